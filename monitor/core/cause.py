@@ -1,0 +1,78 @@
+"""Why a feel ended as it did: a closed list of causes, each in one of five classes of evidence.
+
+The codes are PostgreSQL's SQLSTATEs (documentation, appendix A). Anyone may import this.
+"""
+
+from enum import StrEnum
+
+
+class Evidence(StrEnum):
+    """What one feel proves about the database."""
+
+    OK = "ok"  # logged in, the probe query answered
+    ALIVE = "alive"  # the server spoke: it is not down
+    ABSENT = "absent"  # the host answers, the service does not
+    SILENT = "silent"  # nothing answers
+    VOID = "void"  # our own fault: says nothing about the database
+
+
+class Cause(StrEnum):
+    """The closed list of causes; texts of servers never become one."""
+
+    OK = "ok"
+    STARTING = "starting"
+    REFUSING = "refusing"
+    LOGIN_FAILING = "login_failing"  # the kept session answers, fresh logins do not
+    LOCKED_OUT = "locked_out"
+    SERVER_ERROR = "server_error"
+    REFUSED = "refused"
+    RESET = "reset"  # closed or reset in the handshake
+    CONNECT_TIMEOUT = "connect_timeout"
+    QUERY_TIMEOUT = "query_timeout"
+    HUNG = "hung"  # TCP accepts, the server never answers
+    UNREACHABLE = "unreachable"
+    DNS = "dns"
+    DESCRIPTORS = "descriptors"
+    LATE_LOOP = "late_loop"
+    MISSING_FILE = "missing_file"
+    SEVERED = "severed"
+    NO_CREDENTIALS = "no_credentials"
+    BYTE_BUDGET = "byte_budget"
+
+
+EVIDENCE: dict[Cause, Evidence] = {
+    Cause.OK: Evidence.OK,
+    Cause.STARTING: Evidence.ALIVE,
+    Cause.REFUSING: Evidence.ALIVE,
+    Cause.LOGIN_FAILING: Evidence.ALIVE,
+    Cause.LOCKED_OUT: Evidence.ALIVE,
+    Cause.SERVER_ERROR: Evidence.ALIVE,
+    Cause.REFUSED: Evidence.ABSENT,
+    Cause.RESET: Evidence.ABSENT,
+    Cause.CONNECT_TIMEOUT: Evidence.SILENT,
+    Cause.QUERY_TIMEOUT: Evidence.SILENT,
+    Cause.HUNG: Evidence.SILENT,
+    Cause.UNREACHABLE: Evidence.SILENT,
+    Cause.DNS: Evidence.SILENT,
+    Cause.DESCRIPTORS: Evidence.VOID,
+    Cause.LATE_LOOP: Evidence.VOID,
+    Cause.MISSING_FILE: Evidence.VOID,
+    Cause.SEVERED: Evidence.VOID,
+    Cause.NO_CREDENTIALS: Evidence.VOID,
+    Cause.BYTE_BUDGET: Evidence.VOID,
+}
+
+_BY_SQLSTATE = {
+    "57P03": Cause.STARTING,  # cannot_connect_now
+    "53300": Cause.REFUSING,  # too_many_connections, reserved slots and role limits too
+    "28P01": Cause.LOCKED_OUT,  # invalid_password
+    "28000": Cause.LOCKED_OUT,  # no pg_hba entry, no such role, NOLOGIN
+    "3D000": Cause.LOCKED_OUT,  # no such database
+    "55000": Cause.LOCKED_OUT,  # the database accepts no connections
+    "42501": Cause.LOCKED_OUT,  # no CONNECT privilege (sent at login)
+}
+
+
+def cause_of_sqlstate(sqlstate: str) -> Cause:
+    """Name the cause of an error the server itself sent; whatever its code, the server spoke."""
+    return _BY_SQLSTATE.get(sqlstate, Cause.SERVER_ERROR)

@@ -1,0 +1,122 @@
+"""A database somebody owns: its name, where it is, what its owner says of it. Anyone may import this."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from monitor.core.errors import InvalidInput
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
+_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+_SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_OPTIONS = ("sslmode", "sslrootcert")
+_SHAPE = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+
+
+class DatabaseStatus(StrEnum):
+    """What its owner wants of us; not to be mistaken for its state."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a database is and how to enter. Its repr never shows the password."""
+
+    host: str
+    port: int
+    dbname: str
+    user: str
+    password: str = field(default="", repr=False)
+    sslmode: str = "prefer"
+    sslrootcert: str = ""  # 'system' or the name of a file in our CA folder; never a path
+
+    def redacted(self) -> str:
+        """Return the URL people may see."""
+        user, dbname = quote(self.user, safe=""), quote(self.dbname, safe="")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"postgresql://{user}:***@{host}:{self.port}/{dbname}"
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One line of the registry, without its address."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    policy: str = "default"
+    status: DatabaseStatus = DatabaseStatus.ACTIVE
+
+
+def check_name(name: str) -> str:
+    """Return the name, or raise InvalidInput: names are immutable and stand in keys, URLs and metrics."""
+    if not _NAME.match(name):
+        raise InvalidInput("name", "not a usable name", "use a-z, 0-9, _ and -, at most 63, starting with a-z or 0-9")
+    return name
+
+
+def parse_address(url: str) -> Address:
+    """Read a postgresql:// URL by an allow-list of keywords; errors never echo any part of it.
+
+    libpq would also take passfile=, service=, options= and socket folders: none of them may come from a user.
+    """
+    parts = _split(url.strip())
+    if parts is None:
+        raise InvalidInput("url", "malformed URL", f"{_SHAPE}, special characters percent-encoded")
+    if parts.scheme not in ("postgres", "postgresql"):
+        raise InvalidInput("url", "not a postgresql:// URL", _SHAPE)
+    host, user, dbname = parts.host, parts.user, parts.dbname or parts.user
+    if not host.isprintable() or not host or any(char in host for char in "/\\,@ "):
+        raise InvalidInput("url", "needs one host name or address", "sockets and host lists are not supported")
+    if not user or "\x00" in parts.password or not (user + dbname).isprintable():
+        raise InvalidInput("url", "needs a user name and printable names", _SHAPE)
+    return Address(host, parts.port, dbname, user, parts.password, **_options(parts.query))
+
+
+class _Parts(NamedTuple):
+    scheme: str
+    host: str
+    port: int
+    dbname: str
+    user: str
+    password: str
+    query: str
+
+
+def _split(url: str) -> _Parts | None:
+    """Take a URL apart; None where it is malformed, for Python's own errors would echo it.
+
+    A bare #, / or @ of a password cuts the URL elsewhere, and part of the password would be looked up as a host;
+    tabs and line ends would vanish without a word.
+    """
+    try:
+        parts = urlsplit(url)
+        port = 5432 if parts.port is None else parts.port
+        host, path = parts.hostname or "", parts.path.removeprefix("/")
+        texts = (unquote(text, errors="strict") for text in (host, path, parts.username or "", parts.password or ""))
+        host, dbname, user, password = texts
+    except ValueError:
+        return None
+    if not url.isprintable() or " " in url or "#" in url or any(char in path for char in "/@") or port == 0:
+        return None
+    return _Parts(parts.scheme, host, port, dbname, user, password, parts.query)
+
+
+def _options(query: str) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError:
+        pairs = [("malformed", "")]
+    options = dict(pairs)
+    if len(options) != len(pairs) or not set(options) <= set(_OPTIONS):
+        raise InvalidInput("url", "only sslmode and sslrootcert may follow the ?", "each at most once")
+    if options.get("sslmode", "prefer") not in _SSLMODES:
+        raise InvalidInput("url", "unknown sslmode", f"one of {', '.join(_SSLMODES)}")
+    if not _REFERENCE.match(options.get("sslrootcert", "system")):
+        raise InvalidInput("url", "sslrootcert is the name of a file in FEELER_CA_DIR or 'system'", "never a path")
+    return options

@@ -1,0 +1,42 @@
+"""The errors feeler raises. Anyone may import them; data travels as attributes, secrets never do."""
+
+
+class FeelerError(Exception):
+    """Something feeler could not do. `permanent` is false where the same call may work later."""
+
+    permanent = True
+
+
+class InvalidInput(FeelerError):
+    """Input nobody can use: says which field of which source is wrong and how to mend it."""
+
+    def __init__(self, field: str, problem: str, fix: str = "", source: str = "") -> None:
+        self.field, self.problem, self.fix, self.source = field, problem, fix, source
+        place = f"{source}: {field}" if source else field
+        super().__init__(f"{place}: {problem}" + (f" ({fix})" if fix else ""))
+
+
+class NotFound(FeelerError):
+    """There is no such thing."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind, self.name = kind, name
+        super().__init__(f"no {kind} named {name!r}")
+
+
+class AlreadyExists(FeelerError):
+    """The name is taken, and names are immutable."""
+
+    def __init__(self, kind: str, name: str, fix: str = "") -> None:
+        self.kind, self.name, self.fix = kind, name, fix
+        super().__init__(f"a {kind} named {name!r} exists already" + (f" ({fix})" if fix else ""))
+
+
+class StoreUnavailable(FeelerError):
+    """One of our own stores ('redis', 'postgres') does not answer; never said of a monitored database."""
+
+    permanent = False
+
+    def __init__(self, store: str, detail: str) -> None:
+        self.store, self.detail = store, detail
+        super().__init__(f"{store} is unavailable: {detail}")

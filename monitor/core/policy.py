@@ -1,0 +1,32 @@
+"""How a database is felt and how much evidence a verdict needs: values only. Anyone may import this."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Cadences, deadlines and patience of one kind of database; all times in seconds."""
+
+    name: str = "default"
+    interval: float = 5.0  # between beats while all is well
+    deadline: float = 2.0  # a probe that takes longer is severed
+    fast_interval: float = 1.0  # while uncertain, and for fast_seconds after a change to a bad state
+    fast_seconds: float = 60.0
+    bad_interval: float = 2.0  # in a bad state after that
+    login_interval: float = 300.0  # proof that fresh logins work
+    slow_interval: float = 60.0  # table sums and sizes; stretched by their measured cost
+    absent_rounds: int = 2
+    absent_seconds: float = 2.0
+    silent_rounds: int = 3
+    silent_seconds: float = 10.0
+    alone_seconds: float = 30.0
+    recovery_rounds: int = 2
+    recovery_seconds: float = 2.0  # between the first and the last ok of a recovery
+    opinion_grace: float = 2.0  # a peer's newest negative may be older than one deadline by this
+    handover_grace: float = 10.0  # the same for a former owner, who no longer probes
+    doubter_seconds: float = 600.0  # how long a worker that could not reach it is remembered
+
+    @property
+    def stale_after(self) -> float:
+        """Seconds after which an observation no longer speaks for now (an interval missed twice, plus a deadline)."""
+        return 3 * self.interval + self.deadline

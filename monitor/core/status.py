@@ -1,0 +1,171 @@
+"""What feeler believes of one database, and the flat fields it is kept as. Anyone may import this.
+
+Times are fleet seconds, rounded to the millisecond wherever they are made.
+Encoded values stay within 64 bytes each: one longer value turns Redis's listpack into a 3.5 times larger hashtable.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from monitor.core.cause import Cause
+from monitor.core.errors import InvalidInput
+
+MAX_WITNESSES = 4
+MAX_ROUNDS = 9_999  # more say nothing new, and the encoded witness must stay within 64 bytes for ever
+MAX_DOUBTERS = 2
+
+
+class State(StrEnum):
+    """The closed list of states; all else is an overlay beside the state."""
+
+    NEW = "new"
+    AVAILABLE = "available"
+    UNCERTAIN = "uncertain"
+    UNAVAILABLE = "unavailable"
+    STARTING = "starting"
+    REFUSING = "refusing"
+    LOCKED_OUT = "locked_out"
+
+
+class Epoch(NamedTuple):
+    """A fencing token, one per assignment: the leader's term, then its counter. Compares as a pair."""
+
+    term: int
+    counter: int
+
+    def __str__(self) -> str:
+        return f"{self.term}.{self.counter}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Epoch":
+        try:
+            term, counter = text.split(".")
+            return cls(int(term), int(counter))
+        except ValueError:
+            raise InvalidInput("epoch", f"{text[:40]!r} is not TERM.COUNTER") from None
+
+
+class Identity(NamedTuple):
+    """Which transition: the epoch it was decided in and its number there, from 1. Compares as a triple."""
+
+    epoch: Epoch
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.n}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Identity":
+        epoch, _, n = text.rpartition(".")
+        try:
+            return cls(Epoch.parse(epoch), int(n))
+        except (ValueError, InvalidInput):
+            raise InvalidInput("identity", f"{text[:40]!r} is not TERM.COUNTER.N") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """One worker's word in a doubt: its completed feels since the doubt began and the newest of them."""
+
+    worker: str
+    rounds: int
+    sent_at: float  # when its newest probe was sent
+    at: float  # when its newest probe ended
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """An open question: named by the transition that raised it, carried through moves."""
+
+    identity: Identity
+    sent_at: float  # send time of the first failed probe
+    asked_at: float  # when cannot_reach was last said
+    witnesses: tuple[Witness, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of one database and what the next tick needs to know of the past."""
+
+    state: State = State.NEW
+    since: float = 0.0  # the observation time of the last transition
+    identity: Identity | None = None  # the last transition; None before the first
+    rule: str = ""
+    doubt: Doubt | None = None  # only while uncertain
+    ok_since: float | None = None  # first ok of a recovery under way
+    ok_rounds: int = 0
+    alive: Cause | None = None  # one `alive` seen, a second one decides
+    doubters: tuple[str, ...] = ()  # workers that could not reach it while its owner can
+    doubted_at: float = 0.0
+
+
+STATUS_FIELDS = (
+    "state", "since", "identity", "rule", "doubt", "ok_since", "ok_rounds", "alive", "doubters", "doubted_at",
+    *(f"witness_{i}" for i in range(1, MAX_WITNESSES + 1)),
+)  # fmt: skip
+
+
+def encode(status: Status) -> dict[str, str]:
+    """Return every status field as text of at most 64 bytes; an empty text says there is none."""
+    doubt = status.doubt
+    fields = {
+        "state": status.state.value,
+        "since": f"{status.since:.3f}",
+        "identity": str(status.identity or ""),
+        "rule": status.rule,
+        "doubt": f"{doubt.identity} {doubt.sent_at:.3f} {doubt.asked_at:.3f}" if doubt else "",
+        "ok_since": "" if status.ok_since is None else f"{status.ok_since:.3f}",
+        "ok_rounds": str(status.ok_rounds),
+        "alive": status.alive.value if status.alive else "",
+        "doubters": " ".join(status.doubters),
+        "doubted_at": f"{status.doubted_at:.3f}",
+    }
+    witnesses = doubt.witnesses if doubt else ()
+    for i in range(MAX_WITNESSES):
+        known = doubt is not None and i < len(witnesses)
+        fields[f"witness_{i + 1}"] = _encode_witness(witnesses[i], doubt.sent_at) if known and doubt else ""
+    return fields
+
+
+def decode(fields: Mapping[str, str]) -> Status:
+    """Read what `encode` wrote; a missing field means its default."""
+    doubters = tuple(fields.get("doubters", "").split())
+    ok_since = fields.get("ok_since", "")
+    return Status(
+        state=State(fields.get("state") or State.NEW),
+        since=float(fields.get("since") or 0),
+        identity=Identity.parse(fields["identity"]) if fields.get("identity") else None,
+        rule=fields.get("rule", ""),
+        doubt=_decode_doubt(fields),
+        ok_since=float(ok_since) if ok_since else None,
+        ok_rounds=int(fields.get("ok_rounds") or 0),
+        alive=Cause(fields["alive"]) if fields.get("alive") else None,
+        doubters=doubters,
+        doubted_at=float(fields.get("doubted_at") or 0),
+    )
+
+
+def _encode_witness(witness: Witness, origin: float) -> str:
+    sent, at = (round((moment - origin) * 1000) for moment in (witness.sent_at, witness.at))  # ms since the doubt
+    return f"{witness.worker} {witness.rounds} {sent} {at - sent} {witness.cause}"
+
+
+def _decode_doubt(fields: Mapping[str, str]) -> Doubt | None:
+    if not fields.get("doubt"):
+        return None
+    identity, sent_at, asked_at = fields["doubt"].split()
+    origin = float(sent_at)
+    witnesses = []
+    for i in range(1, MAX_WITNESSES + 1):
+        if text := fields.get(f"witness_{i}", ""):
+            worker, rounds, sent, took, cause = text.split()
+            moments = _moment(origin, int(sent)), _moment(origin, int(sent) + int(took))
+            witnesses.append(Witness(worker, int(rounds), *moments, Cause(cause)))
+    return Doubt(Identity.parse(identity), origin, float(asked_at), tuple(witnesses))
+
+
+def _moment(origin: float, milliseconds: int) -> float:
+    return round(origin + milliseconds / 1000, 3)

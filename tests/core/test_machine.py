@@ -1,0 +1,346 @@
+"""Every state, evidence and context: what must hold of the machine whatever happens."""
+
+import copy
+import itertools
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.core.cause import EVIDENCE, Cause, Evidence
+from monitor.core.event import CannotReach, Transition
+from monitor.core.machine import (
+    MACHINE,
+    NAMED_BY,
+    QUIET,
+    STEADY,
+    TRANSITIONS,
+    Opinion,
+    cadence,
+    is_quiet,
+    tick,
+    wants_login,
+)
+from monitor.core.policy import Policy
+from monitor.core.status import Doubt, Epoch, Identity, State, Status, Witness, decode, encode
+from monitor.core.verdict import Subject
+from tests.core.making import POLICY, START, context, examples, seen
+
+NOW = 100.0  # when the observation ends, in seconds from START
+ID = Identity(Epoch(1, 1), 7)
+# One cause a class, and every one that names a state.
+CAUSES = (Cause.OK, Cause.STARTING, Cause.LOCKED_OUT, Cause.SERVER_ERROR, Cause.REFUSED, Cause.HUNG, Cause.LATE_LOOP)
+
+
+def witness(worker: str, ago: float, cause: Cause = Cause.REFUSED, rounds: int = 2) -> Witness:
+    return Witness(worker, rounds, START + NOW - ago - 0.5, START + NOW - ago, cause)
+
+
+def doubtful(age: float, witnesses: tuple[Witness, ...], **more) -> Status:
+    doubt = Doubt(ID, START + NOW - age, START + NOW - age, witnesses)
+    return Status(State.UNCERTAIN, START + NOW - age, ID, "doubt", doubt, **more)
+
+
+def settled_statuses() -> list[Status]:
+    plain = [Status(), *(Status(state, START + NOW - 50, ID, "x") for state in State if state is not State.UNCERTAIN)]
+    waiting = [
+        replace(status, alive=Cause.LOCKED_OUT if status.state is State.STARTING else Cause.STARTING)
+        for status in plain
+    ]
+    recovering = [
+        Status(State.UNAVAILABLE, START + NOW - 50, ID, "x", ok_since=START + NOW - ago, ok_rounds=1) for ago in (1, 5)
+    ]
+    doubted = [
+        replace(status, doubters=("w1", "w2"), doubted_at=START + NOW - ago) for status in plain for ago in (9, 900)
+    ]
+    return plain + waiting + recovering + doubted
+
+
+def uncertain_statuses() -> list[Status]:
+    groups = [
+        (),
+        (witness("w1", 1),),
+        (witness("w2", 3),),
+        (witness("w2", 3, Cause.HUNG), witness("w1", 1)),
+        (witness("w2", 15),),
+        (witness("w2", 90, Cause.HUNG),),
+        (witness("w3", 3), witness("w2", 2.5, Cause.HUNG), witness("w1", 1)),
+    ]
+    return [
+        doubtful(age, group, alive=alive)
+        for age, group, alive in itertools.product((1, 4, 95), groups, (None, Cause.LOCKED_OUT))
+        if not group or age > 3
+    ]
+
+
+def opinion(cause: Cause, ago: float, worker: str = "w4", doubt: Identity = ID) -> Opinion:
+    return Opinion(doubt, worker, 1, START + NOW - ago - 0.1, START + NOW - ago, cause)
+
+
+OPINIONS = [
+    (),
+    (opinion(Cause.REFUSED, 2.5), opinion(Cause.REFUSED, 1.5)),
+    (opinion(Cause.HUNG, 30),),
+    (opinion(Cause.REFUSED, 0.1),),  # came after the owner's probe was sent
+    (opinion(Cause.OK, 2),),
+    (opinion(Cause.LOCKED_OUT, 2, "w2"),),
+]
+ALONE = [(1, START + NOW - 31, True), (1, START + NOW - 31, False), (1, START + NOW - 5, True), (3, None, True)]
+
+
+def cases():
+    """Yield every status, observation and context worth telling apart."""
+    calm = context()
+    for status, cause, late in itertools.product(settled_statuses(), CAUSES, (0, 60)):
+        yield status, seen(cause, NOW - late, sent=NOW - late - 0.2), calm
+    contexts = [
+        context(eligible=eligible, alone_since=since, canaries_green=green, opinions=opinions)
+        for eligible, since, green in ALONE
+        for opinions in (OPINIONS if eligible > 1 else OPINIONS[::2])
+    ]
+    for status, cause, there in itertools.product(uncertain_statuses(), CAUSES, contexts):
+        yield status, seen(cause, NOW, sent=NOW - 0.2), there
+    for status, cause in itertools.product(uncertain_statuses(), CAUSES):
+        yield status, seen(cause, NOW - 96, sent=NOW - 96), calm
+
+
+CASES = list(cases())
+
+
+@cache
+def outcomes():
+    """Tick every case once; the machine fires each, the guard asked or not."""
+    told = []
+    for status, observation, there in CASES:
+        subject = Subject(status, observation, there)
+        assert MACHINE.events["tick"].trigger(subject)
+        told.append((status, observation, there, subject.rule, *tick(status, observation, there)))
+    return told
+
+
+def holding(status, observation, there):
+    """Return the names of the rules that hold, asked one by one, without the machine."""
+    subject = Subject(status, observation, there)
+    return [
+        rule.name
+        for rule in TRANSITIONS
+        if status.state in rule.sources
+        and subject.evidence in rule.evidence
+        and rule.target(observation.cause) not in (None, status.state)
+        and rule.proof(subject)
+    ]
+
+
+def test_exactly_one_rule_fires_in_every_case_and_every_rule_in_some():
+    for status, observation, there, rule, _, _ in outcomes():
+        names = holding(status, observation, there)
+        assert len(names) <= 1, (names, status, observation, there)
+        assert [rule] == (names or [STEADY.name])
+    assert {rule for _, _, _, rule, _, _ in outcomes()} == {STEADY.name, *(rule.name for rule in TRANSITIONS)}
+
+
+def test_the_guard_and_the_machine_agree():
+    moved = set()
+    for status, observation, _, rule, after, events in outcomes():
+        if is_quiet(status, observation):
+            assert (rule, after, events) == (STEADY.name, status, ())
+        elif rule != STEADY.name:
+            assert (after.rule, after.state) == (rule, events[0].target)
+            moved.add((status.state, observation.cause))
+    reach = {(state, cause) for state in State for cause in CAUSES if cause not in QUIET[state]}
+    assert moved == reach  # the guard is exact: what it lets through can move, what it holds back can not
+
+
+def test_the_usual_beat_is_quiet():
+    assert is_quiet(Status(State.AVAILABLE, START, ID), seen(Cause.OK, 5))
+    assert is_quiet(Status(State.UNAVAILABLE, START, ID), seen(Cause.HUNG, 5))
+    assert is_quiet(Status(State.LOCKED_OUT, START, ID), seen(Cause.LOCKED_OUT, 5))
+
+
+def test_void_changes_nothing_at_all():
+    voids = [cause for cause in Cause if EVIDENCE[cause] is Evidence.VOID]
+    for status, cause in itertools.product(settled_statuses() + uncertain_statuses(), voids):
+        after, events = tick(status, seen(cause, NOW), context())
+        assert after is status
+        assert events == ()
+
+
+def test_what_is_older_than_the_state_changes_nothing_at_all():
+    for status in settled_statuses() + uncertain_statuses():
+        if status.identity:
+            for cause in CAUSES:
+                assert tick(status, seen(cause, NOW - 96, sent=NOW - 97), context()) == (status, ())
+
+
+def test_the_same_feel_told_twice_counts_once():
+    status = doubtful(4, (witness("w1", 1),))
+    again = seen(Cause.REFUSED, NOW - 1, sent=NOW - 1.5)
+    assert tick(status, again, context())[0] is status
+
+
+def test_every_state_has_an_exit():
+    exits = {
+        status.state for status, seen_now, there in CASES if tick(status, seen_now, there)[0].state != status.state
+    }
+    assert exits == set(State)
+
+
+def test_only_alone_reaches_unavailable_on_one_workers_word():
+    found = set()
+    for _, _, there, _, _, events in outcomes():
+        for event in events:
+            if isinstance(event, Transition) and event.target is State.UNAVAILABLE:
+                found.add((event.rule, len(event.observers)))
+                assert len(event.observers) > 1 or (event.rule == "alone" and there.eligible == 1)
+    assert {("confirm_absent", 2), ("confirm_silent", 2), ("alone", 1)} <= found
+
+
+def test_alive_is_never_down():
+    for status, observation, _, _, after, events in outcomes():
+        if observation.evidence in (Evidence.OK, Evidence.ALIVE) and status.state is not State.UNAVAILABLE:
+            assert after.state is not State.UNAVAILABLE
+            assert not any(isinstance(event, CannotReach) for event in events)
+
+
+def test_a_tick_is_deterministic_and_leaves_its_arguments_alone():
+    for status, observation, there in CASES[::29]:
+        before = copy.deepcopy((status, observation, there))
+        assert tick(status, observation, there) == tick(*before)
+        assert (status, observation, there) == before
+
+
+def test_a_healthy_database_is_available_after_three_beats():
+    for status in settled_statuses() + uncertain_statuses():
+        after = status
+        for at in (NOW, NOW + 1, NOW + 2):
+            after, _ = tick(after, seen(Cause.OK, at), context())
+        assert after.state is State.AVAILABLE, status
+
+
+@pytest.mark.parametrize("cause", [Cause.REFUSED, Cause.HUNG])
+def test_a_dead_database_is_unavailable_soon_after_it_changed_hands(cause):
+    """W1 feels it for 8 s, then w5 does: silent takes 10 s since the first failed probe, counted anew by some."""
+    for status in settled_statuses() + uncertain_statuses():
+        after = status
+        for at in range(14):
+            worker = "w1" if at < 8 else "w5"
+            there = context(worker, 1 if at < 8 else 2)
+            after, _ = tick(after, seen(cause, NOW + at, sent=NOW + at - 0.5, worker=worker), there)
+        assert after.state is State.UNAVAILABLE, status
+
+
+@pytest.mark.parametrize("cause", NAMED_BY)
+def test_a_server_that_speaks_names_the_state_within_two_beats(cause):
+    for status in settled_statuses() + uncertain_statuses():
+        after = status
+        for at in (NOW, NOW + 1):
+            after, _ = tick(after, seen(cause, at), context())
+        assert after.state is NAMED_BY[cause], status
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from((*CAUSES, Cause.REFUSED, Cause.HUNG, Cause.OK)),
+        st.integers(-50, 4000),  # milliseconds between two feels: clocks may go back a little
+        st.integers(0, 2000),  # milliseconds a feel takes
+        st.sampled_from(["", "", "", "", "w1", "w2", "w3"]),  # who takes over
+        st.sampled_from([0, 1, 1, 3]),  # eligible
+    ),
+    max_size=50,
+)
+
+
+def tape(history):
+    """Turn the steps into observations with their contexts."""
+    at, worker, counter = 0, "w1", 1
+    for cause, pause, took, taker, eligible in history:
+        if taker and taker != worker:
+            worker, counter = taker, counter + 1
+        sent, at = at + pause, at + pause + took
+        there = context(worker, counter, eligible=eligible, alone_since=START)
+        yield seen(cause, at / 1000, sent=sent / 1000, worker=worker), there
+
+
+def play(recorded, policy=POLICY):
+    status, told, ended = Status(), [], []
+    for observation, there in recorded:
+        status, events = tick(status, observation, replace(there, policy=policy))
+        told += events
+        ended.append(status)
+    return told, ended
+
+
+@given(steps)
+@examples(40)
+def test_any_history_keeps_the_chain_and_the_books(history):
+    told, ended = play(tape(history))
+    transitions = [event for event in told if isinstance(event, Transition)]
+    last, state = None, State.NEW
+    for event in transitions:
+        assert (event.prev, event.source) == (last, state)
+        assert event.identity.n == (last.n + 1 if last and last.epoch == event.identity.epoch else 1)
+        assert event.observers == tuple(sorted({word.worker for word in event.evidence}))
+        assert event.worker in event.observers
+        assert event.target is not State.UNAVAILABLE or len(event.observers) > 1 or event.rule == "alone"
+        last, state = event.identity, event.target
+    for status in ended:
+        assert (status.doubt is not None) == (status.state is State.UNCERTAIN)
+        assert status.ok_since is None or status.state is State.UNAVAILABLE
+        assert (status.ok_rounds > 0) == (status.ok_since is not None)
+        assert len({w.worker for w in status.doubt.witnesses} if status.doubt else ()) <= 4
+        fields = encode(status)
+        assert decode(fields) == status
+        assert max(map(len, fields.values())) <= 64
+    assert [status.since for status in ended] == sorted(status.since for status in ended)
+    named = [event.doubt for event in told if isinstance(event, CannotReach)]
+    assert set(named) == {event.identity for event in transitions if event.target is State.UNCERTAIN}
+
+
+@given(steps)
+@examples(20)
+def test_nothing_is_unavailable_before_its_time(history):
+    """Between the last proof of life and `unavailable` lies at least the patience of the quickest rule."""
+    recorded = list(tape(history))
+    told, _ = play(recorded)
+    for event in told:
+        if isinstance(event, Transition) and event.target is State.UNAVAILABLE:
+            heard = [o.sent_at for o, _ in recorded if EVIDENCE[o.cause] in (Evidence.OK, Evidence.ALIVE)]
+            before = [sent for sent in heard if sent < event.at]
+            clock = 0.05 * len(recorded)  # what the clock went back
+            assert not before or event.at - max(before) >= POLICY.absent_seconds - clock
+
+
+@given(steps)
+@examples(10)
+def test_a_tape_replays_to_the_same_end_and_through_the_cache_too(history):
+    recorded = list(tape(history))
+    told, ended = play(recorded)
+    assert play(recorded) == (told, ended)
+    status, again = Status(), []
+    for observation, there in recorded:
+        status, events = tick(decode(encode(status)), observation, there)
+        again += events
+    assert again == told
+
+
+def test_a_tape_replays_against_another_policy():
+    recorded = [(seen(Cause.REFUSED, at, worker=w), context(w)) for at, w in [(0, "w1"), (1, "w2"), (2, "w2")]]
+    hasty = Policy(absent_seconds=1.0)
+    assert [status.state for status in play(recorded)[1]][1:] == [State.UNCERTAIN, State.UNAVAILABLE]
+    assert [status.state for status in play(recorded, hasty)[1]][1:] == [State.UNAVAILABLE, State.UNAVAILABLE]
+
+
+def test_the_cadence_follows_the_state():
+    bad = Status(State.UNAVAILABLE, since=START)
+    assert cadence(Status(), POLICY, START) == POLICY.interval
+    assert cadence(Status(State.AVAILABLE), POLICY, START) == POLICY.interval
+    assert cadence(Status(State.AVAILABLE, alive=Cause.STARTING), POLICY, START) == POLICY.fast_interval
+    assert cadence(doubtful(500, ()), POLICY, START + 900) == POLICY.fast_interval
+    assert cadence(bad, POLICY, START + 59.9) == POLICY.fast_interval
+    assert cadence(bad, POLICY, START + 60) == POLICY.bad_interval
+
+
+def test_only_an_available_database_does_without_fresh_logins():
+    assert [state for state in State if not wants_login(Status(state))] == [State.AVAILABLE]

@@ -1,0 +1,407 @@
+"""What happens to one database, told beat by beat. Times are seconds from the start of the story."""
+
+import pytest
+
+from monitor.core.cause import Cause
+from monitor.core.machine import Opinion
+from monitor.core.policy import Policy
+from monitor.core.status import MAX_ROUNDS, Identity, State
+from tests.core.making import START, Story
+
+
+def healthy() -> Story:
+    story = Story()
+    assert story.feel(Cause.OK, 0) == "first_light"
+    return story
+
+
+def opinion(cause: Cause, at: float, *, worker: str = "w2", doubt: str = "1.1.2", sent: float | None = None) -> Opinion:
+    sent_at = START + (at if sent is None else sent)
+    return Opinion(Identity.parse(doubt), worker, 1, sent_at, START + at, cause)
+
+
+def test_a_killed_database_is_unavailable_when_a_second_worker_finds_it_gone():
+    story = healthy()
+    assert story.feel(Cause.REFUSED, 5) == "doubt"
+    assert [str(cry.doubt) for cry in story.cries] == ["1.1.2"]
+    story.move("w2")
+    assert story.feel(Cause.REFUSED, 6.5) == "steady"  # two workers and two rounds, but 2 s must pass
+    assert story.feel(Cause.REFUSED, 7.5) == "confirm_absent"
+    last = story.transitions[-1]
+    assert last.observers == ("w1", "w2")
+    assert [(word.worker, word.rounds, word.at - START) for word in last.evidence] == [("w2", 2, 7.5), ("w1", 1, 5)]
+    assert (str(last.prev), str(last.identity)) == ("1.1.2", "1.2.1")
+    assert story.status.doubt is None
+
+
+def test_one_worker_alone_keeps_asking_and_never_decides():
+    story = healthy()
+    rules = {story.feel(Cause.REFUSED, at) for at in range(5, 65)}
+    assert rules == {"doubt", "steady"}
+    assert [cry.at - START for cry in story.cries] == [5, 15, 25, 35, 45, 55]
+    assert {cry.doubt for cry in story.cries} == {story.status.identity}
+
+
+def test_nobody_is_asked_where_nobody_else_is():
+    story = healthy()
+    story.more = {"eligible": 1}
+    assert {story.feel(Cause.REFUSED, at) for at in range(5, 65)} == {"doubt", "steady"}
+    assert len(story.cries) == 1
+
+
+def test_a_frozen_server_takes_three_rounds_and_ten_seconds():
+    story = healthy()
+    assert story.feel(Cause.QUERY_TIMEOUT, 7, sent=5) == "doubt"
+    story.move("w2")
+    assert story.feel(Cause.HUNG, 11, sent=9) == "steady"
+    assert story.feel(Cause.HUNG, 13, sent=11) == "steady"
+    assert story.feel(Cause.HUNG, 14.999, sent=13) == "steady"
+    assert story.feel(Cause.HUNG, 17, sent=15) == "confirm_silent"
+
+
+def test_a_former_owners_word_counts_for_the_patience_of_the_rule_and_no_longer():
+    for counts, taken_over in ((True, 25), (False, 26)):
+        story = healthy()
+        story.feel(Cause.HUNG, 7, sent=5)
+        story.move("w2")
+        story.feel(Cause.HUNG, 24, sent=22)
+        rules = [story.feel(Cause.HUNG, taken_over + 2, sent=taken_over)]
+        assert rules == (["confirm_silent"] if counts else ["steady"])
+        assert len(story.cries) == (1 if counts else 2)  # nobody's word helps: cries for another worker
+
+
+def test_a_mix_of_silent_and_absent_takes_the_longer_way():
+    story = healthy()
+    story.feel(Cause.HUNG, 7, sent=5)
+    story.move("w2")
+    assert [story.feel(Cause.REFUSED, at) for at in (8, 10, 12, 14, 15)] == ["steady"] * 4 + ["confirm_silent"]
+
+
+def test_a_database_only_one_worker_cannot_reach_is_available_and_remembers_who():
+    story = healthy()
+    story.feel(Cause.UNREACHABLE, 5)
+    story.move("w4")
+    assert story.feel(Cause.OK, 7) == "false_alarm"
+    assert story.status.doubters == ("w1",)
+    assert story.feel(Cause.OK, 606) == "steady"
+    assert story.status.doubters == ("w1",)
+    story.feel(Cause.OK, 607)
+    assert story.status.doubters == ()
+
+
+def test_a_doubter_that_reaches_it_again_is_none():
+    story = healthy()
+    story.feel(Cause.UNREACHABLE, 5)
+    story.move("w4").feel(Cause.OK, 7)
+    story.move("w1")
+    assert story.feel(Cause.OK, 9) == "steady"
+    assert (story.status.doubters, story.status.doubted_at) == ((), 0.0)
+
+
+def test_a_doubter_is_one_until_it_has_reached_it_or_nobody_can():
+    story = healthy()
+    story.feel(Cause.UNREACHABLE, 5)
+    story.move("w4").feel(Cause.OK, 7)
+    story.move("w1").feel(Cause.REFUSED, 9)
+    assert story.status.doubters == ("w1",)
+    story.move("w4").feel(Cause.REFUSED, 12)
+    assert (story.status.state, story.status.doubters) == (State.UNAVAILABLE, ())
+
+
+def test_the_newest_two_doubters_are_kept_and_nobody_who_reached_it():
+    story = healthy()
+    for number in (1, 2, 3, 4):
+        story.move(f"w{number}").feel(Cause.UNREACHABLE, 5 + number / 10)
+    story.move("w5").more = {"opinions": (opinion(Cause.OK, 6, worker="w4", doubt="1.2.1"),)}
+    assert story.feel(Cause.OK, 7) == "false_alarm"
+    assert story.status.doubters == ("w3", "w2")
+
+
+def test_a_hiccup_names_no_doubter():
+    story = healthy()
+    story.feel(Cause.CONNECT_TIMEOUT, 7, sent=5)
+    assert story.feel(Cause.OK, 8) == "false_alarm"
+    assert story.status.doubters == ()
+
+
+def test_an_ok_sent_before_the_doubt_does_not_end_it():
+    story = healthy()
+    story.feel(Cause.REFUSED, 5)
+    story.move("w2")
+    assert story.feel(Cause.OK, 5.2, sent=4.9) == "steady"
+    assert story.feel(Cause.OK, 6) == "false_alarm"
+
+
+def test_a_newcomer_with_a_wrong_password_is_told_so_not_called_new():
+    story = Story()
+    assert [story.feel(Cause.LOCKED_OUT, at) for at in (0, 1, 2)] == ["steady", "answered", "steady"]
+    assert story.status.state is State.LOCKED_OUT
+    assert story.feel(Cause.OK, 3) == "reopened"
+    assert [str(event.identity) for event in story.transitions] == ["1.1.1", "1.1.2"]
+
+
+def test_a_crash_and_its_recovery_are_starting_not_down():
+    story = healthy()
+    assert story.feel(Cause.RESET, 5) == "doubt"
+    assert story.feel(Cause.STARTING, 6) == "steady"
+    assert story.status.doubt.witnesses == ()
+    assert story.feel(Cause.STARTING, 7) == "answered"
+    assert story.status.state is State.STARTING
+    assert story.feel(Cause.STARTING, 8) == "steady"
+    assert story.feel(Cause.OK, 9) == "reopened"
+    assert [event.rule for event in story.transitions] == ["first_light", "doubt", "answered", "reopened"]
+
+
+def test_one_word_of_the_server_restarts_the_count():
+    story = healthy()
+    story.feel(Cause.REFUSED, 5)
+    story.feel(Cause.SERVER_ERROR, 6)
+    story.move("w2")
+    assert [story.feel(Cause.REFUSED, at) for at in (8, 9, 10)] == ["steady"] * 3  # w1's word was before it spoke
+    story.move("w3")
+    assert story.feel(Cause.REFUSED, 11) == "confirm_absent"
+    assert story.transitions[-1].observers == ("w2", "w3")
+
+
+def test_the_newest_of_two_words_names_the_state():
+    story = healthy()
+    assert [story.feel(cause, at) for at, cause in enumerate([Cause.STARTING, Cause.REFUSING], 5)][1] == "answered"
+    assert story.status.state is State.REFUSING
+
+
+@pytest.mark.parametrize("between", [Cause.SERVER_ERROR, Cause.OK])
+def test_anything_between_two_words_starts_over(between):
+    story = healthy()
+    causes = [Cause.STARTING, between, Cause.STARTING]
+    assert [story.feel(cause, at) for at, cause in enumerate(causes, 5)] == ["steady"] * 3
+    assert story.feel(Cause.STARTING, 9) == "answered"
+
+
+def test_an_outage_of_ours_between_two_words_does_not():
+    story = healthy()
+    causes = [Cause.STARTING, Cause.LATE_LOOP, Cause.STARTING]
+    assert [story.feel(cause, at) for at, cause in enumerate(causes, 5)] == ["steady", "steady", "answered"]
+
+
+def test_one_state_hears_itself_without_wavering():
+    story = healthy()
+    story.feel(Cause.STARTING, 5)
+    story.feel(Cause.STARTING, 6)
+    story.feel(Cause.LOCKED_OUT, 7)
+    assert story.feel(Cause.STARTING, 8) == "steady"
+    assert story.status.alive is None
+    assert story.feel(Cause.LOCKED_OUT, 9) == "steady"
+    assert story.feel(Cause.LOGIN_FAILING, 10) == "answered"
+    assert story.status.state is State.REFUSING
+
+
+def dead() -> Story:
+    story = healthy()
+    story.feel(Cause.REFUSED, 5)
+    story.move("w2").feel(Cause.REFUSED, 8)
+    assert story.status.state is State.UNAVAILABLE
+    return story
+
+
+def test_two_oks_two_seconds_apart_are_a_recovery():
+    story = dead()
+    assert [story.feel(Cause.OK, at) for at in (20, 21, 21.999)] == ["steady"] * 3
+    assert story.feel(Cause.OK, 22) == "recovered"
+
+
+@pytest.mark.parametrize("between", [Cause.REFUSED, Cause.HUNG, Cause.STARTING, Cause.SERVER_ERROR])
+def test_anything_between_two_oks_is_no_recovery(between):
+    story = dead()
+    story.feel(Cause.OK, 20)
+    story.feel(between, 21)
+    assert (story.status.ok_since, story.status.ok_rounds) == (None, 0)
+    assert story.feel(Cause.OK, 23) == "steady"
+    assert story.feel(Cause.OK, 25) == "recovered"
+
+
+def test_the_only_worker_decides_after_half_a_minute_alone():
+    story = healthy()
+    story.feel(Cause.REFUSED, 5)
+    story.more = {"eligible": 1, "alone_since": START + 4}
+    assert {story.feel(Cause.REFUSED, at) for at in range(6, 34)} == {"steady"}
+    story.more["canaries_green"] = False
+    assert story.feel(Cause.REFUSED, 34) == "steady"
+    story.more["canaries_green"] = True
+    assert story.feel(Cause.REFUSED, 35) == "alone"
+    assert story.transitions[-1].observers == ("w1",)
+
+
+def test_the_only_worker_is_as_patient_as_two_would_be():
+    story = Story(more={"eligible": 1, "alone_since": START - 100})
+    story.feel(Cause.OK, 0)
+    assert story.feel(Cause.HUNG, 5) == "doubt"
+    assert [story.feel(Cause.HUNG, at) for at in (7, 14.9, 15)] == ["steady", "steady", "alone"]
+    story.feel(Cause.OK, 20)
+    story.feel(Cause.OK, 22)
+    assert story.feel(Cause.REFUSED, 25) == "doubt"
+    assert [story.feel(Cause.REFUSED, at) for at in (26.9, 27)] == ["steady", "alone"]
+
+
+def asked(*opinions: Opinion) -> Story:
+    story = healthy()
+    story.feel(Cause.REFUSED, 5)
+    story.more = {"opinions": opinions}
+    return story
+
+
+def test_a_peers_opinion_confirms_without_a_move():
+    story = asked(opinion(Cause.RESET, 6))
+    assert story.feel(Cause.REFUSED, 7) == "confirm_absent"
+    assert story.transitions[-1].observers == ("w1", "w2")
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        opinion(Cause.RESET, 6, doubt="1.1.1"),  # of another doubt
+        opinion(Cause.RESET, 6, sent=4.9),  # sent before the doubt
+        opinion(Cause.RESET, 8),  # the owner's probe was sent before it came
+        opinion(Cause.RESET, 6, worker="w1"),  # its own
+        opinion(Cause.LATE_LOOP, 6),
+        opinion(Cause.OK, 6),
+        opinion(Cause.SERVER_ERROR, 6),
+    ],
+)
+def test_some_opinions_confirm_nothing(useless):
+    story = asked(useless)
+    assert story.feel(Cause.REFUSED, 8.5, sent=7.5) == "steady"
+
+
+def test_a_peers_opinion_grows_old_sooner_than_a_former_owners_word():
+    assert asked(opinion(Cause.RESET, 6)).feel(Cause.REFUSED, 10) == "confirm_absent"
+    assert asked(opinion(Cause.RESET, 6)).feel(Cause.REFUSED, 10.001) == "steady"
+
+
+def test_whoever_reached_it_since_the_doubt_stands_against_all_others():
+    negative, positive = opinion(Cause.RESET, 7), opinion(Cause.OK, 6, worker="w3")
+    assert asked(negative, positive).feel(Cause.REFUSED, 8) == "steady"
+    assert asked(negative, positive, opinion(Cause.RESET, 7, worker="w3")).feel(Cause.REFUSED, 8) == "confirm_absent"
+
+
+def test_a_peers_ok_alone_makes_nothing_available():
+    story = asked(opinion(Cause.OK, 6))
+    assert [story.feel(Cause.REFUSED, at) for at in (7, 8)] == ["steady"] * 2
+    story.move("w2")
+    assert story.feel(Cause.OK, 9) == "false_alarm"
+    assert story.status.doubters == ("w1",)
+
+
+def test_one_word_of_the_server_and_a_peers_agreement_name_the_state():
+    assert asked(opinion(Cause.STARTING, 6)).feel(Cause.STARTING, 7) == "answered"
+    assert asked(opinion(Cause.LOCKED_OUT, 6)).feel(Cause.STARTING, 7) == "steady"
+    assert asked(opinion(Cause.STARTING, 6)).feel(Cause.STARTING, 11) == "steady"  # too long ago to agree
+
+
+def test_only_the_newest_four_witnesses_are_kept():
+    story = healthy()
+    story.feel(Cause.HUNG, 5)
+    for number in range(2, 7):
+        story.move(f"w{number}").feel(Cause.HUNG, 5 + number / 10)
+    assert [witness.worker for witness in story.status.doubt.witnesses] == ["w3", "w4", "w5", "w6"]
+
+
+def test_time_is_exact_to_the_millisecond():
+    for late in range(0, 1000, 37):
+        story = healthy()
+        began = 5 + late / 1000
+        story.feel(Cause.REFUSED, began)
+        story.move("w2")
+        assert story.feel(Cause.REFUSED, round(began + 1.999, 3)) == "steady"
+        assert story.feel(Cause.REFUSED, round(began + 2, 3)) == "confirm_absent"
+
+
+def test_a_clock_may_stand_still_but_what_is_older_is_not_heard():
+    story = healthy()
+    story.feel(Cause.STARTING, 5)
+    assert [story.feel(cause, at) for cause, at in ((Cause.STARTING, 6), (Cause.OK, 5.9), (Cause.OK, 6))] == [
+        "answered",
+        "steady",
+        "reopened",
+    ]
+
+
+def test_an_ok_older_than_the_first_of_a_recovery_does_not_count():
+    story = dead()
+    story.feel(Cause.OK, 20)
+    before = story.status
+    story.feel(Cause.OK, 19)
+    assert story.status is before
+
+
+def test_an_ok_older_than_its_own_negative_ends_no_doubt():
+    story = healthy()
+    story.feel(Cause.HUNG, 7, sent=5)
+    story.feel(Cause.HUNG, 9.5, sent=7.5)
+    assert story.feel(Cause.OK, 9, sent=8) == "steady"
+    assert story.feel(Cause.OK, 10) == "false_alarm"
+    assert story.transitions[-1].evidence[0].rounds == 1
+
+
+def test_an_ok_need_not_be_newer_than_the_negatives_of_others():
+    story = healthy()
+    story.feel(Cause.HUNG, 7, sent=5)
+    story.feel(Cause.HUNG, 11, sent=9)
+    story.move("w2")
+    assert story.feel(Cause.OK, 9.3, sent=8.9) == "false_alarm"
+
+
+def test_after_a_word_of_the_server_the_time_runs_anew_too():
+    story = healthy()
+    story.feel(Cause.REFUSED, 5)
+    story.feel(Cause.SERVER_ERROR, 6)
+    story.feel(Cause.REFUSED, 8)
+    story.move("w2")
+    assert [story.feel(Cause.REFUSED, at) for at in (9, 9.999, 10)] == ["steady", "steady", "confirm_absent"]
+
+
+def test_rounds_are_counted_to_a_limit():
+    story = healthy()
+    for beat in range(MAX_ROUNDS + 5):
+        story.feel(Cause.HUNG, 5 + beat)
+    assert story.status.doubt.witnesses[0].rounds == MAX_ROUNDS
+
+
+def test_a_recovery_takes_as_many_rounds_as_the_policy_says():
+    story = dead()
+    story.more = {"policy": Policy(recovery_rounds=3)}
+    assert [story.feel(Cause.OK, at) for at in (20, 30, 31)] == ["steady", "steady", "recovered"]
+
+
+def test_being_alone_once_is_not_being_alone():
+    story = healthy()
+    story.more = {"eligible": 2, "alone_since": START}
+    assert {story.feel(Cause.REFUSED, at) for at in range(40, 60)} == {"doubt", "steady"}
+
+
+def asked_of_a_patient_policy(*opinions: Opinion) -> Story:
+    """Two rounds of the owner, so two of the peer are wanted."""
+    story = healthy()
+    story.feel(Cause.HUNG, 5)
+    story.more = {"opinions": opinions, "policy": Policy(silent_rounds=4)}
+    return story
+
+
+def test_each_answer_of_a_peer_is_one_round():
+    first, second = opinion(Cause.HUNG, 13.5), opinion(Cause.HUNG, 14.5)
+    assert asked_of_a_patient_policy(first, second).feel(Cause.HUNG, 16) == "confirm_silent"
+    assert asked_of_a_patient_policy(second, second).feel(Cause.HUNG, 16) == "steady"
+    reached = opinion(Cause.OK, 14)
+    assert asked_of_a_patient_policy(first, reached, second).feel(Cause.HUNG, 16) == "steady"
+
+
+def test_a_peers_own_fault_does_not_hide_what_it_said_before():
+    assert asked(opinion(Cause.RESET, 6), opinion(Cause.DESCRIPTORS, 6.5)).feel(Cause.REFUSED, 7) == "confirm_absent"
+
+
+def test_a_peers_ok_does_not_keep_the_owner_from_asking_again():
+    story = asked(opinion(Cause.OK, 14))
+    story.feel(Cause.REFUSED, 15)
+    assert len(story.cries) == 2
+    fresh = asked(opinion(Cause.HUNG, 14))
+    fresh.feel(Cause.REFUSED, 15, sent=14.5)
+    assert len(fresh.cries) == 1
