@@ -1,0 +1,37 @@
+"""Run migrations on the connection feeler hands over, else (the `alembic` command) on $DATABASE_URL.
+
+This folder has no __init__.py, ever: it would shadow the library.
+"""
+
+import os
+
+from alembic import context
+from sqlalchemy import Connection
+
+from monitor.registry.store import open_store
+from monitor.registry.tables import Base, include_object
+
+
+def run(connection: Connection) -> None:
+    """Run what alembic was asked for, in one transaction that the caller commits."""
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        include_object=include_object,
+        compare_server_default=True,
+    )
+    context.run_migrations()
+
+
+if context.is_offline_mode():
+    raise SystemExit("feeler's migrations run on a live database only")
+given = context.config.attributes.get("connection")
+if given is not None:
+    run(given)
+else:
+    store = open_store(context.config.attributes.get("url") or os.environ["DATABASE_URL"])
+    try:
+        with store.begin() as opened:
+            run(opened)
+    finally:
+        store.close()

@@ -1,0 +1,242 @@
+"""PostgreSQL and Redis servers of our own: found on this machine or in a wheel, set up once, started, stopped.
+
+Standard library only; `monitor.up` and the tests import it. A server listens on loopback alone, under a random
+password kept in a 0600 file beside its data, never on a command line. Under root it runs as `postgres`, else `nobody`.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, ClassVar
+
+from monitor.core.errors import StoreUnavailable
+from monitor.programs import (
+    ENVIRONMENT,
+    HOST,
+    command_line,
+    die_with_parent,
+    drop_privileges,
+    find_postgres,
+    find_redis,
+    free_port,
+    own,
+    port_is_free,
+    shelter_postgres,
+    shelter_redis,
+)
+
+LOG_LIMIT = 5_000_000  # bytes; a longer log starts afresh with the server
+
+
+class Server:
+    """One server of ours: a folder that holds its data, password, port and log, and a process at times."""
+
+    kind: ClassVar[str]
+    stop_signal: ClassVar[signal.Signals]
+    pid_file: Path
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+        password: str | None = None,
+        binaries: Path | None = None,
+    ) -> None:
+        self.folder, self.settings, self.binaries = folder, dict(settings or {}), binaries
+        self.wanted_port, self.port, self.password = port, port or 0, password or ""
+        self.log = folder / "server.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The running server's process id, 0 when there is none."""
+        return self.process.pid if self.process and self.process.poll() is None else 0
+
+    def prepare(self) -> None:
+        """Make the folder ready to start on: password, port, data. Waits for a server an earlier life left on it."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own(self.folder)
+        self.password = self._keep("password", self.password or secrets.token_urlsafe(24))
+        self._evict()
+        kept = int(self._keep("port", str(self.wanted_port or free_port())))
+        self.port = self.wanted_port or (kept if port_is_free(kept) else free_port())
+        self._write("port", str(self.port))
+        self._set_up()
+
+    def _set_up(self) -> None:
+        raise NotImplementedError
+
+    def argv(self) -> list[str]:
+        """Return the command line; no secret stands in it."""
+        raise NotImplementedError
+
+    def ready(self, pid: int) -> bool:
+        """Say whether the server with this process id takes connections."""
+        raise NotImplementedError
+
+    def options(self, log: IO[bytes]) -> dict[str, Any]:
+        """Return Popen's keywords: another user, a session of its own, gone when we are."""
+        if log.tell() > LOG_LIMIT:
+            log.truncate(0)
+        return {
+            "env": ENVIRONMENT,
+            "cwd": "/",
+            "stdin": subprocess.DEVNULL,
+            "stdout": log,
+            "stderr": log,
+            "start_new_session": True,
+            "preexec_fn": die_with_parent(self.stop_signal),
+            **drop_privileges(),
+        }
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start the prepared server; `wait_ready` says when it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.argv(), **self.options(log))
+        return self.process
+
+    def wait_ready(self, within: float = 30.0) -> None:
+        """Return once the server takes connections."""
+        deadline = time.monotonic() + within
+        while not (self.pid and self.ready(self.pid)):
+            if not self.pid or time.monotonic() > deadline:
+                raise StoreUnavailable(self.kind, f"the server did not start: {self.last_words()} (see {self.log})")
+            time.sleep(0.005)
+
+    def stop(self, within: float = 10.0) -> None:
+        """Stop the server, in the end by force."""
+        if not self.process or not self.pid:
+            return
+        self.process.send_signal(self.stop_signal)
+        try:
+            self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def last_words(self) -> str:
+        """Return the last line of the server's log."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return next((line for line in reversed(lines) if line.strip()), "no log")[:300]
+
+    def _keep(self, name: str, first: str) -> str:
+        if not (self.folder / name).exists():
+            self._write(name, first)
+        return (self.folder / name).read_text().strip()
+
+    def _write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        new = path.with_name(f"{name}.new")
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text + "\n")
+        own(new)
+        return new.replace(path)
+
+    def _evict(self, within: float = 10.0) -> None:
+        """Wait until a server that outlived its parent has left this folder; forget a pid that is another's now."""
+        try:
+            pid = int(self.pid_file.read_text().split(maxsplit=1)[0])
+        except (OSError, ValueError, IndexError):
+            return
+        deadline = time.monotonic() + within
+        while str(self.folder) in command_line(pid):
+            os.kill(pid, self.stop_signal if time.monotonic() < deadline else signal.SIGKILL)
+            time.sleep(0.05)
+        if command_line(pid):  # after a reboot, or in a container, the number belongs to somebody else
+            self.pid_file.unlink(missing_ok=True)
+
+
+class Postgres(Server):
+    """A PostgreSQL server: loopback TCP alone, no Unix socket, scram-sha-256 for everybody."""
+
+    kind = "postgres"
+    stop_signal = signal.SIGINT  # "fast": ends sessions, writes a checkpoint
+    user = "postgres"
+    initdb_options: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        super().__init__(folder, **options)
+        self.data = folder / "data"
+        self.pid_file = self.data / "postmaster.pid"
+
+    def url(self, dbname: str = "postgres", user: str = "", password: str = "") -> str:
+        """Return the address of a database, the superuser's unless another is named."""
+        return f"postgresql://{user or self.user}:{password or self.password}@{HOST}:{self.port}/{dbname}"
+
+    def _set_up(self) -> None:
+        made = self.data / "PG_VERSION"
+        major = made.read_text().strip() if made.exists() else ""
+        self.binaries = self.binaries or shelter_postgres(find_postgres(major=major), self.folder.parent)
+        if not major:
+            self._initdb(self.binaries / "initdb")
+
+    def _initdb(self, program: Path) -> None:
+        draft = self.folder / "data.new"  # renamed when whole: an interrupted initdb leaves nothing half made behind
+        shutil.rmtree(draft, ignore_errors=True)
+        argv = [str(program), "-D", str(draft), "-U", self.user, "-A", "scram-sha-256", "-E", "UTF8", "--no-locale"]
+        argv += ["--pwfile", str(self.folder / "password"), *self.initdb_options]
+        with self.log.open("ab") as log:
+            options = self.options(log) | {"preexec_fn": die_with_parent(signal.SIGKILL)}
+            if subprocess.run(argv, **options, check=False).returncode:
+                raise StoreUnavailable(self.kind, f"initdb failed: {self.last_words()} (see {self.log})")
+        draft.rename(self.data)
+
+    def argv(self) -> list[str]:
+        """Return the command line; no secret stands in it."""
+        fixed = {"listen_addresses": HOST, "port": str(self.port), "unix_socket_directories": ""}
+        settings = {"synchronous_commit": "on", "log_checkpoints": "off", **self.settings, **fixed}
+        pairs = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        return [f"{self.binaries}/postgres", "-D", str(self.data), *pairs]
+
+    def ready(self, pid: int) -> bool:
+        """Say whether postmaster.pid is this very server's (a crash leaves an old one that says ready) and ready."""
+        try:
+            lines = self.pid_file.read_text().splitlines()
+            return int(lines[0]) == pid and lines[7].strip() == "ready"
+        except (OSError, ValueError, IndexError):
+            return False
+
+
+class Redis(Server):
+    """A Redis or Valkey server: append-only file, loopback alone, a password for everybody."""
+
+    kind = "redis"
+    stop_signal = signal.SIGTERM
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        super().__init__(folder, **options)
+        self.pid_file = folder / "redis.pid"
+
+    def url(self) -> str:
+        """Return the address of the server's first database."""
+        return f"redis://:{self.password}@{HOST}:{self.port}/0"
+
+    def _set_up(self) -> None:
+        self.binaries = self.binaries or shelter_redis(find_redis(), self.folder.parent)
+        fixed = {"bind": HOST, "port": str(self.port), "dir": f'"{self.folder}"', "pidfile": f'"{self.pid_file}"'}
+        fixed |= {"requirepass": self.password, "set-proc-title": "no", "daemonize": "no"}
+        kept = {"appendonly": "yes", "appendfsync": "everysec", "save": '""', "loglevel": "warning"}
+        self._write("redis.conf", "\n".join(f"{k} {v}" for k, v in {**kept, **self.settings, **fixed}.items()))
+
+    def argv(self) -> list[str]:
+        """Return the command line; the password stands in the file it names."""
+        return [str(self.binaries), str(self.folder / "redis.conf")]
+
+    def ready(self, pid: int) -> bool:
+        """Say whether the server under our password has this process id and has read its data."""
+        try:
+            with socket.create_connection((HOST, self.port), timeout=1) as talk:
+                talk.sendall(f"AUTH {self.password}\r\nINFO server\r\nPING\r\nQUIT\r\n".encode())
+                answer = b"".join(iter(lambda: talk.recv(65536), b""))
+        except OSError:
+            return False
+        return f"process_id:{pid}\r".encode() in answer and b"+PONG" in answer

@@ -1,0 +1,109 @@
+"""Transitions as rows and back. Only registry/ imports this."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from monitor.core.cause import Cause
+from monitor.core.event import Seen, Transition, encode
+from monitor.core.status import MAX_WITNESSES, Doubt, Epoch, Identity, State, Status, Witness
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionRow:
+    """One transition as kept."""
+
+    id: int  # the cursor of `history.transitions`
+    version: int | None
+    superseded: bool
+    recorded_at: float
+    transition: Transition
+
+
+def digest(transition: Transition) -> bytes:
+    """Return what tells a replay of this transition from another content."""
+    return hashlib.sha256(encode(transition).encode()).digest()
+
+
+def key_of(transition: Transition) -> dict[str, Any]:
+    """Return the columns that name a transition."""
+    (term, counter), n = transition.identity
+    return {"database_name": transition.database, "epoch_term": term, "epoch_counter": counter, "n": n}
+
+
+def columns_of(transition: Transition, version: int | None) -> dict[str, Any]:
+    """Return every column we fill."""
+    prev = transition.prev
+    return key_of(transition) | {
+        "prev_term": prev and prev.epoch.term,
+        "prev_counter": prev and prev.epoch.counter,
+        "prev_n": prev and prev.n,
+        "version": version,
+        "source": transition.source.value,
+        "target": transition.target.value,
+        "rule": transition.rule,
+        "evidence": [asdict(seen) | {"detail": storable(seen.detail)} for seen in transition.evidence],
+        "observers": list(transition.observers),
+        "worker": transition.worker,
+        "at": moment(transition.at),
+        "digest": digest(transition),
+    }
+
+
+def identity_of(row: Row[*tuple[Any, ...]]) -> Identity:
+    """Return which transition a row is."""
+    return Identity(Epoch(row.epoch_term, row.epoch_counter), row.n)
+
+
+def prev_of(row: Row[*tuple[Any, ...]]) -> Identity | None:
+    """Return which transition it builds on."""
+    return None if row.prev_n is None else Identity(Epoch(row.prev_term, row.prev_counter), row.prev_n)
+
+
+def transition_of(row: Row[Any]) -> Transition:
+    """Return the transition itself."""
+    return Transition(
+        database=row.database_name,
+        identity=identity_of(row),
+        prev=prev_of(row),
+        source=State(row.source),
+        target=State(row.target),
+        rule=row.rule,
+        at=seconds(row.at),
+        worker=row.worker,
+        observers=tuple(row.observers),
+        evidence=tuple(Seen(**seen | {"cause": Cause(seen["cause"])}) for seen in row.evidence),
+    )
+
+
+def row_of(row: Row[Any]) -> TransitionRow:
+    """Return the transition with what keeping it added."""
+    return TransitionRow(row.id, row.version, row.superseded, seconds(row.recorded_at), transition_of(row))
+
+
+def status_of(row: Row[Any]) -> Status:
+    """Return the status a transition led to; a doubt is made anew from the evidence that raised it."""
+    last, doubt = transition_of(row), None
+    if last.target is State.UNCERTAIN:
+        sent_at = min((seen.sent_at for seen in last.evidence), default=last.at)
+        seen_by = [Witness(one.worker, one.rounds, one.sent_at, one.at, one.cause) for one in last.evidence]
+        doubt = Doubt(last.identity, sent_at, last.at, tuple(seen_by[:MAX_WITNESSES]))
+    return Status(state=last.target, since=last.at, identity=last.identity, rule=last.rule, doubt=doubt)
+
+
+def moment(seconds: float) -> datetime:
+    """Return fleet seconds as Postgres keeps them."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def seconds(at: datetime) -> float:
+    """Return fleet seconds, to the millisecond like wherever they are made."""
+    return round(at.timestamp(), 3)
+
+
+def storable(text: str) -> str:
+    """Return text that Postgres takes: without NUL and half characters."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()

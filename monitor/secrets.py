@@ -1,0 +1,108 @@
+"""Addresses under lock: the only module that imports cryptography. Doors and workers may import it.
+
+Fernet has no associated data, so a ciphertext could be moved to another row: the database's name is sealed in with
+its URL and checked on opening. Nothing here ever echoes a key, a URL or a ciphertext.
+"""
+
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from monitor.core.errors import InvalidInput
+
+VARIABLE = "FEELER_SECRET_KEYS"
+KEY_FILE = "secret.key"
+_MAKE_ONE = "a key is 32 random bytes: openssl rand -base64 32 | tr '+/' '-_'"
+
+
+class SecretBox:
+    """Seals URLs under the first key, opens what any of the keys sealed."""
+
+    __slots__ = ("_fernet",)
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        if not keys:
+            raise InvalidInput(VARIABLE, "holds no key", _MAKE_ONE)
+        self._fernet = MultiFernet([_fernet(key, number) for number, key in enumerate(keys, start=1)])
+
+    def __repr__(self) -> str:
+        return "SecretBox(***)"
+
+    def seal(self, name: str, url: str) -> str:
+        """Return the URL of this database as ciphertext that opens under this name only."""
+        return self._fernet.encrypt(json.dumps([name, url]).encode()).decode()
+
+    def open(self, name: str, ciphertext: str) -> str:
+        """Return the URL, or raise InvalidInput when no key fits or it was sealed for another database."""
+        try:
+            owner, url = json.loads(self._fernet.decrypt(ciphertext.encode()))
+        except (InvalidToken, ValueError):
+            raise InvalidInput("ciphertext", "opens with no key of ours", f"is one missing in {VARIABLE}?") from None
+        if owner != name:
+            raise InvalidInput("ciphertext", "was sealed for another database")
+        return str(url)
+
+    def rotate(self, name: str, ciphertext: str) -> str:
+        """Return the same URL sealed under the first key."""
+        return self.seal(name, self.open(name, ciphertext))
+
+
+def load_keys(environ: Mapping[str, str], home: Path) -> tuple[str, ...]:
+    """Return the keys, first the one that seals: of the environment, else of a file made at the first run."""
+    if environ.get(VARIABLE):
+        return _split(environ[VARIABLE])
+    if environ.get(f"{VARIABLE}_FILE"):
+        return _split(_read(Path(environ[f"{VARIABLE}_FILE"]), private=False))
+    path = home / KEY_FILE
+    if not path.exists():
+        _make(path)
+    return _split(_read(path, private=True))
+
+
+def _fernet(key: str, number: int) -> Fernet:
+    try:
+        return Fernet(key)
+    except ValueError:
+        raise InvalidInput(VARIABLE, f"key {number} is malformed", _MAKE_ONE) from None
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(key for key in re.split(r"[,\s]+", text) if key)
+
+
+def _read(path: Path, *, private: bool) -> str:
+    try:
+        with path.open(encoding="ascii") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            text = file.read()
+    except (OSError, ValueError):
+        raise InvalidInput("file", "cannot be read", "it must hold the keys, one a line", str(path)) from None
+    if private and mode & 0o077:  # a mounted secret (private=False) is often world-readable inside its container
+        raise InvalidInput("file", "holds secrets and others may read it", f"chmod 600 {path}", str(path))
+    return text
+
+
+def _make(path: Path) -> None:
+    """Leave a new key at this path unless somebody else is quicker; nobody ever sees half a key."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(Fernet.generate_key() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())  # whoever loses this key loses every address
+        os.link(draft, path)  # fails where the file exists: the first one wins
+    except FileExistsError:
+        pass
+    except OSError:
+        raise InvalidInput("file", "cannot be made", f"set {VARIABLE} or make the folder writable", str(path)) from None
+    finally:
+        with suppress(OSError):
+            draft.unlink()

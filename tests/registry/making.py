@@ -1,0 +1,37 @@
+"""Transitions to write, made short."""
+
+from monitor.core.cause import Cause
+from monitor.core.event import Seen, Transition
+from monitor.core.status import Identity, State
+
+NOON = 1_764_000_000.125  # fleet seconds
+
+
+def identity(text: str) -> Identity:
+    """Read TERM.COUNTER.N."""
+    return Identity.parse(text)
+
+
+def transition(name: str, prev: str | None = None, *, database: str = "db1", worker: str = "w1-0a0b0c") -> Transition:
+    """Make the transition of that identity, by default from uncertain to unavailable."""
+    at = NOON + Identity.parse(name).n % 1000
+    return Transition(
+        database=database,
+        identity=Identity.parse(name),
+        prev=Identity.parse(prev) if prev else None,
+        source=State.UNCERTAIN,
+        target=State.UNAVAILABLE,
+        rule="confirm_absent",
+        at=at,
+        worker=worker,
+        observers=(worker, "w2-0a0b0c"),
+        evidence=(
+            Seen(worker, at - 0.5, at, Cause.REFUSED, 2, "connection refused"),
+            Seen("w2", 1.0, 2.0, Cause.RESET),
+        ),
+    )
+
+
+def line(*names: str, database: str = "db1") -> list[Transition]:
+    """Make transitions that build on one another."""
+    return [transition(name, prev, database=database) for name, prev in zip(names, [None, *names], strict=False)]

@@ -1,0 +1,148 @@
+"""The fleet: registered, listed, changed, retired."""
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+
+from monitor.core.database import DatabaseStatus
+from monitor.core.errors import AlreadyExists, InvalidInput, NotFound
+from monitor.core.policy import Policy
+from monitor.registry import fleet
+from monitor.registry.store import Store
+
+SLOW = Policy(name="slow", interval=60.0, absent_rounds=5)
+
+
+def names(rows: tuple[fleet.Registered, ...]) -> list[str]:
+    """Return what is listed."""
+    return [row.name for row in rows]
+
+
+def test_what_is_added_is_there(store: Store) -> None:
+    added = fleet.add(store, "db1", "sealed", {"team": "ünïted"}, zone="eu-1")
+    assert added == fleet.get(store, "db1") == fleet.fleet(store)[0]
+    assert (added.name, added.ciphertext, added.labels, added.zone) == ("db1", "sealed", {"team": "ünïted"}, "eu-1")
+    assert (added.policy, added.status, added.revision) == (Policy(), DatabaseStatus.ACTIVE, 1)
+    assert added.created_at > 1_700_000_000
+
+
+def test_repr_shows_no_ciphertext(store: Store) -> None:
+    assert "c4n4ry" not in repr(fleet.add(store, "db1", "c4n4ry", {}))
+
+
+def test_a_name_is_given_once(store: Store) -> None:
+    fleet.add(store, "db1", "sealed", {})
+    with pytest.raises(AlreadyExists) as caught:
+        fleet.add(store, "db1", "another", {})
+    assert caught.value.fix == ""
+    assert fleet.get(store, "db1").ciphertext == "sealed"
+
+
+def test_a_retired_name_stays_taken_and_says_why(store: Store) -> None:
+    fleet.add(store, "db1", "sealed", {})
+    fleet.remove(store, "db1")
+    with pytest.raises(AlreadyExists, match="it is retired and names are never given again: choose another"):
+        fleet.add(store, "db1", "another", {})
+
+
+@pytest.mark.parametrize("name", ["", "DB", "a b", "-a", "a" * 64, "a\n"])
+def test_an_unusable_name(store: Store, name: str) -> None:
+    with pytest.raises(InvalidInput):
+        fleet.add(store, name, "sealed", {})
+
+
+def test_what_is_unknown(store: Store) -> None:
+    with pytest.raises(NotFound, match="no database"):
+        fleet.get(store, "db1")
+    with pytest.raises(NotFound, match="no database"):
+        fleet.remove(store, "db1")
+    with pytest.raises(NotFound, match="no policy"):
+        fleet.add(store, "db1", "sealed", {}, policy="odd")
+    fleet.add(store, "db1", "sealed", {})
+    with pytest.raises(NotFound, match="no policy"):
+        fleet.change(store, "db1", policy="odd")
+
+
+def test_the_fleet_is_listed_page_by_page(store: Store) -> None:
+    every = sorted(f"db{n}" for n in range(7))
+    for name in reversed(every):
+        fleet.add(store, name, "sealed", {})
+    assert names(fleet.fleet(store)) == every
+    pages, after = [], ""
+    while page := names(fleet.list_databases(store, after=after, limit=3)):
+        pages.append(page)
+        after = page[-1]
+    assert pages == [every[:3], every[3:6], every[6:]]
+
+
+def test_a_fleet_of_more_than_one_page(store: Store) -> None:
+    rows = f"SELECT 'db' || i, 'sealed', '{{}}', 'default' FROM generate_series(1, {fleet.PAGE}) AS i"
+    with store.begin() as connection:
+        connection.execute(text(f"INSERT INTO databases (name, ciphertext, labels, policy) {rows}"))
+    assert len(fleet.fleet(store)) == fleet.PAGE
+    fleet.add(store, "a", "sealed", {})
+    fleet.add(store, "z", "sealed", {})
+    listed = names(fleet.fleet(store))
+    assert (len(listed), listed[0], listed[-1]) == (fleet.PAGE + 2, "a", "z")
+    assert listed == sorted(set(listed))
+
+
+def test_a_retired_database_is_out_of_the_fleet_and_its_address_forgotten(store: Store) -> None:
+    fleet.add(store, "db1", "sealed", {})
+    fleet.add(store, "db2", "sealed", {})
+    fleet.remove(store, "db1")
+    assert names(fleet.fleet(store)) == names(fleet.list_databases(store)) == ["db2"]
+    gone = fleet.get(store, "db1")
+    assert (gone.status, gone.ciphertext, gone.revision) == (DatabaseStatus.RETIRED, "", 2)
+
+
+def test_nobody_comes_back_from_retirement(store: Store) -> None:
+    fleet.add(store, "db1", "sealed", {})
+    fleet.remove(store, "db1")
+    for work in (
+        lambda: fleet.remove(store, "db1"),
+        lambda: fleet.set_status(store, "db1", DatabaseStatus.ACTIVE),
+        lambda: fleet.change(store, "db1", ciphertext="new"),
+    ):
+        with pytest.raises(NotFound):
+            work()
+    assert fleet.get(store, "db1").ciphertext == ""
+
+
+def test_pausing_is_a_change_and_keeps_it_in_the_fleet(store: Store) -> None:
+    fleet.add(store, "db1", "sealed", {})
+    fleet.set_status(store, "db1", DatabaseStatus.PAUSED)
+    (row,) = fleet.fleet(store)
+    assert (row.status, row.revision) == (DatabaseStatus.PAUSED, 2)
+    fleet.set_status(store, "db1", DatabaseStatus.ACTIVE)
+    assert fleet.get(store, "db1").revision == 3
+    with pytest.raises(InvalidInput, match="remove"):
+        fleet.set_status(store, "db1", DatabaseStatus.RETIRED)
+
+
+def test_only_what_is_given_changes(store: Store) -> None:
+    before = fleet.add(store, "db1", "sealed", {"a": "b"}, zone="eu")
+    fleet.put_policy(store, SLOW)
+    fleet.change(store, "db1", ciphertext="new")
+    assert fleet.get(store, "db1") == replace(before, ciphertext="new", revision=2)
+    fleet.change(store, "db1", labels={}, policy="slow", zone="")
+    assert fleet.get(store, "db1") == replace(before, ciphertext="new", labels={}, policy=SLOW, zone="", revision=3)
+
+
+def test_a_changed_policy_is_a_change_of_its_databases_only(store: Store) -> None:
+    fleet.put_policy(store, SLOW)
+    fleet.add(store, "db1", "sealed", {}, policy="slow")
+    fleet.add(store, "db2", "sealed", {})
+    quicker = replace(SLOW, interval=30.0)
+    fleet.put_policy(store, quicker)
+    assert fleet.policies(store) == (Policy(), quicker)
+    assert (fleet.get(store, "db1").policy, fleet.get(store, "db1").revision) == (quicker, 2)
+    assert fleet.get(store, "db2").revision == 1
+
+
+@pytest.mark.parametrize("bad", [{"interval": 0.0}, {"deadline": -1.0}, {"deadline": float("nan")}, {"name": "A B"}])
+def test_a_policy_nobody_can_follow(store: Store, bad: dict[str, float]) -> None:
+    with pytest.raises(InvalidInput):
+        fleet.put_policy(store, replace(SLOW, **bad))  # type: ignore[arg-type]
+    assert fleet.policies(store) == (Policy(),)
