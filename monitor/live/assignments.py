@@ -1,0 +1,157 @@
+"""Who watches what. The truth is `owner` and `epoch` in each database's hash; indexes are kept beside it.
+
+Imported by workers/ alone: the leader assigns, workers look.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from monitor.core.assignment import Assignment
+from monitor.core.status import Epoch, Identity, State, Status
+from monitor.live import steps
+from monitor.live.connections import Live, unavailable
+from monitor.live.fields import status_fields
+from monitor.live.keys import PARTITIONS, database_key, index_key, partition, partition_key, target_key
+
+_ASSIGN, _UNASSIGN, _REINDEX = steps.step("assign"), steps.step("unassign"), steps.step("reindex")
+_ROWS = 500  # of one script call: about 1 ms of Redis
+_PLACE = (
+    "owner", "epoch", "proven", "state", "identity", "doubt", "claim_owner", "claim_epoch", "moved_for", "moves",
+)  # fmt: skip
+
+
+class Assigned(StrEnum):
+    """What Redis says to an assignment."""
+
+    ASSIGNED = "assigned"
+    STALE = "stale"  # a higher term was seen, or the epoch is not higher: step down
+    UNPROVEN = "unproven"  # a planned move before the owner's first accepted beat under its epoch
+    CLOSED = "closed"  # a planned move while the generation is closed
+    SETTLED = "settled"  # the doubt this move was for is not open any more
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The leader's view of one hash."""
+
+    database: str
+    owner: str = ""
+    epoch: Epoch | None = None
+    proven: bool = False
+    state: State = State.NEW
+    seeded: bool = False  # the hash holds a state
+    identity: Identity | None = None
+    doubt: Identity | None = None
+    claimant: str = ""  # who held the highest epoch, by what was restored
+    claim: Epoch | None = None
+    moved_for: Identity | None = None  # the doubt of the last cannot_reach move
+    moves: tuple[float, ...] = ()  # when the last three of them were, unix seconds
+
+    @classmethod
+    def empty(cls, database: str) -> "Place":
+        """Return the place of a database Redis does not know."""
+        return cls(database)
+
+
+async def assign(
+    live: Live,
+    assignment: Assignment,
+    *,
+    planned: bool,
+    now: float,
+    doubt: Identity | None = None,
+    seed: Status | None = None,
+) -> Assigned:
+    """Give a database to a worker, in one fenced step. `planned`: its present owner lives. `doubt`: the cannot_reach
+    this move answers, remembered in `moved_for` and `moves`. `seed`: the Status where the hash has none."""
+    name, number = assignment.database, partition(assignment.database)
+    kinds = [partition_key(number, kind) for kind in ("generation", "term", "names")]
+    keys = (database_key(name), *kinds, target_key(name), index_key(number, ""))
+    words: list[str | int] = [name, assignment.owner, str(assignment.epoch), assignment.epoch.term]
+    words += (int(planned), str(doubt or ""), int(now))
+    if seed is not None:
+        words += (word for pair in status_fields(seed).items() if pair[1] for word in pair)
+    [answer] = await steps.run(live.cache, _ASSIGN, [(keys, words)])
+    return Assigned(answer)
+
+
+async def unassign(live: Live, database: str, term: int) -> bool:
+    """Take a paused database from its owner: its hash stays, its target goes; False for a deposed leader."""
+    return await _unassign(live, database, term, forget=False)
+
+
+async def forget(live: Live, database: str, term: int) -> bool:
+    """Remove all Redis knows of a retired database; False for a deposed leader."""
+    return await _unassign(live, database, term, forget=True)
+
+
+async def _unassign(live: Live, database: str, term: int, *, forget: bool) -> bool:
+    number = partition(database)
+    kinds = [partition_key(number, kind) for kind in ("term", "names")]
+    keys = (database_key(database), *kinds, target_key(database), index_key(number, ""))
+    [done] = await steps.run(live.cache, _UNASSIGN, [(keys, (database, term, int(forget)))])
+    return bool(done)
+
+
+async def places(live: Live, databases: Sequence[str]) -> dict[str, Place]:
+    """Return the place of each database, an empty one where Redis knows nothing."""
+    pipe = live.cache.pipeline(transaction=False)
+    for name in databases:
+        pipe.hmget(database_key(name), *_PLACE)
+    with unavailable():
+        rows = await pipe.execute()
+    return {name: _place(name, row) for name, row in zip(databases, rows, strict=True)}
+
+
+def _place(name: str, row: Sequence[str | None]) -> Place:
+    owner, epoch, proven, state, identity, doubt, claimant, claim, moved_for, moves = row
+    return Place(
+        name,
+        owner or "",
+        Epoch.parse(epoch) if epoch else None,
+        bool(proven),
+        State(state or State.NEW),
+        state is not None,
+        Identity.parse(identity) if identity else None,
+        Identity.parse(doubt.split()[0]) if doubt else None,
+        claimant or "",
+        Epoch.parse(claim) if claim else None,
+        Identity.parse(moved_for) if moved_for else None,
+        tuple(map(float, (moves or "").split())),
+    )
+
+
+async def mine(live: Live, worker: str) -> dict[str, str]:
+    """Return a worker's index: database -> "epoch revision"; it changes whenever there is something to learn."""
+    pipe = live.cache.pipeline(transaction=False)
+    for number in range(PARTITIONS):
+        pipe.hgetall(index_key(number, worker))
+    index: dict[str, str] = {}
+    with unavailable():
+        for part in await pipe.execute():
+            index |= part
+    return index
+
+
+async def rewrite_indexes(live: Live, databases: Iterable[str], workers: Collection[str]) -> None:
+    """Make the indexes agree with the hashes of these databases, and the indexes of these workers hold nothing else.
+
+    Name dead workers too: an index nobody names stays for ever.
+    """
+    rows = [(name, "") for name in databases]
+    for worker in workers:
+        rows += [(name, worker) for name in await mine(live, worker)]
+    by_partition: dict[int, list[tuple[str, str]]] = {}
+    for row in rows:
+        by_partition.setdefault(partition(row[0]), []).append(row)
+    for number, its in by_partition.items():
+        for part in steps.chunks(its, _ROWS):
+            await steps.run(live.cache, _REINDEX, [_reindex(number, part)])
+
+
+def _reindex(number: int, rows: Sequence[tuple[str, str]]) -> steps.Call:
+    keys = [index_key(number, "")]
+    for name, _ in rows:
+        keys += (database_key(name), target_key(name))
+    return keys, [word for row in rows for word in row]

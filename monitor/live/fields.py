@@ -1,0 +1,78 @@
+"""The flat fields of a database's hash: observations and Status to text of at most 64 bytes and back. Only live/
+imports this.
+
+A number stays the number people would type (`HSET db1 db_size 4213`); what there is none of is no field at all.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from monitor.core import status as statuses
+from monitor.core.cause import Evidence
+from monitor.core.observation import FAMILIES, GAUGES, Observation, Reading, ReadingStatus, Value
+from monitor.core.status import Status
+
+MOST_BYTES = 64  # one longer value makes the whole hash 3.5 times larger
+_ZEROES = {"ok_rounds": "0", "doubted_at": "0.000"}
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?\Z")
+_GAUGES_OF = {family: tuple(g.name for g in GAUGES.values() if g.family == family) for family in FAMILIES}
+
+
+def status_fields(status: Status) -> dict[str, str]:
+    """Return every status field in the order of STATUS_FIELDS; '' where there is none."""
+    fields = statuses.encode(status)
+    for name, zero in _ZEROES.items():
+        if fields[name] == zero:
+            fields[name] = ""
+    return fields
+
+
+def observation_fields(observation: Observation) -> dict[str, str]:
+    """Return what one feel says; '' for a field that must go. Families it did not read are left alone.
+
+    A void feel saw nothing of the database: only its cause is told, the last observation stays, with its age.
+    """
+    if observation.evidence is Evidence.VOID:
+        return {"cause": observation.cause.value}
+    fields = {
+        "observed_at": f"{observation.at:.3f}",
+        "sent_at": f"{observation.sent_at:.3f}",
+        "seen_by": observation.worker,
+        "cause": observation.cause.value,
+        "duration_ms": f"{(observation.at - observation.sent_at) * 1000:.0f}",
+        "fresh_login": "1" if observation.fresh_login else "0",
+        "services_available": "1" if observation.evidence is Evidence.OK else "0",
+    }
+    for reading in observation.readings:
+        fields[f"family:{reading.family}"] = f"{reading.status.value} {reading.observed_at:.3f} {reading.code}".rstrip()
+        values = reading.values if reading.status is ReadingStatus.OK else {}
+        for name in _GAUGES_OF[reading.family]:
+            fields[name] = _text(values[name]) if name in values else ""
+    return fields
+
+
+def readings(fields: Mapping[str, str]) -> tuple[Reading, ...]:
+    """Read the families back."""
+    return tuple(_readings(fields))
+
+
+def _readings(fields: Mapping[str, str]) -> Iterator[Reading]:
+    for family in FAMILIES:
+        if text := fields.get(f"family:{family}"):
+            status, observed_at, *code = text.split(" ")
+            values = {name: _value(fields[name]) for name in _GAUGES_OF[family] if name in fields}
+            yield Reading(family, float(observed_at), ReadingStatus(status), values, "".join(code))
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, float) else str(value).encode()[:MOST_BYTES].decode(errors="ignore")
+
+
+def _value(text: str) -> Value:
+    if text in ("true", "false"):
+        return text == "true"
+    if not _NUMBER.match(text):
+        return text
+    return float(text) if "." in text or "e" in text else int(text)

@@ -1,0 +1,174 @@
+"""What happened, in order, one stream per partition; every consumer is a group that reads, works and acknowledges.
+
+Written by `record` and `replay`. The supervisor, the historian and the notifier read it as groups.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from monitor.core import event as events
+from monitor.core.event import Event, Transition
+from monitor.core.status import Identity
+from monitor.live import steps
+from monitor.live.connections import BLOCK_MOST, Live, unavailable
+from monitor.live.keys import PARTITIONS, partition, partition_key
+
+log = logging.getLogger("feeler.live")
+
+LIMIT = 100_000  # entries a partition keeps, acknowledged or not
+REMEMBER = 3600.0  # seconds a durable identity is remembered for the worker that retains its event
+IDLE_CONSUMER = 3_600_000  # milliseconds
+DURABLE = ("historian", "supervisor")  # nothing is trimmed before these groups exist and have seen it
+
+_REPLAY, _TRIM = steps.step("replay"), steps.step("trim")
+_JOURNALS = [partition_key(number, "journal") for number in range(PARTITIONS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event as a group gets it; `replayed` events may have been seen before."""
+
+    partition: int
+    id: str
+    event: Event
+    replayed: bool = False
+
+
+async def ensure(live: Live, group: str) -> None:
+    """Create a group in every partition, from the beginning of the journal, where it is missing."""
+    pipe = live.cache.pipeline(transaction=False)
+    for key in _JOURNALS:
+        pipe.xgroup_create(key, group, id="0", mkstream=True)
+    with unavailable():
+        for reply in await pipe.execute(raise_on_error=False):
+            if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
+                raise reply
+
+
+async def read(live: Live, group: str, consumer: str, *, count: int, block: float) -> list[Entry]:
+    """Return about `count` entries nobody of the group has had, waiting at most `block` seconds for the first.
+
+    Creates the group where it is missing: at first, and after Redis lost its memory.
+    """
+    try:
+        return await _read(live, group, consumer, count, block)
+    except ResponseError as exc:
+        if not _is_missing(exc):
+            raise
+    await ensure(live, group)
+    return await _read(live, group, consumer, count, block)
+
+
+async def _read(live: Live, group: str, consumer: str, count: int, block: float) -> list[Entry]:
+    wait = round(min(block, BLOCK_MOST) * 1000) or None  # 0 would be for ever
+    each = max(1, count // PARTITIONS)
+    with unavailable():
+        found: Any = await live.blocking.xreadgroup(
+            group, consumer, dict.fromkeys(_JOURNALS, ">"), count=each, block=wait
+        )
+    return [entry for key, rows in found or [] for entry in _entries(_JOURNALS.index(key), rows)]
+
+
+async def claim(live: Live, group: str, consumer: str, *, idle: float) -> list[Entry]:
+    """Take over entries some consumer took and did not acknowledge for `idle` seconds."""
+    pipe = live.cache.pipeline(transaction=False)
+    for key in _JOURNALS:
+        pipe.xautoclaim(key, group, consumer, min_idle_time=round(idle * 1000), count=100)
+    with unavailable():
+        replies = await pipe.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, Exception) and not _is_missing(reply):
+                raise reply
+    taken = [(number, reply[1]) for number, reply in enumerate(replies) if not isinstance(reply, Exception)]
+    return [entry for number, rows in taken for entry in _entries(number, rows)]
+
+
+def _is_missing(exc: Exception) -> bool:
+    return str(exc).startswith("NOGROUP")
+
+
+def _entries(number: int, rows: Iterable[tuple[str, dict[str, str] | None]]) -> list[Entry]:
+    return [Entry(number, id_, events.decode(row["event"]), row.get("replayed") == "1") for id_, row in rows if row]
+
+
+async def ack(live: Live, group: str, entries: Sequence[Entry]) -> None:
+    """Acknowledge entries: their work is done."""
+    pipe = live.cache.pipeline(transaction=False)
+    for entry in entries:
+        pipe.xack(_JOURNALS[entry.partition], group, entry.id)
+    with unavailable():
+        await pipe.execute()
+
+
+async def acknowledge(live: Live, identities: Sequence[tuple[str, Identity]], now: float) -> None:
+    """Say that these transitions are durable: the workers that retain them may forget them."""
+    pipe = live.cache.pipeline(transaction=False)
+    for name, identity in identities:
+        pipe.zadd(partition_key(partition(name), "drained"), {f"{name} {identity}": now})
+    with unavailable():
+        await pipe.execute()
+
+
+async def drained(live: Live, identities: Sequence[tuple[str, Identity]]) -> set[tuple[str, Identity]]:
+    """Return which of these transitions are known to be durable."""
+    pipe = live.cache.pipeline(transaction=False)
+    for name, identity in identities:
+        pipe.zscore(partition_key(partition(name), "drained"), f"{name} {identity}")
+    with unavailable():
+        scores = await pipe.execute()
+    return {which for which, score in zip(identities, scores, strict=True) if score is not None}
+
+
+async def replay(live: Live, generation: str, transitions: Sequence[Transition]) -> bool:
+    """Give accepted events to the journal again; False unless this generation is open in every partition concerned."""
+    by_partition: dict[int, list[str]] = {}
+    for one in transitions:
+        by_partition.setdefault(partition(one.database), []).append(events.encode(one))
+    calls: list[steps.Call] = []
+    for number, texts in by_partition.items():
+        keys = [partition_key(number, kind) for kind in ("generation", "counters", "journal")]
+        calls += [(keys, [generation, *part]) for part in steps.chunks(texts, 500)]
+    return all(await steps.run(live.cache, _REPLAY, calls))
+
+
+async def trim(live: Live, now: float, *, limit: int = LIMIT) -> int:
+    """Drop entries every group has acknowledged; beyond `limit` also others, loudly. Return how many went."""
+    words = (limit, f"{now - REMEMBER:.3f}", IDLE_CONSUMER, *DURABLE)
+    calls = [
+        ([partition_key(number, kind) for kind in ("journal", "drained", "counters")], words)
+        for number in range(PARTITIONS)
+    ]
+    rows = await steps.run(live.cache, _TRIM, calls)
+    if forced := sum(row[1] for row in rows):
+        log.error("action=journal_trimmed_unacknowledged entries=%d limit=%d", forced, limit)
+    return sum(map(sum, rows))
+
+
+async def count_conflicts(live: Live, conflicts: int) -> None:
+    """Count transitions that Postgres holds under the same identity with other content."""
+    with unavailable():
+        await live.cache.hincrby(partition_key(0, "counters"), "identity_conflicts", conflicts)
+
+
+async def backlog(live: Live) -> dict[str, int]:
+    """Return the journal's length, and per group what is pending (taken) and lagging (not yet taken)."""
+    pipe = live.cache.pipeline(transaction=False)
+    for key in _JOURNALS:
+        pipe.xlen(key)
+        pipe.xinfo_groups(key)
+    with unavailable():
+        replies: list[Any] = await pipe.execute(raise_on_error=False)
+    total: Counter[str] = Counter({"length": 0})
+    for length, groups in zip(replies[::2], replies[1::2], strict=True):
+        if isinstance(groups, Exception):  # no stream in this partition yet
+            continue
+        total["length"] += length
+        for group in groups:
+            total[f"{group['name']}_pending"] += group["pending"]
+            total[f"{group['name']}_lag"] += length if group["lag"] is None else group["lag"]
+    return dict(total)

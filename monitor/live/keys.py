@@ -1,0 +1,80 @@
+"""Every key feeler keeps in Redis. Only live/ and tests import this.
+
+{pNN} is the partition of a database, crc32(name) % 16: each Lua step touches one hash tag, so the cache can be a
+Redis Cluster. Writers and readers are processes; D = database, W = worker id, L = supervisor id.
+
+CACHE_URL
+key                          type    TTL  writer                       readers
+feeler:{pNN}:db:D            hash    -    owner (record), leader       web, worker, leader, historian
+    the talk's `HSET db1 db_size 4213`. owner, epoch, proven (an accepted beat under this epoch), number (beats under
+    this epoch), batch (sender's own count, drops late duplicates), state and its kin (core/status.py), asked (newest
+    cannot_reach: doubt, time), observed_at sent_at seen_by cause duration_ms fresh_login services_available,
+    family:<family> ("status observed_at code"), each gauge under its own name, moved_for and moves (cannot_reach
+    moves: the doubt, the last three times), claim_owner claim_epoch restored (only while Redis is being restored)
+feeler:{pNN}:target:D        hash    -    leader                       worker (address), web (labels, policy)
+    ciphertext, policy and labels (JSON), revision
+feeler:{pNN}:index:W         hash    -    leader, with each assign     worker
+    database -> "epoch revision": a hint kept beside the truth, which is the database's own hash
+feeler:{pNN}:names           set     -    leader                       web, leader, historian
+feeler:{pNN}:generation      string  -    leader (open)                everybody
+    "run_id:term.counter"; record needs it and the server's own run_id to agree
+feeler:{pNN}:term            string  -    leader, restoring workers    leader
+    the highest term seen here
+feeler:{pNN}:reports         hash    -    whoever restores             leader
+    reporter -> "run_id attempt busy|done"; data that vanishes takes the report of it along
+feeler:{pNN}:journal         stream  -    owner (record, replay)       groups: supervisor, historian, ...
+    event (JSON), replayed ("1" or absent)
+feeler:{pNN}:drained         zset    1 h  historian                    workers, who then forget the event
+    "D identity" -> fleet seconds; pruned by trim
+feeler:{pNN}:counters        hash    -    every Lua step               web, tests
+
+REDIS_URL (the bus: RQ lives here too, under rq:)
+feeler:presence:W            string  6 s  worker                       everybody
+feeler:workers               zset    -    worker, leader               everybody
+    W -> fleet seconds of the last announcement; kept after death until the leader forgets W
+feeler:bus:L                 string  60 s leader                       leader
+    run_id of the bus when this leader last looked; gone or other = the bus lost its memory
+feeler:requests              stream  -    web, cli                     leader (group supervisor)
+"""
+
+from zlib import crc32
+
+PARTITIONS = 16
+
+WORKERS = "feeler:workers"
+REQUESTS = "feeler:requests"
+
+
+def partition(name: str) -> int:
+    """Return the partition of a database."""
+    return crc32(name.encode()) % PARTITIONS
+
+
+def partition_key(number: int, kind: str) -> str:
+    """Return a key that a partition has once: generation, term, reports, names, journal, drained or counters."""
+    return f"feeler:{{p{number:02}}}:{kind}"
+
+
+def database_key(name: str) -> str:
+    """Return the key of a database's hash."""
+    return partition_key(partition(name), f"db:{name}")
+
+
+def target_key(name: str) -> str:
+    """Return the key of a database's address, policy and labels."""
+    return partition_key(partition(name), f"target:{name}")
+
+
+def index_key(number: int, worker: str) -> str:
+    """Return the key of a worker's index in a partition; with no worker, what all of them begin with."""
+    return partition_key(number, f"index:{worker}")
+
+
+def presence_key(worker: str) -> str:
+    """Return the key that lives while a worker does."""
+    return f"feeler:presence:{worker}"
+
+
+def bus_key(leader: str) -> str:
+    """Return the key by which a leader notices that the bus lost its memory."""
+    return f"feeler:bus:{leader}"

@@ -1,0 +1,167 @@
+"""The last observation and the Status of every database. `record` is the only way in. Doors and workers import this."""
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from zlib import crc32
+
+from monitor.core import event as events
+from monitor.core import status as statuses
+from monitor.core.cause import Cause
+from monitor.core.event import Event, Transition
+from monitor.core.observation import Observation, Reading
+from monitor.core.policy import Policy
+from monitor.core.status import Epoch, Status
+from monitor.live import fields, steps, targets
+from monitor.live.connections import Live, unavailable
+from monitor.live.keys import PARTITIONS, database_key, partition, partition_key, target_key
+
+_RECORD = steps.step("record")
+_batches = itertools.count(1)  # of this process: a batch that arrives after a later one is known to be late
+
+
+class Verdict(StrEnum):
+    """What Redis says to a beat."""
+
+    ACCEPTED = "accepted"
+    CLOSED = "closed"  # the generation is not open, or another one is
+    FENCED = "fenced"  # the epoch is not the assignment's, or somebody else owns the database
+    AHEAD = "ahead"  # the hash holds a newer identity, or one my first new event does not build on
+    CONFLICT = "conflict"  # same identity, other state
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One observation and what came of it: `events` still to be accepted, oldest first; `status` after all of them."""
+
+    database: str
+    epoch: Epoch
+    status: Status
+    observation: Observation
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latest:
+    """What Redis holds of one database."""
+
+    database: str
+    status: Status
+    seeded: bool = True  # False: nobody has said yet what its Status is
+    owner: str = ""
+    epoch: Epoch | None = None
+    worker: str = ""  # who made the observation
+    sent_at: float | None = None
+    at: float | None = None
+    cause: Cause | None = None
+    number: int = 0  # beats accepted under this epoch
+    fresh_login: bool = False
+    readings: tuple[Reading, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+
+
+async def record(live: Live, generation: str, worker: str, beats: Sequence[Beat]) -> list[Verdict]:
+    """Write beats and journal their events, each row in one fenced step; a verdict per beat, in order.
+
+    Beats of a partition share a script call. After StoreUnavailable any part may have been written: record again.
+    """
+    places: dict[int, list[int]] = {}
+    for i, beat in enumerate(beats):
+        places.setdefault(partition(beat.database), []).append(i)
+    if len({beat.database for beat in beats}) != len(beats):
+        raise ValueError("a database may stand in a batch once only")
+    head = (generation, worker, next(_batches))
+    calls = [_call(number, head, [beats[i] for i in rows]) for number, rows in places.items()]
+    verdicts: dict[int, Verdict] = {}
+    for rows, words in zip(places.values(), await steps.run(live.cache, _RECORD, calls), strict=True):
+        verdicts |= zip(rows, map(Verdict, words), strict=True)
+    return [verdicts[i] for i in range(len(beats))]
+
+
+def _call(number: int, head: tuple[str, str, int], beats: Sequence[Beat]) -> steps.Call:
+    keys = [partition_key(number, kind) for kind in ("generation", "counters", "journal")]
+    words: list[str | int] = [*head]
+    for beat in beats:
+        keys.append(database_key(beat.database))
+        _add_row(words, beat)
+    return keys, words
+
+
+def _add_row(words: list[str | int], beat: Beat) -> None:
+    status = fields.status_fields(beat.status)
+    pairs: list[str | int] = ["number", 0, "batch", 0, "proven", 1]
+    gone: list[str] = []
+    for name, value in (fields.observation_fields(beat.observation) | status).items():
+        if value:
+            pairs += (name, value)
+        else:
+            gone.append(name)
+    journal = [word for event in beat.events for word in _event_words(event)]
+    shape = crc32(" ".join(gone).encode())
+    words += (str(beat.epoch), status["identity"], status["state"], shape)
+    words += (len(pairs), *pairs, len(gone), *gone, len(journal), *journal)
+
+
+def _event_words(event: Event) -> tuple[str, str, str, str]:
+    if isinstance(event, Transition):
+        return "transition", str(event.identity), str(event.prev or ""), events.encode(event)
+    return "cry", str(event.doubt), f"{event.at:.3f}", events.encode(event)
+
+
+async def latest(live: Live, names: Sequence[str]) -> dict[str, Latest]:
+    """Return what is known of each of these databases; unknown ones are left out."""
+    pipe = live.cache.pipeline(transaction=False)
+    for name in names:
+        pipe.hgetall(database_key(name))
+        pipe.hmget(target_key(name), "policy", "labels")
+    with unavailable():
+        replies = await pipe.execute()
+    rows = zip(names, replies[::2], replies[1::2], strict=True)
+    return {name: _latest(name, stored, *target) for name, stored, target in rows if stored}
+
+
+def _latest(name: str, stored: Mapping[str, str], policy: str | None, labels: str | None) -> Latest:
+    def moment(key: str) -> float | None:
+        return float(stored[key]) if key in stored else None
+
+    return Latest(
+        database=name,
+        status=statuses.decode(stored),
+        seeded="state" in stored,
+        owner=stored.get("owner", ""),
+        epoch=Epoch.parse(stored["epoch"]) if "epoch" in stored else None,
+        worker=stored.get("seen_by", ""),
+        sent_at=moment("sent_at"),
+        at=moment("observed_at"),
+        cause=Cause(stored["cause"]) if "cause" in stored else None,
+        number=int(stored.get("number", 0)),
+        fresh_login=stored.get("fresh_login") == "1",
+        readings=fields.readings(stored),
+        labels=json.loads(labels) if labels else {},
+        policy=targets.decode_policy(policy) if policy else Policy(),
+    )
+
+
+async def names(live: Live) -> list[str]:
+    """Return every database Redis knows of, sorted."""
+    pipe = live.cache.pipeline(transaction=False)
+    for number in range(PARTITIONS):
+        pipe.smembers(partition_key(number, "names"))
+    with unavailable():
+        return sorted(set().union(*await pipe.execute()))
+
+
+async def counters(live: Live) -> dict[str, int]:
+    """Return what the steps counted, summed over partitions: beats, transitions, rejected_*, replayed, trimmed ..."""
+    pipe = live.cache.pipeline(transaction=False)
+    for number in range(PARTITIONS):
+        pipe.hgetall(partition_key(number, "counters"))
+    total: Counter[str] = Counter()
+    with unavailable():
+        for part in await pipe.execute():
+            total.update({name: int(value) for name, value in part.items()})
+    return dict(total)

@@ -1,0 +1,82 @@
+"""Who is here: a key of 6 s per worker on the bus, renewed every 1.5 s by the loop that feels. Workers and doors
+import this.
+
+Absence proves something only after 6 s of uninterrupted Redis: `mark_bus` says when the bus has lost its memory.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from monitor.live.connections import Live, unavailable
+from monitor.live.keys import WORKERS, bus_key, presence_key
+
+TTL = 6.0  # seconds
+MARK = 60  # seconds a leader's mark stays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """One worker as it describes itself."""
+
+    worker: str
+    host: str
+    pid: int
+    zone: str
+    capacity: int
+    started_at: float
+    owned: int
+    leaving: bool
+    generation: str
+    lateness: float  # seconds, 99th percentile of the last minute
+    rejected: int
+    retained: int
+    at: float
+    queue_size: int = 0
+
+
+async def announce(live: Live, presence: Presence) -> None:
+    """Say that a worker is here for the next 6 s."""
+    pipe = live.bus.pipeline(transaction=False)
+    pipe.set(presence_key(presence.worker), json.dumps(asdict(presence)), px=round(TTL * 1000))
+    pipe.zadd(WORKERS, {presence.worker: presence.at})
+    with unavailable():
+        await pipe.execute()
+
+
+async def present(live: Live) -> dict[str, Presence]:
+    """Return the workers whose presence has not expired."""
+    workers = sorted(await known(live))
+    if not workers:
+        return {}
+    with unavailable():
+        texts = await live.bus.mget([presence_key(worker) for worker in workers])
+    found = (Presence(**json.loads(text)) for text in texts if text)
+    return {one.worker: one for one in found}
+
+
+async def known(live: Live) -> set[str]:
+    """Return every worker that was announced and not forgotten, here or not."""
+    with unavailable():
+        workers: list[Any] = await live.bus.zrange(WORKERS, 0, -1)
+    return set(workers)
+
+
+async def leave(live: Live, worker: str) -> None:
+    """End a worker's presence now; it stays known until the leader forgets it."""
+    with unavailable():
+        await live.bus.delete(presence_key(worker))
+
+
+async def forget(live: Live, worker: str) -> None:
+    """Drop a worker from those known; one that lives announces itself again."""
+    with unavailable():
+        await live.bus.zrem(WORKERS, worker)
+
+
+async def mark_bus(live: Live, leader: str) -> bool:
+    """Renew this leader's mark; False when the bus has lost its memory since, restarted, or never had the mark."""
+    with unavailable():
+        run_id = (await live.bus.info("server"))["run_id"]
+        mark = await live.bus.set(bus_key(leader), run_id, ex=MARK, get=True)
+    return bool(mark == run_id)

@@ -1,0 +1,58 @@
+"""What doors ask of the leader: they never talk to RQ themselves. web/ and cli ask, the leader takes."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from redis.exceptions import ResponseError
+
+from monitor.live.connections import Live, unavailable
+from monitor.live.keys import REQUESTS
+
+Kind = Literal["observe", "fleet_changed"]
+
+_GROUP = "supervisor"
+_MOST = 10_000  # requests kept while nobody leads
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Feel a database now, or look at the registry now."""
+
+    kind: Kind
+    database: str
+    id: str
+
+
+async def ask(live: Live, kind: Kind, database: str = "") -> str:
+    """Leave a request; return its id. It may get lost: both kinds only hasten what happens anyway."""
+    with unavailable():
+        id_ = await live.bus.xadd(REQUESTS, {"kind": kind, "database": database}, maxlen=_MOST)
+    return str(id_)
+
+
+async def take(live: Live, consumer: str, *, count: int = 100) -> list[Request]:
+    """Return requests nobody has taken, and remove them."""
+    with unavailable():
+        try:
+            rows = await _read(live, consumer, count)
+        except ResponseError as exc:
+            if not str(exc).startswith("NOGROUP"):
+                raise
+            await _create(live)
+            rows = await _read(live, consumer, count)
+        if rows:
+            await live.bus.xdel(REQUESTS, *(id_ for id_, _ in rows))
+    return [Request(cast(Kind, row["kind"]), row["database"], id_) for id_, row in rows]
+
+
+async def _read(live: Live, consumer: str, count: int) -> list[tuple[str, dict[str, str]]]:
+    found: Any = await live.bus.xreadgroup(_GROUP, consumer, {REQUESTS: ">"}, count=count, noack=True)
+    return [row for _, rows in found or [] for row in rows]
+
+
+async def _create(live: Live) -> None:
+    try:
+        await live.bus.xgroup_create(REQUESTS, _GROUP, id="0", mkstream=True)
+    except ResponseError as exc:
+        if not str(exc).startswith("BUSYGROUP"):
+            raise

@@ -1,0 +1,30 @@
+-- What all steps share; put in front of each when it is loaded.
+
+-- Epochs "term.counter", identities "term.counter.n" and stream ids "ms-n" compare number by number: each number is
+-- below 2^53, but a pair of them would not fit Lua's one double. '' and false stand for none, the lowest.
+local function newer(a, b)
+  if not a or a == '' or a == b then return false end
+  if not b or b == '' then return true end
+  local right = string.gmatch(b, '%d+')
+  for part in string.gmatch(a, '%d+') do
+    local x, y = tonumber(part), tonumber(right() or -1)
+    if x ~= y then return x > y end
+  end
+  return false
+end
+
+local function is_own_run(run_id)
+  return string.find(redis.call('INFO', 'server'), 'run_id:' .. run_id .. '\r', 1, true) ~= nil
+end
+
+-- Returns the generation's name while it is open here: opened in this life of this very server. A replica that was
+-- promoted, or a server restarted from disk, holds the key of another life.
+local function open_generation(key)
+  local name = redis.call('GET', key)
+  local run_id = string.match(name or '', '^(%x+):')
+  return run_id and is_own_run(run_id) and name
+end
+
+local function count(counters, what, by)
+  if by > 0 then redis.call('HINCRBY', counters, what, by) end
+end

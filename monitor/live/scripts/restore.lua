@@ -1,0 +1,60 @@
+-- restore: merge what a reporter remembers into a partition of a Redis that forgot. Merging is a maximum, so any order
+-- and any repetition of restores ends alike. Nothing is merged where the generation is open.
+-- KEYS  1 generation  2 term  3 names  4 reports  5.. one database hash per row
+-- ARGV  1 run_id the reporter reached  2 reporter  3 attempt  4 'first', 'last', 'only' or 'middle' part of its report
+--       5 highest term it saw  6 #fields, then their names: the status fields and `restored`; then per row:
+--       database, its claim: owner epoch ('' '' for none), identity, the values of the fields ('' for none)
+-- The report stands in the partition it is about: whatever wipes the rows wipes the report. Its parts carry one
+-- attempt, so a wipe in between is noticed.
+-- Returns 1, or 0 where this is another life of the server, or the first part of the report is gone.
+local run, reporter, part, names = ARGV[1], ARGV[2], ARGV[4], {}
+local report = run .. ' ' .. ARGV[3]
+if not is_own_run(run) then return 0 end
+if part == 'first' or part == 'only' then
+  redis.call('HSET', KEYS[4], reporter, report .. ' busy')
+elseif redis.call('HGET', KEYS[4], reporter) ~= report .. ' busy' then
+  return 0
+end
+for i = 1, tonumber(ARGV[6]) do names[i] = ARGV[6 + i] end
+
+-- By identity; on a tie the later epoch's holder knows more; then any order will do, as long as it is one.
+local function merge_status(key, epoch, identity, values)
+  local stored = redis.call('HMGET', key, 'identity', 'state', 'restored', unpack(names))
+  local text, fields, gone = {}, {}, {}
+  for i, name in ipairs(names) do
+    text[i] = stored[i + 3] or ''
+    if values[i] == '' then gone[#gone + 1] = name else
+      fields[#fields + 1] = name
+      fields[#fields + 1] = values[i]
+    end
+  end
+  local better = not stored[2] or newer(identity, stored[1])
+  if not better and not newer(stored[1], identity) then
+    local more = table.concat(values, '\n') > table.concat(text, '\n')
+    better = newer(epoch, stored[3]) or (more and not newer(stored[3], epoch))
+  end
+  if not better then return end
+  redis.call('HSET', key, unpack(fields))
+  if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
+end
+
+local function merge_claim(key, owner, epoch)
+  local stored = redis.call('HMGET', key, 'claim_owner', 'claim_epoch')
+  if newer(epoch, stored[2]) or (epoch ~= '' and epoch == stored[2] and owner > stored[1]) then
+    redis.call('HSET', key, 'claim_owner', owner, 'claim_epoch', epoch)
+  end
+end
+
+if not open_generation(KEYS[1]) then
+  if tonumber(ARGV[5]) > tonumber(redis.call('GET', KEYS[2]) or 0) then redis.call('SET', KEYS[2], ARGV[5]) end
+  local at = 7 + #names
+  for i = 5, #KEYS do
+    local values = {unpack(ARGV, at + 4, at + 3 + #names)}
+    redis.call('SADD', KEYS[3], ARGV[at])
+    merge_status(KEYS[i], ARGV[at + 2], ARGV[at + 3], values)
+    merge_claim(KEYS[i], ARGV[at + 1], ARGV[at + 2])
+    at = at + 4 + #names
+  end
+end
+if part == 'last' or part == 'only' then redis.call('HSET', KEYS[4], reporter, report .. ' done') end
+return 1

@@ -1,0 +1,16 @@
+-- unassign: take a database from its owner for good. The hash stays for readers, its epoch as a fence; with `forget`
+-- nothing of the database stays.
+-- KEYS  1 database hash  2 term  3 names  4 target  5 what index keys begin with
+-- ARGV  1 database  2 term  3 forget ('1')
+-- Returns 1, or 0 where a higher term was seen.
+if tonumber(redis.call('GET', KEYS[2]) or 0) > tonumber(ARGV[2]) then return 0 end
+redis.call('SET', KEYS[2], ARGV[2])
+local owner = redis.call('HGET', KEYS[1], 'owner')
+if owner then redis.call('HDEL', KEYS[5] .. owner, ARGV[1]) end
+redis.call('HDEL', KEYS[1], 'owner', 'proven', 'claim_owner', 'claim_epoch', 'restored')
+redis.call('DEL', KEYS[4])
+if ARGV[3] == '1' then
+  redis.call('DEL', KEYS[1])
+  redis.call('SREM', KEYS[3], ARGV[1])
+end
+return 1

@@ -1,0 +1,271 @@
+"""Lives of Redis: what closes a generation, what restores bring together, who may open."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from monitor.core.cause import Cause
+from monitor.core.status import Epoch, Identity, State, Status
+from monitor.live import assignments, connections, generation, journal, observations
+from monitor.live.connections import Live
+from monitor.live.generation import Restored
+from monitor.live.keys import PARTITIONS, partition, partition_key
+from tests.live.builders import (
+    DB,
+    NOW,
+    W1,
+    W2,
+    beat,
+    epoch,
+    everything,
+    given,
+    identity,
+    opened,
+    said,
+    status,
+    stored,
+    transition,
+)
+from tests.servers import RedisServer
+
+UP = State.AVAILABLE
+
+
+async def test_an_empty_redis_is_closed(live: Live) -> None:
+    found = await generation.generation(live)
+    assert not found.open and found.epoch is None and len(found.run_id) == 40
+
+
+async def test_open_in_all_partitions_or_closed(live: Live) -> None:
+    name = await opened(live, "3.7")
+    found = await generation.generation(live)
+    assert found.open and found.name == name == f"{found.run_id}:3.7" and found.epoch == epoch("3.7")
+    last = partition_key(PARTITIONS - 1, "generation")
+    await live.cache.set(last, f"{found.run_id}:3.8")
+    assert not (await generation.generation(live)).open
+    await live.cache.delete(last)
+    assert not (await generation.generation(live)).open
+    await live.cache.set(last, name)
+    assert (await generation.generation(live)).open
+    await live.cache.flushall()
+    assert not (await generation.generation(live)).open
+
+
+async def test_a_restart_that_kept_its_data_closes_the_generation(
+    start_redis: Callable[..., RedisServer], connect: Callable[..., Live]
+) -> None:
+    """As a failover does: the key is there, the server is another."""
+    server = start_redis()
+    live = connect(server.url)
+    name = await opened(live)
+    await given(live, "1.2", seed=Status())
+    assert await said(live, name, W1, beat("1.2", status())) == "accepted"
+    server.stop()
+    server.start()
+    live = connect(server.url)
+    assert await live.cache.get(partition_key(partition(DB), "generation")) == name
+    assert not (await generation.generation(live)).open
+    assert await generation.reported(live) == set()
+    assert await said(live, name, W1, beat("1.2", status(), at=NOW + 1)) == "closed"
+    assert (await stored(live))["observed_at"] == f"{NOW:.3f}"
+    event = transition("1.1.1")
+    assert not await journal.replay(live, name, [event])
+    assert await journal.backlog(live) == {"length": 0}
+    again = await opened(live, "1.3")
+    await given(live, "1.4")
+    assert again != name and await said(live, again, W1, beat("1.4", status(), at=NOW + 2)) == "accepted"
+
+
+# --- terms --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_term_only_rises(live: Live) -> None:
+    assert await generation.highest_term(live) == 0
+    assert await generation.lead(live, 4)
+    assert not await generation.lead(live, 3)
+    assert await generation.lead(live, 4)
+    assert await generation.highest_term(live) == 4
+    await generation.restore(live, W1, (), 9)
+    await generation.restore(live, W2, (), 2)
+    assert await generation.highest_term(live) == 9
+    assert {await live.cache.get(partition_key(number, "term")) for number in range(PARTITIONS)} == {"9"}
+
+
+# --- restore ------------------------------------------------------------------------------------------------------
+
+
+def row(which: str, under: str, state: State = UP, owner: str = W1, database: str = DB) -> Restored:
+    return Restored(database, status(which, state), epoch(under) if under else None, owner)
+
+
+async def test_the_highest_identity_and_the_highest_claim_win(live: Live) -> None:
+    await generation.restore(live, W1, [row("1.10.2", "1.10")], 1)
+    await generation.restore(live, W2, [row("1.9.7", "1.11", State.REFUSING, W2)], 1)
+    await generation.restore(live, "leader", [row("1.2.1", "", State.LOCKED_OUT, "leader")], 2)
+    place = (await assignments.places(live, [DB]))[DB]
+    assert (place.identity, place.state, place.seeded) == (identity("1.10.2"), UP, True)
+    assert (place.claimant, place.claim, place.owner) == (W2, epoch("1.11"), "")
+    assert await observations.names(live) == [DB]
+
+
+async def test_an_open_generation_takes_no_memories(live: Live, name: str) -> None:
+    await given(live, "1.2", seed=Status())
+    before = await everything(live, but=[":reports"])
+    assert await generation.restore(live, W1, [row("1.9.9", "1.9")], 9)
+    assert await everything(live, but=[":reports"]) == before
+    assert W1 in await generation.reported(live)
+
+
+async def test_a_large_memory_goes_in_parts_and_is_reported_at_the_end(live: Live) -> None:
+    rows = [row(f"1.{i}.1", f"1.{i}", database=f"db{i}") for i in range(1, 12_001)]
+    assert await generation.restore(live, W1, rows, 1)
+    assert await generation.reported(live) == {W1}
+    places = await assignments.places(live, [one.database for one in rows])
+    assert all(places[one.database].identity == one.status.identity for one in rows)
+
+
+async def test_a_wipe_in_the_middle_of_a_report_is_noticed(live: Live) -> None:
+    run_id = (await generation.generation(live)).run_id
+    number = partition(DB)
+    middle = generation._call(number, (run_id, W1, 10**9, "middle", 1), [row("1.2.1", "1.2")])
+    assert await observations.steps.run(live.cache, generation._RESTORE, [middle]) == [0]
+    first = generation._call(number, (run_id, W1, 10**9, "first", 1), [row("1.2.1", "1.2")])
+    last = generation._call(number, (run_id, W1, 10**9, "last", 1), [])
+    other = generation._call(number, (run_id, W1, 10**9 + 1, "last", 1), [])
+    steps = [await observations.steps.run(live.cache, generation._RESTORE, [one]) for one in (first, other, middle, last)]
+    assert steps == [[1], [0], [1], [1]]
+    report = await live.cache.hget(partition_key(number, "reports"), W1)
+    assert report == f"{run_id} {10**9} done"
+
+
+async def test_memories_of_another_life_of_the_server_are_refused(live: Live) -> None:
+    call = generation._call(partition(DB), ("0" * 40, W1, 10**9, "only", 1), [row("1.2.1", "1.2")])
+    assert await observations.steps.run(live.cache, generation._RESTORE, [call]) == [0]
+    assert await live.cache.keys("*") == []
+
+
+async def test_a_report_vanishes_with_what_it_reports(live: Live) -> None:
+    await generation.restore(live, W1, [row("1.2.1", "1.2")], 1)
+    await generation.restore(live, W2, (), 1)
+    assert await generation.reported(live) == {W1, W2}
+    await live.cache.delete(partition_key(3, "reports"))
+    assert await generation.reported(live) == set()
+    await generation.restore(live, W2, (), 1)
+    assert await generation.reported(live) == {W2}
+
+
+identities = st.none() | st.builds(
+    Identity, st.builds(Epoch, st.integers(1, 2), st.integers(1, 11)), st.integers(1, 2)
+)
+memories = st.builds(
+    Restored,
+    database=st.sampled_from(["orders", "billing"]),
+    status=st.builds(
+        Status,
+        state=st.sampled_from([UP, State.REFUSING]),
+        since=st.sampled_from([NOW, NOW + 1]),
+        identity=identities,
+        ok_rounds=st.integers(0, 1),
+        alive=st.sampled_from([None, Cause.STARTING]),
+    ),
+    epoch=st.none() | st.builds(Epoch, st.integers(1, 2), st.integers(1, 11)),
+    owner=st.sampled_from([W1, W2]),
+)
+reports = st.lists(st.tuples(st.lists(memories, max_size=3), st.integers(1, 3)), min_size=1, max_size=5)
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["empty", "kept"])
+def test_restores_end_alike_in_any_order_and_repetition(redis_url: str, kept: bool) -> None:
+    """`kept`: the hash survived (a restart from disk), and memories are merged into it."""
+
+    @settings(max_examples=60, deadline=None)
+    @for_all(reports, st.randoms(use_true_random=False))
+    def check(restores: list[tuple[list[Restored], int]], random: object) -> None:
+        shuffled = restores + restores[:2]
+        random.shuffle(shuffled)  # type: ignore[attr-defined]
+        assert asyncio.run(ends(redis_url, restores, kept)) == asyncio.run(ends(redis_url, shuffled, kept))
+
+    check()
+
+
+async def ends(redis_url: str, restores: list[tuple[list[Restored], int]], kept: bool) -> dict[str, object]:
+    live = connections.connect(redis_url)
+    try:
+        await live.cache.flushall()
+        if kept:
+            await given(live, "1.5", seed=replace(status("1.5.1", UP), ok_rounds=1))
+        calls = [generation.restore(live, W1, rows, term) for rows, term in restores]
+        assert all(await asyncio.gather(*calls))
+        return await everything(live, but=[":reports"])
+    finally:
+        await connections.close(live)
+
+
+# --- open ---------------------------------------------------------------------------------------------------------
+
+
+async def test_nobody_opens_against_a_higher_term(live: Live) -> None:
+    await generation.restore(live, "leader", (), 2)
+    await live.cache.set(partition_key(7, "term"), 3)
+    assert await generation.open_generation(live, epoch("2.1"), {"leader"}) is None
+    assert not (await generation.generation(live)).open
+    assert await generation.highest_term(live) == 3
+
+
+async def test_nobody_opens_without_the_reports_it_rests_on(live: Live) -> None:
+    await generation.restore(live, "leader", (), 1)
+    assert await generation.open_generation(live, epoch("1.1"), {"leader", W1}) is None
+    await generation.restore(live, W1, (), 1)
+    await live.cache.flushall()
+    await generation.restore(live, W1, (), 1)  # the worker was quicker than the leader
+    assert await generation.open_generation(live, epoch("1.1"), {"leader", W1}) is None
+    assert not (await generation.generation(live)).open
+
+
+async def test_opening_again_after_a_lost_reply_is_the_same_opening(live: Live) -> None:
+    name = await opened(live, "1.4")
+    assert await generation.open_generation(live, epoch("1.4"), {"leader"}) == name
+    assert await generation.open_generation(live, epoch("1.5"), {"leader"}) is None, "reports serve one opening"
+
+
+async def test_a_leader_that_died_between_partitions_leaves_it_closed_until_the_next_opens_all(live: Live) -> None:
+    await generation.restore(live, W1, [row("1.2.1", "1.2")], 1)
+    await generation.restore(live, "one", (), 1)
+    run_id = (await generation.generation(live)).run_id
+    mine = partition(DB)
+    keys = [partition_key(mine, kind) for kind in ("generation", "term", "reports")]
+    await observations.steps.run(live.cache, generation._OPEN, [(keys, (f"{run_id}:1.3", run_id, 1, "one", W1))])
+    assert not (await generation.generation(live)).open
+    assert await generation.reported(live) == set(), "what was opened wants its reports anew"
+    await generation.restore(live, "two", (), 2)
+    await generation.restore(live, W1, [row("1.1.1", "1.1")], 1)
+    assert (await stored(live))["identity"] == "1.2.1"
+    name = await generation.open_generation(live, epoch("2.1"), {"two", W1})
+    assert name == (await generation.generation(live)).name == f"{run_id}:2.1"
+
+
+async def test_a_flush_between_partitions_leaves_the_rest_closed(live: Live) -> None:
+    await generation.restore(live, "leader", (), 1)
+    run_id = (await generation.generation(live)).run_id
+    words = (f"{run_id}:1.3", run_id, 1, "leader")
+    calls = [
+        ([partition_key(number, kind) for kind in ("generation", "term", "reports")], words)
+        for number in range(PARTITIONS)
+    ]
+    assert set(await observations.steps.run(live.cache, generation._OPEN, calls[:9])) == {"opened"}
+    await live.cache.flushall()
+    assert set(await observations.steps.run(live.cache, generation._OPEN, calls[9:])) == {"forgotten"}
+    assert await live.cache.keys("*") == []
+
+
+async def test_an_opening_meant_for_another_life_of_the_server_is_refused(live: Live) -> None:
+    await generation.restore(live, "leader", (), 1)
+    other = "0" * 40
+    keys = [partition_key(0, kind) for kind in ("generation", "term", "reports")]
+    answer = await observations.steps.run(live.cache, generation._OPEN, [(keys, (f"{other}:1.1", other, 1, "leader"))])
+    assert answer == ["moved"]

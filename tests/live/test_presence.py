@@ -1,0 +1,67 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+from monitor.live import presence
+from monitor.live.connections import Live
+from monitor.live.keys import WORKERS, bus_key, presence_key
+from monitor.live.presence import Presence
+from tests.live.builders import NOW, W1, W2
+from tests.servers import RedisServer
+from tests.waiting import eventually
+
+HERE = Presence(
+    worker=W1, host="alpha", pid=42, zone="a", capacity=10_000, started_at=NOW, owned=3, leaving=False,
+    generation="", lateness=0.001, rejected=0, retained=1, at=NOW,
+)  # fmt: skip
+
+
+async def test_present_until_it_expires_known_until_it_is_forgotten(live: Live) -> None:
+    assert await presence.present(live) == {} and await presence.known(live) == set()
+    await presence.announce(live, HERE)
+    await presence.announce(live, replace(HERE, worker=W2, queue_size=4))
+    assert await presence.present(live) == {W1: HERE, W2: replace(HERE, worker=W2, queue_size=4)}
+    await live.bus.pexpire(presence_key(W1), 1)
+    await eventually(lambda: gone(live, W1))
+    assert set(await presence.present(live)) == {W2} and await presence.known(live) == {W1, W2}
+    await presence.forget(live, W1)
+    assert await presence.known(live) == {W2}
+
+
+async def gone(live: Live, worker: str) -> bool:
+    return not await live.bus.exists(presence_key(worker))
+
+
+async def test_presence_lives_six_seconds(live: Live) -> None:
+    await presence.announce(live, HERE)
+    assert 5_500 < await live.bus.pttl(presence_key(W1)) <= 6_000
+    assert await live.bus.zscore(WORKERS, W1) == NOW
+
+
+async def test_one_that_leaves_is_absent_at_once_and_still_known(live: Live) -> None:
+    await presence.announce(live, HERE)
+    await presence.leave(live, W1)
+    assert await presence.present(live) == {} and await presence.known(live) == {W1}
+
+
+async def test_each_leader_notices_a_reset_of_the_bus(live: Live) -> None:
+    assert not await presence.mark_bus(live, "one"), "it cannot know what was before"
+    assert await presence.mark_bus(live, "one")
+    assert not await presence.mark_bus(live, "two")
+    await live.bus.flushall()
+    assert not await presence.mark_bus(live, "one")
+    assert not await presence.mark_bus(live, "two"), "the first one's look must not hide it from the second"
+    assert await presence.mark_bus(live, "one") and await presence.mark_bus(live, "two")
+    assert 0 < await live.bus.ttl(bus_key("one")) <= 60
+
+
+async def test_a_restart_of_the_bus_is_a_reset_even_if_it_kept_its_data(
+    start_redis: Callable[..., RedisServer], connect: Callable[..., Live]
+) -> None:
+    server = start_redis()
+    await presence.mark_bus(connect(server.url), "one")
+    server.stop()
+    server.start()
+    live = connect(server.url)
+    assert await live.bus.exists(bus_key("one"))
+    assert not await presence.mark_bus(live, "one")
+    assert await presence.mark_bus(live, "one")

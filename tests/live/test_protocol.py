@@ -1,0 +1,383 @@
+"""Random histories of two workers and two leaders on the real steps: pauses, lost and late calls, flushes, failovers.
+
+Hypothesis picks who takes the next step. Promises checked at every step: no write of an older epoch after a newer
+one, every new transition builds on the last one accepted, no identity ever has two contents. And when the faults
+stop: everybody agrees, and every accepted transition is durable.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from monitor.core.assignment import Assignment
+from monitor.core.event import Transition
+from monitor.core.status import Epoch, Identity, State, Status
+from monitor.live import assignments, connections, generation, journal, observations, steps
+from monitor.live.assignments import Assigned
+from monitor.live.connections import Live
+from monitor.live.generation import Restored
+from monitor.live.keys import PARTITIONS, partition, partition_key
+from monitor.live.observations import Beat, Verdict
+from tests.live.builders import DB, NOW, W1, W2, observation
+
+STATES = (State.AVAILABLE, State.REFUSING, State.UNAVAILABLE)
+PARTITION = partition(DB)
+
+
+@dataclass
+class Worker:
+    """A worker as section 4 wants it: tentative until accepted."""
+
+    id: str
+    epoch: Epoch | None = None
+    held: Epoch | None = None  # the last epoch, released or not
+    accepted: Status = field(default_factory=Status)
+    pending: list[Transition] = field(default_factory=list)
+    retained: list[Transition] = field(default_factory=list)
+    generation: str = ""
+    stopped: bool = False
+
+    @property
+    def tentative(self) -> Status:
+        return status_after(self.pending[-1]) if self.pending else self.accepted
+
+    def feel(self, state: State) -> None:
+        last = self.tentative.identity
+        assert self.epoch
+        n = last.n + 1 if last and last.epoch == self.epoch else 1
+        named = Identity(self.epoch, n)
+        source = self.tentative.state
+        self.pending.append(Transition(DB, named, last, source, state, "rule", NOW, self.id, (self.id,), ()))
+
+    def accept(self, events: tuple[Transition, ...], after: Status) -> None:
+        self.retained += [event for event in self.pending if event in events]
+        self.pending = [event for event in self.pending if event not in events]
+        self.accepted = after
+
+    def learn(self, epoch: Epoch, stored: Status) -> None:
+        known = [event.identity for event in self.pending]
+        if stored.identity in known:
+            cut = known.index(stored.identity) + 1
+            self.retained += self.pending[:cut]
+            self.pending = self.pending[cut:]
+        elif not self.pending or self.pending[0].prev != stored.identity:
+            self.pending = []
+        self.epoch = self.held = epoch
+        self.accepted, self.stopped = stored, False
+
+    def release(self) -> None:
+        self.epoch, self.pending = None, []
+
+
+@dataclass
+class Leader:
+    """A leader that may be paused between any two steps of an opening."""
+
+    id: str
+    term: int = 0
+    counter: int = 0
+    stage: int = 0
+
+    def epoch(self) -> Epoch:
+        self.counter += 1
+        return Epoch(self.term, self.counter)
+
+
+def status_after(event: Transition) -> Status:
+    return Status(event.target, event.at, event.identity, event.rule)
+
+
+class History(RuleBasedStateMachine):
+    """One history on one Redis."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.live: Live = self.runner.get_loop().run_until_complete(self._connect())
+        self.workers = [Worker(W1), Worker(W2)]
+        self.leaders = [Leader("one"), Leader("two")]
+        self.terms = 0
+        self.late: list[tuple[steps.Call, Epoch]] = []
+        self.replica: dict[str, bytes] = {}
+        self.durable: list[Transition] = []
+        self.chain: list[Transition] = []  # what was accepted, as far as somebody can know
+        self.contents: dict[Identity, State] = {}
+        self.seen = "0-0"
+        self.newest = Epoch(0, 0)
+
+    async def _connect(self) -> Live:
+        live = connections.connect(self.url)
+        await live.cache.flushall()
+        return live
+
+    def teardown(self) -> None:
+        try:
+            self.run(self._heal())
+        finally:
+            self.run(connections.close(self.live))
+            self.runner.close()
+
+    def run(self, step: Any) -> Any:
+        return self.runner.run(step)
+
+    # --- workers --------------------------------------------------------------------------------------------------
+
+    @rule(i=st.integers(0, 1))
+    def look(self, i: int) -> None:
+        self.run(self._look(self.workers[i]))
+
+    async def _look(self, worker: Worker) -> None:
+        found = await generation.generation(self.live)
+        if not found.open:
+            worker.generation = ""
+            if worker.id not in await generation.reported(self.live):
+                kept = [Restored(DB, worker.accepted, worker.held, worker.id)] if worker.held else []
+                term = worker.held.term if worker.held else 0
+                await generation.restore(self.live, worker.id, kept, term)
+        elif found.name != worker.generation and await journal.replay(self.live, found.name, worker.retained):
+            worker.generation = found.name
+
+    @rule(i=st.integers(0, 1))
+    def learn(self, i: int) -> None:
+        self.run(self._learn(self.workers[i]))
+
+    async def _learn(self, worker: Worker) -> None:
+        found = (await observations.latest(self.live, [DB])).get(DB)
+        if not found or not worker.generation:
+            return
+        if found.owner != worker.id:
+            worker.release()
+        elif found.epoch and found.seeded and (found.epoch != worker.epoch or worker.stopped):
+            worker.learn(found.epoch, found.status)
+
+    @rule(i=st.integers(0, 1), state=st.sampled_from(STATES))
+    def feel(self, i: int, state: State) -> None:
+        worker = self.workers[i]
+        if worker.epoch and not worker.stopped and len(worker.pending) < 3:
+            worker.feel(state)
+
+    @rule(i=st.integers(0, 1), fate=st.sampled_from(["heard", "heard", "heard", "lost", "late"]))
+    def record(self, i: int, fate: str) -> None:
+        worker = self.workers[i]
+        if not worker.generation or not worker.epoch or worker.stopped:
+            return
+        beat = Beat(DB, worker.epoch, worker.tentative, observation(worker=worker.id), tuple(worker.pending))
+        head = (worker.generation, worker.id, next(observations._batches))
+        call = observations._call(PARTITION, head, [beat])
+        if fate == "late":
+            self.late = [*self.late, (call, worker.epoch)][-3:]
+            return
+        verdict = self.run(self._execute(call, worker.epoch))
+        if fate == "heard":
+            self._hear(worker, beat, verdict)
+
+    def _hear(self, worker: Worker, beat: Beat, verdict: Verdict) -> None:
+        if verdict is Verdict.ACCEPTED:
+            worker.accept(tuple(worker.pending), beat.status)
+        elif verdict is Verdict.CLOSED:
+            worker.generation = ""
+        else:
+            worker.stopped = True
+
+    @precondition(lambda self: self.late)
+    @rule()
+    def arrive(self) -> None:
+        """A call whose sender gave up long ago is executed now."""
+        self.run(self._execute(*self.late.pop(0)))
+
+    async def _execute(self, call: steps.Call, epoch: Epoch) -> Verdict:
+        beats = (await observations.counters(self.live)).get("beats", 0)
+        [[word]] = await steps.run(self.live.cache, observations._RECORD, [call])
+        if (await observations.counters(self.live)).get("beats", 0) > beats:
+            assert epoch >= self.newest, "a write of an older epoch after a newer one"
+            self.newest = epoch
+        for id_, row in await self.live.cache.xrange(partition_key(PARTITION, "journal"), f"({self.seen}"):
+            self.seen = id_
+            if "replayed" not in row:
+                self._note(journal.events.decode(row["event"]))
+        return Verdict(word)
+
+    def _note(self, event: Any) -> None:
+        tip = self.chain[-1].identity if self.chain else None
+        assert event.prev == tip, f"{event.identity} builds on {event.prev}, accepted was {tip}"
+        assert self.contents.setdefault(event.identity, event.target) is event.target, "one identity, two contents"
+        self.chain.append(event)
+
+    # --- leaders --------------------------------------------------------------------------------------------------
+
+    @rule(i=st.integers(0, 1))
+    def elect(self, i: int) -> None:
+        self.terms += 1
+        self.leaders[i] = Leader(f"leader-{self.terms}", self.terms)
+        self.run(generation.lead(self.live, self.terms))
+
+    @rule(i=st.integers(0, 1), to=st.integers(0, 1), planned=st.booleans())
+    def assign(self, i: int, to: int, planned: bool) -> None:
+        leader = self.leaders[i]
+        if leader.term and leader.stage == 0:
+            self.run(self._assign(leader, self.workers[to].id, planned))
+
+    async def _assign(self, leader: Leader, owner: str, planned: bool) -> None:
+        if not planned and not (await generation.generation(self.live)).open:
+            return
+        place = (await assignments.places(self.live, [DB]))[DB]
+        seed = None if place.seeded else (status_after(self.durable[-1]) if self.durable else Status())
+        await self._give(leader, owner, planned, seed)
+
+    async def _give(self, leader: Leader, owner: str, planned: bool, seed: Status | None) -> bool:
+        answer = await assignments.assign(
+            self.live, Assignment(DB, owner, leader.epoch()), planned=planned, now=NOW, seed=seed
+        )
+        if answer is Assigned.STALE:
+            leader.term = leader.stage = 0
+        return answer is Assigned.ASSIGNED
+
+    @rule(i=st.integers(0, 1), count=st.integers(1, 5))
+    def recover(self, i: int, count: int) -> None:
+        """Take the next steps of an opening, then be paused."""
+        for _ in range(count):
+            if self.leaders[i].term:
+                self.run(self._recover(self.leaders[i]))
+
+    async def _recover(self, leader: Leader) -> None:
+        if leader.stage == 0 and (await generation.generation(self.live)).open:
+            return
+        stages = (self._mark, self._wait, self._seed, self._place, self._open)
+        if await stages[leader.stage](leader):
+            leader.stage = (leader.stage + 1) % len(stages)
+        elif leader.stage != 1:
+            leader.stage = 0
+
+    async def _mark(self, leader: Leader) -> bool:
+        return await generation.restore(self.live, leader.id, (), leader.term)
+
+    async def _wait(self, leader: Leader) -> bool:
+        """Nobody is given up in this test."""
+        return await generation.reported(self.live) >= {W1, W2}
+
+    async def _seed(self, leader: Leader) -> bool:
+        rows = [Restored(DB, status_after(self.durable[-1]) if self.durable else Status(), None, "")]
+        return await generation.restore(self.live, f"{leader.id}-seeds", rows, leader.term)
+
+    async def _place(self, leader: Leader) -> bool:
+        place = (await assignments.places(self.live, [DB]))[DB]
+        return await self._give(leader, place.claimant or place.owner or W1, False, None)
+
+    async def _open(self, leader: Leader) -> bool:
+        reports = {W1, W2, leader.id, f"{leader.id}-seeds"}
+        return await generation.open_generation(self.live, leader.epoch(), reports) is not None
+
+    # --- Postgres and the faults ----------------------------------------------------------------------------------
+
+    @rule()
+    def drain(self) -> None:
+        self.run(self._drain())
+
+    async def _drain(self) -> None:
+        entries = await journal.read(self.live, "historian", "one", count=1000, block=0)
+        for entry in entries:
+            assert isinstance(entry.event, Transition)
+            kept = [one for one in self.durable if one.identity == entry.event.identity]
+            assert not kept or kept[0].target == entry.event.target, "Postgres would see a conflict"
+            self.durable += [] if kept else [entry.event]
+        self.durable.sort(key=lambda event: event.identity)
+        await journal.ack(self.live, "historian", entries)
+        durable = {event.identity for event in self.durable}
+        for worker in self.workers:
+            worker.retained = [event for event in worker.retained if event.identity not in durable]
+
+    @rule()
+    def flush(self) -> None:
+        self.run(self._lose({}))
+
+    @rule()
+    def replicate(self) -> None:
+        self.run(self._replicate())
+
+    async def _replicate(self) -> None:
+        binary = await self._binary()
+        self.replica = {key: await binary.dump(key) for key in await binary.keys("*")}
+        await binary.aclose()
+
+    async def _binary(self) -> Any:
+        return connections.redis.asyncio.Redis.from_url(self.url)
+
+    @rule()
+    def fail_over(self) -> None:
+        """The replica has the writes up to `replicate`; its run_id is another, so what is open there is not."""
+        self.run(self._lose(self.replica))
+
+    async def _lose(self, kept: dict[str, bytes]) -> None:
+        await self.live.cache.flushall()
+        binary = await self._binary()
+        for key, value in kept.items():
+            await binary.restore(key, 0, value)
+        await binary.aclose()
+        for number in range(PARTITIONS):
+            await self.live.cache.delete(partition_key(number, "reports"))
+            if await self.live.cache.exists(partition_key(number, "generation")):
+                await self.live.cache.set(partition_key(number, "generation"), "0" * 40 + ":1.1")
+        rows = await self.live.cache.xrevrange(partition_key(PARTITION, "journal"), count=1)
+        self.seen = rows[0][0] if rows else "0-0"
+        await self._forget_what_nobody_knows()
+
+    async def _forget_what_nobody_knows(self) -> None:
+        """An event whose reply was lost, lost by Redis as well before it was durable: nobody was promised anything."""
+        found = (await observations.latest(self.live, [DB])).get(DB)
+        known = [found.status.identity] if found else []
+        known += [worker.accepted.identity for worker in self.workers] + [event.identity for event in self.durable]
+        highest = max((one for one in known if one), default=None)
+        self.chain = [event for event in self.chain if highest and event.identity <= highest]
+
+    # --- when the faults stop -------------------------------------------------------------------------------------
+
+    async def _heal(self) -> None:
+        self.terms += 1
+        leader = Leader(f"leader-{self.terms}", self.terms)
+        await generation.lead(self.live, leader.term)
+        for _ in range(12):
+            for worker in self.workers:
+                await self._look(worker)
+                await self._learn(worker)
+                if worker.epoch and worker.generation and not worker.stopped:
+                    events = tuple(worker.pending)
+                    beat = Beat(DB, worker.epoch, worker.tentative, observation(worker=worker.id), events)
+                    head = (worker.generation, worker.id, next(observations._batches))
+                    verdict = await self._execute(observations._call(PARTITION, head, [beat]), worker.epoch)
+                    self._hear(worker, beat, verdict)
+            await self._recover(leader)
+            place = (await assignments.places(self.live, [DB]))[DB]
+            if leader.stage == 0 and (not place.owner or not place.epoch or place.epoch.term < leader.term):
+                await self._assign(leader, W1, False)
+            await self._drain()
+        assert leader.term, "nobody else leads"
+        found = (await observations.latest(self.live, [DB]))[DB]
+        owner = next(worker for worker in self.workers if worker.id == found.owner)
+        tip = self.chain[-1].identity if self.chain else None
+        assert found.status.identity == owner.accepted.identity == tip
+        assert found.status.state is owner.accepted.state
+        assert {event.identity for event in self.chain} <= {event.identity for event in self.durable}
+
+    @invariant()
+    def nobody_is_sure_of_more_than_was_accepted(self) -> None:
+        names = {event.identity for event in self.chain}
+        for worker in self.workers:
+            assert worker.accepted.identity is None or worker.accepted.identity in names
+
+
+@pytest.mark.slow
+def test_random_histories(redis_url: str) -> None:
+    class Here(History):
+        url = redis_url
+
+    quiet = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+    run_state_machine_as_test(
+        Here, settings=settings(max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=quiet)
+    )

@@ -1,0 +1,33 @@
+from monitor.core.policy import Policy
+from monitor.live import observations, targets
+from monitor.live.connections import Live
+from monitor.live.targets import Target
+from tests.live.builders import DB, given
+
+
+def sealed(revision: int, interval: float = 5.0) -> Target:
+    return Target("gAAAAA" * 40, Policy(name="fast", interval=interval), {"team": "bäcker"}, revision)
+
+
+async def test_a_target_comes_back_as_it_was_published(live: Live) -> None:
+    assert await targets.target(live, DB) is None
+    assert await targets.publish(live, DB, sealed(1))
+    assert await targets.target(live, DB) == sealed(1)
+    assert await targets.targets(live, ["nobody", DB]) == {DB: sealed(1)}
+    await targets.withdraw(live, DB)
+    assert await targets.target(live, DB) is None
+
+
+async def test_a_late_publisher_does_not_bring_back_an_old_revision(live: Live) -> None:
+    assert await targets.publish(live, DB, sealed(10, interval=1.0))
+    assert not await targets.publish(live, DB, sealed(9))
+    assert await targets.publish(live, DB, sealed(10, interval=2.0))
+    assert await targets.target(live, DB) == sealed(10, interval=2.0)
+
+
+async def test_labels_and_policy_are_read_with_the_observation(live: Live) -> None:
+    await given(live, "1.2")
+    assert (await observations.latest(live, [DB]))[DB].policy == Policy()
+    await targets.publish(live, DB, sealed(1))
+    found = (await observations.latest(live, [DB]))[DB]
+    assert found.labels == {"team": "bäcker"} and found.policy == sealed(1).policy
