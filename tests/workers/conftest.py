@@ -1,0 +1,41 @@
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+
+from monitor.live import connections, generation
+from monitor.live.connections import Live
+from monitor.live.presence import Presence, announce
+from monitor.registry.store import Store, open_store
+
+
+@pytest.fixture
+async def live(redis_url: str) -> AsyncIterator[Live]:
+    live = connections.connect(redis_url)
+    yield live
+    await connections.close(live)
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    store = open_store(database_url)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def arrive(live: Live) -> Callable[..., Awaitable[None]]:
+    """Announce workers that only seem to be there."""
+
+    async def arrive(*workers: str, leaving: bool = False, restored: bool = True) -> None:
+        for worker in workers:
+            await announce(
+                live,
+                Presence(
+                    worker=worker, host="here", pid=1, zone="", capacity=100, started_at=1.0, owned=0, leaving=leaving,
+                    generation="", lateness=0.0, rejected=0, retained=0, at=await connections.now(live),
+                ),
+            )  # fmt: skip
+            if restored:
+                await generation.restore(live, worker, [], 0)
+
+    return arrive

@@ -1,0 +1,222 @@
+"""The leader on real stores; the workers are only announced, so that each step of the protocol can be seen."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import redis
+
+from monitor.core.cause import Cause
+from monitor.core.machine import Context, tick
+from monitor.core.observation import Observation
+from monitor.core.policy import Policy
+from monitor.core.status import State, Status
+from monitor.live import assignments, connections, generation, observations, requests
+from monitor.live.assignments import Place
+from monitor.live.connections import Live
+from monitor.live.generation import Restored
+from monitor.live.observations import Beat, Verdict
+from monitor.registry import fleet, history, leadership
+from monitor.registry.store import Store
+from workers.leader import Deposed, Leader
+
+Arrive = Callable[..., Awaitable[None]]
+
+
+class Nudges:
+    """Keeps what would be put on workers' queues."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str, tuple[str, ...]]] = []
+
+    def nudge(self, worker: str, function: str, databases: list[str]) -> None:
+        self.sent.append((worker, function, tuple(databases)))
+
+    def remove(self, worker: str) -> None:
+        self.sent.append((worker, "remove", ()))
+
+
+@pytest.fixture
+def nudges() -> Nudges:
+    return Nudges()
+
+
+@pytest.fixture
+def leader(live: Live, store: Store, nudges: Nudges) -> Leader:
+    return lead(live, store, nudges, "first")
+
+
+def lead(live: Live, store: Store, nudges: Nudges, name: str) -> Leader:
+    current = leadership.current(store)
+    if current:
+        leadership.release(store, current)
+    lease = leadership.acquire(store, name)
+    assert lease
+    return Leader(live, store, lease, nudges)  # type: ignore[arg-type]
+
+
+def register(store: Store, *names: str) -> None:
+    for name in names:
+        fleet.add(store, name, "sealed", labels={})
+
+
+async def place(live: Live, name: str) -> Place:
+    return (await assignments.places(live, [name]))[name]
+
+
+async def beat(live: Live, name: str, cause: Cause, *, at: float | None = None) -> Verdict:
+    """Feel and record as the owner of a database would."""
+    where = await place(live, name)
+    assert where.epoch
+    status = (await observations.latest(live, [name]))[name].status
+    moment = at or await connections.now(live)
+    seen = Observation(database=name, worker=where.owner, sent_at=moment, at=moment, cause=cause)
+    context = Context(worker=where.owner, epoch=where.epoch, policy=Policy(), eligible=2)
+    after, events = tick(status, seen, context)
+    opened = (await generation.generation(live)).name
+    (verdict,) = await observations.record(live, opened, where.owner, [Beat(name, where.epoch, after, seen, events)])
+    return verdict
+
+
+async def test_the_first_leader_of_all_opens_at_once_and_assigns(
+    live: Live, store: Store, leader: Leader, arrive: Arrive, nudges: Nudges
+) -> None:
+    register(store, "orders", "ledger")
+    await leader.sweep()
+    assert (await generation.generation(live)).open
+    await arrive("w1", "w2")
+    await leader.sweep()
+    places = await assignments.places(live, ["orders", "ledger"])
+    assert {one.owner for one in places.values()} == {"w1", "w2"}
+    assert all(one.seeded and one.state is State.NEW for one in places.values())
+    assert {(worker, function) for worker, function, _ in nudges.sent} >= {("w1", "watch"), ("w2", "watch")}
+    assert await beat(live, "orders", Cause.OK) is Verdict.ACCEPTED
+
+
+async def test_a_cry_moves_the_database_once_and_away_from_the_doubter(
+    live: Live, store: Store, leader: Leader, arrive: Arrive
+) -> None:
+    register(store, "orders")
+    await arrive("w1", "w2")
+    await leader.sweep()
+    await leader.sweep()
+    first = (await place(live, "orders")).owner
+    await beat(live, "orders", Cause.OK)
+    await beat(live, "orders", Cause.REFUSED)
+    await leader.listen()
+    await leader.sweep()
+    moved = await place(live, "orders")
+    assert moved.owner != first
+    assert moved.moved_for == moved.doubt
+    await beat(live, "orders", Cause.REFUSED)
+    for _ in range(3):
+        await leader.sweep()
+    assert (await place(live, "orders")).owner == moved.owner
+
+
+async def test_a_new_leader_takes_up_the_doubts_of_the_old_one(
+    live: Live, store: Store, leader: Leader, arrive: Arrive, nudges: Nudges
+) -> None:
+    register(store, "orders")
+    await arrive("w1")
+    await leader.sweep()
+    await leader.sweep()
+    await beat(live, "orders", Cause.OK)
+    await beat(live, "orders", Cause.REFUSED)
+    await arrive("w1", "w2")
+    await lead(live, store, nudges, "second").sweep()
+    assert (await place(live, "orders")).owner == "w2"
+
+
+async def test_an_older_term_steps_down(
+    live: Live, store: Store, leader: Leader, arrive: Arrive, nudges: Nudges
+) -> None:
+    register(store, "orders")
+    await arrive("w1")
+    await leader.sweep()
+    await lead(live, store, nudges, "second").sweep()
+    with pytest.raises(Deposed):
+        await leader.sweep()
+
+
+async def test_after_a_flush_the_claimant_keeps_its_database_and_its_status(
+    live: Live, store: Store, leader: Leader, arrive: Arrive, redis_url: str
+) -> None:
+    register(store, "orders")
+    await arrive("w1", "w2")
+    await leader.sweep()
+    await leader.sweep()
+    await beat(live, "orders", Cause.OK)
+    before = await place(live, "orders")
+    status = (await observations.latest(live, ["orders"]))["orders"].status
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    await arrive("w1", "w2", restored=False)
+    await leader.sweep()
+    assert not (await generation.generation(live)).open, "nobody has restored yet"
+    owned = Restored("orders", status, before.epoch, before.owner)
+    other = ({"w1", "w2"} - {before.owner}).pop()
+    await generation.restore(live, before.owner, [owned], 1)
+    await generation.restore(live, other, [], 1)
+    await leader.sweep()
+    after = await place(live, "orders")
+    assert (await generation.generation(live)).open
+    assert (after.owner, after.state, after.identity) == (before.owner, State.AVAILABLE, before.identity)
+    assert after.epoch
+    assert before.epoch
+    assert after.epoch > before.epoch
+
+
+async def test_what_no_worker_remembers_comes_from_the_history(
+    live: Live, store: Store, leader: Leader, arrive: Arrive, nudges: Nudges, redis_url: str
+) -> None:
+    register(store, "orders")
+    await arrive("w1")
+    await leader.sweep()
+    await leader.sweep()
+    where = await place(live, "orders")
+    assert where.epoch
+    seen = Observation(database="orders", worker="w1", sent_at=5.0, at=5.0, cause=Cause.OK)
+    _, events = tick(Status(), seen, Context(worker="w1", epoch=where.epoch, policy=Policy()))
+    history.write_transitions(store, events)  # type: ignore[arg-type]
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    await arrive("w1")
+    await leader.sweep()
+    await leader.sweep()
+    after = await place(live, "orders")
+    assert (after.state, after.identity) == (State.AVAILABLE, events[0].identity)  # type: ignore[union-attr]
+
+
+async def test_a_leaving_workers_databases_move_after_its_first_beat(
+    live: Live, store: Store, leader: Leader, arrive: Arrive
+) -> None:
+    register(store, "orders")
+    await arrive("w1")
+    await leader.sweep()
+    await leader.sweep()
+    await arrive("w1", leaving=True)
+    await arrive("w2")
+    await leader.sweep()
+    assert (await place(live, "orders")).owner == "w1", "unproven: its first beat may still be under way"
+    await beat(live, "orders", Cause.OK)
+    await leader.sweep()
+    assert (await place(live, "orders")).owner == "w2"
+
+
+async def test_retired_databases_leave_nothing_and_paused_ones_their_last_observation(
+    live: Live, store: Store, leader: Leader, arrive: Arrive
+) -> None:
+    register(store, "orders", "ledger")
+    await arrive("w1")
+    await leader.sweep()
+    await leader.sweep()
+    await beat(live, "orders", Cause.OK)
+    await beat(live, "ledger", Cause.OK)
+    fleet.remove(store, "orders")
+    fleet.set_status(store, "ledger", fleet.DatabaseStatus.PAUSED)
+    await requests.ask(live, "fleet_changed")
+    await leader.sweep()
+    assert await observations.names(live) == ["ledger"]
+    latest = (await observations.latest(live, ["ledger"]))["ledger"]
+    assert (latest.owner, latest.status.state) == ("", State.AVAILABLE)
+    assert await assignments.mine(live, "w1") == {}

@@ -1,0 +1,89 @@
+from dataclasses import replace
+
+from monitor.core.cause import Cause
+from monitor.core.event import Transition
+from monitor.core.machine import Context
+from monitor.core.observation import Observation
+from monitor.core.policy import Policy
+from monitor.core.status import Epoch, Identity, State, Status
+from workers.ledger import Ledger
+
+FIRST, SECOND = Epoch(1, 1), Epoch(1, 2)
+
+
+def felt(cause: Cause, at: float) -> Observation:
+    return Observation(database="orders", worker="w1", sent_at=at - 0.01, at=at, cause=cause)
+
+
+def context(epoch: Epoch) -> Context:
+    return Context(worker="w1", epoch=epoch, policy=Policy(), eligible=2)
+
+
+def ledger_with_a_pending_light() -> Ledger:
+    ledger = Ledger("orders", FIRST, Status())
+    ledger.observe(felt(Cause.OK, 10.0), context(FIRST))
+    return ledger
+
+
+def test_status_is_tentative_until_accepted() -> None:
+    ledger = Ledger("orders", FIRST, Status())
+    beat = ledger.observe(felt(Cause.OK, 10.0), context(FIRST))
+    assert beat is not None
+    assert (ledger.accepted.state, ledger.tentative.state) == (State.NEW, State.AVAILABLE)
+    (accepted,) = ledger.accept(beat)
+    assert accepted.identity == Identity(FIRST, 1)
+    assert ledger.accepted == ledger.tentative
+    assert ledger.pending == ()
+
+
+def test_events_wait_in_order_while_nothing_is_accepted() -> None:
+    ledger = ledger_with_a_pending_light()
+    beat = ledger.observe(felt(Cause.REFUSED, 15.0), context(FIRST))
+    assert beat is not None
+    rules = [event.rule for event in beat.events if isinstance(event, Transition)]
+    assert rules == ["first_light", "doubt"]
+
+
+def test_a_stopped_ledger_says_nothing() -> None:
+    ledger = ledger_with_a_pending_light()
+    ledger.stop()
+    before = ledger.tentative
+    assert ledger.observe(felt(Cause.REFUSED, 15.0), context(FIRST)) is None
+    assert ledger.tentative == before
+
+
+def test_an_answer_to_a_beat_of_an_older_epoch_is_ignored() -> None:
+    ledger = ledger_with_a_pending_light()
+    beat = ledger.observe(felt(Cause.OK, 11.0), context(FIRST))
+    assert beat is not None
+    ledger.learn(SECOND, Status())
+    assert ledger.accept(beat) == ()
+    assert ledger.pending
+
+
+def test_a_pending_event_is_carried_over_under_its_old_identity() -> None:
+    ledger = ledger_with_a_pending_light()
+    ledger.stop()
+    assert ledger.learn(SECOND, Status()) == ()
+    beat = ledger.observe(felt(Cause.REFUSED, 20.0), context(SECOND))
+    assert beat is not None
+    transitions = [event for event in beat.events if isinstance(event, Transition)]
+    assert [t.identity for t in transitions] == [Identity(FIRST, 1), Identity(SECOND, 1)]
+    assert transitions[1].prev == Identity(FIRST, 1)
+
+
+def test_a_lost_reply_is_found_in_the_hash() -> None:
+    ledger = ledger_with_a_pending_light()
+    stored = ledger.tentative
+    (accepted,) = ledger.learn(SECOND, stored)
+    assert accepted.identity == Identity(FIRST, 1)
+    assert ledger.accepted == stored
+    assert ledger.pending == ()
+
+
+def test_what_another_owner_overtook_is_dropped() -> None:
+    ledger = ledger_with_a_pending_light()
+    other = replace(Status(), state=State.AVAILABLE, identity=Identity(Epoch(1, 3), 1), rule="first_light")
+    assert ledger.learn(Epoch(1, 4), other) == ()
+    assert ledger.tentative == ledger.accepted == other
+    assert ledger.pending == ()

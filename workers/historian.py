@@ -1,0 +1,88 @@
+"""The historian: journal -> Postgres. Transitions by every supervisor's consumer, samples by the leader alone."""
+
+import asyncio
+import logging
+import time
+
+from monitor.core.event import Transition
+from monitor.core.observation import ReadingStatus, Value
+from monitor.live import connections, journal, observations
+from monitor.live.connections import Live
+from monitor.live.journal import Entry
+from monitor.live.observations import Latest
+from monitor.registry import history
+from monitor.registry.history import Sample
+from monitor.registry.store import Store
+
+log = logging.getLogger("feeler.historian")
+
+GROUP = "historian"
+BATCH = 500
+BLOCK = 1.0  # seconds a read waits for news
+ABANDONED = 10.0  # seconds after which another historian's unfinished entries are taken over
+CLAIM_EVERY = 5.0
+
+
+class Historian:
+    """Drains transitions into Postgres and acknowledges them by identity."""
+
+    def __init__(self, live: Live, store: Store, consumer: str) -> None:
+        self._live, self._store, self._consumer = live, store, consumer
+        self._claim_at = 0.0
+        self._held: list[Entry] = []
+
+    async def drain(self) -> bool:
+        """Write one batch of transitions; True when there was work. Nothing is acknowledged before it is committed."""
+        if not self._held:  # else Postgres failed us: the stream waits with the rest
+            self._held = await self._abandoned()
+            self._held += await journal.read(self._live, GROUP, self._consumer, count=BATCH, block=BLOCK)
+        entries = self._held
+        transitions = [entry.event for entry in entries if isinstance(entry.event, Transition)]
+        if transitions:
+            written = await asyncio.to_thread(history.write_transitions, self._store, transitions)
+            if written.conflicts:
+                log.error("action=identity_conflict count=%d", written.conflicts)
+                await journal.count_conflicts(self._live, written.conflicts)
+            await journal.acknowledge(self._live, written.durable, await connections.now(self._live))
+        if entries:
+            await journal.ack(self._live, GROUP, entries)
+        self._held = []
+        return bool(entries)
+
+    async def _abandoned(self) -> list[Entry]:
+        """Return entries a historian took and never finished."""
+        if time.monotonic() < self._claim_at:
+            return []
+        self._claim_at = time.monotonic() + CLAIM_EVERY
+        return await journal.claim(self._live, GROUP, self._consumer, idle=ABANDONED)
+
+
+class Sampler:
+    """Writes a sample of every database's newest observation; the leader's work."""
+
+    def __init__(self, live: Live, store: Store) -> None:
+        self._live, self._store = live, store
+
+    async def sample(self) -> int:
+        """Copy the fleet's newest observations into today's partition; return how many."""
+        names = await observations.names(self._live)
+        rows = []
+        for start in range(0, len(names), BATCH):
+            latest = await observations.latest(self._live, names[start : start + BATCH])
+            rows += [sample for one in latest.values() if (sample := _sample(one))]
+        await asyncio.to_thread(self._write, rows)
+        return len(rows)
+
+    def _write(self, rows: list[Sample]) -> None:
+        history.ensure_partitions(self._store)
+        history.write_samples(self._store, rows)
+
+
+def _sample(latest: Latest) -> Sample | None:
+    if latest.at is None:
+        return None
+    values: dict[str, Value] = {}
+    for reading in latest.readings:
+        if reading.status is ReadingStatus.OK:
+            values |= reading.values
+    return Sample(latest.database, latest.at, latest.status.state, latest.worker, values)

@@ -1,0 +1,78 @@
+"""What one worker may say of one database: tentative until Redis accepted it. No I/O; only workers/ imports this.
+
+The steps are the protocol's: `observe` (tick on the tentative Status), `accept` (record said yes), `stop` (record said
+no: feel on, say nothing), `learn` (a new epoch, or a hash that knows better).
+"""
+
+from dataclasses import dataclass, field
+
+from monitor.core.event import Event, Transition
+from monitor.core.machine import Context, tick
+from monitor.core.observation import Observation
+from monitor.core.status import Epoch, Identity, Status
+from monitor.live.observations import Beat
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The Status Redis is known to hold, the events it has not accepted yet, and the Status after them."""
+
+    database: str
+    epoch: Epoch
+    accepted: Status
+    pending: tuple[Event, ...] = ()
+    tentative: Status = field(default_factory=Status)
+    stopped: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.pending:
+            self.tentative = self.accepted
+
+    def observe(self, observation: Observation, context: Context) -> Beat | None:
+        """Tick on the tentative Status; return what to record, or None while stopped."""
+        if self.stopped:
+            return None
+        self.tentative, events = tick(self.tentative, observation, context)
+        self.pending += events
+        return Beat(self.database, self.epoch, self.tentative, observation, self.pending)
+
+    def accept(self, beat: Beat) -> tuple[Transition, ...]:
+        """Note that Redis holds `beat`; return the transitions that became true by it."""
+        if beat.epoch != self.epoch:
+            return ()
+        done = set(beat.events)
+        news = tuple(event for event in self.pending if event in done and isinstance(event, Transition))
+        self.pending = tuple(event for event in self.pending if event not in done)
+        self.accepted = beat.status
+        return news
+
+    def stop(self) -> None:
+        """Say nothing more until `learn`: the epoch is not ours, or the hash knows better."""
+        self.stopped = True
+
+    def learn(self, epoch: Epoch, stored: Status) -> tuple[Transition, ...]:
+        """Go on under `epoch` from what Redis holds; return transitions that turn out to have been accepted.
+
+        A pending event whose reply was lost is found in the hash; one that still builds on the hash is carried over
+        under its old identity; anything else was overtaken by another owner and is dropped.
+        """
+        known = tuple(event for event in self.pending if isinstance(event, Transition))
+        self.epoch, self.stopped = epoch, False
+        held = [event for event in known if stored.identity and event.identity <= stored.identity]
+        if held and held[-1].identity == stored.identity:
+            rest = _after(self.pending, held[-1].identity)
+            self._take(stored, rest)
+            return tuple(held)
+        builds = bool(known) and known[0].prev == stored.identity
+        self._take(stored, self.pending if builds else ())
+        return ()
+
+    def _take(self, stored: Status, pending: tuple[Event, ...]) -> None:
+        self.accepted, self.pending = stored, pending
+        if not any(isinstance(event, Transition) for event in pending):
+            self.tentative, self.pending = stored, ()
+
+
+def _after(events: tuple[Event, ...], identity: Identity) -> tuple[Event, ...]:
+    position = [i for i, event in enumerate(events) if isinstance(event, Transition) and event.identity == identity]
+    return events[position[-1] + 1 :]

@@ -1,0 +1,284 @@
+"""One asyncio loop that feels every database assigned to this worker, each on its own schedule.
+
+feel -> tick -> record. Imported by worker.py alone.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from monitor.core.cause import Cause, Evidence
+from monitor.core.database import parse_address
+from monitor.core.machine import Context, cadence, wants_login
+from monitor.core.observation import Observation
+from monitor.core.policy import Policy
+from monitor.core.status import Epoch, State, Status
+from monitor.feeler.login import LoginLimiter
+from monitor.feeler.session import Feeling, Session
+from monitor.live import assignments, observations, targets
+from monitor.live.connections import Live
+from monitor.live.targets import Target
+from monitor.secrets import SecretBox
+from workers.clock import FleetClock
+from workers.ledger import Ledger
+from workers.recorder import Recorder
+from workers.wheel import Wheel, grid
+
+log = logging.getLogger("feeler.patrol")
+
+SLOW_SHARE = 200  # the slow tier may take 1/200 of the target's time
+
+
+@dataclass(slots=True)
+class Watch:
+    """One database of ours: its session, what the index said, and when which part of a feel is due (monotonic)."""
+
+    database: str
+    index: str
+    policy: Policy
+    revision: int
+    session: Session
+    feeling: bool = False
+    again: bool = False  # somebody asked while it was felt
+    slow_due: float = 0.0
+    login_due: float = 0.0
+
+
+@dataclass(slots=True)
+class Company:
+    """Who else is there to form an opinion; `alone_since` is None unless exactly one worker is, without a break."""
+
+    eligible: int = 1
+    alone_since: float | None = None
+
+
+class Patrol:
+    """Feels what the index assigns to `worker`, ticks, and hands over to the recorder."""
+
+    def __init__(self, live: Live, worker: str, box: SecretBox, ca_dir: Path) -> None:
+        self._live, self._worker, self._box, self._ca_dir = live, worker, box, ca_dir
+        self._wheel, self._wake = Wheel(), asyncio.Event()
+        self._logins = LoginLimiter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watches: dict[str, Watch] = {}
+        self._lateness: list[float] = []
+        self.look = asyncio.Event()  # set to reconcile now
+        self.clock = FleetClock()
+        self.company = Company()
+        self.recorder = Recorder(live, worker, self.look.set)
+
+    @property
+    def owned(self) -> int:
+        return len(self._watches)
+
+    def lateness(self) -> float:
+        """Return the 99th percentile of beats' lateness since the last call, in seconds."""
+        late, self._lateness = sorted(self._lateness), []
+        return late[int(len(late) * 0.99)] if late else 0.0
+
+    async def run(self) -> None:
+        """Feel what is due, for ever."""
+        while True:
+            now = time.monotonic()
+            for database in self._wheel.pop(now):
+                self._start(database, now)
+            due = self._wheel.next()
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def nudge(self, kind: str, databases: tuple[str, ...]) -> None:
+        """Take an RQ job's hint: look at the assignments, or feel these now."""
+        if kind != "observe_now":
+            self.look.set()
+        for database in databases:
+            if kind == "observe_now" and (watch := self._watches.get(database)):
+                watch.slow_due = watch.login_due = 0.0
+                self._soon(watch)
+
+    async def reconcile(self) -> None:
+        """Make the watches equal the index: the assignments in Redis are the truth, nudges only hasten this.
+
+        In a closed generation nothing is assigned and nothing is taken away: feel on.
+        """
+        if not self.recorder.generation:
+            await self.recorder.follow_generation()
+        generation = self.recorder.generation
+        index = await assignments.mine(self._live, self._worker)
+        gone = self._watches.keys() - index.keys()
+        if gone:
+            await self.recorder.follow_generation()  # the index may be empty because Redis forgot it
+        if not generation or generation != self.recorder.generation:
+            return
+        for database in gone:
+            await self._release(database)
+        unlearned = [name for name, value in index.items() if self._must_learn(name, value)]
+        if unlearned:
+            latest = await observations.latest(self._live, unlearned)
+            wanted = await targets.targets(self._live, unlearned)
+            for name in unlearned:
+                if name in latest and name in wanted:
+                    await self._learn(name, index[name], latest[name], wanted[name])
+
+    def _must_learn(self, database: str, value: str) -> bool:
+        watch, ledger = self._watches.get(database), self.recorder.ledgers.get(database)
+        return watch is None or watch.index != value or ledger is None or ledger.stopped
+
+    async def _learn(self, database: str, value: str, latest: observations.Latest, target: Target) -> None:
+        if latest.owner != self._worker or latest.epoch is None:
+            return  # the index is behind the hash; the hash is the truth
+        watch = self._watches.get(database)
+        if watch is None or watch.revision != target.revision:
+            await self._open(database, target)
+        self._watches[database].index = value
+        if latest.seeded:  # else nobody knows yet what was: feel, say nothing, wait
+            self._adopt(database, latest.epoch, latest.status)
+        self._soon(self._watches[database])
+
+    async def _open(self, database: str, target: Target) -> None:
+        if old := self._watches.pop(database, None):
+            await old.session.close()
+        address = parse_address(self._box.open(database, target.ciphertext))
+        session = Session(
+            address,
+            worker=self._worker,
+            deadline=target.policy.deadline,
+            clock=self.clock.now,
+            logins=self._logins,
+            ca_dir=self._ca_dir,
+            on_lost=lambda: self._lost(database),
+        )
+        self._watches[database] = Watch(database, "", target.policy, target.revision, session)
+
+    def _adopt(self, database: str, epoch: Epoch, stored: Status) -> None:
+        ledger = self.recorder.ledgers.get(database)
+        if ledger is None:
+            self.recorder.learned(Ledger(database, epoch, stored), ())
+        else:
+            self.recorder.learned(ledger, ledger.learn(epoch, stored))
+
+    async def _release(self, database: str) -> None:
+        self._wheel.remove(database)
+        self.recorder.release(database)
+        await self._watches.pop(database).session.close()
+        log.info("action=released database=%s", database)
+
+    def _lost(self, database: str) -> None:
+        if watch := self._watches.get(database):
+            self._soon(watch)
+
+    def _soon(self, watch: Watch) -> None:
+        watch.again = watch.feeling
+        if not watch.feeling:
+            self._wheel.set(watch.database, time.monotonic())
+            self._wake.set()
+
+    def _start(self, database: str, now: float) -> None:
+        watch = self._watches.get(database)
+        if watch is None or watch.feeling:
+            return
+        self._spawn(self._beat(watch))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _beat(self, watch: Watch) -> None:
+        """Feel one database once and say so; a bug in it must not end its watch."""
+        watch.feeling, watch.again = True, False
+        observation = None
+        try:
+            observation = await self._feel(watch)
+            self._tick(watch, observation)
+        except Exception:
+            log.exception("action=beat_failed database=%s", watch.database)
+        finally:
+            watch.feeling = False
+            if self._watches.get(watch.database) is watch:
+                self._schedule(watch, observation)
+
+    async def _feel(self, watch: Watch) -> Observation:
+        began = time.monotonic()
+        status = self._status(watch.database)
+        fresh = wants_login(status) or began >= watch.login_due
+        slow = began >= watch.slow_due and status.state in (State.NEW, State.AVAILABLE)
+        feeling = await watch.session.feel(fresh=fresh, slow=slow)
+        if feeling.fresh_login or fresh:
+            watch.login_due = began + watch.policy.login_interval
+        if feeling.slots_full:
+            watch.login_due = 0.0  # the next beat proves that logins work
+        if slow:
+            watch.slow_due = began + max(watch.policy.slow_interval, feeling.slow_cost * SLOW_SHARE)
+        return self._observation(watch.database, self._judged(feeling, began))
+
+    def _judged(self, feeling: Feeling, began: float) -> Feeling:
+        """Void a negative that our own standing still may have caused."""
+        negative = feeling.cause not in (Cause.OK, Cause.LATE_LOOP)
+        if negative and self.recorder.pulse.stalled_since(began):
+            return replace(feeling, cause=Cause.LATE_LOOP)
+        return feeling
+
+    def _observation(self, database: str, feeling: Feeling) -> Observation:
+        return Observation(
+            database=database,
+            worker=self._worker,
+            sent_at=feeling.sent_at,
+            at=feeling.at,
+            cause=feeling.cause,
+            readings=feeling.readings,
+            fresh_login=feeling.fresh_login,
+            detail=feeling.detail,
+            steps=feeling.steps,
+        )
+
+    def _tick(self, watch: Watch, observation: Observation) -> None:
+        ledger = self.recorder.ledgers.get(watch.database)
+        if ledger is None or ledger.stopped:
+            return
+        context = Context(
+            worker=self._worker,
+            epoch=ledger.epoch,
+            policy=watch.policy,
+            eligible=self.company.eligible,
+            alone_since=self.company.alone_since,
+        )
+        ledger.observe(observation, context)
+        self.recorder.offer(observation)
+
+    def _status(self, database: str) -> Status:
+        ledger = self.recorder.ledgers.get(database)
+        return ledger.tentative if ledger else Status()
+
+    def _schedule(self, watch: Watch, observation: Observation | None) -> None:
+        now, mono = self.clock.now(), time.monotonic()
+        due = now if watch.again else _next(watch, self._status(watch.database), observation, now)
+        self._wheel.set(watch.database, mono + due - now)
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Sever every session."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*(watch.session.close() for watch in self._watches.values()), return_exceptions=True)
+
+
+def _next(watch: Watch, status: Status, observation: Observation | None, now: float) -> float:
+    """Return when to feel next: on the database's own grid, or closer while something is wrong."""
+    policy = watch.policy
+    interval = cadence(status, policy, now)
+    if observation is None or interval >= policy.interval:
+        return grid(watch.database, policy.interval, now)
+    due = max(now, observation.sent_at + interval)
+    if status.doubt and observation.evidence is Evidence.SILENT:
+        # Silent probes end one deadline after they began: let one end just when patience does, not a deadline later.
+        patience = status.doubt.sent_at + policy.silent_seconds - due
+        due += max(0.0, patience) % policy.deadline
+    return due

@@ -1,0 +1,62 @@
+"""What every process of ours does at start and while it runs. Imported by worker.py and supervisor.py."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable
+
+from monitor.config import Settings
+from monitor.core.errors import FeelerError, StoreUnavailable
+
+log = logging.getLogger("feeler.process")
+
+HINDERED = 0.5  # seconds of rest, at least, after a step that failed
+
+
+def start() -> Settings:
+    """Set up logs and read the settings; exit with one line when they are not usable."""
+    level = os.environ.get("FEELER_LOG", "INFO").upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("transitions").setLevel(logging.WARNING)  # it tells every callback
+    try:
+        return Settings.from_env(os.environ)
+    except FeelerError as exc:
+        sys.exit(f"feeler: {exc}")
+
+
+async def keep(step: Callable[[], Awaitable[object]], *, every: float, wake: asyncio.Event | None = None) -> None:
+    """Run `step` for ever, `every` seconds apart or when `wake` is set; a store that is away ends nothing."""
+    trouble = ""
+    while True:
+        if wake:
+            wake.clear()
+        rest = max(every, HINDERED)
+        try:
+            await step()
+            trouble, rest = _say(step, trouble, ""), every
+        except StoreUnavailable as exc:
+            trouble = _say(step, trouble, f"{exc.store}:{exc.detail}")
+        except FeelerError as exc:
+            trouble = _say(step, trouble, str(exc))
+        except Exception:
+            log.exception("action=step_failed step=%s", step.__name__)
+        await _rest(rest, wake)
+
+
+async def _rest(seconds: float, wake: asyncio.Event | None) -> None:
+    if wake is None:
+        await asyncio.sleep(seconds)
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+    except TimeoutError:
+        return
+
+
+def _say(step: Callable[[], Awaitable[object]], before: str, after: str) -> str:
+    """Log a trouble when it begins, changes or ends, not at every step."""
+    if after != before:
+        log.warning("action=%s step=%s trouble=%s", "step_hindered" if after else "step_well", step.__name__, after)
+    return after

@@ -1,0 +1,185 @@
+"""The worker's writing hand: record in batches, keep what was accepted until it is durable, restore a lost Redis.
+
+Holds the worker's side of the fencing protocol; only the patrol imports this.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from monitor.core.errors import StoreUnavailable
+from monitor.core.event import Transition
+from monitor.core.observation import Observation
+from monitor.core.status import Epoch, Identity, Status
+from monitor.live import generation, journal, observations
+from monitor.live.connections import Live
+from monitor.live.observations import Beat, Verdict
+from workers.ledger import Ledger
+from workers.pulse import Pulse
+
+log = logging.getLogger("feeler.recorder")
+
+BATCH = 500  # beats per round trip
+GATHER = 0.01  # seconds to wait for company before a batch leaves
+RETRY = 0.5  # seconds between tries while Redis or the generation is away
+RELEASED_FOR = 600.0  # seconds a released database's Status is kept for a restore
+RETAINED_MOST = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The last accepted Status of a database this worker gave up, until `until` (monotonic seconds)."""
+
+    status: Status
+    epoch: Epoch
+    until: float
+
+
+class Recorder:
+    """Records the newest observation of each ledger; `on_rejected` asks the patrol to learn again."""
+
+    def __init__(self, live: Live, worker: str, on_rejected: Callable[[], None]) -> None:
+        self._live, self._worker, self._on_rejected = live, worker, on_rejected
+        self._outbox: dict[str, Observation] = {}
+        self._wake = asyncio.Event()
+        self._released: dict[str, Released] = {}
+        self._retained: dict[tuple[str, Identity], Transition] = {}
+        self._term = 0
+        self.pulse = Pulse(self._fence)
+        self.ledgers: dict[str, Ledger] = {}
+        self._opened_at = Epoch(0, 0)  # the leader's epoch of the newest generation seen
+        self.generation = ""  # "" while closed: feel on, record nothing
+        self.rejected = 0
+
+    @property
+    def retained(self) -> int:
+        return len(self._retained)
+
+    def offer(self, observation: Observation) -> None:
+        """Record this observation with the next batch; it replaces an older one that has not left yet."""
+        self._outbox[observation.database] = observation
+        self._wake.set()
+
+    def release(self, database: str) -> None:
+        """Stop speaking for a database, but remember what was accepted of it."""
+        self._outbox.pop(database, None)
+        if ledger := self.ledgers.pop(database, None):
+            self._released[database] = Released(ledger.accepted, ledger.epoch, time.monotonic() + RELEASED_FOR)
+
+    def learned(self, ledger: Ledger, accepted: tuple[Transition, ...]) -> None:
+        """Take a ledger under its (new) epoch, and the transitions that proved to have been accepted."""
+        self.ledgers[ledger.database] = ledger
+        self._released.pop(ledger.database, None)
+        self._term = max(self._term, ledger.epoch.term)
+        self._retain(ledger.database, accepted)
+
+    async def run(self) -> None:
+        """Record for ever, whatever Redis does."""
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(GATHER)
+            if not await self.flush():
+                await asyncio.sleep(RETRY)
+
+    async def flush(self) -> bool:
+        """Record one batch; False when nothing could be written now."""
+        self.pulse.check()
+        beats = self._take()
+        if not beats:
+            self._wake.clear()
+            return True
+        if not self.generation:
+            return False
+        try:
+            verdicts = await observations.record(self._live, self.generation, self._worker, [b for b, _ in beats])
+        except StoreUnavailable as exc:
+            log.warning("action=record_failed beats=%d error=%s", len(beats), exc.detail)
+            return False
+        for (beat, observation), verdict in zip(beats, verdicts, strict=True):
+            self._settle(beat, observation, verdict)
+        return Verdict.CLOSED not in verdicts
+
+    def _take(self) -> list[tuple[Beat, Observation]]:
+        """Return the next batch; entries stay in the outbox until they are settled."""
+        beats = []
+        for database, observation in list(self._outbox.items()):
+            ledger = self.ledgers.get(database)
+            if ledger is None or ledger.stopped:
+                del self._outbox[database]
+                continue
+            beat = Beat(database, ledger.epoch, ledger.tentative, observation, ledger.pending)
+            beats.append((beat, observation))
+            if len(beats) == BATCH:
+                break
+        return beats
+
+    def _settle(self, beat: Beat, observation: Observation, verdict: Verdict) -> None:
+        if verdict is Verdict.CLOSED:
+            self.generation = ""
+            return
+        if self._outbox.get(beat.database) is observation:
+            del self._outbox[beat.database]
+        ledger = self.ledgers.get(beat.database)
+        if verdict is Verdict.ACCEPTED:
+            if ledger:
+                self._retain(beat.database, ledger.accept(beat))
+            return
+        self.rejected += 1
+        log.warning("action=record_rejected database=%s epoch=%s verdict=%s", beat.database, beat.epoch, verdict)
+        if ledger and ledger.epoch == beat.epoch:
+            ledger.stop()
+            self._on_rejected()
+
+    def _fence(self) -> None:
+        """This process was frozen: nothing it believed to own may be written before it has looked again."""
+        log.warning("action=self_fenced databases=%d", len(self.ledgers))
+        for ledger in self.ledgers.values():
+            ledger.stop()
+        self._on_rejected()
+
+    def _retain(self, database: str, accepted: tuple[Transition, ...]) -> None:
+        for transition in accepted:
+            log.info(
+                "action=transition database=%s identity=%s from=%s to=%s rule=%s",
+                database, transition.identity, transition.source, transition.target, transition.rule,
+            )  # fmt: skip
+            self._retained[database, transition.identity] = transition
+        while len(self._retained) > RETAINED_MOST:
+            lost = self._retained.pop(next(iter(self._retained)))
+            log.error("action=retained_dropped database=%s identity=%s", lost.database, lost.identity)
+
+    async def forget_durable(self) -> None:
+        """Drop accepted transitions that the historian acknowledged, by identity."""
+        if self._retained:
+            for key in await journal.drained(self._live, list(self._retained)):
+                self._retained.pop(key, None)
+        now = time.monotonic()
+        self._released = {name: kept for name, kept in self._released.items() if kept.until > now}
+
+    async def follow_generation(self) -> bool:
+        """Look at Redis's life: restore while it is closed; True when a new one was opened."""
+        seen = await generation.generation(self._live)
+        if not seen.open:
+            self.generation = ""
+            if self._worker not in await generation.reported(self._live):
+                await self._restore()
+            return False
+        assert seen.epoch
+        if seen.name == self.generation or seen.epoch < self._opened_at:
+            return False  # nothing new, or a server that was left behind
+        await journal.replay(self._live, seen.name, list(self._retained.values()))
+        self.generation, self._opened_at = seen.name, seen.epoch
+        log.info("action=following generation=%s", seen.name)
+        return True
+
+    async def _restore(self) -> None:
+        kept = {name: (r.status, r.epoch) for name, r in self._released.items()}
+        kept |= {name: (ledger.accepted, ledger.epoch) for name, ledger in self.ledgers.items()}
+        rows = [
+            generation.Restored(database=name, status=status, epoch=epoch, owner=self._worker)
+            for name, (status, epoch) in kept.items()
+        ]
+        await generation.restore(self._live, self._worker, rows, self._term)
+        log.info("action=restored databases=%d term=%d", len(rows), self._term)

@@ -1,0 +1,123 @@
+"""The supervisor process: one of them leads, all of them drain the journal. `python -m workers.supervisor`."""
+
+import asyncio
+import logging
+import os
+import signal
+import uuid
+
+import uvloop
+
+from monitor.config import Settings
+from monitor.core.errors import StoreUnavailable
+from monitor.live import connections
+from monitor.live.connections import Live
+from monitor.registry import leadership
+from monitor.registry.store import Store, open_store
+from workers.historian import Historian, Sampler
+from workers.leader import Deposed, Leader
+from workers.process import keep, start
+from workers.queues import Nudger
+
+log = logging.getLogger("feeler.supervisor")
+
+POLL = 1.0  # seconds between tries to take the lead, and between sweeps
+RENEW = 2.0
+SAMPLE_EVERY = 60.0
+
+
+class Supervisor:
+    """One life of a supervisor: leads when it can, writes history always."""
+
+    def __init__(self, settings: Settings, live: Live, store: Store) -> None:
+        self._settings, self._live, self._store = settings, live, store
+        self._id = str(uuid.uuid4())
+        self._nudger = Nudger(connections.rq_connection(settings.redis_url))
+        self._historian = Historian(live, store, self._id)
+        self._sampler = Sampler(live, store)
+        self._leader: Leader | None = None
+        self._renewed = 0.0
+        self._stop = asyncio.Event()
+        self._sweep_now = asyncio.Event()
+
+    async def run(self) -> None:
+        """Supervise until told to stop, then give up the lead."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        log.info("action=supervisor_started supervisor=%s pid=%d", self._id, os.getpid())
+        parts = [
+            asyncio.create_task(part)
+            for part in (
+                keep(self._hold, every=POLL),
+                keep(self._sweep, every=POLL, wake=self._sweep_now),
+                keep(self._listen, every=0),
+                keep(self._historian.drain, every=0),
+                keep(self._sample, every=SAMPLE_EVERY),
+            )
+        ]
+        await self._stop.wait()
+        for part in parts:
+            part.cancel()
+        await self._give_up()
+
+    async def _hold(self) -> None:
+        """Take the lead or keep it. A Postgres that is away deposes nobody; a higher term in Redis does."""
+        loop = asyncio.get_running_loop()
+        if self._leader is None:
+            lease = await asyncio.to_thread(leadership.acquire, self._store, self._id, self._settings.lease)
+            if lease:
+                log.info("action=leading supervisor=%s term=%d", self._id, lease.term)
+                self._leader, self._renewed = Leader(self._live, self._store, lease, self._nudger), loop.time()
+                self._leader.wake = self._sweep_now
+                self._sweep_now.set()
+        elif loop.time() - self._renewed >= RENEW:
+            leader = self._leader
+            if await asyncio.to_thread(leadership.renew, self._store, leader.lease):
+                self._renewed = loop.time()
+            else:
+                self._step_down(leader)
+
+    async def _sweep(self) -> None:
+        if leader := self._leader:
+            try:
+                await leader.sweep()
+            except Deposed:
+                self._step_down(leader)
+
+    async def _listen(self) -> None:
+        if self._leader is None:
+            await asyncio.sleep(POLL)
+        else:
+            await self._leader.listen()
+
+    async def _sample(self) -> None:
+        if self._leader:
+            await self._sampler.sample()
+
+    def _step_down(self, leader: Leader) -> None:
+        log.warning("action=stepped_down supervisor=%s term=%d", self._id, leader.lease.term)
+        if self._leader is leader:
+            self._leader = None
+
+    async def _give_up(self) -> None:
+        if self._leader:
+            try:
+                await asyncio.to_thread(leadership.release, self._store, self._leader.lease)
+            except StoreUnavailable:
+                log.warning("action=lease_not_released term=%d", self._leader.lease.term)
+
+
+async def main(settings: Settings) -> None:
+    """Run one supervisor."""
+    live = connections.connect(settings.redis_url, settings.cache_url)
+    store = open_store(settings.database_url)
+    try:
+        await Supervisor(settings, live, store).run()
+    finally:
+        await connections.close(live)
+
+
+if __name__ == "__main__":
+    uvloop.run(main(start()))
+    os._exit(0)  # threads may be blocked in a store that is away: never wait for them

@@ -1,0 +1,160 @@
+"""The worker process: presence, the patrol in the main thread, RQ's nudges in another. `python -m workers.worker`."""
+
+import asyncio
+import logging
+import os
+import re
+import secrets
+import signal
+import socket
+import threading
+import time
+
+import uvloop
+
+from monitor.config import Settings
+from monitor.core.errors import StoreUnavailable
+from monitor.feeler.login import strip_pg_environment
+from monitor.live import connections, presence
+from monitor.live.connections import Live
+from monitor.live.presence import Presence
+from monitor.secrets import SecretBox, load_keys
+from workers import jobs, queues
+from workers.patrol import Company, Patrol
+from workers.process import keep, start
+
+log = logging.getLogger("feeler.worker")
+
+ANNOUNCE = 1.5  # seconds; presence lives for 6 s
+RECONCILE = 2.0
+HANDOVER = 5.0  # seconds a leaving worker goes on while its databases find new owners
+
+
+def new_id() -> str:
+    """Return a worker id, new in every incarnation: a short host name and six hex digits."""
+    host = re.sub(r"[^a-z0-9]", "", socket.gethostname().lower())[:12] or "worker"
+    return f"{host}-{secrets.token_hex(3)}"
+
+
+class Worker:
+    """One incarnation of a worker."""
+
+    def __init__(self, settings: Settings, live: Live, box: SecretBox) -> None:
+        self.id = new_id()
+        self._settings, self._live = settings, live
+        self._patrol = Patrol(live, self.id, box, settings.ca_dir)
+        self._leaving = False
+        self._started_at = 0.0
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until told to stop, then hand over."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        self._take_nudges(loop)
+        log.info("action=worker_started worker=%s pid=%d", self.id, os.getpid())
+        recorder = self._patrol.recorder
+        parts: list[asyncio.Task[object]] = [
+            asyncio.create_task(part)
+            for part in (
+                self._patrol.run(),
+                recorder.run(),
+                recorder.pulse.run(),
+                keep(self._announce, every=ANNOUNCE),
+                keep(self._patrol.reconcile, every=RECONCILE, wake=self._patrol.look),
+                keep(recorder.forget_durable, every=RECONCILE),
+            )
+        ]
+        stopping = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait([*parts, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if stopping in done:
+            await self._hand_over()
+        for part in parts:
+            part.cancel()
+        await self._patrol.close()
+        for part in done - {stopping}:
+            part.result()  # a part that ended by itself is a bug: let it be seen
+
+    def _take_nudges(self, loop: asyncio.AbstractEventLoop) -> None:
+        def nudge(kind: str, databases: tuple[str, ...]) -> None:
+            loop.call_soon_threadsafe(self._patrol.nudge, kind, databases)
+
+        jobs.host(nudge)
+        connection = connections.rq_connection(self._settings.redis_url)
+        threading.Thread(target=queues.listen, args=(connection, self.id), name="nudges", daemon=True).start()
+
+    async def _announce(self) -> None:
+        """Say that we are here, see who else is, and follow Redis's life."""
+        asked = time.monotonic()
+        try:
+            self._patrol.clock.anchor(await connections.now(self._live), time.monotonic() - asked)
+            self._started_at = self._started_at or self._patrol.clock.now()
+            await presence.announce(self._live, self._presence())
+            self._meet(await presence.present(self._live))
+            if await self._patrol.recorder.follow_generation():
+                self._patrol.look.set()
+        except StoreUnavailable:
+            self._patrol.company.alone_since = None  # a break: nobody can be seen
+            raise
+
+    def _presence(self) -> Presence:
+        recorder = self._patrol.recorder
+        return Presence(
+            worker=self.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            zone=self._settings.zone,
+            capacity=self._settings.capacity,
+            started_at=self._started_at,
+            owned=self._patrol.owned,
+            leaving=self._leaving,
+            generation=recorder.generation,
+            lateness=self._patrol.lateness(),
+            rejected=recorder.rejected,
+            retained=recorder.retained,
+            at=self._patrol.clock.now(),
+        )
+
+    def _meet(self, present: dict[str, Presence]) -> None:
+        others = [one for one in present.values() if one.worker != self.id and not one.leaving]
+        since = self._patrol.company.alone_since or self._patrol.clock.now()
+        self._patrol.company = Company(1 + len(others), None if others else since)
+
+    async def _hand_over(self) -> None:
+        """Feel on until somebody else owns our databases, and until what we retain is durable.
+
+        Nobody else, or a Redis that is away, is not waited for.
+        """
+        log.info("action=leaving worker=%s databases=%d", self.id, self._patrol.owned)
+        self._leaving = True
+        try:
+            async with asyncio.timeout(HANDOVER):
+                while await self._is_needed():
+                    self._patrol.look.set()
+                    await asyncio.sleep(0.2)
+                await presence.leave(self._live, self.id)
+                await presence.forget(self._live, self.id)
+        except (TimeoutError, StoreUnavailable):
+            log.warning("action=left_early worker=%s databases=%d", self.id, self._patrol.owned)
+
+    async def _is_needed(self) -> bool:
+        await self._announce()
+        await self._patrol.recorder.forget_durable()
+        heirs = self._patrol.company.eligible > 1
+        return bool(self._patrol.recorder.retained or (self._patrol.owned and heirs))
+
+
+async def main(settings: Settings) -> None:
+    """Run one worker."""
+    live = connections.connect(settings.redis_url, settings.cache_url)
+    try:
+        await Worker(settings, live, SecretBox(load_keys(os.environ, settings.home))).run()
+    finally:
+        await connections.close(live)
+
+
+if __name__ == "__main__":
+    strip_pg_environment()
+    uvloop.run(main(start()))
+    os._exit(0)  # the nudges' thread may be blocked in Redis: never wait for it
