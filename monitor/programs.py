@@ -118,6 +118,9 @@ def stores_folder(home: Path) -> Path:
     """
     make_home(home)
     inside = home / "stores"
+    if inside.is_symlink() and not inside.exists():  # starting on empty stores would hide the loss
+        gone = f"{inside} leads to {inside.readlink()}, which is gone; remove the link to begin with empty stores"
+        raise StoreUnavailable("postgres", gone)
     if inside.is_dir() and reachable(inside):
         return inside.resolve()
     if reachable(home):

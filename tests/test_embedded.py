@@ -206,6 +206,15 @@ def test_a_home_others_cannot_enter_keeps_its_stores_where_they_can(tmp_path):
         shutil.rmtree(place)
 
 
+def test_data_that_vanished_is_not_replaced_in_silence(tmp_path):
+    home, gone = tmp_path / "home", tmp_path / "gone"
+    home.mkdir()
+    (home / "stores").symlink_to(gone)
+    with pytest.raises(StoreUnavailable, match="which is gone; remove the link"):
+        stores_folder(home)
+    assert not gone.exists()
+
+
 def test_programs_in_a_closed_folder_are_run_from_a_copy(folder, tmp_path):
     wheel = find_postgres(wheel=True)
     package = wheel.parent.parent

@@ -59,7 +59,8 @@ async def test_the_first_accepted_beat_proves_the_owner_and_a_new_epoch_starts_o
     assert (await place(live)).proven
     await given(live, "1.3")
     assert not (await place(live)).proven
-    assert "number" not in await stored(live) and "observed_at" in await stored(live)
+    assert "number" not in await stored(live)
+    assert "observed_at" in await stored(live)
 
 
 async def test_stale_by_epoch(live: Live, name: str) -> None:
@@ -110,8 +111,10 @@ async def test_two_leaders_race_and_the_higher_epoch_stands(live: Live, name: st
         await live.cache.flushdb()
         answers = await asyncio.gather(assign(live, low, W1), assign(live, high, W2))
         found = await place(live)
-        assert answers[1] is Assigned.ASSIGNED and (found.owner, found.epoch) == (W2, epoch(high))
-        assert await assignments.mine(live, W1) == {} and await assignments.mine(live, W2) == {DB: f"{high} 0"}
+        assert answers[1] is Assigned.ASSIGNED
+        assert (found.owner, found.epoch) == (W2, epoch(high))
+        assert await assignments.mine(live, W1) == {}
+        assert await assignments.mine(live, W2) == {DB: f"{high} 0"}
 
 
 async def test_a_late_assignment_of_a_paused_leader_does_not_revive_an_old_epoch(live: Live, name: str) -> None:
@@ -180,7 +183,8 @@ async def test_unassign_keeps_the_hash_and_its_fence(live: Live, name: str) -> N
     assert await assignments.unassign(live, DB, 1)
     found = await place(live)
     assert (found.owner, found.epoch, found.seeded) == ("", epoch("1.2"), True)
-    assert await assignments.mine(live, W1) == {} and await targets.target(live, DB) is None
+    assert await assignments.mine(live, W1) == {}
+    assert await targets.target(live, DB) is None
     assert await said(live, name, W1, beat("1.2", status(), at=NOW + 1)) == "fenced"
     assert await assign(live, "1.2", W2) is Assigned.STALE
     assert await observations.names(live) == [DB]
@@ -211,7 +215,8 @@ async def test_indexes_are_rewritten_from_the_hashes(live: Live, name: str) -> N
         await given(live, f"1.{i + 2}", owner=W1 if i % 2 else W2, database=database)
     await targets.publish(live, "db1", Target("sealed", Policy(), {}, 7))
     true = {worker: await assignments.mine(live, worker) for worker in (W1, W2)}
-    assert true[W1]["db1"] == "1.3 7" and len(true[W1]) == len(true[W2]) == 20
+    assert true[W1]["db1"] == "1.3 7"
+    assert len(true[W1]) == len(true[W2]) == 20
     await live.cache.delete(index_key(partition("db1"), W1))  # lost
     await live.cache.hset(index_key(partition("db2"), W1), "db2", "1.1 0")  # somebody else's
     await live.cache.hset(index_key(partition("gone"), W2), "gone", "1.1 0")  # nobody's
@@ -228,4 +233,5 @@ async def test_a_published_target_shows_in_its_owners_index_at_once(live: Live, 
     assert await published(live, 4)
     assert await assignments.mine(live, W1) == {DB: "1.2 4"}
     await given(live, "1.3", W2)
-    assert await assignments.mine(live, W2) == {DB: "1.3 4"} and await assignments.mine(live, W1) == {}
+    assert await assignments.mine(live, W2) == {DB: "1.3 4"}
+    assert await assignments.mine(live, W1) == {}

@@ -80,7 +80,8 @@ def test_a_long_text_is_cut_to_what_a_listpack_holds(text: str) -> None:
     reading = Reading("database", 1.0, ReadingStatus.OK, {"role": text})
     seen = Observation(database="db", worker="w", sent_at=1.0, at=2.0, cause=Cause.OK, readings=(reading,))
     role = observation_fields(seen)["role"]
-    assert len(role.encode()) <= fields.MOST_BYTES and text.startswith(role)
+    assert len(role.encode()) <= fields.MOST_BYTES
+    assert text.startswith(role)
 
 
 @given(st.sampled_from(Cause))
@@ -99,6 +100,8 @@ def test_a_family_that_failed_takes_its_gauges_along_and_leaves_the_others_alone
         readings=(Reading("size", 2.0, ReadingStatus.TIMED_OUT, {"db_size": 1}, "57014"),),
     )  # fmt: skip
     texts = observation_fields(seen)
-    assert texts["family:size"] == "timed_out 2.000 57014" and texts["db_size"] == ""
+    assert texts["family:size"] == "timed_out 2.000 57014"
+    assert texts["db_size"] == ""
     assert "connections" not in texts
-    assert replace(seen, readings=()) and "db_size" not in observation_fields(replace(seen, readings=()))
+    assert replace(seen, readings=())
+    assert "db_size" not in observation_fields(replace(seen, readings=()))

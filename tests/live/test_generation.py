@@ -38,13 +38,17 @@ UP = State.AVAILABLE
 
 async def test_an_empty_redis_is_closed(live: Live) -> None:
     found = await generation.generation(live)
-    assert not found.open and found.epoch is None and len(found.run_id) == 40
+    assert not found.open
+    assert found.epoch is None
+    assert len(found.run_id) == 40
 
 
 async def test_open_in_all_partitions_or_closed(live: Live) -> None:
     name = await opened(live, "3.7")
     found = await generation.generation(live)
-    assert found.open and found.name == name == f"{found.run_id}:3.7" and found.epoch == epoch("3.7")
+    assert found.open
+    assert found.name == name == f"{found.run_id}:3.7"
+    assert found.epoch == epoch("3.7")
     last = partition_key(PARTITIONS - 1, "generation")
     await live.cache.set(last, f"{found.run_id}:3.8")
     assert not (await generation.generation(live)).open
@@ -78,7 +82,8 @@ async def test_a_restart_that_kept_its_data_closes_the_generation(
     assert await journal.backlog(live) == {"length": 0}
     again = await opened(live, "1.3")
     await given(live, "1.4")
-    assert again != name and await said(live, again, W1, beat("1.4", status(), at=NOW + 2)) == "accepted"
+    assert again != name
+    assert await said(live, again, W1, beat("1.4", status(), at=NOW + 2)) == "accepted"
 
 
 # --- terms --------------------------------------------------------------------------------------------------------
@@ -137,7 +142,9 @@ async def test_a_wipe_in_the_middle_of_a_report_is_noticed(live: Live) -> None:
     first = generation._call(number, (run_id, W1, 10**9, "first", 1), [row("1.2.1", "1.2")])
     last = generation._call(number, (run_id, W1, 10**9, "last", 1), [])
     other = generation._call(number, (run_id, W1, 10**9 + 1, "last", 1), [])
-    steps = [await observations.steps.run(live.cache, generation._RESTORE, [one]) for one in (first, other, middle, last)]
+    steps = [
+        await observations.steps.run(live.cache, generation._RESTORE, [one]) for one in (first, other, middle, last)
+    ]
     assert steps == [[1], [0], [1], [1]]
     report = await live.cache.hget(partition_key(number, "reports"), W1)
     assert report == f"{run_id} {10**9} done"
@@ -159,9 +166,7 @@ async def test_a_report_vanishes_with_what_it_reports(live: Live) -> None:
     assert await generation.reported(live) == {W2}
 
 
-identities = st.none() | st.builds(
-    Identity, st.builds(Epoch, st.integers(1, 2), st.integers(1, 11)), st.integers(1, 2)
-)
+identities = st.none() | st.builds(Identity, st.builds(Epoch, st.integers(1, 2), st.integers(1, 11)), st.integers(1, 2))
 memories = st.builds(
     Restored,
     database=st.sampled_from(["orders", "billing"]),

@@ -29,7 +29,9 @@ async def happen(live: Live, name: str, databases: list[str], under: str = "1.2"
     return events
 
 
-async def read(live: Live, group: str = "historian", consumer: str = "one", *, count: int = 1000) -> list[journal.Entry]:
+async def read(
+    live: Live, group: str = "historian", consumer: str = "one", *, count: int = 1000
+) -> list[journal.Entry]:
     return await journal.read(live, group, consumer, count=count, block=0)
 
 
@@ -52,7 +54,8 @@ async def test_events_of_a_row_come_in_order(live: Live, name: str) -> None:
     events = (transition("1.2.1", target=State.UNCERTAIN), cry("1.2.1"))
     await said(live, name, W1, beat("1.2", doubted("1.2.1"), *events))
     found = [entry.event for entry in await read(live)]
-    assert found == list(events) and isinstance(found[1], CannotReach)
+    assert found == list(events)
+    assert isinstance(found[1], CannotReach)
 
 
 async def test_a_read_waits_for_news_and_no_longer(live: Live, name: str) -> None:
@@ -104,7 +107,8 @@ async def test_what_a_dead_consumer_took_is_claimed_until_it_is_acknowledged(liv
     await journal.ack(live, "historian", claimed)
     assert await journal.claim(live, "historian", "third", idle=0) == []
     backlog = await journal.backlog(live)
-    assert backlog["length"] == 40 and backlog["historian_pending"] == backlog["historian_lag"] == 0
+    assert backlog["length"] == 40
+    assert backlog["historian_pending"] == backlog["historian_lag"] == 0
 
 
 async def test_the_backlog_is_summed_over_partitions(live: Live, name: str) -> None:
@@ -136,7 +140,8 @@ async def test_replayed_events_go_to_the_journal_alone(live: Live, name: str) ->
     events = [transition("1.1.1", database=database) for database in NAMES]
     assert await journal.replay(live, name, events)
     found = await read(live)
-    assert by_name(found) == events and all(entry.replayed for entry in found)
+    assert by_name(found) == events
+    assert all(entry.replayed for entry in found)
     assert await observations.counters(live) == {"replayed": 40}
     assert await observations.latest(live, NAMES) == {}
     assert await journal.replay(live, name, [])
@@ -233,4 +238,5 @@ async def test_two_consumers_of_a_group_share_the_work(
         journal.read(other, "historian", "two", count=16, block=0.2),
     )
     ids = [(entry.partition, entry.id) for part in parts for entry in part]
-    assert len(ids) == len(set(ids)) and all(parts)
+    assert len(ids) == len(set(ids))
+    assert all(parts)

@@ -28,7 +28,18 @@ def test_partitions_are_for_ever() -> None:
 
 def test_every_key_stands_in_the_table_and_no_script_makes_keys_of_its_own() -> None:
     table = keys.__doc__ or ""
-    for kind in ("db:D", "target:D", "index:W", "names", "generation", "term", "reports", "journal", "drained", "counters"):
+    for kind in (
+        "db:D",
+        "target:D",
+        "index:W",
+        "names",
+        "generation",
+        "term",
+        "reports",
+        "journal",
+        "drained",
+        "counters",
+    ):
         assert f"feeler:{{pNN}}:{kind}" in table
     for key in (keys.presence_key("W"), keys.bus_key("L"), keys.WORKERS, keys.REQUESTS):
         assert key in table

@@ -16,13 +16,15 @@ HERE = Presence(
 
 
 async def test_present_until_it_expires_known_until_it_is_forgotten(live: Live) -> None:
-    assert await presence.present(live) == {} and await presence.known(live) == set()
+    assert await presence.present(live) == {}
+    assert await presence.known(live) == set()
     await presence.announce(live, HERE)
     await presence.announce(live, replace(HERE, worker=W2, queue_size=4))
     assert await presence.present(live) == {W1: HERE, W2: replace(HERE, worker=W2, queue_size=4)}
     await live.bus.pexpire(presence_key(W1), 1)
     await eventually(lambda: gone(live, W1))
-    assert set(await presence.present(live)) == {W2} and await presence.known(live) == {W1, W2}
+    assert set(await presence.present(live)) == {W2}
+    assert await presence.known(live) == {W1, W2}
     await presence.forget(live, W1)
     assert await presence.known(live) == {W2}
 
@@ -40,7 +42,8 @@ async def test_presence_lives_six_seconds(live: Live) -> None:
 async def test_one_that_leaves_is_absent_at_once_and_still_known(live: Live) -> None:
     await presence.announce(live, HERE)
     await presence.leave(live, W1)
-    assert await presence.present(live) == {} and await presence.known(live) == {W1}
+    assert await presence.present(live) == {}
+    assert await presence.known(live) == {W1}
 
 
 async def test_each_leader_notices_a_reset_of_the_bus(live: Live) -> None:
@@ -50,7 +53,8 @@ async def test_each_leader_notices_a_reset_of_the_bus(live: Live) -> None:
     await live.bus.flushall()
     assert not await presence.mark_bus(live, "one")
     assert not await presence.mark_bus(live, "two"), "the first one's look must not hide it from the second"
-    assert await presence.mark_bus(live, "one") and await presence.mark_bus(live, "two")
+    assert await presence.mark_bus(live, "one")
+    assert await presence.mark_bus(live, "two")
     assert 0 < await live.bus.ttl(bus_key("one")) <= 60
 
 

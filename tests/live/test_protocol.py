@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from monitor.core.assignment import Assignment
 from monitor.core.event import Transition
@@ -25,6 +25,11 @@ from monitor.live.keys import PARTITIONS, partition, partition_key
 from monitor.live.observations import Beat, Verdict
 from tests.live.builders import DB, NOW, W1, W2, observation
 
+# What happens next, as often as it stands here: work most of the time, faults now and then.
+STEPS = (
+    *("work",) * 8, *("settle",) * 3, *("feel", "record", "lose_reply", "delay", "arrive", "look", "learn") * 2,
+    *("assign", "move", "recover", "drain") * 2, "elect", "replicate", "flush", "fail_over",
+)  # fmt: skip
 STATES = (State.AVAILABLE, State.REFUSING, State.UNAVAILABLE)
 PARTITION = partition(DB)
 
@@ -127,10 +132,35 @@ class History(RuleBasedStateMachine):
     def run(self, step: Any) -> Any:
         return self.runner.run(step)
 
+    @initialize()
+    def begin(self) -> None:
+        self.elect(0)
+        self.settle(0, STATES[0])
+
+    @rule(step=st.sampled_from(STEPS), i=st.integers(0, 1), state=st.sampled_from(STATES))
+    def happen(self, step: str, i: int, state: State) -> None:
+        getattr(self, step)(i, state)
+
+    def settle(self, i: int, state: State) -> None:
+        """Everybody does its part for a while."""
+        for _ in range(5):
+            for one in (0, 1):
+                self.look(one)
+            self.recover(i, state)
+        self.assign(i, state)
+        for one in (0, 1):
+            self.look(one)
+            self.learn(one)
+
+    def work(self, i: int, state: State) -> None:
+        self.look(i)
+        self.learn(i)
+        self.feel(i, state)
+        self.record(i)
+
     # --- workers --------------------------------------------------------------------------------------------------
 
-    @rule(i=st.integers(0, 1))
-    def look(self, i: int) -> None:
+    def look(self, i: int, _: Any = None) -> None:
         self.run(self._look(self.workers[i]))
 
     async def _look(self, worker: Worker) -> None:
@@ -144,8 +174,7 @@ class History(RuleBasedStateMachine):
         elif found.name != worker.generation and await journal.replay(self.live, found.name, worker.retained):
             worker.generation = found.name
 
-    @rule(i=st.integers(0, 1))
-    def learn(self, i: int) -> None:
+    def learn(self, i: int, _: Any = None) -> None:
         self.run(self._learn(self.workers[i]))
 
     async def _learn(self, worker: Worker) -> None:
@@ -157,26 +186,36 @@ class History(RuleBasedStateMachine):
         elif found.epoch and found.seeded and (found.epoch != worker.epoch or worker.stopped):
             worker.learn(found.epoch, found.status)
 
-    @rule(i=st.integers(0, 1), state=st.sampled_from(STATES))
     def feel(self, i: int, state: State) -> None:
         worker = self.workers[i]
         if worker.epoch and not worker.stopped and len(worker.pending) < 3:
             worker.feel(state)
 
-    @rule(i=st.integers(0, 1), fate=st.sampled_from(["heard", "heard", "heard", "lost", "late"]))
-    def record(self, i: int, fate: str) -> None:
-        worker = self.workers[i]
+    def record(self, i: int, _: Any = None) -> None:
+        if call := self._call(self.workers[i]):
+            worker, beat = self.workers[i], call[2]
+            self._hear(worker, beat, self.run(self._execute(*call[:2])))
+
+    def lose_reply(self, i: int, _: Any = None) -> None:
+        """The call is executed, its sender hears nothing."""
+        if call := self._call(self.workers[i]):
+            self.run(self._execute(*call[:2]))
+
+    def delay(self, i: int, _: Any = None) -> None:
+        """The sender gives up; the call lies in a socket of a frozen server."""
+        if call := self._call(self.workers[i]):
+            self.late = [*self.late, call[:2]][-3:]
+
+    def arrive(self, _: int, __: Any = None) -> None:
+        if self.late:
+            self.run(self._execute(*self.late.pop(0)))
+
+    def _call(self, worker: Worker) -> tuple[steps.Call, Epoch, Beat] | None:
         if not worker.generation or not worker.epoch or worker.stopped:
-            return
+            return None
         beat = Beat(DB, worker.epoch, worker.tentative, observation(worker=worker.id), tuple(worker.pending))
         head = (worker.generation, worker.id, next(observations._batches))
-        call = observations._call(PARTITION, head, [beat])
-        if fate == "late":
-            self.late = [*self.late, (call, worker.epoch)][-3:]
-            return
-        verdict = self.run(self._execute(call, worker.epoch))
-        if fate == "heard":
-            self._hear(worker, beat, verdict)
+        return observations._call(PARTITION, head, [beat]), worker.epoch, beat
 
     def _hear(self, worker: Worker, beat: Beat, verdict: Verdict) -> None:
         if verdict is Verdict.ACCEPTED:
@@ -185,12 +224,6 @@ class History(RuleBasedStateMachine):
             worker.generation = ""
         else:
             worker.stopped = True
-
-    @precondition(lambda self: self.late)
-    @rule()
-    def arrive(self) -> None:
-        """A call whose sender gave up long ago is executed now."""
-        self.run(self._execute(*self.late.pop(0)))
 
     async def _execute(self, call: steps.Call, epoch: Epoch) -> Verdict:
         beats = (await observations.counters(self.live)).get("beats", 0)
@@ -212,17 +245,22 @@ class History(RuleBasedStateMachine):
 
     # --- leaders --------------------------------------------------------------------------------------------------
 
-    @rule(i=st.integers(0, 1))
-    def elect(self, i: int) -> None:
+    def elect(self, i: int, _: Any = None) -> None:
         self.terms += 1
         self.leaders[i] = Leader(f"leader-{self.terms}", self.terms)
         self.run(generation.lead(self.live, self.terms))
 
-    @rule(i=st.integers(0, 1), to=st.integers(0, 1), planned=st.booleans())
-    def assign(self, i: int, to: int, planned: bool) -> None:
+    def assign(self, i: int, state: State) -> None:
+        """An owner seems lost."""
+        self._to(i, state, planned=False)
+
+    def move(self, i: int, state: State) -> None:
+        self._to(i, state, planned=True)
+
+    def _to(self, i: int, state: State, *, planned: bool) -> None:
         leader = self.leaders[i]
         if leader.term and leader.stage == 0:
-            self.run(self._assign(leader, self.workers[to].id, planned))
+            self.run(self._assign(leader, self.workers[STATES.index(state) % 2].id, planned))
 
     async def _assign(self, leader: Leader, owner: str, planned: bool) -> None:
         if not planned and not (await generation.generation(self.live)).open:
@@ -239,10 +277,9 @@ class History(RuleBasedStateMachine):
             leader.term = leader.stage = 0
         return answer is Assigned.ASSIGNED
 
-    @rule(i=st.integers(0, 1), count=st.integers(1, 5))
-    def recover(self, i: int, count: int) -> None:
-        """Take the next steps of an opening, then be paused."""
-        for _ in range(count):
+    def recover(self, i: int, state: State) -> None:
+        """Take the next step or two of an opening, then be paused."""
+        for _ in range(1 + STATES.index(state)):
             if self.leaders[i].term:
                 self.run(self._recover(self.leaders[i]))
 
@@ -276,8 +313,7 @@ class History(RuleBasedStateMachine):
 
     # --- Postgres and the faults ----------------------------------------------------------------------------------
 
-    @rule()
-    def drain(self) -> None:
+    def drain(self, _: int, __: Any = None) -> None:
         self.run(self._drain())
 
     async def _drain(self) -> None:
@@ -293,12 +329,10 @@ class History(RuleBasedStateMachine):
         for worker in self.workers:
             worker.retained = [event for event in worker.retained if event.identity not in durable]
 
-    @rule()
-    def flush(self) -> None:
+    def flush(self, _: int, __: Any = None) -> None:
         self.run(self._lose({}))
 
-    @rule()
-    def replicate(self) -> None:
+    def replicate(self, _: int, __: Any = None) -> None:
         self.run(self._replicate())
 
     async def _replicate(self) -> None:
@@ -309,8 +343,7 @@ class History(RuleBasedStateMachine):
     async def _binary(self) -> Any:
         return connections.redis.asyncio.Redis.from_url(self.url)
 
-    @rule()
-    def fail_over(self) -> None:
+    def fail_over(self, _: int, __: Any = None) -> None:
         """The replica has the writes up to `replicate`; its run_id is another, so what is open there is not."""
         self.run(self._lose(self.replica))
 
@@ -346,12 +379,8 @@ class History(RuleBasedStateMachine):
             for worker in self.workers:
                 await self._look(worker)
                 await self._learn(worker)
-                if worker.epoch and worker.generation and not worker.stopped:
-                    events = tuple(worker.pending)
-                    beat = Beat(DB, worker.epoch, worker.tentative, observation(worker=worker.id), events)
-                    head = (worker.generation, worker.id, next(observations._batches))
-                    verdict = await self._execute(observations._call(PARTITION, head, [beat]), worker.epoch)
-                    self._hear(worker, beat, verdict)
+                if call := self._call(worker):
+                    self._hear(worker, call[2], await self._execute(*call[:2]))
             await self._recover(leader)
             place = (await assignments.places(self.live, [DB]))[DB]
             if leader.stage == 0 and (not place.owner or not place.epoch or place.epoch.term < leader.term):

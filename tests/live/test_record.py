@@ -46,9 +46,14 @@ async def test_first_light(live: Live, name: str) -> None:
     first = transition("1.2.1")
     assert await said(live, name, W1, beat("1.2", status("1.2.1", UP), first)) == "accepted"
     fields = await stored(live)
-    assert fields["owner"] == W1 and fields["epoch"] == "1.2" and fields["proven"] == "1"
-    assert fields["state"] == "available" and fields["identity"] == "1.2.1" and fields["number"] == "1"
-    assert fields["services_available"] == "1" and fields["duration_ms"] == "10"
+    assert fields["owner"] == W1
+    assert fields["epoch"] == "1.2"
+    assert fields["proven"] == "1"
+    assert fields["state"] == "available"
+    assert fields["identity"] == "1.2.1"
+    assert fields["number"] == "1"
+    assert fields["services_available"] == "1"
+    assert fields["duration_ms"] == "10"
     assert await journaled(live) == ["1.2.1"]
     assert await observations.counters(live) == {"beats": 1, "transitions": 1}
 
@@ -58,7 +63,8 @@ async def test_steady_beats_are_numbered_and_leave_no_trace_in_the_journal(live:
     for i in range(3):
         assert await said(live, name, W1, beat("1.2", status(), at=NOW + i)) == "accepted"
     fields = await stored(live)
-    assert fields["number"] == "3" and fields["observed_at"] == "1700000002.000"
+    assert fields["number"] == "3"
+    assert fields["observed_at"] == "1700000002.000"
     assert await journaled(live) == []
 
 
@@ -93,9 +99,7 @@ async def test_a_partition_that_is_not_open_yet_is_closed_beside_one_that_is(liv
     await given(live, "1.2")
     await given(live, "1.3", database=far)
     await live.cache.delete(partition_key(partition(far), "generation"))
-    verdicts = await observations.record(
-        live, name, W1, [beat("1.3", status(), database=far), beat("1.2", status())]
-    )
+    verdicts = await observations.record(live, name, W1, [beat("1.3", status(), database=far), beat("1.2", status())])
     assert [verdict.value for verdict in verdicts] == ["closed", "accepted"]
 
 
@@ -128,7 +132,8 @@ async def test_fenced_under_an_old_epoch_even_of_ones_own(live: Live, name: str)
     await given(live, "1.4", W1)
     before = await stored(live)
     assert await said(live, name, W1, beat("1.2", status("1.2.1", UP), transition("1.2.1"))) == "fenced"
-    assert await stored(live) == before and await journaled(live) == []
+    assert await stored(live) == before
+    assert await journaled(live) == []
     assert (await observations.counters(live))["rejected_fenced"] == 2
 
 
@@ -165,7 +170,8 @@ async def test_ahead_when_the_first_new_event_does_not_build_on_the_hash(live: L
     assert await said(live, name, W1, root) == "ahead"
     gap = beat("1.3", status("1.3.3", UP), transition("1.3.1", prev="1.2.1"), transition("1.3.3", prev="1.3.2"))
     assert await said(live, name, W1, gap) == "ahead"
-    assert await journaled(live) == [] and (await stored(live))["identity"] == "1.2.1"
+    assert await journaled(live) == []
+    assert (await stored(live))["identity"] == "1.2.1"
 
 
 async def test_conflict_when_one_identity_has_two_states(live: Live, name: str) -> None:
@@ -206,7 +212,8 @@ async def test_a_cry_repeated_in_the_same_doubt_is_heard_again(live: Live, name:
 async def test_a_rejected_row_leaves_no_cry_behind(live: Live, name: str) -> None:
     await given(live, "1.2", seed=status("1.1.5", UP))
     assert await said(live, name, W1, beat("1.2", doubted("1.1.3"), cry("1.1.3"))) == "ahead"
-    assert await journaled(live) == [] and "asked" not in await stored(live)
+    assert await journaled(live) == []
+    assert "asked" not in await stored(live)
 
 
 async def test_a_batch_that_arrives_after_a_later_one_changes_nothing(live: Live, name: str) -> None:
@@ -241,11 +248,14 @@ async def test_a_pending_event_that_another_owner_overtook_is_not_taken_for_one_
 
 
 @pytest.mark.parametrize("seed", [None, Status(), status("1.1.2", State.REFUSING)], ids=["absent", "new", "older"])
-async def test_a_hash_that_is_behind_is_installed_under_a_valid_epoch(live: Live, name: str, seed: Status | None) -> None:
+async def test_a_hash_that_is_behind_is_installed_under_a_valid_epoch(
+    live: Live, name: str, seed: Status | None
+) -> None:
     await given(live, "1.2", seed=seed)
     assert await said(live, name, W1, beat("1.2", status("1.1.4", UP))) == "accepted"
     fields = await stored(live)
-    assert fields["identity"] == "1.1.4" and fields["state"] == "available"
+    assert fields["identity"] == "1.1.4"
+    assert fields["state"] == "available"
     assert await journaled(live) == []
 
 
@@ -344,7 +354,9 @@ async def test_a_failed_feel_leaves_the_last_gauges_with_their_own_age(live: Liv
     down = observation(at=NOW + 5, cause=Cause.REFUSED)
     await said(live, name, W1, Beat(DB, epoch("1.2"), status(), down))
     found = (await observations.latest(live, [DB]))[DB]
-    assert (await stored(live))["services_available"] == "0" and found.cause is Cause.REFUSED and found.at == NOW + 5
+    assert (await stored(live))["services_available"] == "0"
+    assert found.cause is Cause.REFUSED
+    assert found.at == NOW + 5
     assert list(found.readings) == [lag, size]
     primary = Reading("database", NOW + 9, ReadingStatus.OK, {"role": "primary", "xid_age": 8})
     denied = Reading("size", NOW + 9, ReadingStatus.DENIED, code="42501")
@@ -358,7 +370,10 @@ async def test_latest_of_unknown_and_of_not_yet_observed_databases(live: Live, n
     await given(live, "1.2")
     found = await observations.latest(live, [DB, "nobody"])
     assert set(found) == {DB}
-    assert not found[DB].seeded and found[DB].owner == W1 and found[DB].at is None and found[DB].number == 0
+    assert not found[DB].seeded
+    assert found[DB].owner == W1
+    assert found[DB].at is None
+    assert found[DB].number == 0
     assert await observations.names(live) == [DB]
 
 

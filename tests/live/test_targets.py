@@ -30,4 +30,5 @@ async def test_labels_and_policy_are_read_with_the_observation(live: Live) -> No
     assert (await observations.latest(live, [DB]))[DB].policy == Policy()
     await targets.publish(live, DB, sealed(1))
     found = (await observations.latest(live, [DB]))[DB]
-    assert found.labels == {"team": "bäcker"} and found.policy == sealed(1).policy
+    assert found.labels == {"team": "bäcker"}
+    assert found.policy == sealed(1).policy

@@ -1,0 +1,290 @@
+"""`feeler`: the door for people. stdout is data, stderr is everything else. Nothing imports this.
+
+Exit codes: 0 ok, 1 error, 2 usage, 3 condition false, 4 stale or unknown.
+Imports stand inside the commands so that `feeler --help` costs no more than typer does.
+"""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from monitor.core.cause import Cause
+from monitor.core.database import parse_address
+from monitor.core.errors import FeelerError, InvalidInput, NotFound
+from monitor.core.status import State
+
+if TYPE_CHECKING:
+    from monitor.config import Settings
+    from monitor.terminal.client import Client
+    from monitor.web.shapes import LastObservationShape
+
+Format = Literal["table", "json", "ndjson", "tsv"]
+Role = Literal["web", "supervisor", "worker"]
+CONDITION_FALSE, STALE_OR_UNKNOWN = 3, 4
+
+
+class Commands(TyperGroup):
+    """Turns expected errors into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except FeelerError as error:
+            say(f"feeler: {error}")
+            if isinstance(error, NotFound) or getattr(error, "missing", False):
+                raise typer.Exit(STALE_OR_UNKNOWN) from None
+            raise typer.Exit(2 if isinstance(error, InvalidInput) else 1) from None
+        except BrokenPipeError:  # `feeler get | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+
+
+OPTIONS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+app = typer.Typer(cls=Commands, help="The state of every Postgres database you own.", **OPTIONS)
+db = typer.Typer(help="The databases feeler watches.", **OPTIONS)
+app.add_typer(db, name="db")
+
+Output = Annotated[Format | None, typer.Option("-o", "--output", help="Default: table on a terminal, else tsv.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+@app.command()
+def up(
+    databases: Annotated[list[str] | None, typer.Argument(metavar="NAME=URL|@FILE...")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Port of the web.")] = None,
+) -> None:
+    """Run everything on this machine, stores included, and watch these databases."""
+    from monitor.up import up as start
+
+    raise typer.Exit(start(databases or (), workers, port))
+
+
+@app.command()
+def run(role: Role) -> None:
+    """Run one role (for the Procfile, systemd, Kubernetes)."""
+    if role == "web":
+        from monitor.web.app import serve
+
+        serve(_settings(stores=True))
+    else:
+        os.execv(sys.executable, [sys.executable, "-m", f"workers.{role}"])  # noqa: S606
+
+
+@app.command()
+def migrate(
+    check: Annotated[bool, typer.Option("--check", help="Only say what is pending; exit 3 if anything is.")] = False,
+) -> None:
+    """Bring the registry's tables up to date."""
+    from monitor.registry import store
+
+    url = _settings(stores=True).database_url
+    pending = store.pending_migrations(url)
+    for revision in pending:
+        typer.echo(revision)
+    if check:
+        raise typer.Exit(CONDITION_FALSE if pending else 0)
+    store.migrate(url)
+    say(f"{len(pending)} migrations applied" if pending else "nothing to do")
+
+
+@db.command("add")
+def db_add(
+    name: NameArgument,
+    url: Annotated[str, typer.Argument(metavar="URL|-|env:NAME", help="`-` reads it from stdin.")],
+    label: Annotated[list[str] | None, typer.Option("-l", "--label", metavar="KEY=VALUE")] = None,
+    policy: Annotated[str, typer.Option()] = "default",
+    zone: Annotated[str, typer.Option(help="Only workers of this zone watch it, where there are any.")] = "",
+) -> None:
+    """Register a database."""
+    labels = dict(_pair(text) for text in label or ())
+    with _client() as client:
+        added = client.add(name, _address(url), labels=labels, policy=policy, zone=zone)
+    typer.echo(f"{added['name']}\t{added['url']}")
+
+
+@db.command("list")
+def db_list(output: Output = None) -> None:
+    """List the registered databases."""
+    with _client() as client:
+        rows = list(client.databases())
+    if (form := _form(output)) == "table":
+        from monitor.terminal import tables
+
+        tables.databases(rows)
+    else:
+        from monitor.terminal import printing
+
+        printing.databases(rows, form)
+
+
+@db.command("remove")
+def db_remove(name: NameArgument, yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False) -> None:
+    """Retire a database: watching ends, its history stays."""
+    if not yes:
+        say(f"feeler: this ends the watching of {name}; add --yes to do it")
+        raise typer.Exit(2)
+    with _client() as client:
+        client.remove(name)
+    say(f"{name} is retired")
+
+
+@app.command()
+def get(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...")] = None,
+    state: Annotated[list[State] | None, typer.Option(help="May be given more than once.")] = None,
+    output: Output = None,
+) -> None:
+    """Show the last observations: all, those named, those in a state.
+
+    With names and states the exit code answers: 0 all of them are, 3 some are not, 4 stale or unknown.
+    """
+    with _client() as client:
+        pages = list(client.observations(names or (), [one.value for one in state or ()]))
+        now = client.now
+    answers = [answer for page in pages for answer in page["data"]]
+    missing = [name for page in pages for name in page["missing"]]
+    if (form := _form(output)) == "table":
+        from monitor.terminal import tables
+
+        tables.observations(answers, now)
+    else:
+        from monitor.terminal import printing
+
+        printing.observations(answers, missing, form)
+    for name in missing:
+        say(f"feeler: there is no database named {name}")
+    if missing or (names and not all(map(_fresh, answers))):
+        raise typer.Exit(STALE_OR_UNKNOWN)
+    if names and state and len(answers) < len(set(names)):
+        raise typer.Exit(CONDITION_FALSE)
+
+
+@app.command()
+def info(name: NameArgument) -> None:
+    """Show all there is to know about one database."""
+    from monitor.terminal import tables
+
+    with _client() as client:
+        answer = client.observation(name)
+        tables.info(answer, client.now)
+        try:
+            tables.transitions(client.transitions(name, limit=5))
+        except FeelerError as error:
+            say(f"feeler: no history: {error}")
+    if not _fresh(answer):
+        raise typer.Exit(STALE_OR_UNKNOWN)
+
+
+@app.command()
+def observe(
+    target: Annotated[str, typer.Argument(metavar="NAME|URL|-|env:NAME")],
+    owner: Annotated[bool, typer.Option("--owner", help="Ask its owner to do it, and wait for nothing.")] = False,
+) -> None:
+    """Feel a database from here, now, and show each step; its state does not change."""
+    if owner:
+        with _client() as client:
+            typer.echo(client.observe(target)["request"])
+        return
+    from monitor.terminal import glance
+
+    is_address = "://" in target or target == "-" or target.startswith("env:")
+    settings = _settings(stores=not is_address)
+    address = parse_address(_address(target)) if is_address else glance.registered(settings, target, os.environ)
+    feeling = glance.feel(address, settings.ca_dir)
+    for line in glance.lines(address, feeling):
+        typer.echo(line)
+    if feeling.cause is not Cause.OK:
+        raise typer.Exit(CONDITION_FALSE)
+
+
+@app.command()
+def transitions(
+    name: NameArgument,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
+    output: Output = None,
+) -> None:
+    """Show how the state of a database changed, newest last."""
+    from monitor.terminal import printing
+
+    form = _form(output)
+    with _client() as client:
+        rows = client.transitions(name, limit)[::-1]
+        if form == "table":
+            from monitor.terminal import tables
+
+            tables.transitions(rows)
+        else:
+            printing.transitions(rows, form)
+        if follow:
+            printing.follow(client, name, {row["identity"] for row in rows}, form)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as version_of
+
+    typer.echo(version_of("feeler"))
+
+
+def say(text: str) -> None:
+    """Tell people something that is not data."""
+    typer.echo(text, err=True)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="feeler")
+
+
+def _form(output: Format | None) -> Format:
+    return output or ("table" if sys.stdout.isatty() else "tsv")
+
+
+def _fresh(answer: "LastObservationShape") -> bool:
+    return answer["observation"] is not None and not answer["observation"]["stale"]
+
+
+def _settings(*, stores: bool) -> "Settings":
+    from monitor.config import Settings
+
+    return Settings.from_env(os.environ, stores=stores)
+
+
+def _client() -> "Client":
+    from monitor.terminal.client import Client
+
+    return Client(_settings(stores=False))
+
+
+def _address(given: str) -> str:
+    """Return the URL that was given, or fetch it from where nobody can see it in the process list."""
+    if given == "-":
+        if sys.stdin.isatty():
+            return str(typer.prompt("URL", hide_input=True, err=True))
+        return sys.stdin.readline().strip()
+    if given.startswith("env:"):
+        name = given.removeprefix("env:")
+        if not (value := os.environ.get(name, "").strip()):
+            raise InvalidInput("url", "the variable it names is not set here")
+        return value
+    if parse_address(given).password:
+        say("warning: a password on the command line is seen by every user of this machine; use - or env:NAME")
+    return given
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidInput("label", "not KEY=VALUE")
+    return key, value
+
+
+if __name__ == "__main__":
+    main()

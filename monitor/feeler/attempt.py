@@ -1,0 +1,70 @@
+"""One feel in the making: how far it came, and whose time it took. For this package alone."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from monitor.core.cause import Cause
+from monitor.feeler.causes import Failed
+
+OWN_SHARE = 4  # of the deadline: more than 1/4 of it in our own queues, and a timeout is no evidence
+
+_LATE = {
+    "slot": Cause.LATE_LOOP,
+    "dns": Cause.DNS,
+    "connect": Cause.CONNECT_TIMEOUT,
+    "login": Cause.HUNG,
+    "query": Cause.QUERY_TIMEOUT,
+}
+
+
+@dataclass(slots=True)
+class Attempt:
+    """Times are the event loop's, but for `sent_at`."""
+
+    clock: Callable[[], float]
+    deadline: float
+    began: float = field(default_factory=monotonic)
+    stage: str = "query"
+    own: float = 0.0  # seconds spent waiting for ourselves
+    sent_at: float = 0.0  # fleet seconds
+    login: bool = False
+    steps: dict[str, float] = field(default_factory=dict)  # milliseconds
+    stuck: "asyncio.Future[Any] | None" = None  # a call in a thread that outlives the feel
+
+    @property
+    def until(self) -> float:
+        return self.began + self.deadline
+
+    def sending(self) -> None:
+        """Note the time of the first packet."""
+        self.sent_at = self.sent_at or self.clock()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time one step; the deadline is told apart by the step it falls into."""
+        self.stage, began = name, monotonic()
+        try:
+            yield
+        finally:
+            self.steps[name] = round(self.steps.get(name, 0.0) + (monotonic() - began) * 1000, 3)
+
+    @contextmanager
+    def own_time(self) -> Iterator[None]:
+        """Count time that is ours, not the target's."""
+        began = monotonic()
+        try:
+            yield
+        finally:
+            self.own += monotonic() - began
+
+    def expired(self) -> Failed:
+        """Say what it proves that the deadline has passed."""
+        if self.stuck:
+            return Failed(Cause.SEVERED, "the server asked for a proof that takes too long to compute")
+        if self.own > self.deadline / OWN_SHARE:
+            return Failed(Cause.LATE_LOOP, "too many logins at once")
+        return Failed(_LATE[self.stage], f"no answer within {self.deadline:g} s")

@@ -1,0 +1,113 @@
+"""How the end of a step is told: by SQLSTATE, by errno, by the bytes on the socket; never by English text.
+
+Pure; for this package alone.
+"""
+
+import errno
+import re
+import socket
+from dataclasses import dataclass
+
+from monitor.core.cause import EVIDENCE, Cause, Evidence, cause_of_sqlstate
+
+DETAIL_LENGTH = 512  # characters kept of a server's text
+
+# What libpq writes with PQERRORS_VERBOSE: severity (translated by the server), two blanks, the code, a colon.
+_CODE = re.compile(r":  ([0-9A-Z]{5}): ")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+_BY_ERRNO = {
+    errno.ECONNREFUSED: Cause.REFUSED,
+    errno.ECONNRESET: Cause.RESET,
+    errno.EPIPE: Cause.RESET,
+    errno.ETIMEDOUT: Cause.CONNECT_TIMEOUT,
+    **dict.fromkeys(_OURS, Cause.DESCRIPTORS),
+}
+_POSTGRES_SPEAKS = b"RNSKv"  # first bytes of a server's messages before ReadyForQuery, but for E
+
+
+class Failed(Exception):
+    """How a step ended; never leaves this package."""
+
+    def __init__(self, cause: Cause, detail: str = "", *, lost: bool = False) -> None:
+        super().__init__(cause)
+        self.cause, self.detail = cause, detail
+        self.lost = lost  # the session ended under us: no evidence by itself
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """What could be seen before the step of a login that libpq then gave up in."""
+
+    heard: bytes = b""  # the first unread bytes
+    encrypting: bool = False  # the step belongs to the TLS handshake
+    encrypted: bool = False
+    sent_before: int = 0  # bytes we had sent
+
+
+def cause_of_errno(number: int) -> Cause:
+    """Name the cause of a connect that failed; what is not known is a way that is cut."""
+    return _BY_ERRNO.get(number, Cause.UNREACHABLE)
+
+
+def cause_of_handshake(
+    seen: GivenUp, *, sqlstate: str = "", sent: bool = False, ended: bool = False, needs_password: bool = False
+) -> Cause:
+    """Name the cause of a login that failed after TCP had connected.
+
+    `sent`: we sent something in the step that failed; `ended`: the server closed or reset.
+    """
+    first = seen.heard[:1]
+    if sqlstate or (first == b"E" and not seen.encrypted):
+        return cause_of_sqlstate(sqlstate)
+    if needs_password:
+        return Cause.NO_CREDENTIALS
+    if seen.encrypting and first == b"S" and not sent and not ended:
+        return Cause.MISSING_FILE  # the server said yes and we could not even begin: our CA file is not usable
+    if ended and not (seen.encrypting and sent):
+        return Cause.RESET
+    if seen.encrypting or seen.encrypted:
+        return Cause.LOCKED_OUT  # no TLS there, an alert, or we sent one: its certificate is not trusted
+    # A server that speaks our protocol asked for what we cannot or will not do; any other is no Postgres.
+    return Cause.LOCKED_OUT if first in _POSTGRES_SPEAKS else Cause.RESET
+
+
+def cause_beside_kept(login: Cause) -> Cause:
+    """Name what a feel proves when the kept session answered and a fresh login ended so."""
+    if EVIDENCE[login] is Evidence.VOID:
+        return Cause.OK  # our own fault says nothing, and the kept session spoke
+    return login if login in (Cause.STARTING, Cause.REFUSING, Cause.LOCKED_OUT) else Cause.LOGIN_FAILING
+
+
+def sqlstate_of_message(message: str) -> str:
+    """Return the SQLSTATE in libpq's verbose text of a failed connection: the last attempt's (TLS, then plain)."""
+    found = [match[1] for line in message.splitlines() if (match := _CODE.search(line))]
+    return found[-1] if found else ""
+
+
+def sqlstate_of_packet(data: bytes) -> str:
+    """Return field C of an ErrorResponse as it stands on the wire, '' when this is none."""
+    if data[:1] != b"E" or len(data) < 6:
+        return ""
+    fields = data[5 : 1 + int.from_bytes(data[1:5])].split(b"\0")
+    code = next((field[1:] for field in fields if field[:1] == b"C"), b"")
+    return code.decode("ascii", "replace") if re.fullmatch(rb"[0-9A-Z]{5}", code) else ""
+
+
+def clean(text: str | bytes, secret: str = "") -> str:
+    """Return a server's text fit for people: one line, no control characters, no password, cut to length."""
+    if isinstance(text, bytes):
+        text = text[: 8 * DETAIL_LENGTH].decode("utf-8", "replace")
+    text = text[: 8 * DETAIL_LENGTH]
+    if secret:
+        text = text.replace(secret, "***")
+    return _CONTROLS.sub(" ", text).strip()[:DETAIL_LENGTH]
+
+
+def own_shortage() -> Cause | None:
+    """Say whether this process is out of descriptors right now."""
+    try:
+        socket.socket().close()
+    except OSError as exc:
+        return cause_of_errno(exc.errno or 0)
+    return None

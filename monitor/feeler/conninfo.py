@@ -1,0 +1,100 @@
+"""What libpq is told of an address: every keyword, so that no environment and no file has a say.
+
+For this package alone.
+"""
+
+import os
+import ssl
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+from monitor.core.cause import Cause
+from monitor.core.database import Address
+from monitor.feeler.causes import Failed
+
+_NOWHERE = "/nonexistent/feeler"  # libpq falls back to files in the home folder where a path is empty
+_SYSTEM_ROOTS = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+_FIXED = {
+    "client_encoding": "UTF8",
+    "gssencmode": "disable",
+    "require_auth": "!gss,!sspi",
+    "target_session_attrs": "any",
+    "load_balance_hosts": "disable",
+    "channel_binding": "prefer",
+    "sslcertmode": "disable",
+    "sslnegotiation": "postgres",
+    "min_protocol_version": "3.0",
+    "max_protocol_version": "3.0",
+    "connect_timeout": "0",  # deadlines are ours
+    "passfile": _NOWHERE,
+    "sslcert": _NOWHERE,
+    "sslkey": _NOWHERE,
+    "sslcrl": _NOWHERE,
+    "sslcrldir": _NOWHERE,
+}
+
+
+_OPTIONS = pq.Conninfo.get_defaults()
+_KNOWN = {option.keyword.decode() for option in _OPTIONS}  # an older libpq knows fewer keywords
+# What libpq would take from the environment, as it is without one; 'service' named at all makes it read a file.
+_DEFAULTS = {
+    option.keyword.decode(): (option.compiled or b"").decode()
+    for option in _OPTIONS
+    if option.envvar and option.keyword not in (b"service", b"servicefile")
+}
+
+
+def strip_pg_environment(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Remove every PG* variable: none of them may change what a database is felt with."""
+    for name in [name for name in environ if name.startswith("PG")]:
+        del environ[name]
+
+
+def conninfo(address: Address, hostaddr: str, worker: str, ca_dir: Path | None) -> bytes:
+    """Return the connection string for one address of the host; raise Failed when a file it needs is missing."""
+    sslmode, roots = _trust(address, ca_dir)
+    wanted = {
+        "host": address.host,
+        "hostaddr": hostaddr,
+        "port": str(address.port),
+        "dbname": address.dbname,
+        "user": address.user,
+        "password": address.password,
+        "application_name": f"feeler/{worker}",
+        "sslmode": sslmode,
+        "sslrootcert": roots,
+    }
+    keywords = {name: value for name, value in {**_DEFAULTS, **_FIXED, **wanted}.items() if name in _KNOWN}
+    return make_conninfo("", **keywords).encode()
+
+
+def _trust(address: Address, ca_dir: Path | None) -> tuple[str, str]:
+    """Return sslmode and the file of trusted roots. Verifying without a named file means the system's roots."""
+    name, mode = address.sslrootcert, address.sslmode
+    if name == "system" or (not name and mode.startswith("verify")):
+        return "verify-full", str(_existing(*_system_roots()))
+    if not name:
+        return mode, _NOWHERE
+    if ca_dir is None or Path(name).name != name:
+        raise Failed(Cause.MISSING_FILE, f"no CA folder for sslrootcert={name}")
+    return mode, str(_existing(ca_dir / name))
+
+
+def _system_roots() -> tuple[Path, ...]:
+    own = ssl.get_default_verify_paths().cafile
+    return tuple(map(Path, filter(None, (own, *_SYSTEM_ROOTS))))
+
+
+def _existing(*paths: Path) -> Path:
+    for path in paths:
+        if os.access(path, os.R_OK) and path.is_file():
+            return path
+    raise Failed(Cause.MISSING_FILE, f"cannot read {paths[-1].name}")

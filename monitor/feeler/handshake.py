@@ -1,0 +1,172 @@
+"""One connection attempt to one address, driven by the loop: only what answers the server runs in a thread.
+
+For this package alone.
+"""
+
+import asyncio
+import errno
+import socket
+from functools import partial
+
+from psycopg import pq
+from psycopg.pq.abc import PGconn
+
+from monitor.core.cause import Cause
+from monitor.feeler import libpq, sockets
+from monitor.feeler.attempt import Attempt
+from monitor.feeler.causes import (
+    Failed,
+    GivenUp,
+    cause_of_errno,
+    cause_of_handshake,
+    clean,
+    own_shortage,
+    sqlstate_of_message,
+    sqlstate_of_packet,
+)
+from monitor.feeler.threads import Threads
+from monitor.feeler.wire import BYTE_BUDGET
+
+_CHEAP = {pq.ConnStatus.STARTED, pq.ConnStatus.MADE}  # steps that compute nothing a server could make long
+_READING, _OK = pq.PollingStatus.READING, pq.PollingStatus.OK
+
+
+class Handshake:
+    """From TCP to ReadyForQuery. Whoever runs it closes it, unless it gave the connection away."""
+
+    def __init__(self, conninfo: bytes, secret: str, attempt: Attempt, threads: Threads) -> None:
+        self._attempt, self._threads, self._secret = attempt, threads, secret
+        attempt.sending()
+        self._pgconn: PGconn | None = pq.PGconn.connect_start(conninfo)
+        libpq.be_verbose(self._pgconn)
+        self._socket: socket.socket | None = None  # a copy of libpq's, which closes its own as it likes
+        self._job: asyncio.Future[int] | None = None
+        self.connected = False
+
+    async def connect(self, until: float, place: tuple[str, int]) -> None:
+        """Reach the host; raise Failed by errno."""
+        if self._conn.status == pq.ConnStatus.BAD:
+            raise _refused_here(place, clean(self._conn.error_message, self._secret))
+        try:
+            async with asyncio.timeout_at(until):
+                await self._step(pq.PollingStatus.WRITING)
+        except TimeoutError:
+            raise Failed(Cause.CONNECT_TIMEOUT, "no answer to the connect") from None
+        self.connected = True
+
+    async def log_in(self) -> PGconn:
+        """Say who we are and prove it; give the connection away."""
+        polled = pq.PollingStatus.WRITING
+        while polled != _OK:
+            polled = await self._step(polled)
+        pgconn, self._pgconn = self._conn, None
+        return pgconn
+
+    @property
+    def _conn(self) -> PGconn:
+        assert self._pgconn is not None
+        return self._pgconn
+
+    async def _step(self, wanted: pq.PollingStatus) -> pq.PollingStatus:
+        """Wait for the socket, let libpq take one step, return what it wants next."""
+        sock = self._follow()
+        await _ready(sock, reading=wanted == _READING)
+        status, seen = self._conn.status, self._look(sock, reading=wanted == _READING)
+        if status in _CHEAP:
+            polled = libpq.poll(self._conn)
+        else:
+            polled = await self._poll_in_thread()
+        if polled == pq.PollingStatus.FAILED:
+            raise self._given_up(sock, seen)
+        return pq.PollingStatus(polled)
+
+    def _follow(self) -> socket.socket:
+        """Copy libpq's socket anew: a second try (without TLS) has another one under the same number, maybe."""
+        if self._socket:
+            self._socket.close()
+        self._socket = socket.fromfd(self._conn.socket, socket.AF_INET, socket.SOCK_STREAM)
+        return self._socket
+
+    def _look(self, sock: socket.socket, *, reading: bool) -> GivenUp:
+        """Note what can be seen before libpq takes its step; raise Failed when the step is in vain."""
+        if self._conn.status == pq.ConnStatus.STARTED:
+            if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise Failed(cause_of_errno(number), errno.errorcode.get(number, str(number)))
+            sockets.clamp(sock)
+        heard = sockets.peek(sock) if reading else b""
+        if heard is None:
+            raise Failed(Cause.RESET, "the server ended the connection in the handshake")
+        if sockets.bytes_received(sock) > BYTE_BUDGET:
+            raise Failed(Cause.BYTE_BUDGET, f"more than {BYTE_BUDGET} bytes before a login")
+        return GivenUp(
+            heard=heard,
+            encrypting=self._conn.status == pq.ConnStatus.SSL_STARTUP,
+            encrypted=bool(self._conn.ssl_in_use),
+            sent_before=sockets.bytes_sent(sock),
+        )
+
+    async def _poll_in_thread(self) -> int:
+        with self._attempt.own_time():
+            self._job = await self._threads.start(partial(libpq.poll, self._conn))
+            await asyncio.wait((self._job,))
+        return self._job.result()
+
+    def _given_up(self, sock: socket.socket, seen: GivenUp) -> Failed:
+        message = self._conn.error_message.decode("utf-8", "replace")
+        code = sqlstate_of_message(message) or ("" if seen.encrypted else sqlstate_of_packet(seen.heard))
+        cause = cause_of_handshake(
+            seen,
+            sqlstate=code,
+            sent=sockets.bytes_sent(sock) > seen.sent_before,
+            ended=sockets.peek(sock) is None,
+            needs_password=bool(self._conn.needs_password),
+        )
+        return Failed(cause, clean(message, self._secret))
+
+    def close(self) -> "asyncio.Future[int] | None":
+        """End what was not given away; return the call that a thread is still in, if any."""
+        if self._socket:
+            if self._pgconn:
+                sockets.sever(self._socket)
+            self._socket.close()
+        pgconn, self._pgconn = self._pgconn, None
+        if pgconn and self._job and not self._job.done():
+            self._job.add_done_callback(partial(_finish, pgconn))
+            return self._job
+        if pgconn:
+            pgconn.finish()
+        return None
+
+
+def _finish(pgconn: PGconn, job: "asyncio.Future[int]") -> None:
+    if not job.cancelled():
+        job.exception()  # read, lest the loop complains
+    pgconn.finish()
+
+
+async def _ready(sock: socket.socket, *, reading: bool) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def settle() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    add, remove = (loop.add_reader, loop.remove_reader) if reading else (loop.add_writer, loop.remove_writer)
+    add(sock.fileno(), settle)
+    try:
+        await ready
+    finally:
+        remove(sock.fileno())
+
+
+def _refused_here(place: tuple[str, int], detail: str) -> Failed:
+    """Name why a connect failed at once: no packet was sent, and libpq keeps the errno to itself, so ask again."""
+    if shortage := own_shortage():
+        return Failed(shortage, detail)
+    with socket.socket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET) as again:
+        again.setblocking(False)
+        number = again.connect_ex(place)
+    if number in (0, errno.EINPROGRESS):
+        return Failed(Cause.SEVERED, detail)
+    return Failed(cause_of_errno(number), detail)

@@ -1,0 +1,62 @@
+"""How a session's statements are sent: prepared on a connection of our own, whole and by themselves through a pooler.
+
+Pure; for this package alone.
+"""
+
+from functools import partial
+
+from psycopg.pq.abc import PGconn
+
+from monitor.feeler.gauges import Query
+from monitor.feeler.wire import Unit
+
+LOCK_TIMEOUT = 0.1  # seconds: whoever holds a catalog is not made to wait for us for longer
+
+
+def pin(timeout: float, local: str) -> str:
+    """Return the settings every statement of ours runs under, as a list of set_config calls.
+
+    The path is pinned against functions and operators a database's owner may have put into it, temporary tables last.
+    """
+    settings = {
+        "search_path": "pg_catalog, pg_temp",
+        "default_transaction_read_only": "on",
+        "lock_timeout": f"{LOCK_TIMEOUT * 1000:.0f}",
+        "statement_timeout": f"{timeout * 1000:.0f}",
+        "idle_in_transaction_session_timeout": "5000",
+    }
+    return ", ".join(f"pg_catalog.set_config('{name}', '{value}', {local})" for name, value in settings.items())
+
+
+def set_up(timeout: float, backend_pid: int) -> Unit:
+    """Return the unit that asks whether a pooler is between and, if none is, pins the session.
+
+    A pooler answers with another process id than the one it told libpq. There the settings must end with the statement:
+    a read-only session would go on to whoever is lent the server connection next.
+    """
+    sql = (
+        f"SELECT pooled, {pin(timeout, 'pooled')} FROM "  # noqa: S608 - all of it is ours
+        "(SELECT pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.<>) $1::pg_catalog.int4 AS pooled) AS pooler"
+    )
+    return [lambda pgconn: pgconn.send_query_params(sql.encode(), [str(backend_pid).encode()])]
+
+
+def run(query: Query, *, prepared: bool) -> Unit:
+    """Return the unit of a statement on a connection of our own; the slow ones are too seldom to be kept prepared."""
+    if query.slow:
+        return [lambda pgconn: pgconn.send_query_params(query.sql, None)]
+    return [partial(_run, query)] if prepared else [partial(_prepare, query), partial(_run, query)]
+
+
+def run_through_pooler(query: Query, timeout: float) -> Unit:
+    """Return a unit of one message, so of one transaction: its settings end with it."""
+    message = f"SELECT {pin(timeout, 'true')}; ".encode() + query.sql
+    return [lambda pgconn: pgconn.send_query(message)]
+
+
+def _prepare(query: Query, pgconn: PGconn) -> None:
+    pgconn.send_prepare(query.name.encode(), query.sql)
+
+
+def _run(query: Query, pgconn: PGconn) -> None:
+    pgconn.send_query_prepared(query.name.encode(), None)

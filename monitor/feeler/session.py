@@ -1,0 +1,274 @@
+"""One database, felt: a kept connection, fresh logins beside it, and what the two prove together.
+
+Workers and the CLI import `Session`, `Feeling` and `probe`. Feels of one session follow one another, never overlap.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from monitor.core.cause import EVIDENCE, Cause, Evidence, cause_of_sqlstate
+from monitor.core.database import Address
+from monitor.core.observation import Reading, ReadingStatus, Value
+from monitor.feeler import gauges, questions
+from monitor.feeler.answers import Answer, Answers, aborted, judge, only_row, sqlstate
+from monitor.feeler.attempt import Attempt
+from monitor.feeler.causes import Failed, cause_beside_kept, clean
+from monitor.feeler.gauges import Query
+from monitor.feeler.login import Entrance, LoginLimiter, log_in
+from monitor.feeler.wire import Unit, Wire
+
+log = logging.getLogger("feeler.session")
+
+STATEMENT_SHARE = 0.75  # of the deadline: the server gives a statement up before we give the server up
+MARGIN_SHARE = 0.1  # of the deadline: a slow statement starts only when it can end in time
+QUIET = 1.0  # seconds between two calls of on_lost: a server that ends every session gets no storm of logins
+_POOLED = {"26000", "42P05"}  # our prepared statement is unknown, or another's: somebody shares connections
+
+
+@dataclass(frozen=True, slots=True)
+class Feeling:
+    """What one feel proved. `at` is when the evidence was in; the slow tier may have gone on after it."""
+
+    cause: Cause
+    sent_at: float
+    at: float
+    readings: tuple[Reading, ...] = ()
+    fresh_login: bool = False  # a login is part of the evidence
+    detail: str = ""
+    steps: Mapping[str, float] = field(default_factory=dict)  # milliseconds
+    slots_full: bool = False
+    slow_cost: float = 0.0  # seconds the slow tier took, 0 if it was not asked
+    pooled: bool = False  # a pooler is between: logins and sessions may be the pooler's word
+
+
+class Session:
+    """At most one kept connection, and one more while a login is proved."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        worker: str,
+        deadline: float,
+        clock: Callable[[], float],
+        logins: LoginLimiter | None = None,
+        ca_dir: Path | None = None,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._entrance = Entrance(address, worker, ca_dir)
+        self._deadline, self._clock, self._on_lost = deadline, clock, on_lost
+        self._logins = logins or LoginLimiter()
+        self._wire: Wire | None = None
+        self._closed = self._pooled = False
+        self._stuck: asyncio.Future[object] | None = None
+        self._counters: gauges.Counters | None = None
+        self._next_slow = 0
+        self._told = -QUIET
+
+    async def feel(self, *, fresh: bool, slow: bool) -> Feeling:
+        """Look at the database once, within the deadline; every failure is a Feeling too.
+
+        `fresh` proves a login even where the kept session answers; `slow` asks the dear gauges as well.
+        """
+        attempt = Attempt(self._clock, self._deadline)
+        found: tuple[Reading, ...] = ()
+        try:
+            answers = await self._evidence(attempt, fresh)
+            cause, detail = answers.cause, answers.detail
+            found = self._readings(answers)
+        except Failed as failed:
+            cause, detail = failed.cause, failed.detail
+        except Exception:
+            log.exception("action=feel_failed")  # a bug of ours is no evidence
+            cause, detail = Cause.SEVERED, "failed inside feeler"
+        at, cost = self._clock(), 0.0
+        if slow and cause is Cause.OK:
+            more, cost = await self._slow_tier(attempt)
+            found += more
+        return Feeling(
+            cause=cause,
+            sent_at=attempt.sent_at or at,
+            at=at,
+            readings=found,
+            fresh_login=attempt.login and EVIDENCE[cause] is not Evidence.VOID,
+            detail=detail,
+            steps=attempt.steps,
+            slots_full=gauges.slots_full(found),
+            slow_cost=cost,
+            pooled=self._pooled,
+        )
+
+    async def close(self) -> None:
+        """End the kept connection; a login under way ends with its feel."""
+        self._closed = True
+        if self._wire:
+            self._wire.close()
+
+    async def _evidence(self, attempt: Attempt, fresh: bool) -> Answers:
+        kept = self._wire
+        if kept is None or kept.closed:
+            return await self._enter(attempt)
+        if fresh or kept.worn:
+            return await self._enter_beside(attempt, kept)
+        try:
+            return await self._ask_kept(attempt, kept)
+        except Failed as failed:
+            if not failed.lost:
+                raise
+        return await self._enter(attempt)  # an administrator may have ended it: one login is the evidence
+
+    async def _ask_kept(self, attempt: Attempt, kept: Wire) -> Answers:
+        attempt.sending()
+        try:
+            async with asyncio.timeout_at(attempt.until):
+                with attempt.step("query"):
+                    return await self._ask(kept)
+        except TimeoutError:
+            raise attempt.expired() from None
+
+    async def _enter(self, attempt: Attempt) -> Answers:
+        """Log in, ask, and keep the new connection in place of any other."""
+        if self._stuck and not self._stuck.done():
+            raise Failed(Cause.SEVERED, "a thread still computes what the server asked of a former login")
+        attempt.login, wire = True, None
+        try:
+            async with asyncio.timeout_at(attempt.until):
+                wire = Wire(await log_in(self._entrance, attempt, self._logins), self._wire_lost)
+                with attempt.step("query"):
+                    await self._set_up(wire)
+                    answers = await self._ask(wire)
+            self._keep(wire)
+            wire = None
+        except TimeoutError:
+            raise attempt.expired() from None
+        finally:
+            self._stuck = attempt.stuck or self._stuck
+            if wire:
+                wire.close()
+        return answers
+
+    async def _enter_beside(self, attempt: Attempt, kept: Wire) -> Answers:
+        """Prove a login; when it fails, the kept session, asked at the same time, says what that is worth."""
+        beside = asyncio.create_task(self._ask_kept(Attempt(self._clock, self._deadline, attempt.began), kept))
+        try:
+            return await self._enter(attempt)
+        except Failed as failed:
+            with suppress(Failed):
+                answers = await beside
+                if answers.cause is Cause.OK:
+                    attempt.login = EVIDENCE[failed.cause] is not Evidence.VOID
+                    return replace(answers, cause=cause_beside_kept(failed.cause), detail=failed.detail)
+            raise
+        finally:
+            beside.cancel()
+            await asyncio.wait((beside,))
+            if not beside.cancelled():
+                beside.exception()
+
+    def _keep(self, wire: Wire) -> None:
+        if self._closed:
+            wire.close()
+            raise Failed(Cause.SEVERED, "closed by us")
+        if self._wire:
+            self._wire.close()
+        self._wire = wire
+
+    async def _set_up(self, wire: Wire) -> None:
+        """Pin the session's settings, in one round trip, unless a pooler shares it."""
+        if not self._pooled:
+            (result,) = await wire.ask([questions.set_up(self._deadline * STATEMENT_SHARE, wire.backend_pid)])
+            if code := sqlstate(result):
+                raise Failed(cause_of_sqlstate(code), clean(result.error_message))
+            self._pooled = result.ntuples == 1 and result.get_value(0, 0) == b"t"
+        wire.pooled = self._pooled
+        if not wire.pooled:
+            wire.pipeline(True)
+
+    async def _ask(self, wire: Wire) -> Answers:
+        fast = gauges.queries(wire.server_version, slow=False)
+        together = not (wire.apart or wire.pooled)
+        results = await wire.ask([self._unit(wire, query) for query in fast], together=together)
+        answers = tuple(Answer(query, sqlstate(result), result) for query, result in zip(fast, results, strict=True))
+        if not wire.pooled and any(answer.code in _POOLED for answer in answers):
+            self._pooled = wire.pooled = True
+            wire.pipeline(False)
+            return await self._ask(wire)
+        if aborted(results):
+            wire.apart = True
+            return await self._ask(wire)
+        wire.prepared.update(answer.query.name for answer in answers if not answer.code)
+        return judge(answers, wire.server_version)
+
+    def _unit(self, wire: Wire, query: Query) -> Unit:
+        if wire.pooled:
+            return questions.run_through_pooler(query, self._deadline * STATEMENT_SHARE)
+        return questions.run(query, prepared=query.name in wire.prepared)
+
+    def _readings(self, answers: Answers) -> tuple[Reading, ...]:
+        at = self._clock()
+        found = [reading for answer in answers.answers for reading in self._read(answer, at)]
+        found.extend(gauges.unsupported(answers.server_version, at, slow=False))
+        return tuple(found)
+
+    def _read(self, answer: Answer, at: float) -> tuple[Reading, ...]:
+        query = answer.query
+        if answer.code:
+            return gauges.failed(query, at, gauges.status_of_sqlstate(answer.code), answer.code)
+        try:
+            row = only_row(answer.result)
+            rates: dict[str, Value] = {}
+            if "database" in query.families:
+                now = gauges.counters(row, time.monotonic())
+                rates, self._counters = gauges.rates(self._counters, now), now
+            return gauges.readings(query, row, at, rates)
+        except ValueError:  # the server lies about its types
+            return gauges.failed(query, at, ReadingStatus.ERROR)
+
+    async def _slow_tier(self, attempt: Attempt) -> tuple[tuple[Reading, ...], float]:
+        """Ask the dear gauges one by one while there is time for one more, beginning where the last feel ended."""
+        began = time.monotonic()
+        found: list[Reading] = []
+        wire = self._wire
+        assert wire
+        tier = gauges.queries(wire.server_version, slow=True)
+        for query in (*tier[self._next_slow :], *tier[: self._next_slow]):
+            if time.monotonic() + self._deadline * (STATEMENT_SHARE + MARGIN_SHARE) > attempt.until or wire.closed:
+                break
+            self._next_slow = (tier.index(query) + 1) % len(tier)
+            found.extend(await self._ask_slowly(attempt, wire, query))
+        found.extend(gauges.unsupported(wire.server_version, self._clock(), slow=True))
+        return tuple(found), time.monotonic() - began
+
+    async def _ask_slowly(self, attempt: Attempt, wire: Wire, query: Query) -> tuple[Reading, ...]:
+        try:
+            async with asyncio.timeout_at(attempt.until):
+                (result,) = await wire.ask([self._unit(wire, query)])
+            return self._read(Answer(query, sqlstate(result), result), self._clock())
+        except TimeoutError:
+            return gauges.failed(query, self._clock(), ReadingStatus.TIMED_OUT)
+        except Failed as failed:
+            if failed.lost:
+                self._wire_lost()
+            return gauges.failed(query, self._clock(), ReadingStatus.ERROR)
+
+    def _wire_lost(self) -> None:
+        now = time.monotonic()
+        if self._wire and self._wire.closed and not self._closed and now - self._told >= QUIET:
+            self._told = now
+            self._on_lost()
+
+
+async def probe(
+    address: Address, *, worker: str = "probe", deadline: float = 5.0, ca_dir: Path | None = None
+) -> Feeling:
+    """Feel a database once over a login of its own, dear gauges included, and leave."""
+    session = Session(address, worker=worker, deadline=deadline, clock=time.time, ca_dir=ca_dir)
+    try:
+        return await session.feel(fresh=True, slow=True)
+    finally:
+        await session.close()

@@ -1,0 +1,195 @@
+"""A logged-in connection driven by the event loop: nothing here ever waits inside libpq. For this package alone."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+
+import psycopg
+from psycopg import pq
+from psycopg.pq.abc import PGconn, PGresult
+
+from monitor.core.cause import Cause, cause_of_sqlstate
+from monitor.feeler import sockets
+from monitor.feeler.answers import sqlstate
+from monitor.feeler.causes import Failed, clean
+
+# Bytes one exchange may take in: what we ask for is some hundred. No more, as libpq's work on a flood of reported
+# settings grows with the square of it.
+BYTE_BUDGET = 131_072
+LIFE_BUDGET = 8_388_608  # bytes after which a connection is replaced: libpq keeps what a server makes it keep
+
+Send = Callable[[PGconn], None]
+Unit = Sequence[Send]  # messages that stand or fall together and have one outcome
+
+_DONE = {pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK}
+_ANSWERS = {*_DONE, pq.ExecStatus.PIPELINE_ABORTED}
+_FATAL = (b"FATAL", b"PANIC")
+
+
+class Wire:
+    """One connection. `on_lost` is called when it ends while nobody is asking."""
+
+    def __init__(self, pgconn: PGconn, on_lost: Callable[[], None]) -> None:
+        pgconn.nonblocking = 1
+        self._pgconn, self._on_lost = pgconn, on_lost
+        self._loop = asyncio.get_running_loop()
+        self._fd = pgconn.socket  # kept: libpq forgets it when the connection ends
+        self._socket = socket.socket(fileno=self._fd)
+        self._waiter: asyncio.Future[None] | None = None
+        self._allowed = 0
+        self.closed = False
+        self.pooled = False
+        self.apart = False  # a statement failed here: ask each by itself
+        self.prepared: set[str] = set()  # names of statements
+        self._loop.add_reader(self._fd, self._on_readable)
+
+    @property
+    def server_version(self) -> int:
+        return self._pgconn.server_version
+
+    @property
+    def backend_pid(self) -> int:
+        return self._pgconn.backend_pid
+
+    @property
+    def worn(self) -> bool:
+        """Whether it took in so much that it should be replaced."""
+        return not self.closed and sockets.bytes_received(self._socket) > LIFE_BUDGET
+
+    def pipeline(self, on: bool) -> None:
+        """Send the units of one `ask` in one go from now on, or no longer."""
+        if on:
+            self._pgconn.enter_pipeline_mode()
+        else:
+            self._pgconn.exit_pipeline_mode()
+
+    async def ask(self, units: Sequence[Unit], *, together: bool = False) -> list[PGresult]:
+        """Return one result for each unit: its error, else its last answer. Any other ending closes the wire.
+
+        Together they cost one packet each way, and an error leaves the units after it PIPELINE_ABORTED.
+        """
+        if self.closed:
+            raise Failed(Cause.RESET, "the connection is closed", lost=True)
+        self._waiter = self._loop.create_future()
+        self._allowed = sockets.bytes_received(self._socket) + BYTE_BUDGET
+        try:
+            results = await (self._ask_together(units) if together else self._ask_apart(units))
+            self._waiter = None
+            return results
+        except psycopg.Error as exc:
+            raise Failed(Cause.RESET, clean(str(exc)), lost=True) from None
+        finally:
+            if self._waiter is not None:  # unfinished: what comes next would answer an older question
+                self._waiter = None
+                self.close()
+
+    async def _ask_together(self, units: Sequence[Unit]) -> list[PGresult]:
+        self._send([*(send for unit in units for send in unit), pq.PGconn.pipeline_sync])
+        results = [await self._outcome(unit) for unit in units]
+        await self._sync()
+        return results
+
+    async def _ask_apart(self, units: Sequence[Unit]) -> list[PGresult]:
+        results = []
+        pipelined = self._pgconn.pipeline_status != pq.PipelineStatus.OFF
+        for unit in units:
+            self._send([*unit, pq.PGconn.pipeline_sync] if pipelined else unit)
+            results.append(await self._outcome(unit))
+            if pipelined:
+                await self._sync()
+        return results
+
+    def _send(self, messages: Unit) -> None:
+        for send in messages:
+            send(self._pgconn)
+        if self._pgconn.flush():
+            # Our questions are a few kilobytes: the peer has stopped reading, so it will hardly answer either.
+            self._loop.add_writer(self._fd, self._on_writable)
+
+    def _on_writable(self) -> None:
+        try:
+            if not self._pgconn.flush():
+                self._loop.remove_writer(self._fd)
+        except psycopg.Error:
+            self._loop.remove_writer(self._fd)
+
+    async def _outcome(self, unit: Unit) -> PGresult:
+        """Read the results of every message of a unit; a None ends each message's."""
+        outcome: PGresult | None = None
+        pgconn = self._pgconn
+        for _ in unit:
+            result: PGresult | None = None
+            while pgconn.is_busy():
+                await self._input()
+            while result := pgconn.get_result():
+                outcome = self._newer(outcome, result)
+                while pgconn.is_busy():
+                    await self._input()
+        if outcome is None:
+            raise Failed(Cause.SERVER_ERROR, "the server answered nothing")
+        return outcome
+
+    async def _sync(self) -> None:
+        while self._pgconn.is_busy():
+            await self._input()
+        result = self._pgconn.get_result()
+        if result is None or result.status != pq.ExecStatus.PIPELINE_SYNC:
+            raise Failed(Cause.SERVER_ERROR, "the server answered out of turn")
+
+    def _newer(self, outcome: PGresult | None, result: PGresult) -> PGresult:
+        """Return a unit's outcome so far: its first error, else its last answer; raise Failed at the session's end."""
+        if result.status == pq.ExecStatus.FATAL_ERROR:
+            severity = result.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED)
+            if severity in _FATAL or self._pgconn.status == pq.ConnStatus.BAD:
+                code = sqlstate(result) if severity else ""  # libpq's own word for a FIN has neither
+                raise Failed(cause_of_sqlstate(code) if code else Cause.RESET, clean(result.error_message), lost=True)
+        elif result.status not in _ANSWERS:
+            raise Failed(Cause.SERVER_ERROR, "the server answered out of turn")
+        failed = outcome is not None and outcome.status not in _DONE
+        return outcome if outcome and failed else result
+
+    async def _input(self) -> None:
+        assert self._waiter is not None
+        await self._waiter
+        self._waiter = self._loop.create_future()
+        self._take_in()
+        if sockets.bytes_received(self._socket) > self._allowed:
+            raise Failed(Cause.BYTE_BUDGET, f"more than {BYTE_BUDGET} bytes")
+
+    def _take_in(self) -> None:
+        self._pgconn.consume_input()
+        while self._pgconn.notifies():
+            continue  # we listen to nothing; kept, they would fill our memory
+
+    def _on_readable(self) -> None:
+        if self._waiter is None:
+            self._on_idle_input()
+        elif not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _on_idle_input(self) -> None:
+        try:
+            self._take_in()
+            self._pgconn.is_busy()  # parses: a farewell such as 57P01 comes before the FIN
+        except psycopg.Error:
+            self._on_end()
+        else:
+            if self._pgconn.status == pq.ConnStatus.BAD or self.worn:
+                self._on_end()
+
+    def _on_end(self) -> None:
+        self.close()
+        self._on_lost()
+
+    def close(self) -> None:
+        """End the connection now; whoever waits for an answer learns that we severed it."""
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        self._socket.detach()  # libpq closes it
+        self._pgconn.finish()
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_exception(Failed(Cause.SEVERED, "closed by us"))
+        self._waiter = None

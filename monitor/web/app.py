@@ -1,0 +1,70 @@
+"""Puts the HTTP door together and serves it. Imported by cli.py (lazily) and by tests."""
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import uvicorn
+from fastapi import FastAPI
+
+from monitor.config import Settings
+from monitor.live import connections
+from monitor.registry.store import open_store
+from monitor.secrets import SecretBox, load_keys
+from monitor.web import databases, health, last_observation, metrics, problems, transitions, workers
+from monitor.web.security import Guard
+
+API = "/api/v1"
+_log = logging.getLogger("feeler.web")
+
+
+def create_app(settings: Settings, box: SecretBox) -> FastAPI:
+    """Return the app; stores are opened at start and may be away then."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.live = connections.connect(settings.redis_url, settings.cache_url)
+        app.state.store = open_store(settings.database_url)
+        app.state.readiness = health.Readiness(app.state.live, app.state.store, settings.database_url)
+        yield
+        await connections.close(app.state.live)
+        app.state.store.close()
+
+    # No /docs: its page loads scripts from a CDN. The schema itself is at /openapi.json.
+    app = FastAPI(title="feeler", version=version("feeler"), docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.box = box
+    app.include_router(last_observation.router)
+    for resource in (last_observation, databases, transitions, workers):
+        app.include_router(resource.router, prefix=API)
+    app.include_router(health.router)
+    app.include_router(metrics.router)
+    problems.install(app)
+    app.add_middleware(Guard, settings=settings)
+    return app
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal comes."""
+    level = os.environ.get("FEELER_LOG", "INFO").upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    box = SecretBox(load_keys(os.environ, settings.home))
+    reading = "token" if settings.require_read_token else "open"
+    writing = "token" if settings.token else "closed"
+    _log.info("action=serve host=%s port=%s reading=%s writing=%s", settings.host, settings.port, reading, writing)
+    if not settings.token:
+        _log.warning('action=no_token fix="set FEELER_TOKEN to register databases, or to be reached from elsewhere"')
+    uvicorn.run(
+        create_app(settings, box),
+        host=settings.host,
+        port=settings.port,
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )

@@ -1,0 +1,117 @@
+"""GET /last_observation: what automation asks. Reads Redis only, never Postgres, never the databases."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from email.utils import formatdate
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from starlette.concurrency import run_in_threadpool
+
+from monitor.core.status import State, Status
+from monitor.live import observations, targets
+from monitor.live.connections import Live, now
+from monitor.live.observations import Latest
+from monitor.web.answers import age, etag, last_observation, meta
+from monitor.web.parameters import MAX_PAGE, STRICT, Cursor, Limit, LiveOf, Name, decode_cursor, encode_cursor
+from monitor.web.problems import DOCUMENTED, Problem, quotable, unknown_database
+from monitor.web.shapes import LastObservationShape, ObservationsShape
+
+CHUNK = 100  # databases read at once: about 10 ms of the loop
+MAX_SCAN = 20_000  # databases looked at for one page; a rarer state takes more pages
+
+router = APIRouter(tags=["last observation"], dependencies=[STRICT], responses=DOCUMENTED)
+
+
+@router.get("/last_observation/{name}", response_model=LastObservationShape)
+async def one(
+    live: LiveOf, name: Name, if_none_match: Annotated[str | None, Header(include_in_schema=False)] = None
+) -> Response:
+    """Return the last observation and the state of one database."""
+    found, at = await asyncio.gather(observations.latest(live, [name]), now(live))
+    latest = found.get(name) or (await _unobserved(live, [name])).get(name)
+    if latest is None:
+        raise unknown_database(name)
+    tag = etag(latest, at)
+    headers = {"ETag": tag, "Cache-Control": "private, max-age=1"}  # with Age: ask again, a 304 is cheap
+    if latest.at is not None:
+        headers |= {"Last-Modified": formatdate(latest.at, usegmt=True), "Age": str(int(age(latest.at, at)))}
+    if _matches(if_none_match, tag):
+        return Response(status_code=304, headers=headers)
+    return _json(last_observation(latest, at), headers)
+
+
+@router.get("/last_observation", response_model=ObservationsShape)
+async def many(
+    live: LiveOf,
+    database: Annotated[list[str] | None, Query(max_length=MAX_PAGE)] = None,
+    state: Annotated[list[State] | None, Query()] = None,
+    limit: Limit = MAX_PAGE,
+    cursor: Cursor = "",
+) -> Response:
+    """Return the last observations of all databases, of those named, or of those in a state; sorted by name."""
+    after = decode_cursor(cursor)
+    names = sorted(set(map(_asked, database))) if database else await observations.names(live)
+    rest = [name for name in names if name > after]
+    page, missing, following = await _page(live, rest, frozenset(state or State), limit)
+    at = await now(live)
+
+    def answer() -> Response:
+        data = [last_observation(latest, at) for latest in page]
+        body: ObservationsShape = {
+            "data": data,
+            "meta": meta(data, len(names)),
+            "missing": missing if database else [],
+            "next_cursor": encode_cursor(following) if following else None,
+        }
+        return _json(body, {"Cache-Control": "private, no-cache"})
+
+    return await run_in_threadpool(answer)  # 0.1 ms for each database: the loop has others to serve
+
+
+async def _page(
+    live: Live, names: Sequence[str], states: frozenset[State], limit: int
+) -> tuple[list[Latest], list[str], str]:
+    """Return the matches, the names nobody knows, and the name to continue after (empty at the end)."""
+    page: list[Latest] = []
+    missing: list[str] = []
+    for start in range(0, min(len(names), MAX_SCAN), CHUNK):
+        chunk = names[start : start + CHUNK]
+        found = await observations.latest(live, chunk)
+        found |= await _unobserved(live, [name for name in chunk if name not in found])
+        for name in chunk:
+            if name not in found:
+                missing.append(name)
+            elif found[name].status.state in states:
+                if len(page) == limit:
+                    return page, missing, page[-1].database
+                page.append(found[name])
+    return page, missing, names[MAX_SCAN - 1] if len(names) > MAX_SCAN else ""
+
+
+async def _unobserved(live: Live, names: Sequence[str]) -> dict[str, Latest]:
+    """Return those that nobody was given to watch yet: known by their target alone."""
+    known = await targets.targets(live, names) if names else {}
+    return {
+        name: Latest(database=name, status=Status(), labels=target.labels, policy=target.policy)
+        for name, target in known.items()
+    }
+
+
+def _asked(name: str) -> str:
+    """Return a name asked for; what can be no name is a mistake to be told, not a missing database."""
+    if not quotable(name):
+        raise Problem(400, "invalid-parameter", "A value of `database` cannot be a name.")
+    return name
+
+
+def _matches(if_none_match: str | None, tag: str) -> bool:
+    """Compare weakly, as RFC 9110 wants of If-None-Match."""
+    given = [part.strip().removeprefix("W/") for part in (if_none_match or "").split(",")]
+    return "*" in given or tag.removeprefix("W/") in given
+
+
+def _json(answer: LastObservationShape | ObservationsShape, headers: dict[str, str]) -> Response:
+    body = json.dumps(answer, separators=(",", ":"), ensure_ascii=False)
+    return Response(body, headers=headers, media_type="application/json")

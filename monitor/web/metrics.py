@@ -1,0 +1,160 @@
+"""GET /metrics for Prometheus: read anew at each scrape, from Redis and the lease in Postgres; nothing is kept here.
+
+A scrape answers whatever is down: what cannot be read is left out and `feeler_store_up` says so.
+Names and labels never come from data of databases.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from monitor.core.errors import StoreUnavailable
+from monitor.core.status import State
+from monitor.live import generation, journal, observations, presence
+from monitor.live.connections import Live, now
+from monitor.live.presence import Presence
+from monitor.registry import leadership
+from monitor.registry.store import Store
+from monitor.web.answers import age
+from monitor.web.parameters import STRICT
+from monitor.web.patience import soon
+
+CHUNK = 100  # databases read at once
+AGES = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)  # seconds
+REJECTED = "rejected_"
+
+router = APIRouter(tags=["metrics"], dependencies=[STRICT])
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one scrape found; None where a store did not answer."""
+
+    live: "LiveReading | None"
+    term: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveReading:
+    """What Redis says."""
+
+    open: bool
+    states: Mapping[State, int]
+    ages: tuple[float, ...]  # seconds since each database's last observation
+    counters: Mapping[str, int]
+    backlog: Mapping[str, int]
+    workers: Mapping[str, Presence]
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Return the metrics in the format the scraper asks for."""
+    state = request.app.state
+    live, term = await asyncio.gather(_read_live(state.live), _read_term(state.store))
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Scrape(Reading(live, term)))
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(registry), headers={"Content-Type": content_type})
+
+
+class Scrape(Collector):
+    """Says what was read in the words of Prometheus."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family; each is documented where it is made."""
+        live, term = self._reading.live, self._reading.term
+        answers = {"redis": live is not None, "postgres": term is not None}
+        yield _gauges("feeler_store_up", "Whether a store of ours answered this scrape", "store", answers)
+        if term is not None:
+            yield GaugeMetricFamily("feeler_leader_term", "Term of the leading supervisor, 0 when nobody leads", term)
+        if live is not None:
+            yield from _fleet(live)
+            yield from _counters(live.counters)
+            yield from _journal(live.backlog)
+            yield from _workers(live.workers)
+
+
+def _fleet(live: LiveReading) -> Iterator[Metric]:
+    states = {state.value: live.states.get(state, 0) for state in State}
+    yield _gauges("feeler_databases", "Databases by state", "state", states)
+    ages = HistogramMetricFamily("feeler_observation_age_seconds", "Age of the last observations")
+    bounds = [(str(bound), float(sum(seconds <= bound for seconds in live.ages))) for bound in AGES]
+    ages.add_metric([], [*bounds, ("+Inf", float(len(live.ages)))], sum(live.ages))
+    yield ages
+    oldest = max(live.ages, default=0.0)
+    yield GaugeMetricFamily("feeler_oldest_observation_seconds", "Age of the oldest last observation", oldest)
+    yield GaugeMetricFamily("feeler_generation_open", "Whether workers may record", int(live.open))
+
+
+def _counters(counts: Mapping[str, int]) -> Iterator[Metric]:
+    yield CounterMetricFamily("feeler_beats", "Observations accepted by Redis", counts.get("beats", 0))
+    yield CounterMetricFamily("feeler_transitions", "Changes of state accepted", counts.get("transitions", 0))
+    refused = CounterMetricFamily("feeler_rejected", "Observations Redis refused", labels=["reason"])
+    for name, count in sorted(counts.items()):
+        if name.startswith(REJECTED):
+            refused.add_metric([name.removeprefix(REJECTED)], count)
+    yield refused
+    conflicts = counts.get("identity_conflicts", 0)
+    yield CounterMetricFamily("feeler_identity_conflicts", "One identity with two contents: always a bug", conflicts)
+
+
+def _journal(backlog: Mapping[str, int]) -> Iterator[Metric]:
+    yield GaugeMetricFamily("feeler_journal_length", "Entries kept in the journal", backlog.get("length", 0))
+    for what, help_text in (("pending", "Entries taken and not yet worked off"), ("lag", "Entries not yet taken")):
+        groups = {key.removesuffix(f"_{what}"): count for key, count in backlog.items() if key.endswith(f"_{what}")}
+        yield _gauges(f"feeler_journal_{what}", help_text, "group", groups)
+
+
+def _workers(workers: Mapping[str, Presence]) -> Iterator[Metric]:
+    yield GaugeMetricFamily("feeler_workers", "Workers present", len(workers))
+    owned = {worker: one.owned for worker, one in workers.items()}
+    yield _gauges("feeler_worker_owned", "Databases a worker owns", "worker", owned)
+    lateness = {worker: one.lateness for worker, one in workers.items()}
+    yield _gauges("feeler_worker_lateness_seconds", "How late its beats start, p99 of a minute", "worker", lateness)
+
+
+def _gauges(name: str, help_text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, help_text, labels=[label])
+    for value, number in sorted(values.items()):
+        family.add_metric([value], float(number))
+    return family
+
+
+async def _read_live(live: Live) -> LiveReading | None:
+    try:
+        opened, counts, backlog, workers, at = await asyncio.gather(
+            generation.generation(live),
+            observations.counters(live),
+            journal.backlog(live),
+            presence.present(live),
+            now(live),
+        )
+        states: Counter[State] = Counter()
+        ages: list[float] = []
+        names = await observations.names(live)
+        for start in range(0, len(names), CHUNK):
+            for latest in (await observations.latest(live, names[start : start + CHUNK])).values():
+                states[latest.status.state] += 1
+                if latest.at is not None:
+                    ages.append(age(latest.at, at))
+    except StoreUnavailable:
+        return None
+    return LiveReading(opened.open, states, tuple(ages), counts, backlog, workers)
+
+
+async def _read_term(store: Store) -> int | None:
+    try:
+        lease = await soon(leadership.current, store)
+    except StoreUnavailable:
+        return None
+    return lease.term if lease else 0

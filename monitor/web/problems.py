@@ -1,0 +1,130 @@
+"""Every error as an RFC 9457 problem. Anyone in web/ may import this; no answer repeats what was sent."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import TypeAdapter
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from monitor.core.errors import AlreadyExists, FeelerError, InvalidInput, NotFound, StoreUnavailable
+from monitor.web.shapes import ErrorShape, ProblemShape
+
+_QUOTABLE = re.compile(r"[A-Za-z0-9_.-]{1,63}\Z")  # whoever pastes a URL in the wrong place does not get it back
+_PATH = re.compile(r"[A-Za-z0-9_./-]{1,200}\Z")
+
+_CONTENT = {"application/problem+json": {"schema": TypeAdapter(ProblemShape).json_schema()}}
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "A problem with the request", "content": _CONTENT},
+    "5XX": {"description": "A problem of ours", "content": _CONTENT},
+}
+
+
+class Problem(Exception):
+    """An answer other than the wanted one."""
+
+    def __init__(
+        self,
+        status: int,
+        slug: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        errors: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(slug)
+        self.status, self.slug, self.detail = status, slug, detail
+        self.headers, self.errors = dict(headers or {}), errors
+
+
+def unknown_database(name: str) -> Problem:
+    """Return the 404 of a database feeler does not know."""
+    called = f" named {name}" if quotable(name) else " of this name"
+    return Problem(404, "unknown-database", f"There is no database{called}. `feeler db add` registers one.")
+
+
+def quotable(text: str) -> bool:
+    """Say whether a text from the request may be repeated in an answer."""
+    return bool(_QUOTABLE.match(text))
+
+
+def answer(scope: Scope, problem: Problem) -> Response:
+    """Return the response a problem makes."""
+    path = str(scope.get("path", ""))
+    errors: list[ErrorShape] = [{"pointer": pointer, "detail": detail} for pointer, detail in problem.errors]
+    body: ProblemShape = {
+        "type": f"urn:feeler:problem:{problem.slug}",
+        "title": problem.slug.replace("-", " ").capitalize(),
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": path if _PATH.match(path) else "",
+        "request_id": str(scope.get("state", {}).get("request_id", "")),
+        "errors": errors,
+    }
+    return Response(json.dumps(body), problem.status, problem.headers, "application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the app a problem."""
+    for kind in (Problem, FeelerError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, _handle)
+
+
+async def _handle(request: Request, error: Exception) -> Response:
+    return answer(request.scope, problem_of(error))
+
+
+def problem_of(error: Exception) -> Problem:
+    """Translate an error; what nobody expected becomes a 500 without words."""
+    problem = Problem(500, "internal-error", "The web's log has the details under this request_id.")
+    match error:
+        case Problem():
+            problem = error
+        case FeelerError():
+            problem = _of_feeler(error) or problem
+        case RequestValidationError():
+            problem = _invalid_request(error)
+        case HTTPException():
+            phrase = HTTPStatus(error.status_code).phrase
+            slug = phrase.lower().replace(" ", "-")
+            problem = Problem(error.status_code, slug, f"{phrase}.", headers=error.headers)
+    return problem
+
+
+def _of_feeler(error: FeelerError) -> Problem | None:
+    match error:
+        case InvalidInput():
+            detail = error.problem + (f" ({error.fix})" if error.fix else "")
+            return Problem(422, "invalid-input", "Nothing was changed.", errors=[(f"/{error.field}", detail)])
+        case NotFound(kind="database"):
+            return unknown_database(error.name)
+        case NotFound():  # what a body refers to
+            pointer = f"/{error.kind}", f"there is no such {error.kind}"
+            return Problem(422, "invalid-input", "Nothing was changed.", errors=[pointer])
+        case AlreadyExists():
+            detail = error.fix or "it exists already, and names are immutable"
+            return Problem(409, "already-exists", f"The name of this {error.kind} is taken: {detail}.")
+        case StoreUnavailable():
+            detail = f"{error.store.capitalize()} does not answer. Nothing is known to be wrong with your databases."
+            return Problem(503, "store-unavailable", detail, headers={"Retry-After": "2"})
+    return None
+
+
+def _invalid_request(error: RequestValidationError) -> Problem:
+    errors = [_pointer(item["loc"], item["type"], item["msg"]) for item in error.errors()]
+    if any(item["loc"][0] == "body" for item in error.errors()):
+        return Problem(422, "invalid-input", "Nothing was changed.", errors=errors)
+    return Problem(400, "invalid-parameter", "A parameter of the request is not usable.", errors=errors)
+
+
+def _pointer(location: Sequence[str | int], kind: str, message: str) -> tuple[str, str]:
+    """Name the place of an error; a key we did not ask for is not repeated: it may be a secret gone astray."""
+    parts = [str(part) for part in location[1:]]
+    if kind == "extra_forbidden":
+        return "/" + "/".join(parts[:-1]), "holds a field that is not known here"
+    return "/" + "/".join(part if quotable(part) else "*" for part in parts), message

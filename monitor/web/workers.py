@@ -1,0 +1,38 @@
+"""GET /api/v1/workers: who is here, by presence in Redis."""
+
+import asyncio
+
+from fastapi import APIRouter
+
+from monitor.live import presence
+from monitor.live.connections import now
+from monitor.live.presence import Presence
+from monitor.web.answers import age, moment
+from monitor.web.parameters import STRICT, LiveOf
+from monitor.web.problems import DOCUMENTED
+from monitor.web.shapes import WorkerShape, WorkersShape
+
+router = APIRouter(tags=["workers"], dependencies=[STRICT], responses=DOCUMENTED)
+
+
+@router.get("/workers")
+async def workers(live: LiveOf) -> WorkersShape:
+    """Return every worker whose presence has not expired, sorted by id."""
+    present, at = await asyncio.gather(presence.present(live), now(live))
+    return {"data": [_worker(present[worker], at) for worker in sorted(present)]}
+
+
+def _worker(one: Presence, at: float) -> WorkerShape:
+    return {
+        "id": one.worker,
+        "host": one.host,
+        "zone": one.zone,
+        "capacity": one.capacity,
+        "owned": one.owned,
+        "age_seconds": age(one.at, at),
+        "started_at": moment(one.started_at),
+        "lateness_seconds": one.lateness,
+        "rejected": one.rejected,
+        "retained": one.retained,
+        "leaving": one.leaving,
+    }

@@ -1,0 +1,40 @@
+"""Fixtures of the feeler's tests."""
+
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from monitor.core.database import Address
+from monitor.feeler.session import Session
+
+MakeSession = Callable[..., Session]
+
+
+@pytest.fixture
+async def make_session() -> AsyncIterator[MakeSession]:
+    """Make sessions that are closed with the test: `make_session(address, deadline=1.0)`."""
+    sessions: list[Session] = []
+
+    def make(address: Address, **options: Any) -> Session:
+        options = {"worker": "tester-000001", "deadline": 2.0, "clock": time.time, **options}
+        sessions.append(Session(address, **options))
+        return sessions[-1]
+
+    yield make
+    for session in sessions:
+        await session.close()
+
+
+@pytest.fixture
+def count_resources() -> Callable[[], tuple[int, int]]:
+    """Count what may leak: open descriptors, and threads that make calls for us."""
+
+    def count() -> tuple[int, int]:
+        calls = [thread for thread in threading.enumerate() if thread.name == "feeler-call"]
+        return len(os.listdir("/proc/self/fd")), len(calls)
+
+    return count

@@ -1,0 +1,191 @@
+"""A hostile server costs one severed connection: the feel ends in time, the loop goes on, nothing is left behind."""
+
+import asyncio
+import resource
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from monitor.core.cause import Cause
+from monitor.core.observation import ReadingStatus
+from monitor.feeler.session import Feeling
+from tests.feeler import hostile
+from tests.feeler.conftest import MakeSession
+from tests.feeler.hostile import Hostile
+from tests.waiting import eventually
+
+DEADLINE = 1.0
+GRACE = 0.1  # seconds after the deadline a feel may end
+STALL = 0.25  # seconds the loop may stand still
+GROWTH = 64 * 1024  # kilobytes of memory
+
+
+class Loop:
+    """How long the event loop stood still at most."""
+
+    worst = 0.0
+
+
+@asynccontextmanager
+async def watched() -> AsyncIterator[Loop]:
+    loop = Loop()
+
+    async def tick() -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(0.005)
+            now = time.monotonic()
+            loop.worst, last = max(loop.worst, now - last - 0.005), now
+
+    ticker = asyncio.create_task(tick())
+    try:
+        yield loop
+    finally:
+        ticker.cancel()
+
+
+async def feel(make_session: MakeSession, server: Hostile) -> Feeling:
+    """Feel once; hold what must hold of every hostile server."""
+    session = make_session(server.address(), deadline=DEADLINE)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async with watched() as loop:
+        began = time.monotonic()
+        feeling = await session.feel(fresh=False, slow=False)
+        took = time.monotonic() - began
+    assert took < DEADLINE + GRACE
+    assert loop.worst < STALL
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < GROWTH
+    assert len(feeling.detail) <= 512
+    assert feeling.detail.isprintable()
+    await session.close()
+    return feeling
+
+
+@pytest.mark.parametrize(
+    ("behave", "cause"),
+    [
+        (hostile.silent, Cause.HUNG),
+        (hostile.drip, Cause.HUNG),
+        (hostile.ask_again_and_again, Cause.HUNG),
+        (hostile.chatter_before_login, Cause.BYTE_BUDGET),
+        (hostile.flood_of_settings, Cause.BYTE_BUDGET),
+        (hostile.no_postgres, Cause.RESET),
+        (hostile.after_set_up(hostile.never_answer), Cause.QUERY_TIMEOUT),
+        (hostile.after_set_up(hostile.flood_of_rows), Cause.BYTE_BUDGET),
+        (hostile.after_set_up(hostile.one_huge_row), Cause.BYTE_BUDGET),
+        (hostile.after_set_up(hostile.flood_of_notices), Cause.BYTE_BUDGET),
+        (hostile.after_set_up(hostile.flood_of_notifications), Cause.BYTE_BUDGET),
+        (hostile.after_set_up(hostile.send_settings), Cause.BYTE_BUDGET),
+        (hostile.after_set_up(hostile.big_error), Cause.BYTE_BUDGET),
+        (hostile.after_set_up(hostile.copy_out), Cause.SERVER_ERROR),
+        (hostile.after_set_up(hostile.hang_up), Cause.RESET),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+async def test_every_feel_ends_in_time_and_leaves_nothing(
+    make_session: MakeSession,
+    count_resources: Callable[[], tuple[int, int]],
+    behave: Callable[[hostile.Talk], None],
+    cause: Cause,
+) -> None:
+    before = count_resources()
+    with Hostile(behave) as server:
+        feeling = await feel(make_session, server)
+    assert feeling.cause is cause
+    assert feeling.readings == ()
+    await eventually(lambda: not any(talk.sock.fileno() >= 0 for talk in server.talks))
+    await eventually(lambda: count_resources() <= before)
+
+
+async def test_an_endless_proof_burns_one_thread_and_stalls_nobody(
+    make_session: MakeSession, count_resources: Callable[[], tuple[int, int]]
+) -> None:
+    before = count_resources()
+    with Hostile(hostile.scram(10_000_000)) as server:
+        session = make_session(server.address(), deadline=DEADLINE)
+        async with watched() as loop:
+            began = time.monotonic()
+            first = await session.feel(fresh=False, slow=False)
+            assert time.monotonic() - began < DEADLINE + GRACE
+            again = [await session.feel(fresh=True, slow=False) for _ in range(20)]
+            assert time.monotonic() - began < DEADLINE + GRACE
+        assert loop.worst < STALL
+        assert {feeling.cause for feeling in (first, *again)} == {Cause.SEVERED}  # our own severing says nothing
+        assert server.accepted == 1  # no second login while the first one's proof is being computed
+        assert count_resources()[1] == 1
+    await eventually(lambda: count_resources() <= before, within=60)
+
+
+async def test_a_dear_proof_in_time_is_a_login(make_session: MakeSession) -> None:
+    with Hostile(hostile.scram(100_000)) as server:
+        feeling = await make_session(server.address()).feel(fresh=False, slow=False)
+    assert feeling.cause is Cause.RESET  # this server hangs up once it has the proof
+
+
+async def test_a_server_that_lies_about_types_is_up_and_its_gauges_are_errors(make_session: MakeSession) -> None:
+    with Hostile(hostile.after_set_up(hostile.lie)) as server:
+        feeling = await feel(make_session, server)
+    assert feeling.cause is Cause.OK
+    by_family = {reading.family: reading for reading in feeling.readings}
+    assert by_family["database"].status is ReadingStatus.ERROR
+    assert by_family["connections"].status is ReadingStatus.ERROR
+    assert not any(reading.values for reading in feeling.readings)
+
+
+async def test_one_statement_that_fails_leaves_the_other_gauges_alone(make_session: MakeSession) -> None:
+    def fails(talk: hostile.Talk, sql: str) -> None:
+        if "pg_stat_activity" in sql:
+            raise hostile.Refusal("42501")
+        hostile.honest(talk, sql)
+
+    with Hostile(hostile.logged_in(fails)) as server:
+        session = make_session(server.address())
+        for _ in range(3):
+            feeling = await session.feel(fresh=False, slow=True)
+            by_family = {reading.family: reading for reading in feeling.readings}
+            assert feeling.cause is Cause.OK
+            assert by_family["connections"].status is ReadingStatus.DENIED
+            assert by_family["connections"].code == "42501"
+            assert by_family["database"].values["xid_age"] == 7
+            assert by_family["size"].values == {"db_size": 1}
+        assert server.accepted == 1
+
+
+@pytest.mark.parametrize("code", ["57014", "53100", "XX002"])
+async def test_an_error_on_everything_is_the_servers_own_word(make_session: MakeSession, code: str) -> None:
+    def fails(talk: hostile.Talk, sql: str) -> None:
+        raise hostile.Refusal(code)
+
+    with Hostile(hostile.after_set_up(fails)) as server:
+        feeling = await feel(make_session, server)
+    assert feeling.cause is Cause.SERVER_ERROR
+    assert {reading.code for reading in feeling.readings} == {code}
+
+
+async def test_a_server_that_ends_every_session_gets_no_storm_of_logins(make_session: MakeSession) -> None:
+    def leave(talk: hostile.Talk) -> None:
+        talk.start_up()
+        talk.welcome()
+        served = 0
+
+        def answer(talk: hostile.Talk, sql: str) -> None:
+            nonlocal served
+            hostile.honest(talk, sql)
+            served += "server_version_num" in sql
+            if served:
+                talk.send(b"Z", b"I")
+                raise OSError
+
+        talk.serve(answer)
+
+    lost: list[float] = []
+    with Hostile(leave) as server:
+        session = make_session(server.address(), on_lost=lambda: lost.append(time.monotonic()))
+        began = time.monotonic()
+        while time.monotonic() < began + 1.5:
+            feeling = await session.feel(fresh=False, slow=False)
+            assert feeling.cause in (Cause.OK, Cause.RESET, Cause.SERVER_ERROR)
+            await asyncio.sleep(0.02)
+    assert len(lost) <= 2

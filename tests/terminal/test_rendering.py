@@ -1,0 +1,130 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.core.status import State
+from monitor.terminal import rendering
+from monitor.web.shapes import LastObservationShape
+
+NOW = rendering.seconds("2026-11-21T01:43:24.000Z")
+
+
+def answer(**changes: object) -> LastObservationShape:
+    seen = {
+        "observed_at": "2026-11-21T01:43:20.114Z",
+        "age_seconds": 3.9,
+        "interval_seconds": 5.0,
+        "stale": False,
+        "stale_after_seconds": 17.0,
+        "worker": "w4",
+        "cause": "ok",
+        "duration_ms": 38.0,
+        "values": {"services_available": True, "connections": 88, "db_size": 44_238_471_168, "cache_hit_rate": 99.12},
+        "units": {"db_size": "bytes"},
+        "families": {
+            "connections": {"status": "ok", "observed_at": "", "age_seconds": 3.9, "stale": False, "code": ""},
+            "size": {"status": "ok", "observed_at": "", "age_seconds": 400.0, "stale": True, "code": ""},
+            "tables": {"status": "denied", "observed_at": "", "age_seconds": 3.9, "stale": False, "code": "42501"},
+        },
+        "errors": {"tables": "42501"},
+    }
+    base = {
+        "database": {"name": "orders-eu", "labels": {"env": "prod"}},
+        "state": "available",
+        "state_since": "2026-11-21T01:39:12.000Z",
+        "transition": "3.1.2",
+        "rule": "first_light",
+        "reason": {"code": "ok"},
+        "doubters": [],
+        "observation": seen | changes.pop("seen", {}),  # type: ignore[operator]
+        "owner": "w4",
+        "links": {},
+    }
+    return base | changes  # type: ignore[return-value]
+
+
+def test_a_row_for_people():
+    row = list(rendering.observation_row(answer(), NOW))
+    assert row == ["orders-eu", "✔ available", "4m12s", "3s", "ok", "w4", "88", "44.2 GB", "99.1%"]
+
+
+def test_a_stale_row_says_so_beside_its_state():
+    row = rendering.observation_row(answer(seen={"stale": True, "age_seconds": 90.0}), NOW)
+    assert row[3] == "1m30s ◌ stale"
+    assert rendering.plain_row(answer(seen={"stale": True}))[-1] == "yes"
+
+
+def test_a_database_never_observed():
+    new = answer(observation=None, state="new", state_since=None, transition=None, reason=None, owner="")
+    assert rendering.observation_row(new, NOW) == (
+        "orders-eu", "· new", "-", "never", "-", "-", "-", "-", "-",
+    )  # fmt: skip
+    assert rendering.plain_row(new) == ("orders-eu", "new", *[""] * 8)
+    assert dict(rendering.info_lines(new)) == {"why": "never observed", "owner": "nobody", "labels": "env=prod"}
+
+
+def test_a_row_for_pipes_is_bare_and_as_wide_as_its_header():
+    row = rendering.plain_row(answer())
+    assert row == (
+        "orders-eu", "available", "2026-11-21T01:39:12.000Z", "3.9", "ok", "w4", "88", "44238471168", "99.12", "no",
+    )  # fmt: skip
+    assert len(row) == len(rendering.PLAIN_COLUMNS)
+
+
+def test_info_shows_each_family_with_its_own_age_and_failure():
+    assert rendering.info_head(answer(), NOW) == (
+        "orders-eu", "✔ available", "for 4m12s, since 2026-11-21T01:39:12.000Z",
+    )  # fmt: skip
+    assert dict(rendering.info_lines(answer(doubters=["w2"]))) == {
+        "why": "ok (rule first_light, transition 3.1.2)",
+        "owner": "w4",
+        "labels": "env=prod",
+        "doubters": "w2 cannot reach it, its owner can",
+        "observed": "3s ago by w4 in 38 ms, every 5 s",
+        "connections": "connections 88  (3s ago)",
+        "size": "db_size 44.2 GB  (6m40s ago)  ◌ stale",
+        "tables": "denied 42501  (3s ago)",
+    }
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_state_is_a_word_and_a_glyph_of_its_own(state):
+    assert rendering.state(state.value) == f"{rendering.GLYPHS[state]} {state}"
+    assert len(set(rendering.GLYPHS.values())) == len(State)
+
+
+@pytest.mark.parametrize(
+    ("span", "text"), [(0, "0s"), (59.9, "59s"), (60, "1m"), (252, "4m12s"), (3600, "1h"), (90_061, "1d1h"), (-5, "0s")]
+)
+def test_duration(span, text):
+    assert rendering.duration(span) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (4213, "4.21 kB"), (2.5e15, "2,500 TB")])
+def test_size(count, text):
+    assert rendering.size(count) == text
+
+
+@given(st.text())
+def test_nothing_that_moves_a_cursor_gets_through(text):
+    assert rendering.clean(text).isprintable()
+    nasty = answer(owner=text, reason={"code": text}, database={"name": text, "labels": {text: text}})
+    assert all(cell.isprintable() for cell in rendering.observation_row(nasty, NOW) + rendering.plain_row(nasty))
+    assert all(text.isprintable() for line in rendering.info_lines(nasty) for text in line)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("db_size", 8_011_111, "8.01 MB"),
+        ("cache_hit_rate", 99.683, "99.7%"),
+        ("longest_transaction", 61.5, "1m1s"),
+        ("row_count", 91_823_711, "91,823,711"),
+        ("xact_rate", 2.801, "2.8"),
+        ("server_version_num", 150_018, "150018"),
+        ("role", "primary", "primary"),
+        ("services_available", True, "true"),
+    ],
+)
+def test_gauges_are_shown_in_their_units(name, value, text):
+    assert rendering.gauge(name, value) == text

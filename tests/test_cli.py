@@ -1,0 +1,366 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from typer.testing import CliRunner
+
+from monitor.cli import app as cli
+from monitor.config import Settings, write_runtime
+from monitor.core.cause import Cause
+from monitor.core.database import parse_address
+from monitor.core.status import State
+from monitor.live import connections
+from monitor.programs import free_port
+from monitor.registry import fleet, history
+from monitor.registry.store import open_store
+from monitor.secrets import SecretBox
+from monitor.web.app import create_app
+from tests.waiting import eventually
+from tests.web.filling import Filler
+
+TOKEN = "0123456789abcdef"
+KEY = "0" * 43 + "="
+CANARY = "canary-Zx81-password"
+URL = f"postgresql://app:{CANARY}@db.example/orders"
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def environ(tmp_path: Path, redis_url: str, database_url: str) -> dict[str, str]:
+    return {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "FEELER_HOME": str(tmp_path),
+        "FEELER_SECRET_KEYS": KEY,
+        "FEELER_TOKEN": TOKEN,
+    }
+
+
+@pytest.fixture
+def served(environ: dict[str, str]) -> Iterator[dict[str, str]]:
+    """A web in a thread of its own; yields what a client must know."""
+    config = uvicorn.Config(
+        create_app(Settings.from_env(environ), SecretBox([KEY])), port=0, log_config=None, ws="none", lifespan="on"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield {name: environ[name] for name in ("FEELER_HOME", "FEELER_TOKEN")} | {"FEELER_URL": f"http://127.0.0.1:{port}"}
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def feeler(served: dict[str, str]) -> Run:
+    """Run the command line beside the web."""
+
+    def run(*words: str, **more: Any) -> Any:
+        return invoke(served, *words, **more)
+
+    return run
+
+
+@pytest.fixture
+async def fill(redis_url: str) -> AsyncIterator[Filler]:
+    live = connections.connect(redis_url)
+    filler = Filler(live)
+    await filler.open()
+    yield filler
+    await connections.close(live)
+
+
+def invoke(environ: dict[str, str], *words: str, **more: Any) -> Any:
+    known = ("DATABASE_URL", "REDIS_URL", "FEELER_URL", "FEELER_TOKEN", "FEELER_HOST", "PORT")
+    return CliRunner().invoke(cli, list(words), env={**dict.fromkeys(known), **environ}, **more)
+
+
+def rows(output: str) -> list[list[str]]:
+    return [line.split("\t") for line in output.splitlines()]
+
+
+def test_help_is_quick():
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "monitor.cli", "--help"], capture_output=True, text=True, check=True)
+    took = time.perf_counter() - began
+    print(f"feeler --help: {took * 1000:.0f} ms")
+    assert "last observations" in done.stdout
+    assert took < 2.0
+
+
+def test_help_loads_none_of_the_heavy_packages():
+    code = "import sys, monitor.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"fastapi", "sqlalchemy", "redis", "psycopg", "httpx", "cryptography"} & set(loaded)
+
+
+async def test_get_prints_tab_separated_data_to_a_pipe(feeler, fill):
+    await fill.beat("b", state=State.AVAILABLE)
+    await fill.beat("a", cause=Cause.REFUSED, readings=(), state=State.UNCERTAIN)
+    await fill.give("c")
+    got = feeler("get")
+    assert (got.exit_code, got.stderr) == (0, "")
+    head, *found = rows(got.stdout)
+    assert head == ["NAME", "STATE", "SINCE", "AGE", "WHY", "OWNER", "CONN", "SIZE", "HIT", "STALE"]
+    assert [row[:2] for row in found] == [["a", "uncertain"], ["b", "available"], ["c", "new"]]
+    assert found[0][4:] == ["refused", "w4", "", "", "", "no"]
+    assert found[1][6:] == ["88", "44238471168", "99.1", "no"]
+
+
+async def test_get_takes_names_and_states(feeler, fill):
+    await fill.beat("a", state=State.AVAILABLE)
+    await fill.beat("b", state=State.REFUSING, cause=Cause.REFUSING)
+    assert [row[0] for row in rows(feeler("get", "b").stdout)[1:]] == ["b"]
+    assert [row[0] for row in rows(feeler("get", "--state", "available", "--state", "new").stdout)[1:]] == ["a"]
+    assert feeler("get", "--state", "broken").exit_code == 2
+
+
+async def test_get_in_json(feeler, fill):
+    await fill.beat("a", state=State.AVAILABLE)
+    await fill.beat("b", state=State.AVAILABLE)
+    whole = json.loads(feeler("get", "a", "zz", "-o", "json").stdout)
+    assert [one["database"]["name"] for one in whole["data"]] == ["a"]
+    assert whole["missing"] == ["zz"]
+    lines = feeler("get", "-o", "ndjson").stdout.splitlines()
+    assert [json.loads(line)["database"]["name"] for line in lines] == ["a", "b"]
+
+
+async def test_get_as_a_table_has_words_and_no_colour_in_a_pipe(feeler, fill):
+    await fill.beat("a", state=State.AVAILABLE)
+    await fill.beat("b", state=State.AVAILABLE, age=40)
+    table = feeler("get", "-o", "table").stdout
+    assert "✔ available" in table
+    assert "44.2 GB" in table
+    assert "40s ◌ stale" in table
+    assert "\x1b" not in table
+
+
+async def test_what_is_stale_or_unknown_ends_with_4(feeler, fill):
+    await fill.beat("fresh")
+    await fill.beat("old", age=60)
+    await fill.give("new")
+    assert feeler("get", "fresh").exit_code == 0
+    assert feeler("get").exit_code == 0
+    for name in ("old", "new", "unknown"):
+        assert feeler("get", "fresh", name).exit_code == 4
+        assert feeler("info", name).exit_code == 4
+    assert feeler("get", "unknown").stderr == "feeler: there is no database named unknown\n"
+    assert "no database named unknown" in feeler("info", "unknown").stderr
+
+
+async def test_info_tells_all(feeler, fill, database_url):
+    change = await fill.beat("orders", state=State.AVAILABLE, labels={"env": "prod"}, doubters=("w2",))
+    store = open_store(database_url)
+    fleet.add(store, "orders", "sealed", {})
+    history.write_transitions(store, [change])
+    store.close()
+    told = feeler("info", "orders")
+    assert told.exit_code == 0
+    for text in (
+        "✔ available", "rule first_light", "env=prod", "w2 cannot reach it", "connections 88", "db_size 44.2 GB",
+        "EVIDENCE", "ok w4 x1",
+    ):  # fmt: skip
+        assert text in told.stdout
+    assert told.stderr == ""
+
+
+def test_a_database_comes_and_goes(feeler, served):
+    added = feeler("db", "add", "orders", "-", "-l", "env=prod", "--label", "tier=gold", input=URL + "\n")
+    assert (added.exit_code, added.stderr) == (0, "")
+    assert added.stdout == "orders\tpostgresql://app:***@db.example:5432/orders\n"
+    listed = rows(feeler("db", "list").stdout)
+    assert listed[1] == [
+        "orders", "active", "default", "-", "postgresql://app:***@db.example:5432/orders", "env=prod tier=gold",
+    ]  # fmt: skip
+    assert feeler("db", "add", "orders", "-", input=URL).exit_code == 1
+    refused = feeler("db", "remove", "orders")
+    assert (refused.exit_code, "--yes" in refused.stderr) == (2, True)
+    assert feeler("db", "remove", "orders", "--yes").exit_code == 0
+    assert feeler("db", "list").stdout.count("\n") == 1
+    assert feeler("db", "remove", "orders", "--yes").exit_code == 4
+
+
+def test_a_url_need_not_stand_on_the_command_line(feeler, served):
+    assert invoke(served | {"ORDERS_URL": URL}, "db", "add", "a", "env:ORDERS_URL").exit_code == 0
+    unset = feeler("db", "add", "b", "env:NOT_SET")
+    assert (unset.exit_code, unset.stderr.count("\n")) == (2, 1)
+    warned = feeler("db", "add", "c", URL)
+    assert warned.exit_code == 0
+    assert "warning" in warned.stderr
+    assert CANARY not in warned.stderr + warned.stdout
+
+
+@pytest.mark.parametrize("url", [URL.replace("postgresql", "mysql"), f"postgresql://u:{CANARY}@h:port/d", CANARY])
+def test_a_malformed_url_is_refused_in_one_line_without_an_echo(feeler, url):
+    for words, given in ((("db", "add", "x", "-"), url), (("db", "add", "x", url), "")):
+        refused = feeler(*words, input=given)
+        assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+        assert CANARY not in refused.output
+
+
+@pytest.mark.parametrize(
+    "words", [("db", "add", "No", "-"), ("db", "add", "x", "-", "-l", "novalue"), ("info", "../x")]
+)
+def test_misuse_is_a_usage_error(feeler, words):
+    refused = feeler(*words, input=URL)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+
+
+async def test_transitions(feeler, fill, database_url):
+    changes = [
+        await fill.beat("orders", state=State.AVAILABLE),
+        await fill.beat("orders", state=State.UNCERTAIN, cause=Cause.REFUSED, readings=(), rule="doubt"),
+    ]
+    store = open_store(database_url)
+    fleet.add(store, "orders", "sealed", {})
+    history.write_transitions(store, changes)
+    store.close()
+    head, *found = rows(feeler("transitions", "orders").stdout)
+    assert head[:4] == ["AT", "FROM", "TO", "RULE"]
+    assert [row[1:6] for row in found] == [
+        ["new", "available", "first_light", "w4", "ok w4 x1"],
+        ["available", "uncertain", "doubt", "w4", "refused w4 x1"],
+    ]
+    assert feeler("transitions", "unknown").exit_code == 4
+
+
+async def test_transitions_are_followed_until_interrupted(served, fill, database_url):
+    store = open_store(database_url)
+    fleet.add(store, "orders", "sealed", {})
+    history.write_transitions(store, [await fill.beat("orders", state=State.AVAILABLE)])
+    command = [sys.executable, "-m", "monitor.cli", "transitions", "orders", "--follow", "-o", "ndjson"]
+    with subprocess.Popen(command, env=os.environ | served, stdout=subprocess.PIPE, text=True) as process:
+        assert json.loads(process.stdout.readline())["to"] == "available"
+        history.write_transitions(store, [await fill.beat("orders", state=State.REFUSING, cause=Cause.REFUSING)])
+        assert json.loads(process.stdout.readline())["to"] == "refusing"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 0
+    store.close()
+
+
+async def test_observe_by_the_owner_is_a_request(feeler, fill):
+    await fill.beat("orders")
+    assert re.fullmatch(r"\d+-\d+\n", feeler("observe", "orders", "--owner").stdout)
+    assert feeler("observe", "unknown", "--owner").exit_code == 4
+
+
+def test_observe_shows_each_step_and_what_came_out(environ, postgres_server):
+    url = postgres_server.url("postgres")
+    seen = invoke(environ | {"TARGET": url}, "observe", "env:TARGET")
+    assert (seen.exit_code, seen.stderr) == (0, "")
+    assert re.search(r"^  query +\d+\.\d ms$", seen.stdout, re.MULTILINE)
+    assert re.search(r"^  total +\d+\.\d ms$", seen.stdout, re.MULTILINE)
+    for text in ("cause       ok (ok)", "connections_max", "db_size"):
+        assert text in seen.stdout
+    assert parse_address(url).password not in seen.stdout
+
+
+def test_observe_finds_registered_databases(environ, postgres_server):
+    store, box = open_store(environ["DATABASE_URL"]), SecretBox([KEY])
+    fleet.add(store, "orders", box.seal("orders", postgres_server.url("postgres")), {})
+    store.close()
+    assert "cause       ok" in invoke(environ, "observe", "orders").stdout
+    missing = invoke(environ, "observe", "unknown")
+    assert (missing.exit_code, missing.stderr) == (4, "feeler: no database named 'unknown'\n")
+
+
+def test_observe_of_what_cannot_be_felt_ends_with_3(environ):
+    url = f"postgresql://u:{CANARY}@127.0.0.1:1/d"
+    seen = invoke(environ | {"TARGET": url}, "observe", "env:TARGET")
+    assert seen.exit_code == 3
+    assert "cause       refused (absent)" in seen.stdout
+    assert CANARY not in seen.output
+
+
+def test_migrate_checks_and_works(environ, postgres_server):
+    postgres_server.execute("CREATE DATABASE bare_cli")
+    try:
+        bare = environ | {"DATABASE_URL": postgres_server.url("bare_cli")}
+        pending = invoke(bare, "migrate", "--check")
+        assert pending.exit_code == 3
+        assert pending.stdout
+        assert invoke(bare, "migrate").exit_code == 0
+        assert invoke(bare, "migrate", "--check").exit_code == 0
+    finally:
+        postgres_server.execute("DROP DATABASE bare_cli WITH (FORCE)")
+
+
+def test_a_web_that_is_not_there_is_one_line(tmp_path):
+    nowhere = {"FEELER_HOME": str(tmp_path), "FEELER_URL": f"http://u:{CANARY}@127.0.0.1:1"}
+    for words in (("get",), ("info", "a"), ("db", "list"), ("transitions", "a"), ("db", "remove", "a", "--yes")):
+        refused = invoke(nowhere, *words)
+        assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+        assert "feeler up" in refused.stderr
+        assert CANARY not in refused.stderr
+
+
+def test_settings_nobody_can_use_are_one_line(tmp_path):
+    refused = invoke({"FEELER_HOME": str(tmp_path), "FEELER_URL": f"ftp://{CANARY}"}, "get")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "FEELER_URL" in refused.stderr
+    assert CANARY not in refused.stderr
+    missing = invoke({"FEELER_HOME": str(tmp_path)}, "migrate")
+    assert (missing.exit_code, "DATABASE_URL" in missing.stderr) == (2, True)
+
+
+async def test_a_running_up_is_found_without_any_variable(served, fill, tmp_path):
+    await fill.beat("a")
+    write_runtime(tmp_path, {name: served[name] for name in ("FEELER_URL", "FEELER_TOKEN")})
+    beside = {"FEELER_HOME": served["FEELER_HOME"]}
+    assert invoke(beside, "get", "a").exit_code == 0
+    assert invoke(beside, "db", "add", "b", "-", input=URL).exit_code == 0
+
+
+def test_version():
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", invoke({}, "version").stdout)
+
+
+async def test_run_web_serves_and_stops(environ):
+    port = free_port()
+    command = [sys.executable, "-m", "monitor.cli", "run", "web"]
+    with subprocess.Popen(command, env=os.environ | environ | {"PORT": str(port)}, stderr=subprocess.PIPE) as process:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as web:
+            await eventually(lambda: answers(web, process), within=10)
+            assert (await web.get("/last_observation")).status_code == 401  # PORT and a token: open to the world
+            mine = await web.get("/last_observation", headers={"Authorization": f"Bearer {TOKEN}"})
+            assert (mine.status_code, mine.headers.get("server")) == (200, None)
+            head = await web.head("/livez")
+            assert (head.status_code, head.content) == (200, b"")
+        process.terminate()
+        assert process.wait(5) in (0, -signal.SIGTERM)
+        said = process.stderr.read().decode()
+    assert "action=serve host=0.0.0.0" in said
+    assert "reading=token writing=token" in said
+    assert TOKEN not in said
+
+
+async def answers(web: httpx.AsyncClient, process: "subprocess.Popen[bytes]") -> bool:
+    assert process.poll() is None
+    try:
+        return (await web.get("/livez")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize("role", ["supervisor", "worker"])
+def test_run_becomes_the_role(tmp_path, role):
+    environ = {"FEELER_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-m", "monitor.cli", "run", role], env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "DATABASE_URL" in done.stderr

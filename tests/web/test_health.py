@@ -1,0 +1,107 @@
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import redis
+
+from monitor.config import Settings
+from monitor.registry import leadership, store
+from monitor.web.app import create_app
+from monitor.web.health import FRESH
+from tests.web.conftest import client_of
+
+
+@asynccontextmanager
+async def door(box, tmp_path, database_url, redis_url):
+    """A web on other stores, open to the world, and a client without a token."""
+    settings = Settings(
+        home=tmp_path,
+        database_url=database_url,
+        redis_url=redis_url,
+        cache_url=redis_url,
+        token="x" * 16,
+        host="0.0.0.0",
+    )
+    app = create_app(settings, box)
+    async with app.router.lifespan_context(app), client_of(app, Authorization="") as client:
+        yield client
+
+
+async def test_ready_when_all_is_there(app, web, fill):
+    leadership.acquire(app.state.store, "leader")
+    answer = await web.get("/readyz")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["status"] == "pass"
+    assert {name: check["status"] for name, check in body["checks"].items()} == dict.fromkeys(
+        ("redis", "generation", "postgres", "migrations", "leader"), "pass"
+    )
+
+
+async def test_a_closed_generation_and_no_leader_are_warnings(web):
+    answer = await web.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "warn")
+    checks = answer.json()["checks"]
+    assert (checks["generation"]["status"], checks["leader"]["status"]) == ("warn", "warn")
+    assert (checks["redis"]["status"], checks["migrations"]["status"]) == ("pass", "pass")
+
+
+async def test_without_postgres_it_still_serves_what_redis_holds(box, tmp_path, redis_url):
+    async with door(box, tmp_path, "postgresql://u:canary@127.0.0.1:1/feeler", redis_url) as stranger:
+        answer = await stranger.get("/readyz")
+    assert (answer.status_code, answer.json()["checks"]["postgres"]["status"]) == (200, "warn")
+    assert "canary" not in answer.text
+    assert "127.0.0.1" not in answer.text
+
+
+async def test_without_redis_it_is_not_ready_but_alive(box, tmp_path, database_url):
+    async with door(box, tmp_path, database_url, "redis://:canary@127.0.0.1:1/0") as stranger:
+        answer = await stranger.get("/readyz")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+        assert (answer.json()["status"], answer.json()["checks"]["redis"]["status"]) == ("fail", "fail")
+        assert "canary" not in answer.text
+        assert (await stranger.get("/livez")).json()["status"] == "pass"
+
+
+async def test_pending_migrations_are_a_failure(box, tmp_path, postgres_server, redis_url):
+    postgres_server.execute("CREATE DATABASE bare")
+    try:
+        async with door(box, tmp_path, postgres_server.url("bare"), redis_url) as stranger:
+            answer = await stranger.get("/readyz")
+        assert (answer.status_code, answer.json()["checks"]["migrations"]["status"]) == (503, "fail")
+        assert "feeler migrate" in answer.json()["checks"]["migrations"]["detail"]
+    finally:
+        postgres_server.execute("DROP DATABASE bare WITH (FORCE)")
+
+
+async def test_a_hanging_postgres_holds_nobody_up(box, tmp_path, start_postgres, redis_url):
+    server = start_postgres()
+    server.execute("CREATE DATABASE feeler")
+    store.migrate(server.url("feeler"))
+    async with door(box, tmp_path, server.url("feeler"), redis_url) as stranger:
+        server.freeze()
+        try:
+            began = time.monotonic()
+            answer = await stranger.get("/readyz")
+            metrics = await stranger.get("/metrics", headers={"Authorization": "Bearer " + "x" * 16})
+            took = time.monotonic() - began
+        finally:
+            server.thaw()
+    assert (answer.status_code, answer.json()["checks"]["postgres"]["status"]) == (200, "warn")
+    assert 'feeler_store_up{store="postgres"} 0.0' in metrics.text
+    assert took < 8
+
+
+async def test_asking_often_does_not_ask_the_stores_often(web, redis_url):
+    def looks() -> int:
+        with redis.Redis.from_url(redis_url) as client:
+            return client.info("commandstats")["cmdstat_info"]["calls"]
+
+    await web.get("/readyz")
+    before = looks()
+    answers = await asyncio.gather(*(web.get("/readyz") for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert looks() == before + 1  # our own look
+    await asyncio.sleep(FRESH)
+    await web.get("/readyz")
+    assert looks() == before + 3
