@@ -15,7 +15,7 @@ from monitor.feeler.causes import Failed, clean
 
 # Bytes one exchange may take in: what we ask for is some hundred. No more, as libpq's work on a flood of reported
 # settings grows with the square of it.
-BYTE_BUDGET = 131_072
+BYTE_BUDGET = 65_536
 LIFE_BUDGET = 8_388_608  # bytes after which a connection is replaced: libpq keeps what a server makes it keep
 
 Send = Callable[[PGconn], None]
