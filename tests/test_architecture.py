@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from monitor.core.machine import TRANSITIONS, diagram
+from monitor.core.machine import STEADY, TRANSITIONS, diagram
 
 DOCUMENT = Path(__file__).parents[1] / "ARCHITECTURE.md"
 
@@ -21,3 +21,8 @@ def test_the_diagram_draws_every_rule_from_every_source():
             assert drawn == ({rule.targets[0].value} if len(rule.targets) == 1 else {rule.name})
     choice = {target for origin, target, _ in edges if origin == "answered"}
     assert choice == {"starting", "refusing", "locked_out"}
+
+
+def test_the_table_of_rules_is_the_machines():
+    rows = re.findall(r"^\| (\w+) \| (.+) \|$", DOCUMENT.read_text(), re.MULTILINE)
+    assert rows[1:] == [(rule.name, rule.when) for rule in (*TRANSITIONS, STEADY)]

@@ -118,6 +118,7 @@ class Recorder:
     def _settle(self, beat: Beat, observation: Observation, verdict: Verdict) -> None:
         if verdict is Verdict.CLOSED:
             self.generation = ""
+            self._on_rejected()
             return
         if self._outbox.get(beat.database) is observation:
             del self._outbox[beat.database]

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import re
+import resource
 import secrets
 import signal
 import socket
@@ -27,6 +28,8 @@ log = logging.getLogger("feeler.worker")
 
 ANNOUNCE = 1.5  # seconds; presence lives for 6 s
 RECONCILE = 2.0
+ENOUGH = 1_000_000  # open files, where there is no limit
+RESERVED = 200  # open files for everything but sessions
 HANDOVER = 5.0  # seconds a leaving worker goes on while its databases find new owners
 
 
@@ -36,6 +39,15 @@ def new_id() -> str:
     return f"{host}-{secrets.token_hex(3)}"
 
 
+def descriptors() -> int:
+    """Raise this process's limit of open files as far as it may; return what is left for sessions."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        hard = ENOUGH
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard - RESERVED
+
+
 class Worker:
     """One incarnation of a worker."""
 
@@ -43,6 +55,7 @@ class Worker:
         self.id = new_id()
         self._settings, self._live = settings, live
         self._patrol = Patrol(live, self.id, box, settings.ca_dir)
+        self._capacity = min(settings.capacity, descriptors() // 2)  # a kept connection and a fresh login each
         self._leaving = False
         self._started_at = 0.0
         self._stop = asyncio.Event()
@@ -105,7 +118,7 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             zone=self._settings.zone,
-            capacity=self._settings.capacity,
+            capacity=self._capacity,
             started_at=self._started_at,
             owned=self._patrol.owned,
             leaving=self._leaving,

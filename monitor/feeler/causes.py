@@ -79,10 +79,13 @@ def cause_beside_kept(login: Cause) -> Cause:
     return login if login in (Cause.STARTING, Cause.REFUSING, Cause.LOCKED_OUT) else Cause.LOGIN_FAILING
 
 
-def sqlstate_of_message(message: str) -> str:
-    """Return the SQLSTATE in libpq's verbose text of a failed connection: the last attempt's (TLS, then plain)."""
-    found = [match[1] for line in message.splitlines() if (match := _CODE.search(line))]
-    return found[-1] if found else ""
+def sqlstate_of_message(message: str) -> tuple[str, str]:
+    """Return the SQLSTATE in libpq's verbose text of a failed connection, and the line it stands in.
+
+    With several attempts in it (TLS, then plain) the last one counts; ('', the text) when the server sent no error.
+    """
+    found = [(match[1], line) for line in message.splitlines() if (match := _CODE.search(line))]
+    return found[-1] if found else ("", message)
 
 
 def sqlstate_of_packet(data: bytes) -> str:

@@ -25,8 +25,9 @@ from monitor.feeler.causes import (
     sqlstate_of_packet,
 )
 from monitor.feeler.threads import Threads
-from monitor.feeler.wire import BYTE_BUDGET
 
+BYTE_BUDGET = 65_536  # bytes a login may take in: certificates are some thousand, the rest some hundred
+WATCH = 0.01  # seconds between two looks at what a step in a thread takes in
 _CHEAP = {pq.ConnStatus.STARTED, pq.ConnStatus.MADE}  # steps that compute nothing a server could make long
 _READING, _OK = pq.PollingStatus.READING, pq.PollingStatus.OK
 
@@ -75,7 +76,7 @@ class Handshake:
         if status in _CHEAP:
             polled = libpq.poll(self._conn)
         else:
-            polled = await self._poll_in_thread()
+            polled = await self._poll_in_thread(sock)
         if polled == pq.PollingStatus.FAILED:
             raise self._given_up(sock, seen)
         return pq.PollingStatus(polled)
@@ -84,7 +85,10 @@ class Handshake:
         """Copy libpq's socket anew: a second try (without TLS) has another one under the same number, maybe."""
         if self._socket:
             self._socket.close()
-        self._socket = socket.fromfd(self._conn.socket, socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            self._socket = socket.fromfd(self._conn.socket, socket.AF_INET, socket.SOCK_STREAM)
+        except OSError as exc:
+            raise Failed(cause_of_errno(exc.errno or 0), "no descriptor left") from None
         return self._socket
 
     def _look(self, sock: socket.socket, *, reading: bool) -> GivenUp:
@@ -96,8 +100,7 @@ class Handshake:
         heard = sockets.peek(sock) if reading else b""
         if heard is None:
             raise Failed(Cause.RESET, "the server ended the connection in the handshake")
-        if sockets.bytes_received(sock) > BYTE_BUDGET:
-            raise Failed(Cause.BYTE_BUDGET, f"more than {BYTE_BUDGET} bytes before a login")
+        self._check_budget(sock)
         return GivenUp(
             heard=heard,
             encrypting=self._conn.status == pq.ConnStatus.SSL_STARTUP,
@@ -105,15 +108,20 @@ class Handshake:
             sent_before=sockets.bytes_sent(sock),
         )
 
-    async def _poll_in_thread(self) -> int:
+    async def _poll_in_thread(self, sock: socket.socket) -> int:
         with self._attempt.own_time():
             self._job = await self._threads.start(partial(libpq.poll, self._conn))
-            await asyncio.wait((self._job,))
+            while not (await asyncio.wait((self._job,), timeout=WATCH))[0]:
+                self._check_budget(sock)
         return self._job.result()
 
+    def _check_budget(self, sock: socket.socket) -> None:
+        if sockets.bytes_received(sock) > BYTE_BUDGET:
+            raise Failed(Cause.BYTE_BUDGET, f"more than {BYTE_BUDGET} bytes before a login")
+
     def _given_up(self, sock: socket.socket, seen: GivenUp) -> Failed:
-        message = self._conn.error_message.decode("utf-8", "replace")
-        code = sqlstate_of_message(message) or ("" if seen.encrypted else sqlstate_of_packet(seen.heard))
+        code, text = sqlstate_of_message(self._conn.error_message.decode("utf-8", "replace"))
+        code = code or ("" if seen.encrypted else sqlstate_of_packet(seen.heard))
         cause = cause_of_handshake(
             seen,
             sqlstate=code,
@@ -121,7 +129,7 @@ class Handshake:
             ended=sockets.peek(sock) is None,
             needs_password=bool(self._conn.needs_password),
         )
-        return Failed(cause, clean(message, self._secret))
+        return Failed(cause, clean(text, self._secret))
 
     def close(self) -> "asyncio.Future[int] | None":
         """End what was not given away; return the call that a thread is still in, if any."""

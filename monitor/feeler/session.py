@@ -15,9 +15,9 @@ from monitor.core.cause import EVIDENCE, Cause, Evidence, cause_of_sqlstate
 from monitor.core.database import Address
 from monitor.core.observation import Reading, ReadingStatus, Value
 from monitor.feeler import gauges, questions
-from monitor.feeler.answers import Answer, Answers, aborted, judge, only_row, sqlstate
+from monitor.feeler.answers import Answer, Answers, aborted, judge, only_row, sqlstate, words
 from monitor.feeler.attempt import Attempt
-from monitor.feeler.causes import Failed, cause_beside_kept, clean
+from monitor.feeler.causes import Failed, cause_beside_kept
 from monitor.feeler.gauges import Query
 from monitor.feeler.login import Entrance, LoginLimiter, log_in
 from monitor.feeler.wire import Unit, Wire
@@ -183,7 +183,7 @@ class Session:
         if not self._pooled:
             (result,) = await wire.ask([questions.set_up(self._deadline * STATEMENT_SHARE, wire.backend_pid)])
             if code := sqlstate(result):
-                raise Failed(cause_of_sqlstate(code), clean(result.error_message))
+                raise Failed(cause_of_sqlstate(code), words(result))
             self._pooled = result.ntuples == 1 and result.get_value(0, 0) == b"t"
         wire.pooled = self._pooled
         if not wire.pooled:

@@ -10,12 +10,12 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from monitor.core.cause import Cause, cause_of_sqlstate
 from monitor.feeler import sockets
-from monitor.feeler.answers import sqlstate
+from monitor.feeler.answers import sqlstate, words
 from monitor.feeler.causes import Failed, clean
 
-# Bytes one exchange may take in: what we ask for is some hundred. No more, as libpq's work on a flood of reported
-# settings grows with the square of it.
-BYTE_BUDGET = 65_536
+# Bytes one exchange may take in; what we ask for is a thousand. Beyond 32 KB of one message libpq reads for as long as
+# the peer keeps up, and its work on a flood of reported settings grows with the square of it: stay well below.
+BYTE_BUDGET = 16_384
 LIFE_BUDGET = 8_388_608  # bytes after which a connection is replaced: libpq keeps what a server makes it keep
 
 Send = Callable[[PGconn], None]
@@ -36,7 +36,7 @@ class Wire:
         self._fd = pgconn.socket  # kept: libpq forgets it when the connection ends
         self._socket = socket.socket(fileno=self._fd)
         self._waiter: asyncio.Future[None] | None = None
-        self._allowed = 0
+        self._allowed = sockets.bytes_received(self._socket) + BYTE_BUDGET
         self.closed = False
         self.pooled = False
         self.apart = False  # a statement failed here: ask each by itself
@@ -142,7 +142,7 @@ class Wire:
             severity = result.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED)
             if severity in _FATAL or self._pgconn.status == pq.ConnStatus.BAD:
                 code = sqlstate(result) if severity else ""  # libpq's own word for a FIN has neither
-                raise Failed(cause_of_sqlstate(code) if code else Cause.RESET, clean(result.error_message), lost=True)
+                raise Failed(cause_of_sqlstate(code) if code else Cause.RESET, words(result), lost=True)
         elif result.status not in _ANSWERS:
             raise Failed(Cause.SERVER_ERROR, "the server answered out of turn")
         failed = outcome is not None and outcome.status not in _DONE
@@ -152,9 +152,9 @@ class Wire:
         assert self._waiter is not None
         await self._waiter
         self._waiter = self._loop.create_future()
-        self._take_in()
         if sockets.bytes_received(self._socket) > self._allowed:
             raise Failed(Cause.BYTE_BUDGET, f"more than {BYTE_BUDGET} bytes")
+        self._take_in()
 
     def _take_in(self) -> None:
         self._pgconn.consume_input()
@@ -168,18 +168,18 @@ class Wire:
             self._waiter.set_result(None)
 
     def _on_idle_input(self) -> None:
+        """Tell the end from mere news, such as a changed setting; a farewell (57P01) comes before the FIN."""
+        ended = sockets.bytes_received(self._socket) > self._allowed
         try:
-            self._take_in()
-            self._pgconn.is_busy()  # parses: a farewell such as 57P01 comes before the FIN
+            if not ended:
+                self._take_in()
+                self._pgconn.is_busy()  # parses
+                ended = self._pgconn.status == pq.ConnStatus.BAD
         except psycopg.Error:
-            self._on_end()
-        else:
-            if self._pgconn.status == pq.ConnStatus.BAD or self.worn:
-                self._on_end()
-
-    def _on_end(self) -> None:
-        self.close()
-        self._on_lost()
+            ended = True
+        if ended:
+            self.close()
+            self._on_lost()
 
     def close(self) -> None:
         """End the connection now; whoever waits for an answer learns that we severed it."""

@@ -12,6 +12,7 @@ from monitor.core.database import Address
 from monitor.feeler.session import Session
 
 MakeSession = Callable[..., Session]
+CountResources = Callable[[], tuple[int, int]]
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ async def make_session() -> AsyncIterator[MakeSession]:
 
 
 @pytest.fixture
-def count_resources() -> Callable[[], tuple[int, int]]:
+def count_resources() -> CountResources:
     """Count what may leak: open descriptors, and threads that make calls for us."""
 
     def count() -> tuple[int, int]:

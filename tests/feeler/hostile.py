@@ -5,13 +5,19 @@ Each listens on a loopback port and treats every connection in a thread of its o
 
 import base64
 import contextlib
+import json
 import re
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Self
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from monitor.core.database import Address
 
@@ -132,8 +138,7 @@ class Hostile:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def address(self, **changes: str) -> Address:
-        fields = {"host": "127.0.0.1", "dbname": "db", "user": "u", "password": "secret-word", "sslmode": "disable"}
-        return Address(port=self.port, **{**fields, **changes})
+        return address(self.port, **changes)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -166,6 +171,11 @@ class Hostile:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def address(port: int, **changes: str) -> Address:
+    fields = {"host": "127.0.0.1", "dbname": "db", "user": "u", "password": "secret-word", "sslmode": "disable"}
+    return Address(port=port, **{**fields, **changes})
 
 
 def message(kind: bytes, payload: bytes = b"") -> bytes:
@@ -244,14 +254,8 @@ def chatter_before_login(talk: Talk) -> None:
         talk.sock.sendall(notice)
 
 
-def flood_of_settings(talk: Talk) -> None:
-    """Report settings without end: libpq keeps every one of them."""
-    talk.start_up()
-    talk.send(b"R", struct.pack("!i", AUTH_OK))
-    send_settings(talk)
-
-
 def send_settings(talk: Talk, _: str = "") -> None:
+    """Report settings without end: libpq keeps every one of them."""
     number = 0
     while True:
         talk.sock.sendall(b"".join(message(b"S", b"s%d\0v\0" % i) for i in range(number, number + 1000)))
@@ -340,3 +344,62 @@ def no_postgres(talk: Talk) -> None:
     """Answer as a web server would."""
     talk.sock.recv(65536)
     talk.sock.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+
+
+def huge_notice_before_login(talk: Talk) -> None:
+    """Announce a notice of 400 MB in place of a welcome, and send it."""
+    talk.start_up()
+    talk.send(b"R", struct.pack("!i", AUTH_OK))
+    talk.sock.sendall(b"N" + struct.pack("!i", 400_000_000))
+    time.sleep(0.05)
+    while True:
+        talk.sock.sendall(b"M" + b"x" * 1_000_000)
+
+
+def send_settings_before_login(talk: Talk) -> None:
+    talk.start_up()
+    talk.send(b"R", struct.pack("!i", AUTH_OK))
+    send_settings(talk)
+
+
+BEFORE_LOGIN = {
+    f.__name__: f
+    for f in (
+        silent,
+        drip,
+        ask_again_and_again,
+        chatter_before_login,
+        huge_notice_before_login,
+        send_settings_before_login,
+        no_postgres,
+    )
+}
+AFTER_LOGIN = {
+    f.__name__: f
+    for f in (
+        never_answer,
+        flood_of_rows,
+        one_huge_row,
+        flood_of_notices,
+        flood_of_notifications,
+        send_settings,
+        big_error,
+        copy_out,
+        hang_up,
+    )
+}
+
+
+@contextlib.contextmanager
+def all_at_once() -> Iterator[dict[str, int]]:
+    """Run one server of each kind in a process of its own, as a real one would; yield their ports by name."""
+    with subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
+        assert process.stdout
+        yield json.loads(process.stdout.readline())
+        process.kill()
+
+
+if __name__ == "__main__":
+    behaviours = BEFORE_LOGIN | {name: after_set_up(attack) for name, attack in AFTER_LOGIN.items()}
+    print(json.dumps({name: Hostile(behave).port for name, behave in behaviours.items()}), flush=True)
+    sys.stdin.read()  # until the test ends

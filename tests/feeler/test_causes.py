@@ -19,19 +19,31 @@ AT = 'connection to server at "127.0.0.1", port 5432 failed: '
 @pytest.mark.parametrize(
     ("message", "code"),
     [
-        (AT + 'FATAL:  28P01: password authentication failed for user "x"\nLOCATION:  auth_failed, auth.c:342\n', "28P01"),
-        (AT + 'FATAL:  3D000: Datenbank »x« existiert nicht\nORT:  InitPostgres, postinit.c:1\n', "3D000"),
+        (
+            AT + "FATAL:  28P01: password authentication failed\nLOCATION:  auth_failed, auth.c:342\n",
+            "28P01",
+        ),
+        (AT + "FATAL:  3D000: Datenbank »x« existiert nicht\nORT:  InitPostgres, postinit.c:1\n", "3D000"),
         (AT + "ВАЖНО:  57P03: система баз данных запускается\n", "57P03"),
         (AT + "致命错误:  53300: 对不起, 已经有太多的客户\n", "53300"),
         # sslmode=prefer: refused over TLS, then refused in plain; the last attempt decides
-        (AT + "FATAL:  28000: no pg_hba.conf entry\n" + AT + "FATAL:  28P01: password authentication failed\n", "28P01"),
+        (
+            AT + "FATAL:  28000: no pg_hba.conf entry\n" + AT + "FATAL:  28P01: wrong password\n",
+            "28P01",
+        ),
         (AT + "SSL error: certificate verify failed\n", ""),
         (AT + "server closed the connection unexpectedly\n\tThis probably means ...\n", ""),
         ("", ""),
     ],
 )
 def test_the_code_stands_after_the_severity_whatever_the_language(message: str, code: str) -> None:
-    assert causes.sqlstate_of_message(message) == code
+    assert causes.sqlstate_of_message(message)[0] == code
+
+
+def test_people_are_told_the_line_with_the_code() -> None:
+    message = AT + "FATAL:  3D000: database does not exist\nLOCATION:  InitPostgres, postinit.c:1\n"
+    assert causes.sqlstate_of_message(message)[1] == AT + "FATAL:  3D000: database does not exist"
+    assert causes.sqlstate_of_message("no code\nat all")[1] == "no code\nat all"
 
 
 def packet(fields: bytes) -> bytes:

@@ -3,23 +3,24 @@
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from monitor.core.cause import Cause
+from monitor.core.database import Address
 from monitor.core.observation import ReadingStatus
 from monitor.feeler.session import Feeling
 from tests.feeler import hostile
-from tests.feeler.conftest import MakeSession
+from tests.feeler.conftest import CountResources, MakeSession
 from tests.feeler.hostile import Hostile
 from tests.waiting import eventually
 
 DEADLINE = 1.0
 GRACE = 0.1  # seconds after the deadline a feel may end
 STALL = 0.25  # seconds the loop may stand still
-GROWTH = 64 * 1024  # kilobytes of memory
+GROWTH = 8 * 1024  # kilobytes of memory
 
 
 class Loop:
@@ -46,9 +47,15 @@ async def watched() -> AsyncIterator[Loop]:
         ticker.cancel()
 
 
-async def feel(make_session: MakeSession, server: Hostile) -> Feeling:
+@pytest.fixture(scope="module")
+def ports() -> Iterator[dict[str, int]]:
+    with hostile.all_at_once() as ports:
+        yield ports
+
+
+async def feel(make_session: MakeSession, address: Address) -> Feeling:
     """Feel once; hold what must hold of every hostile server."""
-    session = make_session(server.address(), deadline=DEADLINE)
+    session = make_session(address, deadline=DEADLINE)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     async with watched() as loop:
         began = time.monotonic()
@@ -64,43 +71,54 @@ async def feel(make_session: MakeSession, server: Hostile) -> Feeling:
 
 
 @pytest.mark.parametrize(
-    ("behave", "cause"),
+    ("name", "cause"),
     [
-        (hostile.silent, Cause.HUNG),
-        (hostile.drip, Cause.HUNG),
-        (hostile.ask_again_and_again, Cause.HUNG),
-        (hostile.chatter_before_login, Cause.BYTE_BUDGET),
-        (hostile.flood_of_settings, Cause.BYTE_BUDGET),
-        (hostile.no_postgres, Cause.RESET),
-        (hostile.after_set_up(hostile.never_answer), Cause.QUERY_TIMEOUT),
-        (hostile.after_set_up(hostile.flood_of_rows), Cause.BYTE_BUDGET),
-        (hostile.after_set_up(hostile.one_huge_row), Cause.BYTE_BUDGET),
-        (hostile.after_set_up(hostile.flood_of_notices), Cause.BYTE_BUDGET),
-        (hostile.after_set_up(hostile.flood_of_notifications), Cause.BYTE_BUDGET),
-        (hostile.after_set_up(hostile.send_settings), Cause.BYTE_BUDGET),
-        (hostile.after_set_up(hostile.big_error), Cause.BYTE_BUDGET),
-        (hostile.after_set_up(hostile.copy_out), Cause.SERVER_ERROR),
-        (hostile.after_set_up(hostile.hang_up), Cause.RESET),
+        ("silent", Cause.HUNG),
+        ("drip", Cause.HUNG),
+        ("ask_again_and_again", Cause.HUNG),
+        ("chatter_before_login", Cause.BYTE_BUDGET),
+        ("huge_notice_before_login", Cause.BYTE_BUDGET),
+        ("send_settings_before_login", Cause.BYTE_BUDGET),
+        ("no_postgres", Cause.RESET),
+        ("never_answer", Cause.QUERY_TIMEOUT),
+        ("flood_of_rows", Cause.BYTE_BUDGET),
+        ("one_huge_row", Cause.BYTE_BUDGET),
+        ("flood_of_notices", Cause.BYTE_BUDGET),
+        ("flood_of_notifications", Cause.BYTE_BUDGET),
+        ("send_settings", Cause.BYTE_BUDGET),
+        ("big_error", Cause.BYTE_BUDGET),
+        ("copy_out", Cause.SERVER_ERROR),
+        ("hang_up", Cause.RESET),
     ],
-    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 async def test_every_feel_ends_in_time_and_leaves_nothing(
-    make_session: MakeSession,
-    count_resources: Callable[[], tuple[int, int]],
-    behave: Callable[[hostile.Talk], None],
-    cause: Cause,
+    make_session: MakeSession, count_resources: CountResources, ports: dict[str, int], name: str, cause: Cause
 ) -> None:
     before = count_resources()
-    with Hostile(behave) as server:
-        feeling = await feel(make_session, server)
+    feeling = await feel(make_session, hostile.address(ports[name]))
     assert feeling.cause is cause
     assert feeling.readings == ()
-    await eventually(lambda: not any(talk.sock.fileno() >= 0 for talk in server.talks))
     await eventually(lambda: count_resources() <= before)
 
 
+async def test_data_at_rest_is_taken_in_with_measure(make_session: MakeSession) -> None:
+    def unasked(talk: hostile.Talk, sql: str) -> None:
+        hostile.honest(talk, sql)
+        if "server_version_num" in sql:
+            talk.send(b"Z", b"I")
+            time.sleep(0.1)
+            hostile.one_huge_row(talk, sql)
+
+    lost = asyncio.Event()
+    with Hostile(hostile.logged_in(unasked)) as server:
+        session = make_session(server.address(), on_lost=lost.set)
+        assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+        async with asyncio.timeout(2):
+            await lost.wait()
+
+
 async def test_an_endless_proof_burns_one_thread_and_stalls_nobody(
-    make_session: MakeSession, count_resources: Callable[[], tuple[int, int]]
+    make_session: MakeSession, count_resources: CountResources
 ) -> None:
     before = count_resources()
     with Hostile(hostile.scram(10_000_000)) as server:
@@ -126,7 +144,7 @@ async def test_a_dear_proof_in_time_is_a_login(make_session: MakeSession) -> Non
 
 async def test_a_server_that_lies_about_types_is_up_and_its_gauges_are_errors(make_session: MakeSession) -> None:
     with Hostile(hostile.after_set_up(hostile.lie)) as server:
-        feeling = await feel(make_session, server)
+        feeling = await feel(make_session, server.address())
     assert feeling.cause is Cause.OK
     by_family = {reading.family: reading for reading in feeling.readings}
     assert by_family["database"].status is ReadingStatus.ERROR
@@ -136,7 +154,7 @@ async def test_a_server_that_lies_about_types_is_up_and_its_gauges_are_errors(ma
 
 async def test_one_statement_that_fails_leaves_the_other_gauges_alone(make_session: MakeSession) -> None:
     def fails(talk: hostile.Talk, sql: str) -> None:
-        if "pg_stat_activity" in sql:
+        if "pg_stat_get_activity" in sql:
             raise hostile.Refusal("42501")
         hostile.honest(talk, sql)
 
@@ -159,7 +177,7 @@ async def test_an_error_on_everything_is_the_servers_own_word(make_session: Make
         raise hostile.Refusal(code)
 
     with Hostile(hostile.after_set_up(fails)) as server:
-        feeling = await feel(make_session, server)
+        feeling = await feel(make_session, server.address())
     assert feeling.cause is Cause.SERVER_ERROR
     assert {reading.code for reading in feeling.readings} == {code}
 

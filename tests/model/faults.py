@@ -4,8 +4,7 @@ Only tests/model may import this.
 """
 
 from tests.model import protocol
-from tests.model.protocol import Without
-from tests.model.repairs import Repair
+from tests.model.repairs import Repair, Without
 from tests.model.world import NO_EPOCH, Beat, Event, Redis, World, put
 
 

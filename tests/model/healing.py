@@ -2,8 +2,7 @@
 
 from tests.model import protocol
 from tests.model.faults import postgres_back
-from tests.model.protocol import Without
-from tests.model.repairs import Repair
+from tests.model.repairs import Repair, Without
 from tests.model.world import LEADERS, NOBODY, WORKERS, Event, Leader, Past, World, is_open, last_row
 
 CALM_ROUNDS = 8

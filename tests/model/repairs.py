@@ -1,5 +1,6 @@
 """The repairs of the protocol: each can be left out, to see that the search finds what it is there for."""
 
+from collections.abc import Set
 from enum import StrEnum
 
 
@@ -12,10 +13,11 @@ class Repair(StrEnum):
     GATED = "nothing is recorded before the generation is open"
     LIFE = "record compares the life of the very master that runs it with the generation's name"
     REPLICATION_ID = "a life is named by the replication id, new at each promotion: a run id can come back"
-    FRESH_EPOCHS = "a generation is opened only after fresh epochs were assigned in it"
+    FRESH_EPOCHS = "a generation is opened only after every old epoch in it was replaced by a fresh one"
     RENAMED = "the name of a generation changes on FLUSHALL, which keeps the run id"
     BEGUN = "open needs the mark that begin left in this very life of Redis"
     ASKED = "begin clears the reports: workers restore anew for each opening"
+    WAITED = "who has not restored is passed over only after the time-out, which a leader new to its workers waits out"
     CONFIRMED = "open needs the lease confirmed in Postgres since begin, or the report of every worker known"
     RESTORED = "workers restore what they accepted into an empty or older Redis"
     RELEASED = "workers restore the databases they released, too"
@@ -35,3 +37,6 @@ class Repair(StrEnum):
     ACKNOWLEDGED = "events are acknowledged by identity, not up to a number"
     TRIMMED = "the journal is trimmed of acknowledged entries only, not by length"
     PROVEN = "no planned move before the owner's first accepted beat"
+
+
+Without = Set[Repair]

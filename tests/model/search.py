@@ -5,14 +5,13 @@ Only tests/model may import this.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from monitor.core.status import Epoch
 from tests.model import faults, protocol
 from tests.model.healing import heal, strain
-from tests.model.protocol import Without
-from tests.model.repairs import Repair
+from tests.model.repairs import Repair, Without
 from tests.model.world import LEADERS, NEW, NOBODY, WORKERS, Leader, Name, Postgres, Redis, Worker, World, is_open
 
 
@@ -180,7 +179,7 @@ def _counted(world: World, **spent: object) -> World:
     return world._replace(past=world.past._replace(**spent))
 
 
-def search(start: World, bounds: Bounds, without: Without = frozenset(), *, until: Callable[[str], bool] = bool) -> Found:
+def search(start: World, bounds: Bounds, without: Without = frozenset()) -> Found:
     """Visit every world within bounds, nearest first; stop at the first violation."""
     began = time.process_time()
     parents: dict[World, World | None] = {start: None}

@@ -2,6 +2,7 @@
 -- cost: one walk over the sessions, 0.13 ms; 2 ms at 1,000 of them
 -- cadence: fast
 -- privilege: none for connections; pg_read_all_stats (pg_monitor has it) for activity, which is `denied` without
+-- locks: none: the view of this name would join pg_database and pg_authid
 -- least: 100000
 -- Without the privilege other users' rows show who and where, nothing more: parallel workers then count as sessions.
 SELECT count(*) FILTER (WHERE datid IS NOT NULL AND usesysid IS NOT NULL
@@ -16,4 +17,4 @@ SELECT count(*) FILTER (WHERE datid IS NOT NULL AND usesysid IS NOT NULL
          FILTER (WHERE state IN ('idle in transaction', 'idle in transaction (aborted)'))), 0), 0)::float8
          AS longest_idle_in_transaction,
        count(*) FILTER (WHERE wait_event_type = 'Lock') AS blocked_sessions
-FROM pg_stat_activity
+FROM pg_stat_get_activity(NULL)

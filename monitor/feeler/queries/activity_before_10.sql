@@ -2,6 +2,7 @@
 -- cost: one walk over the sessions
 -- cadence: fast
 -- privilege: none for connections; superuser for activity, which is `denied` without
+-- locks: none: the view of this name would join pg_database and pg_authid
 -- least: 90600
 -- No backend_type and no pg_monitor yet; walsenders have no datid.
 SELECT count(*) FILTER (WHERE datid IS NOT NULL) AS connections,
@@ -14,4 +15,4 @@ SELECT count(*) FILTER (WHERE datid IS NOT NULL) AS connections,
          FILTER (WHERE state IN ('idle in transaction', 'idle in transaction (aborted)'))), 0), 0)::float8
          AS longest_idle_in_transaction,
        count(*) FILTER (WHERE wait_event_type = 'Lock') AS blocked_sessions
-FROM pg_stat_activity
+FROM pg_stat_get_activity(NULL)

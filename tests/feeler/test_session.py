@@ -1,0 +1,309 @@
+"""The kept session and fresh logins: what each proves alone, and what the two prove together."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from monitor.core.cause import Cause
+from monitor.core.database import Address, parse_address
+from monitor.core.observation import Reading, ReadingStatus
+from monitor.feeler.session import Feeling
+from tests.feeler.conftest import CountResources, MakeSession
+from tests.proxy import Proxy
+from tests.servers import PostgresServer
+from tests.system.targets import end_our_sessions, fill_slots
+from tests.waiting import eventually
+
+StartPostgres = Callable[..., PostgresServer]
+StartProxy = Callable[..., Proxy]
+DEADLINE, GRACE = 1.0, 0.1  # seconds
+
+
+@pytest.fixture
+def server(start_postgres: StartPostgres) -> PostgresServer:
+    return start_postgres()
+
+
+def superuser(server: PostgresServer) -> Address:
+    return parse_address(server.superuser_url())
+
+
+def ours(server: PostgresServer) -> list[int]:
+    """The backends of our sessions there."""
+    rows = server.execute("select pid from pg_stat_activity where application_name = 'feeler/tester-000001'")
+    return [pid for (pid,) in rows]
+
+
+def family(feeling: Feeling, name: str) -> Reading:
+    return next(reading for reading in feeling.readings if reading.family == name)
+
+
+async def timed(feel: "asyncio.Future[Feeling]") -> Feeling:
+    """Return the feeling, which must come in time."""
+    began = time.monotonic()
+    feeling = await feel
+    assert time.monotonic() - began < DEADLINE + GRACE
+    return feeling
+
+
+async def test_one_connection_is_kept_and_a_fresh_login_takes_its_place(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
+    session = make_session(superuser(server))
+    first = await session.feel(fresh=False, slow=False)
+    assert first.cause is Cause.OK
+    assert first.fresh_login
+    kept = ours(server)
+    assert len(kept) == 1
+    again = await session.feel(fresh=False, slow=False)
+    assert again.cause is Cause.OK
+    assert not again.fresh_login
+    assert again.steps.keys() == {"query"}
+    assert ours(server) == kept
+    fresh = await session.feel(fresh=True, slow=False)
+    assert fresh.cause is Cause.OK
+    assert fresh.fresh_login
+    await eventually(lambda: len(ours(server)) == 1 and ours(server) != kept)
+    await session.close()
+    await eventually(lambda: ours(server) == [])
+
+
+async def test_times_are_of_the_clock_given(server: PostgresServer, make_session: MakeSession) -> None:
+    times = iter(range(100, 200))
+    session = make_session(superuser(server), clock=lambda: float(next(times)))
+    feeling = await session.feel(fresh=False, slow=True)
+    assert 100 <= feeling.sent_at < feeling.readings[0].observed_at < feeling.at
+    assert family(feeling, "size").observed_at > feeling.at  # the slow tier comes after the evidence
+
+
+async def test_a_session_an_administrator_ended_is_no_evidence(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
+    lost: list[float] = []
+    session = make_session(superuser(server), on_lost=lambda: lost.append(time.monotonic()))
+    await session.feel(fresh=False, slow=False)
+    ended = time.monotonic()
+    assert end_our_sessions(server) == 1
+    await eventually(lambda: lost)
+    assert lost[0] - ended < 0.2  # of which a connect and a query of the test are part
+    feeling = await session.feel(fresh=False, slow=False)
+    assert feeling.cause is Cause.OK
+    assert feeling.fresh_login
+
+
+async def test_a_session_ended_under_a_feel_is_no_evidence_either(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
+    session = make_session(superuser(server))
+    await session.feel(fresh=False, slow=False)
+    (backend,) = ours(server)
+    os.kill(backend, signal.SIGSTOP)
+    feel = asyncio.create_task(session.feel(fresh=False, slow=False))
+    await asyncio.sleep(0.05)
+    os.kill(backend, signal.SIGTERM)
+    os.kill(backend, signal.SIGCONT)
+    feeling = await feel
+    assert feeling.cause is Cause.OK
+    assert feeling.fresh_login
+
+
+async def test_the_end_of_a_server_is_felt_at_once(server: PostgresServer, make_session: MakeSession) -> None:
+    lost: list[float] = []
+    session = make_session(superuser(server), on_lost=lambda: lost.append(time.monotonic()))
+    await session.feel(fresh=False, slow=False)
+    loop = asyncio.get_running_loop()
+    killing = loop.run_in_executor(None, server.kill_all)
+    await eventually(lambda: lost, every=0.001)
+    await killing
+    assert time.monotonic() - lost[0] < 5
+    assert (await session.feel(fresh=False, slow=False)).cause is Cause.REFUSED
+    assert (await session.feel(fresh=True, slow=True)).cause is Cause.REFUSED
+    assert len(lost) == 1
+    server.start()
+    feeling = await session.feel(fresh=False, slow=False)
+    assert feeling.cause is Cause.OK
+    assert feeling.fresh_login
+
+
+async def test_fin_is_told_within_a_tenth_of_a_second(
+    server: PostgresServer, start_proxy: StartProxy, make_session: MakeSession
+) -> None:
+    proxy = start_proxy(server.port)
+    for reset in (False, True):
+        lost = asyncio.Event()
+        session = make_session(parse_address(proxy.url(server.superuser_url())), on_lost=lost.set)
+        await session.feel(fresh=False, slow=False)
+        began = time.monotonic()
+        proxy.sever(reset=reset)
+        await lost.wait()
+        assert time.monotonic() - began < 0.1
+
+
+async def test_a_frozen_server_is_a_timeout_then_hung_then_well_again(
+    server: PostgresServer, make_session: MakeSession, count_resources: CountResources
+) -> None:
+    session = make_session(superuser(server), deadline=DEADLINE)
+    await session.feel(fresh=False, slow=True)
+    before = count_resources()
+    server.freeze()
+    assert (await timed(session.feel(fresh=False, slow=False))).cause is Cause.QUERY_TIMEOUT
+    assert (await timed(session.feel(fresh=False, slow=True))).cause is Cause.HUNG
+    assert (await timed(session.feel(fresh=True, slow=False))).cause is Cause.HUNG
+    server.thaw()
+    assert (await timed(session.feel(fresh=False, slow=False))).cause is Cause.OK
+    await eventually(lambda: count_resources() <= before)
+
+
+async def test_both_signals_frozen_end_in_one_deadline(server: PostgresServer, make_session: MakeSession) -> None:
+    session = make_session(superuser(server), deadline=DEADLINE)
+    await session.feel(fresh=False, slow=False)
+    server.freeze()
+    assert (await timed(session.feel(fresh=True, slow=False))).cause is Cause.HUNG
+    server.thaw()
+
+
+async def test_a_cut_network_is_silent_and_ends_in_time(
+    server: PostgresServer, start_proxy: StartProxy, make_session: MakeSession
+) -> None:
+    proxy = start_proxy(server.port)
+    session = make_session(parse_address(proxy.url(server.superuser_url())), deadline=DEADLINE)
+    await session.feel(fresh=False, slow=False)
+    proxy.deaf_to("feeler/*")
+    assert (await timed(session.feel(fresh=False, slow=False))).cause is Cause.QUERY_TIMEOUT
+    assert (await timed(session.feel(fresh=False, slow=False))).cause is Cause.HUNG
+    proxy.hear("feeler/*")
+    assert (await timed(session.feel(fresh=False, slow=False))).cause is Cause.OK
+
+
+async def test_logins_that_hang_beside_a_session_that_answers(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
+    session = make_session(superuser(server), deadline=DEADLINE)
+    await session.feel(fresh=False, slow=False)
+    os.kill(server.pid, signal.SIGSTOP)  # the postmaster alone: who is in stays in, nobody comes in
+    try:
+        feeling = await timed(session.feel(fresh=True, slow=False))
+        assert feeling.cause is Cause.LOGIN_FAILING
+        assert feeling.fresh_login
+        assert family(feeling, "database").values["role"] == "primary"
+        plain = await timed(session.feel(fresh=False, slow=False))
+        assert plain.cause is Cause.OK
+        assert not plain.fresh_login
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+async def test_a_full_server_is_refusing_though_the_kept_session_answers(
+    start_postgres: StartPostgres, make_session: MakeSession
+) -> None:
+    server = start_postgres(max_connections="10")
+    server.execute("create role visitor login password 'visitor'")
+    session = make_session(parse_address(server.url("postgres", "visitor", "visitor")))
+    assert not (await session.feel(fresh=False, slow=False)).slots_full
+    hogs = fill_slots(server, user="visitor", password="visitor")
+    try:
+        kept = await session.feel(fresh=False, slow=False)
+        assert kept.cause is Cause.OK
+        assert kept.slots_full
+        feeling = await session.feel(fresh=True, slow=False)
+        assert feeling.cause is Cause.REFUSING
+        assert family(feeling, "connections").values["connections"] == 7
+    finally:
+        for hog in hogs:
+            hog.close()
+    assert (await eventually(lambda: ok(session.feel(fresh=True, slow=False)))).fresh_login
+
+
+async def ok(feel: "asyncio.Future[Feeling]") -> Feeling | None:
+    feeling = await feel
+    return feeling if feeling.cause is Cause.OK else None
+
+
+async def test_a_rotated_password_is_locked_out_though_the_kept_session_answers(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
+    server.execute("create role visitor login password 'visitor'")
+    session = make_session(parse_address(server.url("postgres", "visitor", "visitor")))
+    await session.feel(fresh=False, slow=False)
+    server.execute("alter role visitor password 'rotated'")
+    assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+    assert (await session.feel(fresh=True, slow=False)).cause is Cause.LOCKED_OUT
+    assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+
+
+async def test_a_locked_catalog_costs_one_family_a_tenth_of_a_second(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
+    session = make_session(superuser(server), deadline=DEADLINE)
+    await session.feel(fresh=False, slow=False)
+    with psycopg.connect(server.superuser_url()) as locker:
+        locker.execute("lock table pg_catalog.pg_database in access exclusive mode")
+        for _ in range(2):
+            feeling = await timed(session.feel(fresh=False, slow=False))
+            assert feeling.cause is Cause.OK
+            assert feeling.steps["query"] < 400
+            assert family(feeling, "connections").status is ReadingStatus.OK
+            assert family(feeling, "activity").status is ReadingStatus.OK
+            assert family(feeling, "database").status is ReadingStatus.TIMED_OUT
+            assert family(feeling, "database").code == "55P03"
+        locker.rollback()
+    assert family(await session.feel(fresh=False, slow=False), "database").status is ReadingStatus.OK
+
+
+async def test_a_lock_on_a_table_hinders_no_gauge(server: PostgresServer, make_session: MakeSession) -> None:
+    server.execute("create table t as select generate_series(1, 100) as x")
+    session = make_session(superuser(server), deadline=DEADLINE)
+    with psycopg.connect(server.superuser_url()) as locker:
+        locker.execute("lock table t in access exclusive mode")
+        feeling = await timed(session.feel(fresh=False, slow=True))
+        assert {reading.status for reading in feeling.readings} == {ReadingStatus.OK}
+
+
+async def test_closing_under_a_feel_ends_it_at_once(server: PostgresServer, make_session: MakeSession) -> None:
+    session = make_session(superuser(server), deadline=30.0)
+    await session.feel(fresh=False, slow=False)
+    server.freeze()
+    feel = asyncio.create_task(session.feel(fresh=False, slow=False))
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+    await session.close()
+    assert (await feel).cause is Cause.SEVERED
+    assert time.monotonic() - began < 0.5
+    server.thaw()
+    assert (await session.feel(fresh=False, slow=False)).cause is Cause.SEVERED
+    await eventually(lambda: ours(server) == [])
+
+
+async def test_a_hundred_lost_sessions_leave_nothing(
+    server: PostgresServer, start_proxy: StartProxy, make_session: MakeSession, count_resources: CountResources
+) -> None:
+    proxy = start_proxy(server.port)
+    session = make_session(parse_address(proxy.url(server.superuser_url())))
+    await session.feel(fresh=False, slow=False)
+    before = count_resources()
+    for turn in range(100):
+        proxy.sever(reset=turn % 2 == 0)
+        feeling = await session.feel(fresh=turn % 3 == 0, slow=False)
+        assert feeling.cause is Cause.OK
+    await eventually(lambda: count_resources() <= (before[0] + 4, 0))  # the proxy's ends close a moment later
+
+
+async def test_a_target_that_is_cut_off_does_not_delay_another(
+    server: PostgresServer, start_postgres: StartPostgres, make_session: MakeSession
+) -> None:
+    dead = start_postgres()
+    dead.freeze()
+    silent = [make_session(superuser(dead), deadline=DEADLINE) for _ in range(20)]
+    good = make_session(superuser(server), deadline=DEADLINE)
+    await good.feel(fresh=False, slow=False)
+    feels = [asyncio.create_task(session.feel(fresh=False, slow=False)) for session in silent]
+    for _ in range(20):
+        feeling = await good.feel(fresh=False, slow=False)
+        assert feeling.cause is Cause.OK
+        assert feeling.steps["query"] < 250
+    assert {feeling.cause for feeling in await asyncio.gather(*feels)} <= {Cause.HUNG, Cause.CONNECT_TIMEOUT}

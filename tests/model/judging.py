@@ -1,0 +1,48 @@
+"""What must hold in every world, judged by what really happened. Only tests/model may import this."""
+
+from tests.model.repairs import Repair, Without
+from tests.model.world import ABSENT, NEW, WORKERS, Event, Past, Worker, World, violated
+
+
+def opened(world: World, without: Without) -> Past:
+    """Excuse what nobody could restore in time; all else that was ever accepted must be in the hash."""
+    redis, past = world.redis, world.past
+    excused = set(past.excused)
+    if Repair.RESTORED not in without:
+        for who in WORKERS:
+            worker = world.workers[who]
+            in_time = worker.alive and Repair.WAITED in without
+            if not (redis.reported[who] or in_time):
+                known = {*worker.retained, worker.accepted} - set(world.postgres.rows)
+                excused.update(e.content for e in known if e > redis.status)
+    past = past._replace(excused=tuple(sorted(excused)))
+    missed = [e for e in past.accepted if e > redis.status and e.content not in excused]
+    return (
+        violated(past, "FORGOTTEN: opened with less than was accepted") if missed and redis.status != ABSENT else past
+    )
+
+
+def accepted(past: Past, worker: Worker) -> Past:
+    """Judge an accepted beat by what was accepted before it."""
+    if worker.epoch < past.highest:
+        past = violated(past, "STALE: a write of an older epoch was accepted after a newer one")
+    past = past._replace(highest=max(past.highest, worker.epoch))
+    for event in worker.pending:
+        if event not in past.accepted:
+            past = _chain(past, event)
+    status = worker.pending[-1] if worker.pending else worker.accepted
+    if any(e > status and e.content not in past.excused for e in past.accepted):
+        past = violated(past, "ROLLBACK: the hash went back behind an accepted transition")
+    return past
+
+
+def _chain(past: Past, event: Event) -> Past:
+    """Add an accepted transition: it must build on the newest accepted one."""
+    identities = {e.identity for e in past.accepted}
+    if event.identity in identities:
+        past = violated(past, "TWIN: two transitions were accepted under one identity")
+    if event.prev not in identities | {NEW.identity}:
+        past = violated(past, "PHANTOM: builds on a transition that was never accepted")
+    if any(e.identity > event.prev and e.content not in past.excused for e in past.accepted):
+        past = violated(past, "FORK: builds past an accepted transition")
+    return past._replace(accepted=(*past.accepted, event))
