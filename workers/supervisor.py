@@ -14,8 +14,9 @@ from monitor.live import connections
 from monitor.live.connections import Live
 from monitor.registry import leadership
 from monitor.registry.store import Store, open_store
+from workers.assigner import Deposed
 from workers.historian import Historian, Sampler
-from workers.leader import Deposed, Leader
+from workers.leader import Leader
 from workers.process import keep, start
 from workers.queues import Nudger
 

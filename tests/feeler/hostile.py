@@ -53,6 +53,7 @@ class Talk:
         self.sock = sock
         self.reader = sock.makefile("rb")
         self.application_name = ""
+        self.bound = b""  # the name of the statement that runs
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         self.sock.sendall(message(kind, payload))
@@ -102,14 +103,24 @@ class Talk:
                 statements[name] = sql.decode()
                 self.send(b"1")
             elif kind == b"B":
-                current = statements.get(payload.split(b"\0")[1], "")
+                self.bound = payload.split(b"\0")[1]
+                current = statements.get(self.bound, "")
                 self.send(b"2")
             elif kind == b"E":
-                try:
-                    answer(self, current)
-                except Refusal as refusal:
-                    self.refuse("ERROR", refusal.code)
-                    broken = True
+                broken = self._try(answer, current)
+            elif kind == b"Q":
+                self.bound = b""
+                any(self._try(answer, sql) for sql in payload.decode().split(";"))
+                self.send(b"Z", b"I")
+
+    def _try(self, answer: "Callable[[Talk, str], None]", sql: str) -> bool:
+        """Answer a statement; say whether it was refused."""
+        try:
+            answer(self, sql)
+        except Refusal as refusal:
+            self.refuse("ERROR", refusal.code)
+            return True
+        return False
 
     def row(self, values: dict[str, bytes | None], rows: int = 1) -> None:
         """Send a described row, some times over."""

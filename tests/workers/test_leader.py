@@ -1,5 +1,6 @@
 """The leader on real stores; the workers are only announced, so that each step of the protocol can be seen."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -17,7 +18,8 @@ from monitor.live.generation import Restored
 from monitor.live.observations import Beat, Verdict
 from monitor.registry import fleet, history, leadership
 from monitor.registry.store import Store
-from workers.leader import Deposed, Leader
+from workers.assigner import Deposed
+from workers.leader import Leader
 
 Arrive = Callable[..., Awaitable[None]]
 
@@ -54,6 +56,14 @@ def lead(live: Live, store: Store, nudges: Nudges, name: str) -> Leader:
     return Leader(live, store, lease, nudges)  # type: ignore[arg-type]
 
 
+async def sweep(leader: Leader) -> None:
+    """Sweep once, on the fleet as it is now."""
+    await leader.sweep()
+    if leader.reading:
+        await asyncio.wait({leader.reading})
+        await leader.sweep()
+
+
 def register(store: Store, *names: str) -> None:
     for name in names:
         fleet.add(store, name, "sealed", labels={})
@@ -81,10 +91,10 @@ async def test_the_first_leader_of_all_opens_at_once_and_assigns(
     live: Live, store: Store, leader: Leader, arrive: Arrive, nudges: Nudges
 ) -> None:
     register(store, "orders", "ledger")
-    await leader.sweep()
+    await sweep(leader)
     assert (await generation.generation(live)).open
     await arrive("w1", "w2")
-    await leader.sweep()
+    await sweep(leader)
     places = await assignments.places(live, ["orders", "ledger"])
     assert {one.owner for one in places.values()} == {"w1", "w2"}
     assert all(one.seeded and one.state is State.NEW for one in places.values())
@@ -97,19 +107,19 @@ async def test_a_cry_moves_the_database_once_and_away_from_the_doubter(
 ) -> None:
     register(store, "orders")
     await arrive("w1", "w2")
-    await leader.sweep()
-    await leader.sweep()
+    await sweep(leader)
+    await sweep(leader)
     first = (await place(live, "orders")).owner
     await beat(live, "orders", Cause.OK)
     await beat(live, "orders", Cause.REFUSED)
     await leader.listen()
-    await leader.sweep()
+    await sweep(leader)
     moved = await place(live, "orders")
     assert moved.owner != first
     assert moved.moved_for == moved.doubt
     await beat(live, "orders", Cause.REFUSED)
     for _ in range(3):
-        await leader.sweep()
+        await sweep(leader)
     assert (await place(live, "orders")).owner == moved.owner
 
 
@@ -118,12 +128,12 @@ async def test_a_new_leader_takes_up_the_doubts_of_the_old_one(
 ) -> None:
     register(store, "orders")
     await arrive("w1")
-    await leader.sweep()
-    await leader.sweep()
+    await sweep(leader)
+    await sweep(leader)
     await beat(live, "orders", Cause.OK)
     await beat(live, "orders", Cause.REFUSED)
     await arrive("w1", "w2")
-    await lead(live, store, nudges, "second").sweep()
+    await sweep(lead(live, store, nudges, "second"))
     assert (await place(live, "orders")).owner == "w2"
 
 
@@ -132,10 +142,10 @@ async def test_an_older_term_steps_down(
 ) -> None:
     register(store, "orders")
     await arrive("w1")
-    await leader.sweep()
-    await lead(live, store, nudges, "second").sweep()
+    await sweep(leader)
+    await sweep(lead(live, store, nudges, "second"))
     with pytest.raises(Deposed):
-        await leader.sweep()
+        await sweep(leader)
 
 
 async def test_after_a_flush_the_claimant_keeps_its_database_and_its_status(
@@ -143,21 +153,21 @@ async def test_after_a_flush_the_claimant_keeps_its_database_and_its_status(
 ) -> None:
     register(store, "orders")
     await arrive("w1", "w2")
-    await leader.sweep()
-    await leader.sweep()
+    await sweep(leader)
+    await sweep(leader)
     await beat(live, "orders", Cause.OK)
     before = await place(live, "orders")
     status = (await observations.latest(live, ["orders"]))["orders"].status
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
     await arrive("w1", "w2", restored=False)
-    await leader.sweep()
+    await sweep(leader)
     assert not (await generation.generation(live)).open, "nobody has restored yet"
     owned = Restored("orders", status, before.epoch, before.owner)
     other = ({"w1", "w2"} - {before.owner}).pop()
     await generation.restore(live, before.owner, [owned], 1)
     await generation.restore(live, other, [], 1)
-    await leader.sweep()
+    await sweep(leader)
     after = await place(live, "orders")
     assert (await generation.generation(live)).open
     assert (after.owner, after.state, after.identity) == (before.owner, State.AVAILABLE, before.identity)
@@ -171,8 +181,8 @@ async def test_what_no_worker_remembers_comes_from_the_history(
 ) -> None:
     register(store, "orders")
     await arrive("w1")
-    await leader.sweep()
-    await leader.sweep()
+    await sweep(leader)
+    await sweep(leader)
     where = await place(live, "orders")
     assert where.epoch
     seen = Observation(database="orders", worker="w1", sent_at=5.0, at=5.0, cause=Cause.OK)
@@ -181,8 +191,8 @@ async def test_what_no_worker_remembers_comes_from_the_history(
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
     await arrive("w1")
-    await leader.sweep()
-    await leader.sweep()
+    await sweep(leader)
+    await sweep(leader)
     after = await place(live, "orders")
     assert (after.state, after.identity) == (State.AVAILABLE, events[0].identity)  # type: ignore[union-attr]
 
@@ -192,14 +202,14 @@ async def test_a_leaving_workers_databases_move_after_its_first_beat(
 ) -> None:
     register(store, "orders")
     await arrive("w1")
-    await leader.sweep()
-    await leader.sweep()
+    await sweep(leader)
+    await sweep(leader)
     await arrive("w1", leaving=True)
     await arrive("w2")
-    await leader.sweep()
+    await sweep(leader)
     assert (await place(live, "orders")).owner == "w1", "unproven: its first beat may still be under way"
     await beat(live, "orders", Cause.OK)
-    await leader.sweep()
+    await sweep(leader)
     assert (await place(live, "orders")).owner == "w2"
 
 
@@ -208,14 +218,14 @@ async def test_retired_databases_leave_nothing_and_paused_ones_their_last_observ
 ) -> None:
     register(store, "orders", "ledger")
     await arrive("w1")
-    await leader.sweep()
-    await leader.sweep()
+    await sweep(leader)
+    await sweep(leader)
     await beat(live, "orders", Cause.OK)
     await beat(live, "ledger", Cause.OK)
     fleet.remove(store, "orders")
     fleet.set_status(store, "ledger", fleet.DatabaseStatus.PAUSED)
     await requests.ask(live, "fleet_changed")
-    await leader.sweep()
+    await sweep(leader)
     assert await observations.names(live) == ["ledger"]
     latest = (await observations.latest(live, ["ledger"]))["ledger"]
     assert (latest.owner, latest.status.state) == ("", State.AVAILABLE)

@@ -1,0 +1,77 @@
+"""A new life of Redis for the leader: wait for memories, issue fresh epochs, open last. For leader.py alone."""
+
+import logging
+import time
+from collections.abc import Collection, Mapping
+
+from monitor.core import assignment as planner
+from monitor.live import assignments, connections, generation, presence
+from monitor.live.connections import Live
+from monitor.live.generation import Restored
+from monitor.live.presence import Presence
+from workers.assigner import Assigner
+
+log = logging.getLogger("feeler.leader")
+
+PATIENCE = 6.0  # seconds that workers get to restore what they remember
+
+
+class Recovery:
+    """Follows one closed generation after another."""
+
+    def __init__(self, live: Live, assigner: Assigner) -> None:
+        self._live, self._assigner = live, assigner
+        self._since: float | None = None
+        self._memory_kept = False  # this Redis still knows terms and workers
+
+    def over(self) -> None:
+        """Note that the generation is open."""
+        self._since = None
+
+    async def ready(self, members: Collection[str], term_seen: int) -> set[str] | None:
+        """Return the reports to rely on once everybody has restored; the first call begins the wait."""
+        lease = self._assigner.lease
+        if self._since is None:
+            self._since = time.monotonic()
+            self._memory_kept = term_seen > 0 or lease.term == 1
+            log.warning("action=generation_closed memory_kept=%s", self._memory_kept)
+            await generation.restore(self._live, lease.owner, [], lease.term)  # marks where the wait began
+        reports = await generation.reported(self._live)
+        if lease.owner not in reports:
+            self._since = None  # memory was lost again
+            return None
+        return reports if await self._everybody(members, reports) else None
+
+    async def _everybody(self, members: Collection[str], reports: set[str]) -> bool:
+        """Wait for every worker known before; for nobody where nothing can have been accepted yet; not for ever."""
+        assert self._since is not None
+        if time.monotonic() - self._since >= PATIENCE:
+            return True
+        known = set(members) | await presence.known(self._live)
+        return (bool(known) or self._memory_kept) and known <= reports
+
+    async def reopen(self, zones: Mapping[str, str], present: Mapping[str, Presence], reports: set[str]) -> bool:
+        """Merge the history below what was restored, give every database a fresh epoch, open the generation."""
+        lease, databases = self._assigner.lease, sorted(zones)
+        seeds = await self._assigner.seeds(databases)
+        rows = [Restored(name, status, None, "") for name, status in seeds.items()]
+        await generation.restore(self._live, lease.owner, rows, lease.term)
+        self._assigner.places = await assignments.places(self._live, databases)
+        now = await connections.now(self._live)
+        for database, owner in self._owners(zones, present, now).items():
+            await self._assigner.assign(database, owner, planned=False, now=now)
+        opened = await generation.open_generation(self._live, self._assigner.epoch(), reports)
+        self._since = None
+        if opened:
+            log.info("action=generation_opened name=%s databases=%d", opened, len(databases))
+        return bool(opened)
+
+    def _owners(self, zones: Mapping[str, str], present: Mapping[str, Presence], now: float) -> dict[str, str]:
+        """Leave each database with the live claimant of its highest epoch; plan the rest."""
+        here = {one.worker: planner.Worker(one.worker, one.zone, one.capacity) for one in present.values()}
+        places = self._assigner.places
+        owners = {name: place.claimant for name, place in places.items() if place.claimant in here}
+        if here:
+            rest = {name: zone for name, zone in zones.items() if name not in owners}
+            owners |= {move.database: move.target for move in planner.plan(rest, here.values(), {}, (), now)}
+        return owners
