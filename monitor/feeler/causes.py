@@ -64,7 +64,8 @@ def cause_of_handshake(
         return Cause.NO_CREDENTIALS
     if seen.encrypting and first == b"S" and not sent and not ended:
         return Cause.MISSING_FILE  # the server said yes and we could not even begin: our CA file is not usable
-    if ended and not (seen.encrypting and sent):
+    refused_by_us = seen.encrypting and sent and first != b"S"  # an alert of ours, on which the server may hang up
+    if ended and not refused_by_us:
         return Cause.RESET
     if seen.encrypting or seen.encrypted:
         return Cause.LOCKED_OUT  # no TLS there, an alert, or we sent one: its certificate is not trusted

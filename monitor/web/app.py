@@ -49,7 +49,8 @@ def serve(settings: Settings) -> None:
     """Serve until a signal comes."""
     level = os.environ.get("FEELER_LOG", "INFO").upper()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for talkative in ("alembic", "uvicorn"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     box = SecretBox(load_keys(os.environ, settings.home))
     reading = "token" if settings.require_read_token else "open"
     writing = "token" if settings.token else "closed"

@@ -67,7 +67,7 @@ class Talk:
                 break
             self.sock.sendall(b"N")
         words = first[4:].split(b"\0")
-        self.application_name = dict(zip(words[::2], words[1::2], strict=False))[b"application_name"].decode()
+        self.application_name = dict(zip(words[::2], words[1::2], strict=False)).get(b"application_name", b"").decode()
 
     def welcome(self, pid: int = PID) -> None:
         """Let the client in without a question."""

@@ -104,6 +104,7 @@ def test_a_code_outweighs_everything_else_seen_of_a_login() -> None:
         (replace(TLS, heard=b"N"), False, False, Cause.LOCKED_OUT),  # it has no TLS, we want some
         (replace(TLS, heard=b"S"), False, False, Cause.MISSING_FILE),  # our roots cannot be read
         (replace(TLS, heard=b"S"), False, True, Cause.RESET),
+        (replace(TLS, heard=b"S"), True, True, Cause.RESET),  # it hung up on our hello
         (replace(TLS, heard=b"\x16"), True, False, Cause.LOCKED_OUT),  # we sent an alert: not trusted
         (replace(TLS, heard=b"\x16"), True, True, Cause.LOCKED_OUT),  # and the server hung up on reading it
         (replace(TLS, heard=b"\x15"), False, False, Cause.LOCKED_OUT),  # the server's alert

@@ -10,6 +10,7 @@ import pytest
 from psycopg import pq
 
 from monitor.core.cause import Cause
+from monitor.core.database import parse_address
 from monitor.core.observation import ReadingStatus
 from tests.feeler import hostile
 from tests.feeler.conftest import MakeSession
@@ -22,19 +23,21 @@ SETTINGS = ("search_path", "default_transaction_read_only", "lock_timeout", "sta
 def lend(upstream: socket.socket) -> Callable[[Talk], None]:
     """Relay each client over one server connection, as a pooler of one does."""
     upstream.settimeout(0.02)
+    one_at_a_time = threading.Lock()
 
     def behave(talk: Talk) -> None:
         talk.start_up()
-        talk.welcome(pid=31337)
-        gone = threading.Event()
-        answers = threading.Thread(target=relay, args=(upstream, talk.sock, gone), daemon=True)
-        answers.start()
-        try:
-            while (heard := talk.read())[0] != b"X":
-                upstream.sendall(hostile.message(*heard))
-        finally:
-            gone.set()
-            answers.join()
+        with one_at_a_time:
+            talk.welcome(pid=31337)
+            gone = threading.Event()
+            answers = threading.Thread(target=relay, args=(upstream, talk.sock, gone), daemon=True)
+            answers.start()
+            try:
+                while (heard := talk.read())[0] != b"X":
+                    upstream.sendall(hostile.message(*heard))
+            finally:
+                gone.set()
+                answers.join()
 
     return behave
 
@@ -86,8 +89,6 @@ async def test_a_pooler_is_noticed_and_gets_its_connection_back_as_it_was(
 async def test_a_session_of_our_own_is_not_taken_for_pooled(
     postgres_server: PostgresServer, make_session: MakeSession
 ) -> None:
-    from monitor.core.database import parse_address
-
     feeling = await make_session(parse_address(postgres_server.superuser_url())).feel(fresh=False, slow=False)
     assert not feeling.pooled
 

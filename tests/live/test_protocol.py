@@ -335,6 +335,7 @@ class History(RuleBasedStateMachine):
             worker.retained = [event for event in worker.retained if event.identity not in durable]
 
     def flush(self, _: int, __: Any = None) -> None:
+        self.replica = {}
         self.run(self._lose({}))
 
     def replicate(self, _: int, __: Any = None) -> None:

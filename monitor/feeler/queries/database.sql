@@ -9,7 +9,8 @@ SELECT current_setting('server_version_num')::int AS server_version_num,
        CASE WHEN NOT pg_is_in_recovery() THEN NULL
             WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver)
               THEN 0
-            ELSE greatest(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)
+            WHEN pg_last_xact_replay_timestamp() IS NOT NULL
+              THEN greatest(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)
        END::float8 AS replication_lag,
        (SELECT max(age(datfrozenxid)) FROM pg_database) AS xid_age,
        xact_commit + xact_rollback AS transactions, blks_hit AS hits, blks_read AS reads,

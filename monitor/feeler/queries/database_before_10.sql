@@ -8,7 +8,8 @@ SELECT current_setting('server_version_num')::int AS server_version_num,
        CASE WHEN NOT pg_is_in_recovery() THEN NULL
             WHEN pg_last_xlog_receive_location() = pg_last_xlog_replay_location()
               AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
-            ELSE greatest(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)
+            WHEN pg_last_xact_replay_timestamp() IS NOT NULL
+              THEN greatest(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)
        END::float8 AS replication_lag,
        (SELECT max(age(datfrozenxid)) FROM pg_database) AS xid_age,
        xact_commit + xact_rollback AS transactions, blks_hit AS hits, blks_read AS reads,

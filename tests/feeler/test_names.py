@@ -1,0 +1,123 @@
+"""Names are resolved off the loop, once for all who ask, and remembered for when the resolver is away."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from monitor.core.cause import Cause
+from monitor.feeler import names
+from monitor.feeler.causes import Failed
+from monitor.feeler.names import Names
+from tests.waiting import eventually
+
+
+class Resolver:
+    """A resolver under command: `answer` for every name, after `gate` opens."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.answer: list[str] | OSError = ["192.0.2.1", "192.0.2.1", "2001:db8::1"]
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, host: str) -> tuple[str, ...]:
+        self.asked += 1
+        self.gate.wait(10)
+        if isinstance(self.answer, OSError):
+            raise self.answer
+        return tuple(self.answer)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def resolver() -> Iterator[Resolver]:
+    resolver = Resolver()
+    yield resolver
+    resolver.gate.set()
+
+
+def until(seconds: float = 1.0) -> float:
+    return time.monotonic() + seconds
+
+
+async def cause(asked: "asyncio.Future[tuple[str, ...]]") -> Cause:
+    with pytest.raises(Failed) as failed:
+        await asked
+    return failed.value.cause
+
+
+async def test_addresses_need_no_resolver(resolver: Resolver) -> None:
+    known = Names(resolver)
+    assert await known.resolve("192.0.2.9", until()) == ("192.0.2.9",)
+    assert await known.resolve("2001:db8::9", until()) == ("2001:db8::9",)
+    assert resolver.asked == 0
+
+
+async def test_an_answer_is_used_for_a_while(resolver: Resolver) -> None:
+    clock = Clock()
+    known = Names(resolver, clock)
+    for _ in range(3):
+        assert (await known.resolve("db", until()))[0] == "192.0.2.1"
+    assert resolver.asked == 1
+    clock.now += names.FRESH + 1
+    resolver.answer = ["192.0.2.2"]
+    assert await known.resolve("db", until()) == ("192.0.2.2",)
+
+
+async def test_an_old_answer_serves_while_the_resolver_fails_and_not_for_ever(resolver: Resolver) -> None:
+    clock = Clock()
+    known = Names(resolver, clock)
+    await known.resolve("db", until())
+    resolver.answer = socket.gaierror(socket.EAI_AGAIN, "away")
+    clock.now += names.REUSED
+    assert (await known.resolve("db", until()))[0] == "192.0.2.1"
+    clock.now += 1
+    assert await cause(known.resolve("db", until())) is Cause.DNS
+
+
+async def test_a_slow_resolver_costs_half_the_time_when_an_old_answer_is_there(resolver: Resolver) -> None:
+    clock = Clock()
+    known = Names(resolver, clock)
+    await known.resolve("db", until())
+    clock.now += names.FRESH + 1
+    resolver.gate.clear()
+    began = time.monotonic()
+    assert (await known.resolve("db", until(0.4)))[0] == "192.0.2.1"
+    assert 0.15 < time.monotonic() - began < 0.35
+
+
+async def test_a_slow_resolver_holds_nobody_up_and_is_asked_once(resolver: Resolver) -> None:
+    known = Names(resolver)
+    resolver.gate.clear()
+    asked = [asyncio.create_task(known.resolve("db", until(0.2))) for _ in range(5)]
+    assert {await cause(each) for each in asked} == {Cause.DNS}
+    assert resolver.asked == 1
+    resolver.gate.set()
+    await eventually(lambda: is_known(known, "db"))
+
+
+async def is_known(known: Names, host: str) -> bool:
+    return bool(await known.resolve(host, until()))
+
+
+async def test_waiting_for_a_thread_of_ours_is_our_fault(resolver: Resolver) -> None:
+    known = Names(resolver)
+    resolver.gate.clear()
+    asked = [asyncio.create_task(known.resolve(f"db{number}", until(0.3))) for number in range(20)]
+    causes = [await cause(each) for each in asked]
+    assert causes.count(Cause.DNS) == 16
+    assert causes.count(Cause.LATE_LOOP) == 4
+
+
+async def test_localhost_is_what_this_machine_says() -> None:
+    assert "127.0.0.1" in await Names().resolve("localhost", until(5))
