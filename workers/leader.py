@@ -36,6 +36,7 @@ SETTLE = 6.0  # seconds of uninterrupted Redis before an absence counts
 FLEET_EVERY = 5.0
 REVIEW_EVERY = 60.0  # all places read anew, all indexes rewritten, the journal trimmed
 LISTEN = 1.0
+ABANDONED = 5.0  # seconds after which what another leader took and never finished is taken over
 CHUNK = 200  # commands in flight at once
 
 
@@ -138,6 +139,7 @@ class Leader:
             name: place for name, place in places.items() if place.owner or name not in self._paused
         }
         self._doubts.review(self._places.values())
+        self._heard += await journal.claim(self._live, GROUP, self.lease.owner, idle=ABANDONED)
         await self._clean_up()
         await journal.trim(self._live, await connections.now(self._live))
         self._review_at = time.monotonic() + REVIEW_EVERY

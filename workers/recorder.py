@@ -49,6 +49,7 @@ class Recorder:
         self._term = 0
         self.pulse = Pulse(self._fence)
         self.ledgers: dict[str, Ledger] = {}
+        self._restored = False  # into the closed generation of now: a report may be an earlier period's, come late
         self._opened_at = Epoch(0, 0)  # the leader's epoch of the newest generation seen
         self.generation = ""  # "" while closed: feel on, record nothing
         self.rejected = 0
@@ -164,23 +165,25 @@ class Recorder:
         seen = await generation.generation(self._live)
         if not seen.open:
             self.generation = ""
-            if self._worker not in await generation.reported(self._live):
-                await self._restore()
+            if not self._restored or self._worker not in await generation.reported(self._live):
+                self._restored = await self._restore()
             return False
         assert seen.epoch
         if seen.name == self.generation or seen.epoch < self._opened_at:
             return False  # nothing new, or a server that was left behind
-        await journal.replay(self._live, seen.name, list(self._retained.values()))
-        self.generation, self._opened_at = seen.name, seen.epoch
+        if not await journal.replay(self._live, seen.name, list(self._retained.values())):
+            return False  # closed again meanwhile
+        self.generation, self._opened_at, self._restored = seen.name, seen.epoch, False
         log.info("action=following generation=%s", seen.name)
         return True
 
-    async def _restore(self) -> None:
+    async def _restore(self) -> bool:
         kept = {name: (r.status, r.epoch) for name, r in self._released.items()}
         kept |= {name: (ledger.accepted, ledger.epoch) for name, ledger in self.ledgers.items()}
         rows = [
             generation.Restored(database=name, status=status, epoch=epoch, owner=self._worker)
             for name, (status, epoch) in kept.items()
         ]
-        await generation.restore(self._live, self._worker, rows, self._term)
-        log.info("action=restored databases=%d term=%d", len(rows), self._term)
+        done = await generation.restore(self._live, self._worker, rows, self._term)
+        log.info("action=restored databases=%d term=%d whole=%s", len(rows), self._term, done)
+        return done

@@ -52,7 +52,7 @@ class Handshake:
             async with asyncio.timeout_at(until):
                 await self._step(pq.PollingStatus.WRITING)
         except TimeoutError:
-            raise Failed(Cause.CONNECT_TIMEOUT, "no answer to the connect") from None
+            raise self._attempt.expired() from None
         self.connected = True
 
     async def log_in(self) -> PGconn:

@@ -110,6 +110,8 @@ class Session:
             self._wire.close()
 
     async def _evidence(self, attempt: Attempt, fresh: bool) -> Answers:
+        if self._closed:
+            raise Failed(Cause.SEVERED, "closed by us")
         kept = self._wire
         if kept is None or kept.closed:
             return await self._enter(attempt)
@@ -154,6 +156,7 @@ class Session:
 
     async def _enter_beside(self, attempt: Attempt, kept: Wire) -> Answers:
         """Prove a login; when it fails, the kept session, asked at the same time, says what that is worth."""
+        attempt.sending()
         beside = asyncio.create_task(self._ask_kept(Attempt(self._clock, self._deadline, attempt.began), kept))
         try:
             return await self._enter(attempt)

@@ -150,11 +150,16 @@ class Wire:
 
     async def _input(self) -> None:
         assert self._waiter is not None
-        await self._waiter
-        self._waiter = self._loop.create_future()
+        if not self._ended():
+            await self._waiter
+            self._waiter = self._loop.create_future()
         if sockets.bytes_received(self._socket) > self._allowed:
             raise Failed(Cause.BYTE_BUDGET, f"more than {BYTE_BUDGET} bytes")
         self._take_in()
+
+    def _ended(self) -> bool:
+        """Say whether the peer's end is next to be read: libuv tells of a reset once, maybe with the data before it."""
+        return sockets.peek(self._socket, 1) is None
 
     def _take_in(self) -> None:
         self._pgconn.consume_input()
@@ -174,7 +179,7 @@ class Wire:
             if not ended:
                 self._take_in()
                 self._pgconn.is_busy()  # parses
-                ended = self._pgconn.status == pq.ConnStatus.BAD
+                ended = self._pgconn.status == pq.ConnStatus.BAD or self._ended()
         except psycopg.Error:
             ended = True
         if ended:

@@ -15,6 +15,12 @@ MakeSession = Callable[..., Session]
 CountResources = Callable[[], tuple[int, int]]
 
 
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Run on uvloop, as workers do; it tells of a socket's end in its own way. Probes of test_logins run on asyncio."""
+    return "asyncio", {"use_uvloop": True}
+
+
 @pytest.fixture
 async def make_session() -> AsyncIterator[MakeSession]:
     """Make sessions that are closed with the test: `make_session(address, deadline=1.0)`."""

@@ -101,6 +101,13 @@ async def test_every_feel_ends_in_time_and_leaves_nothing(
     await eventually(lambda: count_resources() <= before)
 
 
+async def test_a_reset_right_behind_the_data_is_never_missed(make_session: MakeSession, ports: dict[str, int]) -> None:
+    """libuv tells of both at once and never again."""
+    for _ in range(100):
+        session = make_session(hostile.address(ports["hang_up"]), deadline=DEADLINE)
+        assert (await session.feel(fresh=False, slow=False)).cause is Cause.RESET
+
+
 async def test_data_at_rest_is_taken_in_with_measure(make_session: MakeSession) -> None:
     def unasked(talk: hostile.Talk, sql: str) -> None:
         hostile.honest(talk, sql)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from ctypes.util import find_library
 from dataclasses import replace
 
@@ -84,7 +84,7 @@ async def test_a_reject_in_pg_hba_is_locked_out(start_postgres: StartPostgres) -
     assert "28000" in feeling.detail
 
 
-async def when(feel: "asyncio.Future[Feeling]", words: str) -> Feeling | None:
+async def when(feel: Awaitable[Feeling], words: str) -> Feeling | None:
     feeling = await feel
     return feeling if words in feeling.detail else None
 
@@ -235,6 +235,15 @@ async def test_logins_at_one_host_take_turns(make_session: MakeSession, full_bac
     assert all(EVIDENCE[feeling.cause] is Evidence.VOID for feeling in feelings[1:])
 
 
+async def test_a_connect_that_had_little_time_left_is_no_evidence(make_session: MakeSession, full_backlog: int) -> None:
+    logins = LoginLimiter(per_host=1, lent=0.3)
+    address = replace(NOWHERE, port=full_backlog)
+    sessions = [make_session(address, logins=logins, deadline=0.4) for _ in range(2)]
+    feelings = await asyncio.gather(*(session.feel(fresh=False, slow=False) for session in sessions))
+    assert [feeling.cause for feeling in feelings] == [Cause.CONNECT_TIMEOUT, Cause.LATE_LOOP]
+    assert "connect" in feelings[1].steps
+
+
 async def test_a_silent_host_makes_its_other_databases_wait_for_a_moment_only(
     make_session: MakeSession, full_backlog: int
 ) -> None:
@@ -259,20 +268,19 @@ async def test_silent_hosts_do_not_delay_a_good_one(
 
 
 SCRIPT = """
-import asyncio, sys, uvloop
+import asyncio, sys
 from psycopg import pq
 from monitor.core.database import parse_address
 from monitor.feeler.session import probe
 async def main():
     feelings = [await probe(parse_address(url)) for url in sys.stdin.read().split()]
     print(pq.__impl__, *(f"{feeling.cause}" for feeling in feelings))
-with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-    runner.run(main())
+asyncio.run(main())
 """
 
 
 @pytest.mark.parametrize("implementation", ["binary", "python"])
-def test_causes_are_the_same_with_uvloop_and_any_psycopg_whatever_the_environment(
+def test_causes_are_the_same_with_any_loop_and_any_psycopg_whatever_the_environment(
     server: PostgresServer, implementation: str
 ) -> None:
     if implementation == "python" and not find_library("pq"):

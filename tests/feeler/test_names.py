@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 
 import pytest
 
@@ -50,7 +50,7 @@ def until(seconds: float = 1.0) -> float:
     return time.monotonic() + seconds
 
 
-async def cause(asked: "asyncio.Future[tuple[str, ...]]") -> Cause:
+async def cause(asked: Awaitable[tuple[str, ...]]) -> Cause:
     with pytest.raises(Failed) as failed:
         await asked
     return failed.value.cause

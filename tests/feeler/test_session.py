@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import psycopg
 import pytest
@@ -43,7 +43,7 @@ def family(feeling: Feeling, name: str) -> Reading:
     return next(reading for reading in feeling.readings if reading.family == name)
 
 
-async def timed(feel: "asyncio.Future[Feeling]") -> Feeling:
+async def timed(feel: Awaitable[Feeling]) -> Feeling:
     """Return the feeling, which must come in time."""
     began = time.monotonic()
     feeling = await feel
@@ -219,7 +219,7 @@ async def test_a_full_server_is_refusing_though_the_kept_session_answers(
     assert (await eventually(lambda: ok(session.feel(fresh=True, slow=False)))).fresh_login
 
 
-async def ok(feel: "asyncio.Future[Feeling]") -> Feeling | None:
+async def ok(feel: Awaitable[Feeling]) -> Feeling | None:
     feeling = await feel
     return feeling if feeling.cause is Cause.OK else None
 

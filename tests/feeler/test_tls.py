@@ -4,6 +4,7 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -47,8 +48,8 @@ def server(start_postgres: StartPostgres, authority: Authority) -> PostgresServe
     return server
 
 
-def renew(server: PostgresServer, authority: Authority, **options: object) -> None:
-    authority.issue("localhost", server.data, **options)
+def renew(server: PostgresServer, authority: Authority, life: timedelta = DAY) -> None:
+    authority.issue("localhost", server.data, life)
     own(server.data / "server.crt")
     own(server.data / "server.key")
 

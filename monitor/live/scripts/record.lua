@@ -53,7 +53,9 @@ local function record(key, epoch, identity, state, shape, fields, gone, events)
   if not new then return 'ahead' end
   ARGV[fields.first + 1], ARGV[fields.first + 3] = tonumber(hash[6] or 0) + 1, ARGV[3] .. ' ' .. shape
   redis.call('HSET', key, unpack(ARGV, fields.first, fields.last))
-  if shape ~= last_shape and gone.last >= gone.first then redis.call('HDEL', key, unpack(ARGV, gone.first, gone.last)) end
+  if shape ~= last_shape and gone.last >= gone.first then
+    redis.call('HDEL', key, unpack(ARGV, gone.first, gone.last))
+  end
   if new.asked then redis.call('HSET', key, 'asked', new.asked) end
   for _, json in ipairs(new) do redis.call('XADD', KEYS[3], '*', 'event', json) end
   tally('beats', 1)
