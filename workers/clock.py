@@ -1,8 +1,12 @@
 """Fleet seconds: the Redis server's clock carried on this host's monotonic one. Only workers/ imports this."""
 
+import logging
 import time
 from collections.abc import Callable
 
+log = logging.getLogger("feeler.clock")
+
+LOUD = 1.0  # seconds: Redis's clock was set, or it lives on another host now
 STEP = 0.05  # seconds: smaller differences are round trips, not clocks
 
 
@@ -12,6 +16,7 @@ class FleetClock:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._offset = time.time() - monotonic()  # a guess until the first anchor
+        self._anchored = False
 
     def now(self) -> float:
         """Return unix seconds, rounded to the millisecond."""
@@ -20,5 +25,9 @@ class FleetClock:
     def anchor(self, fleet_now: float, round_trip: float) -> None:
         """Take the server's time, read within the last `round_trip` seconds, as the truth."""
         offset = fleet_now + round_trip / 2 - self._monotonic()
-        if abs(offset - self._offset) > STEP + round_trip / 2:
+        step = offset - self._offset
+        if abs(step) > STEP + round_trip / 2:
+            if self._anchored and abs(step) > LOUD:
+                log.warning("action=clock_stepped seconds=%.3f", step)
             self._offset = offset
+        self._anchored = True

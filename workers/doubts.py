@@ -32,7 +32,9 @@ class Doubts:
     def review(self, places: Iterable[Place]) -> None:
         """Take up what the hashes say: a new leader has not heard the cries of the old one's time."""
         for place in places:
-            if place.state is State.UNCERTAIN and place.doubt and place.owner:
+            if place.state is not State.UNCERTAIN:
+                self._open.pop(place.database, None)  # this look may have overtaken the news of it
+            elif place.doubt and place.owner:
                 self._open.setdefault(place.database, (place.owner, place.doubt))
 
     def doubt(self, database: str) -> Identity | None:

@@ -109,7 +109,7 @@ class Leader:
         for request in await requests.take(self._live, self.lease.owner):
             if request.kind == "fleet_changed":
                 self._fleet_at = 0.0
-            elif place := self._places.get(request.database):
+            elif (place := self._places.get(request.database)) and place.owner:
                 self._nudger.nudge(place.owner, "observe_now", [request.database])
 
     def _refresh_fleet(self) -> None:
@@ -247,9 +247,9 @@ class Leader:
             await asyncio.gather(*(targets.publish(self._live, row.name, _target(row)) for row in chunk))
             for row in chunk:
                 self._published[row.name] = row.revision
-        for row in changed:
-            if (place := self._places.get(row.name)) and place.owner:
-                self._nudger.nudge(place.owner, "watch", [row.name])
+        owners = {place.owner for row in changed if (place := self._places.get(row.name)) and place.owner}
+        for owner in owners:
+            self._nudger.nudge(owner, "watch", [])
 
     async def _withdraw(self) -> None:
         """Take databases nobody wants monitored from their owners; of retired ones nothing stays."""

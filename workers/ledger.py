@@ -56,6 +56,8 @@ class Ledger:
         A pending event whose reply was lost is found in the hash; one that still builds on the hash is carried over
         under its old identity; anything else was overtaken by another owner and is dropped.
         """
+        if epoch == self.epoch and _is_later(self.accepted.identity, stored.identity):
+            stored = self.accepted  # the hash was read before our last beat was written
         known = tuple(event for event in self.pending if isinstance(event, Transition))
         self.epoch, self.stopped = epoch, False
         held = [event for event in known if stored.identity and event.identity <= stored.identity]
@@ -71,6 +73,10 @@ class Ledger:
         self.accepted, self.pending = stored, pending
         if not any(isinstance(event, Transition) for event in pending):
             self.tentative, self.pending = stored, ()
+
+
+def _is_later(one: Identity | None, other: Identity | None) -> bool:
+    return one is not None and (other is None or one > other)
 
 
 def _after(events: tuple[Event, ...], identity: Identity) -> tuple[Event, ...]:

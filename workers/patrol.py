@@ -6,16 +6,17 @@ feel -> tick -> record. Imported by worker.py alone.
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from monitor.core.cause import Cause, Evidence
+from monitor.core.cause import Cause
 from monitor.core.database import parse_address
-from monitor.core.machine import Context, cadence, wants_login
+from monitor.core.errors import InvalidInput
+from monitor.core.machine import Context, wants_login
 from monitor.core.observation import Observation
-from monitor.core.policy import Policy
 from monitor.core.status import Epoch, State, Status
 from monitor.feeler.login import LoginLimiter
 from monitor.feeler.session import Feeling, Session
@@ -26,26 +27,14 @@ from monitor.secrets import SecretBox
 from workers.clock import FleetClock
 from workers.ledger import Ledger
 from workers.recorder import Recorder
-from workers.wheel import Wheel, grid
+from workers.watch import Sealed, Watch, next_due
+from workers.wheel import Wheel
 
 log = logging.getLogger("feeler.patrol")
 
+CHUNK = 500  # databases learned between two looks at the loop
+LATENESS_OF = 1000  # beats
 SLOW_SHARE = 200  # the slow tier may take 1/200 of the target's time
-
-
-@dataclass(slots=True)
-class Watch:
-    """One database of ours: its session, what the index said, and when which part of a feel is due (monotonic)."""
-
-    database: str
-    index: str
-    policy: Policy
-    revision: int
-    session: Session
-    feeling: bool = False
-    again: bool = False  # somebody asked while it was felt
-    slow_due: float = 0.0
-    login_due: float = 0.0
 
 
 @dataclass(slots=True)
@@ -65,7 +54,7 @@ class Patrol:
         self._logins = LoginLimiter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watches: dict[str, Watch] = {}
-        self._lateness: list[float] = []
+        self._lateness: deque[float] = deque(maxlen=LATENESS_OF)
         self.look = asyncio.Event()  # set to reconcile now
         self.clock = FleetClock()
         self.company = Company()
@@ -76,16 +65,17 @@ class Patrol:
         return len(self._watches)
 
     def lateness(self) -> float:
-        """Return the 99th percentile of beats' lateness since the last call, in seconds."""
-        late, self._lateness = sorted(self._lateness), []
+        """Return the 99th percentile of the last beats' lateness, in seconds."""
+        late = sorted(self._lateness)
         return late[int(len(late) * 0.99)] if late else 0.0
 
     async def run(self) -> None:
         """Feel what is due, for ever."""
         while True:
             now = time.monotonic()
-            for database in self._wheel.pop(now):
-                self._start(database, now)
+            for database, due_at in self._wheel.pop(now):
+                self._lateness.append(time.monotonic() - due_at)
+                self._start(database)
             due = self._wheel.next()
             self._wake.clear()
             try:
@@ -120,10 +110,11 @@ class Patrol:
         for database in gone:
             await self._release(database)
         unlearned = [name for name, value in index.items() if self._must_learn(name, value)]
-        if unlearned:
-            latest = await observations.latest(self._live, unlearned)
-            wanted = await targets.targets(self._live, unlearned)
-            for name in unlearned:
+        for start in range(0, len(unlearned), CHUNK):
+            names = unlearned[start : start + CHUNK]
+            latest = await observations.latest(self._live, names)
+            wanted = await targets.targets(self._live, names)
+            for name in names:
                 if name in latest and name in wanted:
                     await self._learn(name, index[name], latest[name], wanted[name])
 
@@ -145,8 +136,17 @@ class Patrol:
     async def _open(self, database: str, target: Target) -> None:
         if old := self._watches.pop(database, None):
             await old.session.close()
-        address = parse_address(self._box.open(database, target.ciphertext))
-        session = Session(
+        session = self._session(database, target)
+        self._watches[database] = Watch(database, "", target.policy, target.revision, session)
+
+    def _session(self, database: str, target: Target) -> Session | Sealed:
+        """Open the address; one that we cannot open must not keep us from the others."""
+        try:
+            address = parse_address(self._box.open(database, target.ciphertext))
+        except InvalidInput as exc:
+            log.error("action=address_sealed database=%s error=%s", database, exc)
+            return Sealed(self.clock.now)
+        return Session(
             address,
             worker=self._worker,
             deadline=target.policy.deadline,
@@ -155,13 +155,12 @@ class Patrol:
             ca_dir=self._ca_dir,
             on_lost=lambda: self._lost(database),
         )
-        self._watches[database] = Watch(database, "", target.policy, target.revision, session)
 
     def _adopt(self, database: str, epoch: Epoch, stored: Status) -> None:
         ledger = self.recorder.ledgers.get(database)
         if ledger is None:
             self.recorder.learned(Ledger(database, epoch, stored), ())
-        else:
+        elif ledger.stopped or ledger.epoch != epoch:  # else only the target changed, and we know more than Redis
             self.recorder.learned(ledger, ledger.learn(epoch, stored))
 
     async def _release(self, database: str) -> None:
@@ -180,7 +179,7 @@ class Patrol:
             self._wheel.set(watch.database, time.monotonic())
             self._wake.set()
 
-    def _start(self, database: str, now: float) -> None:
+    def _start(self, database: str) -> None:
         watch = self._watches.get(database)
         if watch is None or watch.feeling:
             return
@@ -197,7 +196,8 @@ class Patrol:
         observation = None
         try:
             observation = await self._feel(watch)
-            self._tick(watch, observation)
+            if self._watches.get(watch.database) is watch:  # else it was felt at an address that is no more
+                self._tick(watch, observation)
         except Exception:
             log.exception("action=beat_failed database=%s", watch.database)
         finally:
@@ -259,7 +259,7 @@ class Patrol:
 
     def _schedule(self, watch: Watch, observation: Observation | None) -> None:
         now, mono = self.clock.now(), time.monotonic()
-        due = now if watch.again else _next(watch, self._status(watch.database), observation, now)
+        due = now if watch.again else next_due(watch, self._status(watch.database), observation, now)
         self._wheel.set(watch.database, mono + due - now)
         self._wake.set()
 
@@ -268,17 +268,3 @@ class Patrol:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*(watch.session.close() for watch in self._watches.values()), return_exceptions=True)
-
-
-def _next(watch: Watch, status: Status, observation: Observation | None, now: float) -> float:
-    """Return when to feel next: on the database's own grid, or closer while something is wrong."""
-    policy = watch.policy
-    interval = cadence(status, policy, now)
-    if observation is None or interval >= policy.interval:
-        return grid(watch.database, policy.interval, now)
-    due = max(now, observation.sent_at + interval)
-    if status.doubt and observation.evidence is Evidence.SILENT:
-        # Silent probes end one deadline after they began: let one end just when patience does, not a deadline later.
-        patience = status.doubt.sent_at + policy.silent_seconds - due
-        due += max(0.0, patience) % policy.deadline
-    return due

@@ -18,6 +18,7 @@ from rq import Queue, SimpleWorker
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
+from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from monitor.live.connections import RqConnection
 
@@ -101,9 +102,18 @@ class Nudger:
                 if function:
                     enqueue(self._connection, worker, function, databases)
                 else:
-                    _queue(self._connection, worker).delete(delete_jobs=True)
+                    forget(self._connection, worker)
             except Exception as exc:
                 log.warning("action=nudge_lost worker=%s function=%s error=%s", worker, function, type(exc).__name__)
+
+
+def forget(connection: RqConnection, worker: str) -> None:
+    """Delete a worker's queue with its jobs, and what RQ remembers of its lives: none of that has an end of its own."""
+    mine = _queue(connection, worker)
+    mine.delete(delete_jobs=True)
+    if lives := connection.smembers(WORKERS_BY_QUEUE_KEY % mine.name):
+        connection.srem(REDIS_WORKER_KEYS, *lives)
+        connection.delete(WORKERS_BY_QUEUE_KEY % mine.name, *lives)
 
 
 def enqueue(connection: RqConnection, worker: str, function: str, databases: Sequence[str]) -> None:

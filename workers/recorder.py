@@ -94,13 +94,26 @@ class Recorder:
         if not self.generation:
             return False
         try:
-            verdicts = await observations.record(self._live, self.generation, self._worker, [b for b, _ in beats])
+            verdicts = await self._record([beat for beat, _ in beats])
         except StoreUnavailable as exc:
             log.warning("action=record_failed beats=%d error=%s", len(beats), exc.detail)
             return False
         for (beat, observation), verdict in zip(beats, verdicts, strict=True):
             self._settle(beat, observation, verdict)
         return Verdict.CLOSED not in verdicts
+
+    async def _record(self, beats: list[Beat]) -> list[Verdict]:
+        """Record; a row that Redis chokes on is set aside alone (recording the others again is safe)."""
+        try:
+            return await observations.record(self._live, self.generation, self._worker, beats)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            if len(beats) == 1:
+                log.exception("action=record_broken database=%s", beats[0].database)
+                return [Verdict.CONFLICT]
+        half = len(beats) // 2
+        return await self._record(beats[:half]) + await self._record(beats[half:])
 
     def _take(self) -> list[tuple[Beat, Observation]]:
         """Return the next batch; entries stay in the outbox until they are settled."""
@@ -154,8 +167,12 @@ class Recorder:
 
     async def forget_durable(self) -> None:
         """Drop accepted transitions that the historian acknowledged, by identity."""
-        if self._retained:
-            for key in await journal.drained(self._live, list(self._retained)):
+        keys = list(self._retained)
+        for start in range(0, len(keys), BATCH):
+            durable = await journal.drained(self._live, keys[start : start + BATCH])
+            if not durable:
+                break  # nothing of the oldest is: Postgres is away
+            for key in durable:
                 self._retained.pop(key, None)
         now = time.monotonic()
         self._released = {name: kept for name, kept in self._released.items() if kept.until > now}
@@ -171,8 +188,10 @@ class Recorder:
         assert seen.epoch
         if seen.name == self.generation or seen.epoch < self._opened_at:
             return False  # nothing new, or a server that was left behind
-        if not await journal.replay(self._live, seen.name, list(self._retained.values())):
-            return False  # closed again meanwhile
+        retained = list(self._retained.values())
+        for start in range(0, len(retained), BATCH):
+            if not await journal.replay(self._live, seen.name, retained[start : start + BATCH]):
+                return False  # closed again meanwhile
         self.generation, self._opened_at, self._restored = seen.name, seen.epoch, False
         log.info("action=following generation=%s", seen.name)
         return True

@@ -23,14 +23,14 @@ class Wheel:
         """Forget `database`."""
         self._due.pop(database, None)
 
-    def pop(self, now: float) -> list[str]:
-        """Return what is due by `now`, earliest first, and forget it."""
-        due: list[str] = []
+    def pop(self, now: float) -> list[tuple[str, float]]:
+        """Return what is due by `now` and since when, earliest first, and forget it."""
+        due: list[tuple[str, float]] = []
         while self._heap and self._heap[0][0] <= now:
             entry = heapq.heappop(self._heap)
             if not self._stale(entry):
                 del self._due[entry[2]]
-                due.append(entry[2])
+                due.append((entry[2], entry[0]))
         return due
 
     def next(self) -> float | None:

@@ -148,6 +148,7 @@ class Worker:
                     await asyncio.sleep(0.2)
                 await presence.leave(self._live, self.id)
                 await presence.forget(self._live, self.id)
+                await asyncio.to_thread(queues.forget, connections.rq_connection(self._settings.redis_url), self.id)
         except (TimeoutError, StoreUnavailable):
             log.warning("action=left_early worker=%s databases=%d", self.id, self._patrol.owned)
 

@@ -20,6 +20,7 @@ from monitor.core.verdict import NAMED_BY, NEGATIVE, Context, Opinion, Subject, 
 __all__ = ["STEADY", "TRANSITIONS", "Context", "Opinion", "Rule", "cadence", "diagram", "tick", "wants_login"]
 
 ASK_AGAIN = 10.0  # seconds between two cries for another worker in one doubt
+CLOCK_STEP = 60.0  # seconds: no feel is told this late; the clock of the fleet was set back
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +130,22 @@ def is_quiet(status: Status, observation: Observation) -> bool:
 
 def tick(status: Status, observation: Observation, context: Context) -> tuple[Status, tuple[Event, ...]]:
     """Return what to believe after this observation and what to tell of it; the same Status when nothing changed."""
+    if observation.at < status.since - CLOCK_STEP:
+        status = _redated(status, observation)
     if is_quiet(status, observation):
         return status, ()
     subject = Subject(status, observation, context)
     MACHINE.events["tick"].trigger(subject)
     return _stayed(subject) if subject.rule == STEADY.name else _moved(subject)
+
+
+def _redated(status: Status, observation: Observation) -> Status:
+    """Return the status on a clock that was set back: else all observations would look outdated until it catches up."""
+    doubt = status.doubt
+    if doubt:
+        doubt = replace(doubt, sent_at=observation.sent_at, asked_at=observation.at, witnesses=())
+    since, doubted_at = observation.at, min(status.doubted_at, observation.at)
+    return replace(status, since=since, doubt=doubt, ok_since=None, ok_rounds=0, doubted_at=doubted_at)
 
 
 def _moved(subject: Subject) -> tuple[Status, tuple[Event, ...]]:

@@ -5,11 +5,15 @@ for half an hour.
 """
 
 import asyncio
+import contextlib
+import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+NICE = 10  # below the loop's own thread: proofs may wait, beats may not
 
 
 class Threads:
@@ -32,6 +36,9 @@ class Threads:
 
 
 def _work(loop: asyncio.AbstractEventLoop, done: "asyncio.Future[Any]", work: Callable[[], Any]) -> None:
+    if sys.platform == "linux":  # where each thread has a priority of its own
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
     try:
         outcome: tuple[Callable[[Any], None], Any] = (done.set_result, work())
     except BaseException as exc:

@@ -12,6 +12,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from monitor.core import event as events
+from monitor.core.errors import InvalidInput
 from monitor.core.event import Event, Transition
 from monitor.core.status import Identity
 from monitor.live import steps
@@ -25,6 +26,7 @@ REMEMBER = 3600.0  # seconds a durable identity is remembered for the worker tha
 IDLE_CONSUMER = 3_600_000  # milliseconds
 DURABLE = ("historian", "supervisor")  # nothing is trimmed before these groups exist and have seen it
 
+_Row = tuple[str, dict[str, str] | None]
 _REPLAY, _TRIM = steps.step("replay"), steps.step("trim")
 _JOURNALS = [partition_key(number, "journal") for number in range(PARTITIONS)]
 
@@ -71,7 +73,7 @@ async def _read(live: Live, group: str, consumer: str, count: int, block: float)
         found: Any = await live.blocking.xreadgroup(
             group, consumer, dict.fromkeys(_JOURNALS, ">"), count=each, block=wait
         )
-    return [entry for key, rows in found or [] for entry in _entries(_JOURNALS.index(key), rows)]
+    return await _entries(live, group, [(_JOURNALS.index(key), rows) for key, rows in found or []])
 
 
 async def claim(live: Live, group: str, consumer: str, *, idle: float) -> list[Entry]:
@@ -85,15 +87,26 @@ async def claim(live: Live, group: str, consumer: str, *, idle: float) -> list[E
             if isinstance(reply, Exception) and not _is_missing(reply):
                 raise reply
     taken = [(number, reply[1]) for number, reply in enumerate(replies) if not isinstance(reply, Exception)]
-    return [entry for number, rows in taken for entry in _entries(number, rows)]
+    return await _entries(live, group, taken)
 
 
 def _is_missing(exc: Exception) -> bool:
     return str(exc).startswith("NOGROUP")
 
 
-def _entries(number: int, rows: Iterable[tuple[str, dict[str, str] | None]]) -> list[Entry]:
-    return [Entry(number, id_, events.decode(row["event"]), row.get("replayed") == "1") for id_, row in rows if row]
+async def _entries(live: Live, group: str, found: Sequence[tuple[int, Iterable[_Row]]]) -> list[Entry]:
+    """Decode; what cannot be read is acknowledged and told loudly: it must hold up neither the others nor the trim."""
+    entries, broken = [], []
+    for number, id_, row in ((number, id_, row) for number, rows in found for id_, row in rows if row):
+        try:
+            entries.append(Entry(number, id_, events.decode(row["event"]), row.get("replayed") == "1"))
+        except (KeyError, TypeError, ValueError, InvalidInput):
+            broken.append((number, id_))
+    for number, id_ in broken:
+        log.error("action=entry_unreadable group=%s partition=%d id=%s", group, number, id_)
+        with unavailable():
+            await live.cache.xack(_JOURNALS[number], group, id_)
+    return entries
 
 
 async def ack(live: Live, group: str, entries: Sequence[Entry]) -> None:

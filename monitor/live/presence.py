@@ -5,7 +5,7 @@ Absence proves something only after 6 s of uninterrupted Redis: `mark_bus` says 
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from monitor.live.connections import Live, unavailable
@@ -35,6 +35,9 @@ class Presence:
     queue_size: int = 0
 
 
+_FIELDS = {field.name for field in fields(Presence)}
+
+
 async def announce(live: Live, presence: Presence) -> None:
     """Say that a worker is here for the next 6 s."""
     pipe = live.bus.pipeline(transaction=False)
@@ -51,8 +54,16 @@ async def present(live: Live) -> dict[str, Presence]:
         return {}
     with unavailable():
         texts = await live.bus.mget([presence_key(worker) for worker in workers])
-    found = (Presence(**json.loads(text)) for text in texts if text)
-    return {one.worker: one for one in found}
+    found = (_presence(text) for text in texts if text)
+    return {one.worker: one for one in found if one}
+
+
+def _presence(text: str | bytes) -> Presence | None:
+    """Read a presence of this or a newer version; one that tells less than we need counts as absent."""
+    try:
+        return Presence(**{key: value for key, value in json.loads(text).items() if key in _FIELDS})
+    except (TypeError, ValueError, AttributeError):
+        return None
 
 
 async def known(live: Live) -> set[str]:

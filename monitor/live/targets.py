@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from monitor.core.policy import Policy
 from monitor.live import steps
@@ -10,6 +10,7 @@ from monitor.live.connections import Live, unavailable
 from monitor.live.keys import database_key, index_key, partition, target_key
 
 _PUBLISH = steps.step("publish")
+_POLICY = {field.name for field in fields(Policy)}
 _FIELDS = ("ciphertext", "policy", "labels", "revision")
 
 
@@ -58,5 +59,5 @@ async def withdraw(live: Live, name: str) -> None:
 
 
 def decode_policy(text: str) -> Policy:
-    """Read a policy as `publish` wrote it."""
-    return Policy(**json.loads(text))
+    """Read a policy as `publish` of this or a newer version wrote it."""
+    return Policy(**{key: value for key, value in json.loads(text).items() if key in _POLICY})

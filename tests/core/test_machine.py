@@ -167,11 +167,24 @@ def test_void_changes_nothing_at_all():
         assert events == ()
 
 
+def test_a_clock_that_was_set_back_freezes_no_state():
+    for before in settled_statuses() + uncertain_statuses():
+        if before.identity:
+            status, earlier = before, before.since - START - 3600
+            for i in range(20):  # enough for every patience
+                status, _ = tick(status, seen(Cause.OK, earlier + i), context())
+            assert status.state is State.AVAILABLE
+            doubted, _ = tick(status, seen(Cause.REFUSED, earlier + 20), context())
+            assert doubted.state is State.UNCERTAIN
+
+
 def test_what_is_older_than_the_state_changes_nothing_at_all():
     for status in settled_statuses() + uncertain_statuses():
         if status.identity:
             for cause in CAUSES:
-                assert tick(status, seen(cause, NOW - 96, sent=NOW - 97), context()) == (status, ())
+                assert tick(
+                    status, seen(cause, status.since - START - 30, sent=status.since - START - 31), context()
+                ) == (status, ())
 
 
 def test_the_same_feel_told_twice_counts_once():

@@ -240,3 +240,16 @@ async def test_two_consumers_of_a_group_share_the_work(
     ids = [(entry.partition, entry.id) for part in parts for entry in part]
     assert len(ids) == len(set(ids))
     assert all(parts)
+
+
+async def test_an_entry_nobody_can_read_holds_up_nothing(
+    live: Live, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await journal.ensure(live, "historian")
+    key = partition_key(partition(name), "journal")
+    for event in ('{"type":"gossip"}', "no JSON", '{"type":"transition","identity":"1.2"}'):
+        await live.cache.xadd(key, {"event": event})
+    await live.cache.xadd(key, {"other": "field"})
+    assert await journal.read(live, "historian", "a", count=160, block=0.1) == []
+    assert "entry_unreadable" in caplog.text
+    assert (await live.cache.xpending(key, "historian"))["pending"] == 0

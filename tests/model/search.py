@@ -12,7 +12,7 @@ from monitor.core.status import Epoch
 from tests.model import faults, protocol
 from tests.model.healing import heal, strain
 from tests.model.repairs import Repair, Without
-from tests.model.world import LEADERS, NEW, NOBODY, WORKERS, Leader, Name, Postgres, Redis, Worker, World, is_open
+from tests.model.world import LEADERS, NEW, WORKERS, Leader, Name, Postgres, Redis, Worker, World, is_open
 
 
 class Bounds(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.model.repairs import Repair, Without
-from tests.model.search import Bounds, deposed, fresh, opening, running, search
+from tests.model.search import Bounds, fresh, opening, running, search
 from tests.model.world import World
 
 Start = Callable[[Without], World]

@@ -8,7 +8,6 @@ A Status is modelled by the last transition it contains.
 """
 
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import NamedTuple
 
 from monitor.core.status import Epoch, Identity

@@ -47,9 +47,9 @@ def running(environment: dict[str, str], tmp_path: Path) -> Iterator[Path]:
     up.wait(30)
 
 
-def run(command: str, environment: dict[str, str]) -> str:
+def call(command: str, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     command = command.replace(":8000", f":{environment['PORT']}")
-    done = subprocess.run(
+    return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
         cwd=ROOT,
         env=environment,
@@ -57,8 +57,16 @@ def run(command: str, environment: dict[str, str]) -> str:
         text=True,
         check=False,
     )
+
+
+def run(command: str, environment: dict[str, str]) -> str:
+    done = call(command, environment)
     assert done.returncode == 0, f"{command}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+def is_available(environment: dict[str, str]) -> bool:
+    return call("./run get orders --state available", environment).returncode == 0
 
 
 async def test_every_command_of_the_readme_runs(running: Path, environment: dict[str, str]) -> None:
@@ -69,9 +77,7 @@ async def test_every_command_of_the_readme_runs(running: Path, environment: dict
         if command == "./run test":
             continue  # that is what runs this
         if command.startswith(("./run observe", "./run info", "./run transitions")):
-            await eventually(
-                lambda: '"available"' in run("./run get orders -o json", environment), within=20, every=0.5
-            )
+            await eventually(lambda: is_available(environment), within=20, every=0.5)
         said[command] = run(command, environment)
     assert '"state":"available"' in said["curl -s http://127.0.0.1:8000/last_observation/feeler-metadata"]
     assert "feeler-metadata" in said["./run get"]

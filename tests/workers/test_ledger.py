@@ -87,3 +87,16 @@ def test_what_another_owner_overtook_is_dropped() -> None:
     assert ledger.learn(Epoch(1, 4), other) == ()
     assert ledger.tentative == ledger.accepted == other
     assert ledger.pending == ()
+
+
+def test_a_read_older_than_our_own_last_beat_takes_nothing_back() -> None:
+    ledger = ledger_with_a_pending_light()
+    beat = ledger.observe(felt(Cause.OK, 11.0), context(FIRST))
+    assert beat is not None
+    ledger.stop()
+    ledger.accept(beat)  # it was under way when we were frozen
+    assert ledger.learn(FIRST, Status()) == ()
+    assert ledger.tentative.identity == Identity(FIRST, 1)
+    after = ledger.observe(felt(Cause.REFUSED, 20.0), context(FIRST))
+    assert after is not None
+    assert after.status.identity == Identity(FIRST, 2)

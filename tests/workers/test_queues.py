@@ -98,3 +98,13 @@ async def test_a_nudger_sends_and_cleans_up(connection: RqConnection) -> None:
     nudger.remove(WORKER)
     await eventually(lambda: not connection.exists(key))
     assert not [key for key in connection.scan_iter("rq:job:*")]
+
+
+def test_nothing_of_a_worker_that_is_gone_stays(connection: RqConnection) -> None:
+    queues.enqueue(connection, WORKER, "watch", ["orders"])
+    mine = strangers_queue(connection)
+    worker = queues.NudgeWorker([mine], name=f"{WORKER}-1", connection=connection, serializer=JSONSerializer)
+    worker.register_birth()  # and dies without a word
+    queues.forget(connection, WORKER)
+    assert not [key for key in connection.scan_iter("rq:*") if connection.ttl(key) == -1 and WORKER.encode() in key]
+    assert not connection.smembers("rq:workers")

@@ -15,7 +15,8 @@ def test_pops_exactly_what_is_due_at_its_newest_time(settings: list[tuple[str, f
         newest[name] = due
     expected = sorted(due for due in newest.values() if due <= now)
     popped = wheel.pop(now)
-    assert [newest[name] for name in popped] == expected
+    assert [due for _, due in popped] == expected
+    assert all(newest[name] == due for name, due in popped)
     left = [due for due in newest.values() if due > now]
     assert wheel.next() == (min(left) if left else None)
     assert wheel.pop(now) == []

@@ -46,12 +46,12 @@ local function record(key, epoch, identity, state, shape, fields, gone, events)
   local hash = redis.call('HMGET', key, 'owner', 'epoch', 'batch', 'identity', 'state', 'number')
   if hash[1] ~= worker or hash[2] ~= epoch then return 'fenced' end
   local last, last_shape = string.match(hash[3] or '', '^(%d+) (%S+)$')
-  if last and tonumber(last) >= batch then return 'accepted' end
+  if last and (tonumber(last) or 0) >= batch then return 'accepted' end
   if newer(hash[4], identity) then return 'ahead' end
   if (hash[4] or '') == identity and hash[5] and hash[5] ~= state then return 'conflict' end
   local new = fresh(key, events, hash[4])
   if not new then return 'ahead' end
-  ARGV[fields.first + 1], ARGV[fields.first + 3] = tonumber(hash[6] or 0) + 1, ARGV[3] .. ' ' .. shape
+  ARGV[fields.first + 1], ARGV[fields.first + 3] = (tonumber(hash[6]) or 0) + 1, ARGV[3] .. ' ' .. shape
   redis.call('HSET', key, unpack(ARGV, fields.first, fields.last))
   if shape ~= last_shape and gone.last >= gone.first then
     redis.call('HDEL', key, unpack(ARGV, gone.first, gone.last))

@@ -1,0 +1,93 @@
+"""The patrol on a real Redis and a real Postgres, without a supervisor."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from monitor.core.assignment import Assignment
+from monitor.core.cause import Cause
+from monitor.core.policy import Policy
+from monitor.core.status import Epoch, State, Status
+from monitor.live import assignments, generation, observations, targets
+from monitor.live.connections import Live
+from monitor.live.targets import Target
+from monitor.secrets import SecretBox
+from tests.servers import PostgresServer
+from tests.waiting import eventually
+from workers.patrol import Patrol
+
+OURS, OTHER = "0" * 43 + "=", "1" * 42 + "0="
+
+
+async def assigned(live: Live, name: str, sealed: str, counter: int, revision: int = 1) -> None:
+    await targets.publish(live, name, Target(sealed, Policy(), {}, revision))
+    await assignments.assign(live, Assignment(name, "w1", Epoch(1, counter)), planned=False, now=1.0, seed=Status())
+
+
+async def opened(live: Live) -> None:
+    await generation.restore(live, "leader", [], 1)
+    assert await generation.open_generation(live, Epoch(1, 1), {"leader"})
+
+
+async def working(stack: AsyncExitStack, live: Live) -> Patrol:
+    patrol = Patrol(live, "w1", SecretBox([OURS]), Path("/nowhere"))
+    for part in (patrol.run(), patrol.recorder.run()):
+        task = asyncio.create_task(part)
+        stack.callback(task.cancel)
+    stack.push_async_callback(patrol.close)
+    return patrol
+
+
+async def test_an_address_no_key_opens_hinders_no_other_and_says_so(
+    live: Live, postgres_server: PostgresServer
+) -> None:
+    url = postgres_server.superuser_url()
+    await opened(live)
+    names = [f"db-{i}" for i in range(6)]
+    for i, name in enumerate(names):
+        await assigned(live, name, SecretBox([OTHER if i == 0 else OURS]).seal(name, url), i + 2)
+    async with AsyncExitStack() as stack:
+        patrol = await working(stack, live)
+        await patrol.reconcile()
+
+        async def told() -> bool:
+            latest = await observations.latest(live, names)
+            states = [latest[name].status.state for name in names]
+            return states == [State.NEW, *[State.AVAILABLE] * 5] and latest[names[0]].cause is Cause.NO_CREDENTIALS
+
+        await eventually(told, within=10)
+        proven = (await assignments.places(live, names[:1]))[names[0]].proven
+        assert proven, "it may be moved to a worker that has the key"
+
+
+async def test_a_new_address_is_taken_up_and_the_old_feel_says_nothing(
+    live: Live, postgres_server: PostgresServer, start_proxy: Callable[..., object]
+) -> None:
+    url, box = postgres_server.superuser_url(), SecretBox([OURS])
+    proxy = start_proxy(postgres_server.port)
+    await opened(live)
+    await assigned(live, "orders", box.seal("orders", proxy.url(url)), 2)  # type: ignore[attr-defined]
+    async with AsyncExitStack() as stack:
+        patrol = await working(stack, live)
+        await patrol.reconcile()
+
+        async def state() -> State:
+            return (await observations.latest(live, ["orders"]))["orders"].status.state
+
+        async def is_available() -> bool:
+            return await state() is State.AVAILABLE
+
+        await eventually(is_available, within=10)
+        proxy.mode = "deaf"  # type: ignore[attr-defined]
+        patrol.nudge("observe_now", ("orders",))
+        await asyncio.sleep(0)
+        await targets.publish(live, "orders", Target(box.seal("orders", url), Policy(), {}, 2))
+        await patrol.reconcile()
+        before = (await observations.latest(live, ["orders"]))["orders"].number
+
+        async def beats() -> bool:
+            return (await observations.latest(live, ["orders"]))["orders"].number > before
+
+        await eventually(beats, within=10)
+        assert await state() is State.AVAILABLE

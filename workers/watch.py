@@ -1,0 +1,55 @@
+"""One watched database: its session, its timing, when it is due next. Only the patrol imports this."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from monitor.core.cause import Cause, Evidence
+from monitor.core.machine import cadence
+from monitor.core.observation import Observation
+from monitor.core.policy import Policy
+from monitor.core.status import Status
+from monitor.feeler.session import Feeling, Session
+from workers.wheel import grid
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """Stands for the session of a database whose address this worker cannot open: it feels nothing, and says so."""
+
+    clock: Callable[[], float]
+
+    async def feel(self, *, fresh: bool, slow: bool) -> Feeling:
+        """Return a void: our own fault proves nothing."""
+        return Feeling(Cause.NO_CREDENTIALS, self.clock(), self.clock(), detail="no key of ours fits")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """One database of ours: its session, what the index said, and when which part of a feel is due (monotonic)."""
+
+    database: str
+    index: str
+    policy: Policy
+    revision: int
+    session: Session | Sealed
+    feeling: bool = False
+    again: bool = False  # somebody asked while it was felt
+    slow_due: float = 0.0
+    login_due: float = 0.0
+
+
+def next_due(watch: Watch, status: Status, observation: Observation | None, now: float) -> float:
+    """Return when to feel next: on the database's own grid, or closer while something is wrong."""
+    policy = watch.policy
+    interval = cadence(status, policy, now)
+    if observation is None or interval >= policy.interval:
+        return grid(watch.database, policy.interval, now)
+    due = max(now, min(observation.sent_at, now) + interval)  # the fleet's clock may have stepped back
+    if status.doubt and observation.evidence is Evidence.SILENT:
+        # Silent probes end one deadline after they began: let one end just when patience does, not a deadline later.
+        patience = status.doubt.sent_at + policy.silent_seconds - due
+        due += max(0.0, patience) % policy.deadline
+    return due
