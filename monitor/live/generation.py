@@ -1,7 +1,7 @@
 """Lives of Redis: nobody records before the leader has opened the generation. Workers and doors import this.
 
-A generation is named "run_id:term.counter" and stands in all 16 partitions. Another run_id (restart, failover) or a
-missing key (FLUSHALL keeps the run_id) closes it; the counter makes every opening a name of its own.
+A generation is named "life:term.counter" and stands in all 16 partitions. Another life (restart, failover) or a
+missing key (FLUSHALL does not end a life) closes it; the counter makes every opening a name of its own.
 """
 
 import itertools
@@ -28,7 +28,7 @@ class Generation:
     """What one look found; `name` is '' while closed."""
 
     name: str
-    run_id: str
+    life: str
 
     @property
     def open(self) -> bool:
@@ -53,14 +53,14 @@ class Restored:
 async def generation(live: Live) -> Generation:
     """Look at the generation: open only when this life of the server has the same name in all partitions."""
     pipe = live.cache.pipeline(transaction=False)
-    pipe.info("server")
+    pipe.info("replication")
     for number in range(PARTITIONS):
         pipe.get(partition_key(number, "generation"))
     with unavailable():
         info, *found = await pipe.execute()
-    run_id, names = str(info["run_id"]), set(found)
+    life, names = str(info["master_replid"]), set(found)
     name = names.pop() if len(names) == 1 else None
-    return Generation(name if name and name.startswith(f"{run_id}:") else "", run_id)
+    return Generation(name if name and name.startswith(f"{life}:") else "", life)
 
 
 async def lead(live: Live, term: int) -> bool:
@@ -84,19 +84,19 @@ async def restore(live: Live, worker: str, rows: Sequence[Restored], term: int) 
     False when Redis lost its memory meanwhile: restore again. With no rows it is a mark: the leader sets one when it
     begins to wait for the workers, and names it in `open_generation`.
     """
-    run_id, attempt = (await generation(live)).run_id, next(_attempts)
+    life, attempt = (await generation(live)).life, next(_attempts)
     by_partition: dict[int, list[Restored]] = {number: [] for number in range(PARTITIONS)}
     for row in rows:
         by_partition[partition(row.database)].append(row)
     parts = {number: list(steps.chunks(its, _ROWS)) or [[]] for number, its in by_partition.items()}
     for i in range(max(map(len, parts.values()))):
         calls = [
-            _call(number, (run_id, worker, attempt, _part(i, len(its)), term), its[i])
+            _call(number, (life, worker, attempt, _part(i, len(its)), term), its[i])
             for number, its in parts.items()
             if i < len(its)
         ]
         if not all(await steps.run(live.cache, _RESTORE, calls)):
-            log.warning("action=restore_interrupted worker=%s run_id=%s", worker, run_id)
+            log.warning("action=restore_interrupted worker=%s life=%s", worker, life)
             return False
     return True
 
@@ -121,17 +121,17 @@ def _call(number: int, head: steps.Words, rows: Sequence[Restored]) -> steps.Cal
 async def reported(live: Live) -> set[str]:
     """Return who has restored all it remembers into this life of the server."""
     pipe = live.cache.pipeline(transaction=False)
-    pipe.info("server")
+    pipe.info("replication")
     for number in range(PARTITIONS):
         pipe.hgetall(partition_key(number, "reports"))
     with unavailable():
         info, *parts = await pipe.execute()
-    done = [{who for who, what in part.items() if _is_done(what, info["run_id"])} for part in parts]
+    done = [{who for who, what in part.items() if _is_done(what, info["master_replid"])} for part in parts]
     return set.intersection(*done)
 
 
-def _is_done(report: str, run_id: str) -> bool:
-    return report.startswith(f"{run_id} ") and report.endswith(" done")
+def _is_done(report: str, life: str) -> bool:
+    return report.startswith(f"{life} ") and report.endswith(" done")
 
 
 async def open_generation(live: Live, leader: Epoch, reports: Collection[str]) -> str | None:
@@ -140,10 +140,10 @@ async def open_generation(live: Live, leader: Epoch, reports: Collection[str]) -
     `reports` names everybody whose memory this opening rests on, the leader's own mark among them: a partition in
     which one of them is missing was wiped since. Then wait anew. Opening again after an error is safe.
     """
-    run_id = (await generation(live)).run_id
-    name = f"{run_id}:{leader}"
+    life = (await generation(live)).life
+    name = f"{life}:{leader}"
     keys = [[partition_key(number, kind) for kind in ("generation", "term", "reports")] for number in range(PARTITIONS)]
-    words: steps.Words = (name, run_id, leader.term, *sorted(reports))
+    words: steps.Words = (name, life, leader.term, *sorted(reports))
     answers = await steps.run(live.cache, _OPEN, [(its, words) for its in keys])
     if set(answers) == {"opened"}:
         return name

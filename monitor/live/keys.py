@@ -17,11 +17,11 @@ feeler:{pNN}:index:W         hash    -    leader, with each assign     worker
     database -> "epoch revision": a hint kept beside the truth, which is the database's own hash
 feeler:{pNN}:names           set     -    leader                       web, leader, historian
 feeler:{pNN}:generation      string  -    leader (open)                everybody
-    "run_id:term.counter"; record needs it and the server's own run_id to agree
+    "life:term.counter"; record needs it and the server's own life (replication id) to agree
 feeler:{pNN}:term            string  -    leader, restoring workers    leader
     the highest term seen here
 feeler:{pNN}:reports         hash    -    whoever restores             leader
-    reporter -> "run_id attempt busy|done"; data that vanishes takes the report of it along
+    reporter -> "life attempt busy|done"; data that vanishes takes the report of it along
 feeler:{pNN}:journal         stream  -    owner (record, replay)       groups: supervisor, historian, ...
     event (JSON), replayed ("1" or absent)
 feeler:{pNN}:drained         zset    1 h  historian                    workers, who then forget the event

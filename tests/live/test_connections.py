@@ -134,7 +134,7 @@ async def test_a_replica_does_not_take_writes(
 async def test_a_promoted_replica_holds_everything_and_is_closed(
     start_redis: Callable[..., RedisServer], connect: Callable[..., Live]
 ) -> None:
-    """The failover of section 4, for real: key, assignment and hash are there, run_id is another."""
+    """The failover of section 4, for real: key, assignment and hash are there, life is another."""
     master, replica = start_redis(repl_diskless_sync_delay="0"), start_redis()
     old, new = connect(master.url), connect(replica.url)
     parts = urlsplit(master.url)

@@ -40,17 +40,17 @@ async def test_an_empty_redis_is_closed(live: Live) -> None:
     found = await generation.generation(live)
     assert not found.open
     assert found.epoch is None
-    assert len(found.run_id) == 40
+    assert len(found.life) == 40
 
 
 async def test_open_in_all_partitions_or_closed(live: Live) -> None:
     name = await opened(live, "3.7")
     found = await generation.generation(live)
     assert found.open
-    assert found.name == name == f"{found.run_id}:3.7"
+    assert found.name == name == f"{found.life}:3.7"
     assert found.epoch == epoch("3.7")
     last = partition_key(PARTITIONS - 1, "generation")
-    await live.cache.set(last, f"{found.run_id}:3.8")
+    await live.cache.set(last, f"{found.life}:3.8")
     assert not (await generation.generation(live)).open
     await live.cache.delete(last)
     assert not (await generation.generation(live)).open
@@ -135,19 +135,19 @@ async def test_a_large_memory_goes_in_parts_and_is_reported_at_the_end(live: Liv
 
 
 async def test_a_wipe_in_the_middle_of_a_report_is_noticed(live: Live) -> None:
-    run_id = (await generation.generation(live)).run_id
+    life = (await generation.generation(live)).life
     number = partition(DB)
-    middle = generation._call(number, (run_id, W1, 10**9, "middle", 1), [row("1.2.1", "1.2")])
+    middle = generation._call(number, (life, W1, 10**9, "middle", 1), [row("1.2.1", "1.2")])
     assert await observations.steps.run(live.cache, generation._RESTORE, [middle]) == [0]
-    first = generation._call(number, (run_id, W1, 10**9, "first", 1), [row("1.2.1", "1.2")])
-    last = generation._call(number, (run_id, W1, 10**9, "last", 1), [])
-    other = generation._call(number, (run_id, W1, 10**9 + 1, "last", 1), [])
+    first = generation._call(number, (life, W1, 10**9, "first", 1), [row("1.2.1", "1.2")])
+    last = generation._call(number, (life, W1, 10**9, "last", 1), [])
+    other = generation._call(number, (life, W1, 10**9 + 1, "last", 1), [])
     steps = [
         await observations.steps.run(live.cache, generation._RESTORE, [one]) for one in (first, other, middle, last)
     ]
     assert steps == [[1], [0], [1], [1]]
     report = await live.cache.hget(partition_key(number, "reports"), W1)
-    assert report == f"{run_id} {10**9} done"
+    assert report == f"{life} {10**9} done"
 
 
 async def test_memories_of_another_life_of_the_server_are_refused(live: Live) -> None:
@@ -241,23 +241,23 @@ async def test_opening_again_after_a_lost_reply_is_the_same_opening(live: Live) 
 async def test_a_leader_that_died_between_partitions_leaves_it_closed_until_the_next_opens_all(live: Live) -> None:
     await generation.restore(live, W1, [row("1.2.1", "1.2")], 1)
     await generation.restore(live, "one", (), 1)
-    run_id = (await generation.generation(live)).run_id
+    life = (await generation.generation(live)).life
     mine = partition(DB)
     keys = [partition_key(mine, kind) for kind in ("generation", "term", "reports")]
-    await observations.steps.run(live.cache, generation._OPEN, [(keys, (f"{run_id}:1.3", run_id, 1, "one", W1))])
+    await observations.steps.run(live.cache, generation._OPEN, [(keys, (f"{life}:1.3", life, 1, "one", W1))])
     assert not (await generation.generation(live)).open
     assert await generation.reported(live) == set(), "what was opened wants its reports anew"
     await generation.restore(live, "two", (), 2)
     await generation.restore(live, W1, [row("1.1.1", "1.1")], 1)
     assert (await stored(live))["identity"] == "1.2.1"
     name = await generation.open_generation(live, epoch("2.1"), {"two", W1})
-    assert name == (await generation.generation(live)).name == f"{run_id}:2.1"
+    assert name == (await generation.generation(live)).name == f"{life}:2.1"
 
 
 async def test_a_flush_between_partitions_leaves_the_rest_closed(live: Live) -> None:
     await generation.restore(live, "leader", (), 1)
-    run_id = (await generation.generation(live)).run_id
-    words = (f"{run_id}:1.3", run_id, 1, "leader")
+    life = (await generation.generation(live)).life
+    words = (f"{life}:1.3", life, 1, "leader")
     calls = [
         ([partition_key(number, kind) for kind in ("generation", "term", "reports")], words)
         for number in range(PARTITIONS)

@@ -351,7 +351,7 @@ class History(RuleBasedStateMachine):
         return connections.redis.asyncio.Redis.from_url(self.url)
 
     def fail_over(self, _: int, __: Any = None) -> None:
-        """The replica has the writes up to `replicate`; its run_id is another, so what is open there is not."""
+        """The replica has the writes up to `replicate`; its life is another, so what is open there is not."""
         self.run(self._lose(self.replica))
 
     async def _lose(self, kept: dict[str, bytes]) -> None:

@@ -74,8 +74,8 @@ async def test_steady_beats_are_numbered_and_leave_no_trace_in_the_journal(live:
 async def test_closed_without_a_generation(live: Live) -> None:
     await given(live, "1.2")
     assert await said(live, "", W1, beat("1.2", status())) == "closed"
-    run_id = (await generation.generation(live)).run_id
-    assert await said(live, f"{run_id}:1.1", W1, beat("1.2", status())) == "closed"
+    life = (await generation.generation(live)).life
+    assert await said(live, f"{life}:1.1", W1, beat("1.2", status())) == "closed"
     assert (await observations.counters(live))["rejected_closed"] == 2
     assert "observed_at" not in await stored(live)
 
@@ -87,7 +87,7 @@ async def test_closed_under_the_name_of_an_older_opening(live: Live, name: str) 
 
 
 async def test_closed_where_the_key_was_made_by_another_life_of_the_server(live: Live, name: str) -> None:
-    """A promoted replica holds the old master's key; its own run_id says that it is no longer true."""
+    """A promoted replica holds the old master's key; its own life says that it is no longer true."""
     await given(live, "1.2")
     other = "0" * 40 + ":1.1"
     await live.cache.set(partition_key(partition(DB), "generation"), other)
@@ -104,7 +104,7 @@ async def test_a_partition_that_is_not_open_yet_is_closed_beside_one_that_is(liv
 
 
 async def test_a_write_captured_before_a_flush_is_rejected_after_it(live: Live, name: str) -> None:
-    """FLUSHALL keeps the run_id: the generation's name must differ all the same."""
+    """FLUSHALL keeps the life: the generation's name must differ all the same."""
     await given(live, "1.2", seed=Status())
     beats = [beat("1.2", status("1.2.1", UP), transition("1.2.1"))]
     call = observations._call(partition(DB), (name, W1, 10**9), beats)

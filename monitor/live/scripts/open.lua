@@ -1,13 +1,13 @@
 -- open: let workers record in a partition again. Only for a leader nobody overtook, and only while the memories it
 -- relies on still stand.
 -- KEYS  1 generation  2 term  3 reports
--- ARGV  1 name  2 run_id  3 term  4.. reporters
+-- ARGV  1 name  2 life  3 term  4.. reporters
 -- Returns one word:
 --   moved      this is another life of the server than the one that was restored
 --   stale      a higher term was seen here
 --   forgotten  a report is missing: memory was lost since it was made
 --   opened     done; also when it was done before
-if not is_own_run(ARGV[2]) then return 'moved' end
+if not is_own_life(ARGV[2]) then return 'moved' end
 if tonumber(redis.call('GET', KEYS[2]) or 0) > tonumber(ARGV[3]) then return 'stale' end
 if redis.call('GET', KEYS[1]) == ARGV[1] then return 'opened' end
 for i = 4, #ARGV do

@@ -13,16 +13,19 @@ local function newer(a, b)
   return false
 end
 
-local function is_own_run(run_id)
-  return string.find(redis.call('INFO', 'server'), 'run_id:' .. run_id .. '\r', 1, true) ~= nil
+-- A life of a server's memory goes by its replication id: new at every start and at every promotion, while a run id
+-- comes back with a master that was demoted and promoted again. (An hour after its last replica left, a master takes a
+-- new one for no such reason: then the generation closes, and is opened again.)
+local function is_own_life(life)
+  return string.find(redis.call('INFO', 'replication'), 'master_replid:' .. life .. '\r', 1, true) ~= nil
 end
 
 -- Returns the generation's name while it is open here: opened in this life of this very server. A replica that was
 -- promoted, or a server restarted from disk, holds the key of another life.
 local function open_generation(key)
   local name = redis.call('GET', key)
-  local run_id = string.match(name or '', '^(%x+):')
-  return run_id and is_own_run(run_id) and name
+  local life = string.match(name or '', '^(%x+):')
+  return life and is_own_life(life) and name
 end
 
 local function count(counters, what, by)

@@ -1,7 +1,7 @@
 -- restore: merge what a reporter remembers into a partition of a Redis that forgot. Merging is a maximum, so any order
 -- and any repetition of restores ends alike. Nothing is merged where the generation is open.
 -- KEYS  1 generation  2 term  3 names  4 reports  5.. one database hash per row
--- ARGV  1 run_id the reporter reached  2 reporter  3 attempt  4 'first', 'last', 'only' or 'middle' part of its report
+-- ARGV  1 life the reporter reached  2 reporter  3 attempt  4 'first', 'last', 'only' or 'middle' part of its report
 --       5 highest term it saw  6 #fields, then their names: the status fields and `restored`; then per row:
 --       database, its claim: owner epoch ('' '' for none), identity, the values of the fields ('' for none)
 -- The report stands in the partition it is about: whatever wipes the rows wipes the report. Its parts carry one
@@ -9,7 +9,7 @@
 -- Returns 1, or 0 where this is another life of the server, or the first part of the report is gone.
 local run, reporter, part, names = ARGV[1], ARGV[2], ARGV[4], {}
 local report = run .. ' ' .. ARGV[3]
-if not is_own_run(run) then return 0 end
+if not is_own_life(run) then return 0 end
 if part == 'first' or part == 'only' then
   redis.call('HSET', KEYS[4], reporter, report .. ' busy')
 elseif redis.call('HGET', KEYS[4], reporter) ~= report .. ' busy' then
