@@ -25,6 +25,7 @@ from monitor.programs import (
     find_postgres,
     find_redis,
     free_port,
+    is_alive,
     own,
     port_is_free,
     shelter_postgres,
@@ -151,7 +152,7 @@ class Server:
         while str(self.folder) in command_line(pid):
             os.kill(pid, self.stop_signal if time.monotonic() < deadline else signal.SIGKILL)
             time.sleep(0.05)
-        if command_line(pid):  # after a reboot, or in a container, the number belongs to somebody else
+        if is_alive(pid):  # after a reboot, or in a container, the number belongs to somebody else
             self.pid_file.unlink(missing_ok=True)
 
 

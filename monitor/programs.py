@@ -200,6 +200,17 @@ def shelter_redis(program: Path, folder: Path) -> Path:
     return copy
 
 
+def is_alive(pid: int) -> bool:
+    """Say whether there is such a process; its command line may still be empty."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def command_line(pid: int) -> str:
     """Return the command line of a living process, empty for a dead one."""
     if sys.platform == "linux":

@@ -43,10 +43,10 @@ CHUNK = 200  # commands in flight at once
 class Leader:
     """One term of leadership."""
 
-    def __init__(self, live: Live, store: Store, lease: Lease, nudger: Nudger) -> None:
+    def __init__(self, live: Live, store: Store, lease: Lease, nudger: Nudger, lease_seconds: float = 8.0) -> None:
         self._live, self._store, self._nudger = live, store, nudger
         self._assigner = Assigner(live, store, lease)
-        self._recovery = Recovery(live, self._assigner)
+        self._recovery = Recovery(live, store, self._assigner, lease_seconds)
         self.lease = lease
         self.wake = asyncio.Event()
         self._fleet: dict[str, Registered] = {}

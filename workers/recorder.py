@@ -46,6 +46,7 @@ class Recorder:
         self._wake = asyncio.Event()
         self._released: dict[str, Released] = {}
         self._retained: dict[tuple[str, Identity], Transition] = {}
+        self._found: list[Transition] = []  # accepted, as the hash told: the journal may have lost them
         self._term = 0
         self.pulse = Pulse(self._fence)
         self.ledgers: dict[str, Ledger] = {}
@@ -75,6 +76,7 @@ class Recorder:
         self._released.pop(ledger.database, None)
         self._term = max(self._term, ledger.epoch.term)
         self._retain(ledger.database, accepted)
+        self._found += accepted
 
     async def run(self) -> None:
         """Record for ever, whatever Redis does."""
@@ -167,6 +169,8 @@ class Recorder:
 
     async def forget_durable(self) -> None:
         """Drop accepted transitions that the historian acknowledged, by identity."""
+        if self._found and self.generation and await journal.replay(self._live, self.generation, self._found):
+            self._found = []
         keys = list(self._retained)
         for start in range(0, len(keys), BATCH):
             durable = await journal.drained(self._live, keys[start : start + BATCH])
@@ -188,6 +192,8 @@ class Recorder:
         assert seen.epoch
         if seen.name == self.generation or seen.epoch < self._opened_at:
             return False  # nothing new, or a server that was left behind
+        if not self._restored and not await self._restore():
+            return False  # late, the others did not wait: what is newer than what they know still counts
         retained = list(self._retained.values())
         for start in range(0, len(retained), BATCH):
             if not await journal.replay(self._live, seen.name, retained[start : start + BATCH]):

@@ -1,15 +1,19 @@
 """A new life of Redis for the leader: wait for memories, issue fresh epochs, open last. For leader.py alone."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping
 
 from monitor.core import assignment as planner
+from monitor.core.errors import StoreUnavailable
 from monitor.live import assignments, connections, generation, presence
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
 from monitor.live.presence import Presence
-from workers.assigner import Assigner
+from monitor.registry import leadership
+from monitor.registry.store import Store
+from workers.assigner import Assigner, Deposed
 
 log = logging.getLogger("feeler.leader")
 
@@ -19,8 +23,8 @@ PATIENCE = 6.0  # seconds that workers get to restore what they remember
 class Recovery:
     """Follows one closed generation after another."""
 
-    def __init__(self, live: Live, assigner: Assigner) -> None:
-        self._live, self._assigner = live, assigner
+    def __init__(self, live: Live, store: Store, assigner: Assigner, lease_seconds: float) -> None:
+        self._live, self._store, self._assigner, self._lease_seconds = live, store, assigner, lease_seconds
         self._since: float | None = None
         self._memory_kept = False  # this Redis still knows terms and workers
 
@@ -46,9 +50,22 @@ class Recovery:
         """Wait for every worker known before; for nobody where nothing can have been accepted yet; not for ever."""
         assert self._since is not None
         if time.monotonic() - self._since >= PATIENCE:
-            return True
+            return await self._confirmed()
         known = set(members) | await presence.known(self._live)
         return (bool(known) or self._memory_kept) and known <= reports
+
+    async def _confirmed(self) -> bool:
+        """Tell whether Postgres still knows us as the leader: a Redis that forgot all terms cannot say it.
+
+        Only where every known worker has restored may a generation be opened without asking.
+        """
+        try:
+            if await asyncio.to_thread(leadership.renew, self._store, self._assigner.lease, self._lease_seconds):
+                return True
+        except StoreUnavailable as exc:
+            log.warning("action=lease_unconfirmed error=%s", exc.detail)
+            return False
+        raise Deposed
 
     async def reopen(self, zones: Mapping[str, str], present: Mapping[str, Presence], reports: set[str]) -> bool:
         """Merge the history below what was restored, give every database a fresh epoch, open the generation."""

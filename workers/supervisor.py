@@ -69,12 +69,15 @@ class Supervisor:
             lease = await asyncio.to_thread(leadership.acquire, self._store, self._id, self._settings.lease)
             if lease:
                 log.info("action=leading supervisor=%s term=%d", self._id, lease.term)
-                self._leader, self._renewed = Leader(self._live, self._store, lease, self._nudger), loop.time()
+                self._leader, self._renewed = (
+                    Leader(self._live, self._store, lease, self._nudger, self._settings.lease),
+                    loop.time(),
+                )
                 self._leader.wake = self._sweep_now
                 self._sweep_now.set()
         elif loop.time() - self._renewed >= RENEW:
             leader = self._leader
-            if await asyncio.to_thread(leadership.renew, self._store, leader.lease):
+            if await asyncio.to_thread(leadership.renew, self._store, leader.lease, self._settings.lease):
                 self._renewed = loop.time()
             else:
                 self._step_down(leader)

@@ -79,7 +79,7 @@ async def highest_term(live: Live) -> int:
 
 
 async def restore(live: Live, worker: str, rows: Sequence[Restored], term: int) -> bool:
-    """Merge what `worker` remembers into a closed generation and report it; merges nothing into an open one.
+    """Merge what `worker` remembers into a closed generation and report it; into an open one only what is newer.
 
     False when Redis lost its memory meanwhile: restore again. With no rows it is a mark: the leader sets one when it
     begins to wait for the workers, and names it in `open_generation`.

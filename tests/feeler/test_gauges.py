@@ -252,7 +252,7 @@ def clone(primary: PostgresServer, folder: Path) -> PostgresServer:
     folder.mkdir(mode=0o700)
     own(folder)
     standby = PostgresServer(folder, binaries=primary.binaries, password=primary.password, settings=primary.settings)
-    url = primary.superuser_url().replace("/postgres", "/")
+    url = primary.superuser_url()
     command = [
         f"{primary.binaries}/pg_basebackup",
         "-d",

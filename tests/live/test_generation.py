@@ -118,12 +118,23 @@ async def test_the_highest_identity_and_the_highest_claim_win(live: Live) -> Non
     assert await observations.names(live) == [DB]
 
 
-async def test_an_open_generation_takes_no_memories(live: Live, name: str) -> None:
-    await given(live, "1.2", seed=Status())
-    before = await everything(live, but=[":reports"])
-    assert await generation.restore(live, W1, [row("1.9.9", "1.9")], 9)
-    assert await everything(live, but=[":reports"]) == before
+async def test_a_memory_that_comes_late_counts_if_it_is_newer_than_all_that_happened(live: Live, name: str) -> None:
+    await given(live, "1.20", seed=status("1.3.1"))
+    assert await generation.restore(live, W1, [row("1.9.9", "1.9", State.REFUSING)], 0)
+    place = (await assignments.places(live, [DB]))[DB]
+    assert (place.identity, place.state, place.epoch) == (identity("1.9.9"), State.REFUSING, epoch("1.20"))
+    stale = beat("1.20", status("1.20.1"), transition("1.20.1", "1.3.1"))
+    assert await said(live, name, W1, stale) == "ahead"
     assert W1 in await generation.reported(live)
+
+
+async def test_a_memory_that_comes_late_takes_nothing_back(live: Live, name: str) -> None:
+    await given(live, "1.20", seed=status("1.20.1"))
+    before = await everything(live, but=[":reports", ":term"])
+    unknown = Restored("unknown", status("1.9.9"), epoch("1.9"), W1)
+    assert await generation.restore(live, W1, [row("1.9.9", "1.9", State.REFUSING), unknown], 9)
+    assert await everything(live, but=[":reports", ":term"]) == before
+    assert await generation.highest_term(live) == 9
 
 
 async def test_a_large_memory_goes_in_parts_and_is_reported_at_the_end(live: Live) -> None:

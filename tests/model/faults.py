@@ -1,4 +1,4 @@
-"""What the environment does to the protocol: at most one fault of each kind. Pauses are free, any process may just wait.
+"""What the environment does to the protocol: at most one fault of each kind. Pauses are free.
 
 Only tests/model may import this.
 """

@@ -4,13 +4,15 @@ One pure function per step, named like the Lua scripts and functions it stands f
 repairs left out, and returns the next world, or None where it cannot happen or would change nothing. `begin` stands for
 the leader's own mark among the reports, `seed` for its restore of what Postgres knows.
 
-Bounds: one database, two workers, two leaders; two or three transitions felt, at most two pending at a time; one fault
-of each kind; as many assignments and elections as the test says. Pauses are free: anybody may just wait, so a worker may
-restore too late, a live owner be taken for dead, a leader act on a lease it lost.
+Bounds: one database, two workers, two leaders; at most two transitions felt, both of them pending if need be; one fault
+of each kind; as many assignments and elections as the test says. Pauses are free: anybody may just wait, so a worker
+may restore too late, a live owner be taken for dead, a leader act on a lease it lost.
 
-Not modelled: partitions (a restore, an opening that stops half-way), a third worker, the index and the nudges, cries and
-second opinions, retirement, eviction of single keys, two masters at a time, a Postgres that loses rows, a historian that
-holds entries in its hands, forced trims, clocks. A worker never comes back under its id. Only tests/model may import this.
+Not modelled: partitions (a restore or an opening that stops half-way), a third worker, the index and the nudges, cries
+and second opinions, retirement, eviction of single keys, two masters at a time, a Postgres that loses rows, a historian
+that holds entries in its hands, forced trims, clocks. A worker never comes back under its id.
+
+Only tests/model may import this.
 """
 
 from tests.model.draining import acknowledge, drain, trim

@@ -1,5 +1,6 @@
 -- restore: merge what a reporter remembers into a partition of a Redis that forgot. Merging is a maximum, so any order
--- and any repetition of restores ends alike. Nothing is merged where the generation is open.
+-- and any repetition of restores ends alike. Where the generation is open already, a memory that comes late counts only
+-- if it is newer than all that happened since: its owner then learns from the hash.
 -- KEYS  1 generation  2 term  3 names  4 reports  5.. one database hash per row
 -- ARGV  1 life the reporter reached  2 reporter  3 attempt  4 'first', 'last', 'only' or 'middle' part of its report
 --       5 highest term it saw  6 #fields, then their names: the status fields and `restored`; then per row:
@@ -45,16 +46,24 @@ local function merge_claim(key, owner, epoch)
   end
 end
 
-if not open_generation(KEYS[1]) then
-  if tonumber(ARGV[5]) > tonumber(redis.call('GET', KEYS[2]) or 0) then redis.call('SET', KEYS[2], ARGV[5]) end
-  local at = 7 + #names
-  for i = 5, #KEYS do
-    local values = {unpack(ARGV, at + 4, at + 3 + #names)}
+local function is_news(key, identity)
+  local hash = redis.call('HMGET', key, 'owner', 'identity')
+  return hash[1] and newer(identity, hash[2])
+end
+
+if tonumber(ARGV[5]) > tonumber(redis.call('GET', KEYS[2]) or 0) then redis.call('SET', KEYS[2], ARGV[5]) end
+local late, at = open_generation(KEYS[1]), 7 + #names
+for i = 5, #KEYS do
+  local values = {unpack(ARGV, at + 4, at + 3 + #names)}
+  if not late then
     redis.call('SADD', KEYS[3], ARGV[at])
     merge_status(KEYS[i], ARGV[at + 2], ARGV[at + 3], values)
     merge_claim(KEYS[i], ARGV[at + 1], ARGV[at + 2])
-    at = at + 4 + #names
+  elseif is_news(KEYS[i], ARGV[at + 3]) then
+    merge_status(KEYS[i], ARGV[at + 2], ARGV[at + 3], values)
+    redis.call('HDEL', KEYS[i], 'restored')
   end
+  at = at + 4 + #names
 end
 if part == 'last' or part == 'only' then redis.call('HSET', KEYS[4], reporter, report .. ' done') end
 return 1
