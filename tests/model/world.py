@@ -3,7 +3,7 @@
 One database, two workers, two leaders. Only tests/model may import this. Nothing here acts: `protocol` holds the steps,
 `faults` what the environment does, `healing` what must hold once the faults have stopped.
 
-Every value is a tuple of numbers, so that worlds hash, compare and sort: 0 stands for "none" where the real thing has None.
+Every value is a tuple of numbers: worlds hash, compare and sort. 0 stands for "none" where the real thing has None.
 A Status is modelled by the last transition it contains.
 """
 
@@ -126,7 +126,7 @@ class World(NamedTuple):
 
 def put(items: tuple, index: int, item: object) -> tuple:
     """Return `items` with one of them replaced."""
-    return items[:index] + (item,) + items[index + 1 :]
+    return (*items[:index], item, *items[index + 1 :])
 
 
 def joined(items: Iterable, more: Iterable) -> tuple:

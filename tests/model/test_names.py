@@ -1,0 +1,32 @@
+"""The model and the product speak of the same steps by the same names."""
+
+from pathlib import Path
+
+from monitor.live import assignments, generation, journal, observations
+from tests.model import protocol
+from workers.historian import Historian
+from workers.ledger import Ledger
+
+SCRIPTS = {path.stem for path in Path(observations.__file__).with_name("scripts").glob("*.lua")}
+NOT_MODELLED = {"prelude", "publish", "reindex", "unassign", "lead"}  # shared code, hints, retirement, a restore's term
+
+
+def test_every_script_is_a_step_of_the_model() -> None:
+    assert {"assign", "record", "restore", "open", "replay", "trim"} == SCRIPTS - NOT_MODELLED
+    assert set(protocol.__all__) >= SCRIPTS - NOT_MODELLED
+
+
+def test_every_step_of_the_model_is_a_function_of_the_product() -> None:
+    product = {
+        "assign": assignments.assign,
+        "record": observations.record,
+        "restore": generation.restore,
+        "open": generation.open_generation,
+        "replay": journal.replay,
+        "trim": journal.trim,
+        "acknowledge": journal.acknowledge,
+        "drain": Historian.drain,
+        "learn": Ledger.learn,
+    }
+    assert set(product) <= set(protocol.__all__)
+    assert all(name in step.__name__ for name, step in product.items())
