@@ -272,7 +272,9 @@ class Leader:
             return
         self._published.clear()
         await self._publish()
-        if await self._recovery.reopen(self._zones(), present, reports):
+        opened = await self._recovery.reopen(self._zones(), present, reports)
+        self._published.clear()  # the targets of databases without an owner went with their old epochs
+        if opened:
             for worker in present:
                 self._nudger.nudge(worker, "watch", [])
         self._review_at = 0.0

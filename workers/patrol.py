@@ -98,8 +98,7 @@ class Patrol:
 
         In a closed generation nothing is assigned and nothing is taken away: feel on.
         """
-        if not self.recorder.generation:
-            await self.recorder.follow_generation()
+        await self.recorder.follow_generation()  # what we remember goes into a new one before we learn from it
         generation = self.recorder.generation
         index = await assignments.mine(self._live, self._worker)
         gone = self._watches.keys() - index.keys()

@@ -192,8 +192,8 @@ class Recorder:
         assert seen.epoch
         if seen.name == self.generation or seen.epoch < self._opened_at:
             return False  # nothing new, or a server that was left behind
-        if not self._restored and not await self._restore():
-            return False  # late, the others did not wait: what is newer than what they know still counts
+        if not await self._restore():
+            return False  # closed again; where the others did not wait for us, what is newer than theirs still counts
         retained = list(self._retained.values())
         for start in range(0, len(retained), BATCH):
             if not await journal.replay(self._live, seen.name, retained[start : start + BATCH]):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 from monitor.core import assignment as planner
 from monitor.core.errors import StoreUnavailable
-from monitor.live import assignments, connections, generation, presence
+from monitor.live import assignments, connections, generation, observations, presence
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
 from monitor.live.presence import Presence
@@ -37,7 +37,8 @@ class Recovery:
         lease = self._assigner.lease
         if self._since is None:
             self._since = time.monotonic()
-            self._memory_kept = term_seen > 0 or lease.term == 1
+            kept = term_seen > 0 and self._live.bus is self._live.cache
+            self._memory_kept = kept or lease.term == 1  # in the first term nothing can have been accepted before
             log.warning("action=generation_closed memory_kept=%s", self._memory_kept)
             await generation.restore(self._live, lease.owner, [], lease.term)  # marks where the wait began
         reports = await generation.reported(self._live)
@@ -50,21 +51,22 @@ class Recovery:
         """Wait for every worker known before; for nobody where nothing can have been accepted yet; not for ever."""
         assert self._since is not None
         if time.monotonic() - self._since >= PATIENCE:
-            return await self._confirmed()
+            return await self._confirmed(everybody=False)
         known = set(members) | await presence.known(self._live)
-        return (bool(known) or self._memory_kept) and known <= reports
+        complete = bool(members) or self._memory_kept  # else there may be workers that have not come back yet
+        return complete and known <= reports and await self._confirmed(everybody=True)
 
-    async def _confirmed(self) -> bool:
+    async def _confirmed(self, *, everybody: bool) -> bool:
         """Tell whether Postgres still knows us as the leader: a Redis that forgot all terms cannot say it.
 
-        Only where every known worker has restored may a generation be opened without asking.
+        While Postgres is away only the memory of everybody will do instead.
         """
         try:
             if await asyncio.to_thread(leadership.renew, self._store, self._assigner.lease, self._lease_seconds):
                 return True
         except StoreUnavailable as exc:
             log.warning("action=lease_unconfirmed error=%s", exc.detail)
-            return False
+            return everybody
         raise Deposed
 
     async def reopen(self, zones: Mapping[str, str], present: Mapping[str, Presence], reports: set[str]) -> bool:
@@ -75,17 +77,21 @@ class Recovery:
         await generation.restore(self._live, lease.owner, rows, lease.term)
         self._assigner.places = await assignments.places(self._live, databases)
         now = await connections.now(self._live)
-        for database, owner in self._owners(zones, present, now).items():
+        reporters = {who: planner.Worker(who) for who in reports - {lease.owner}}  # here, announced again or not
+        workers = {one.worker: planner.Worker(one.worker, one.zone, one.capacity) for one in present.values()}
+        owners = self._owners(zones, reporters | workers, now)
+        for database, owner in owners.items():
             await self._assigner.assign(database, owner, planned=False, now=now)
+        for database in set(await observations.names(self._live)) - owners.keys():
+            await assignments.unassign(self._live, database, lease.term)  # no old epoch may count again
         opened = await generation.open_generation(self._live, self._assigner.epoch(), reports)
         self._since = None
         if opened:
             log.info("action=generation_opened name=%s databases=%d", opened, len(databases))
         return bool(opened)
 
-    def _owners(self, zones: Mapping[str, str], present: Mapping[str, Presence], now: float) -> dict[str, str]:
+    def _owners(self, zones: Mapping[str, str], here: Mapping[str, planner.Worker], now: float) -> dict[str, str]:
         """Leave each database with the live claimant of its highest epoch; plan the rest."""
-        here = {one.worker: planner.Worker(one.worker, one.zone, one.capacity) for one in present.values()}
         places = self._assigner.places
         owners = {name: place.claimant for name, place in places.items() if place.claimant in here}
         if here:

@@ -229,6 +229,8 @@ def test_what_all_refuse_goes_to_the_one_whose_refusal_is_longest_ago():
     assert two.plan() == (Move("a", "w1", "w2", "cannot_reach"),)
     assert Fleet(two.databases, two.workers, {"a": "w2"}, told).plan() == ()
     assert Fleet(two.databases, two.workers[:1], {"a": "w1"}, told).plan() == ()
+    again = (Refusal("a", "w1", NOW - 20), Refusal("a", "w2", NOW - 1), Refusal("a", "w2", NOW - 50))
+    assert Fleet(two.databases, two.workers, {"a": "w1"}, again).plan() == ()
 
 
 def test_exclusion_beats_the_bound():
@@ -265,3 +267,65 @@ def test_a_worker_without_capacity_is_emptied():
     one = one.with_current(one.after(one.plan()))
     drained = Fleet(one.databases, (Worker("w00", capacity=0), Worker("w01")), one.current)
     assert drained.loads(drained.after(drained.plan())) == Counter({"w01": 10})
+
+
+def held(**holdings: str) -> dict[str, str]:
+    """Turn worker=names into name: worker."""
+    return {name: worker for worker, names in holdings.items() for name in names.split()}
+
+
+def test_a_newcomer_goes_where_its_zone_is_however_full():
+    current = held(w1="a", w2="b c")
+    one = Fleet(dict.fromkeys("abc", "") | {"d": "eu"}, (Worker("w1"), Worker("w2", "eu")), current)
+    assert one.plan() == (Move("d", None, "w2", "unowned"),)
+
+
+def test_the_room_of_a_zone_is_for_its_own_first():
+    one = Fleet({"a": "", "b": "eu", "c": ""}, (Worker("w1", "eu", capacity=1), Worker("w2")), held(w2="c"))
+    assert one.after(one.plan()) == held(w1="b", w2="a c")
+
+
+def test_a_refusal_bars_one_database_and_no_other():
+    names = [f"db{number:02}" for number in range(18)]
+    current = held(w1=" ".join(names[:8]), w2=" ".join(names[8:]))
+    databases = dict.fromkeys([*names, "x", "y"], "")
+    one = Fleet(databases, (Worker("w1"), Worker("w2")), current, (Refusal("x", "w1", NOW),))
+    assert one.after(one.plan()) == current | {"x": "w2", "y": "w1"}
+
+
+def test_nothing_goes_home_to_a_worker_that_refused_it():
+    databases = {"a": "eu", "b": "", "c": "", "d": ""}
+    one = Fleet(databases, (Worker("w1"), Worker("w2", "eu")), held(w1="a b c", w2="d"))
+    assert one.plan() == (Move("a", "w1", "w2", "zone"),)
+    refused = Fleet(one.databases, one.workers, one.current, (Refusal("a", "w2", NOW),))
+    assert refused.plan() == ()
+
+
+def test_going_home_leaves_nobody_with_too_little():
+    current = held(w1="a", w2="b", w3="c d e", w4="f g h")
+    workers = (Worker("w1"), Worker("w2", "eu"), Worker("w3"), Worker("w4"))
+    assert Fleet(dict.fromkeys(current, "") | {"a": "eu"}, workers, current).plan() == ()
+
+
+def test_the_overloaded_keep_what_is_at_home_with_them():
+    home = [f"a{number:02}" for number in range(13)]
+    others = [f"b{number:02}" for number in range(16)]
+    current = held(w1=" ".join([*home, "z"]), w2=" ".join(others[:8]), w3=" ".join(others[8:]))
+    databases = dict.fromkeys(home, "eu") | dict.fromkeys([*others, "z"], "")
+    one = Fleet(databases, (Worker("w1", "eu"), Worker("w2"), Worker("w3")), current)
+    assert one.plan() == (Move("z", "w1", "w2", "overloaded"),)
+
+
+def test_where_nobody_has_room_the_one_least_above_its_limit_gets_it():
+    workers = (Worker("w1"), Worker("w2", capacity=1), Worker("w3", capacity=1))
+    one = Fleet(dict.fromkeys("pqrx", ""), workers, held(w2="p q", w3="r"), (Refusal("x", "w1", NOW),))
+    assert one.after(one.plan())["x"] == "w3"
+
+
+def test_joiners_that_come_together_share_alike():
+    one = fleet(100, 9)
+    one = one.with_current(one.after(one.plan()))
+    grown = Fleet(one.databases, (*one.workers, Worker("x1"), Worker("x2")), one.current)
+    moves = grown.plan()
+    assert Counter(move.target for move in moves) == {"x1": 9, "x2": 9}
+    assert not {move.source for move in moves} & {"x1", "x2"}

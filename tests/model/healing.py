@@ -129,24 +129,24 @@ def _judge(world: World) -> str:
     redis, postgres, past = world.redis, world.postgres, world.past
     if past.violation:
         return past.violation
+    if any(e not in postgres.rows and not _died(world, e) for e in past.accepted):
+        return "LOST: an accepted transition never reaches Postgres"
+    wrong = _judge_owner(world)
+    if not wrong and redis.status != last_row(postgres) and not _died(world, redis.status):
+        wrong = "DIVERGED: the hash is not the newest transition in Postgres"
+    return wrong
+
+
+def _judge_owner(world: World) -> str:
+    redis = world.redis
+    if not is_open(redis) or redis.owner == NOBODY or not world.workers[redis.owner].alive:
+        return "CLOSED: no live worker ever owns the database"
     owner = world.workers[redis.owner]
-    judged = (
-        (
-            any(e not in postgres.rows and not _died(world, e) for e in past.accepted),
-            "LOST: an accepted transition never reaches Postgres",
-        ),
-        (
-            not is_open(redis) or redis.owner == NOBODY or not owner.alive,
-            "CLOSED: no live worker ever owns the database",
-        ),
-        (not redis.proven or owner.pending or owner.epoch != redis.epoch, "STUCK: the owner can never record"),
-        (owner.accepted != redis.status, "DIVERGED: the hash is not what its owner believes"),
-        (
-            redis.status != last_row(postgres) and not _died(world, redis.status),
-            "DIVERGED: the hash is not the newest transition in Postgres",
-        ),
-    )
-    return next((what for wrong, what in judged if wrong), "")
+    if not redis.proven or owner.pending or owner.epoch != redis.epoch:
+        return "STUCK: the owner can never record"
+    if owner.accepted != redis.status:
+        return "DIVERGED: the hash is not what its owner believes"
+    return ""
 
 
 def _died(world: World, event: Event) -> bool:

@@ -17,9 +17,9 @@ def opened(world: World, without: Without) -> Past:
                 excused.update(e.content for e in known if e > redis.status)
     past = past._replace(excused=tuple(sorted(excused)))
     missed = [e for e in past.accepted if e > redis.status and e.content not in excused]
-    return (
-        violated(past, "FORGOTTEN: opened with less than was accepted") if missed and redis.status != ABSENT else past
-    )
+    if missed and redis.status != ABSENT:
+        past = violated(past, "FORGOTTEN: opened with less than was accepted")
+    return past
 
 
 def accepted(past: Past, worker: Worker) -> Past:

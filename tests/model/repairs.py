@@ -14,7 +14,7 @@ class Repair(StrEnum):
     LIFE = "record compares the life of the very master that runs it with the generation's name"
     REPLICATION_ID = "a life is named by the replication id, new at each promotion: a run id can come back"
     FRESH_EPOCHS = "a generation is opened only after every old epoch in it was replaced by a fresh one"
-    RENAMED = "the name of a generation changes on FLUSHALL, which keeps the run id"
+    RENAMED = "the name of a generation changes on FLUSHALL, which keeps the life"
     BEGUN = "open needs the mark that begin left in this very life of Redis"
     ASKED = "begin clears the reports: workers restore anew for each opening"
     WAITED = "who has not restored is passed over only after the time-out, which a leader new to its workers waits out"

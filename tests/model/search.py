@@ -6,7 +6,7 @@ Only tests/model may import this.
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from monitor.core.status import Epoch
 from tests.model import faults, protocol
@@ -101,7 +101,7 @@ def _all_moves(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe
     for fault in bounds.faults:
         if fault not in world.past.faults:
             for name, following in _faults(world, fault, without):
-                yield name, following and _counted(following, faults=(*world.past.faults, fault))
+                yield name, following and _spent(following, faults=(*world.past.faults, fault))
 
 
 def _leaders(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe]:
@@ -109,7 +109,7 @@ def _leaders(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe]:
     for who in LEADERS:
         if past.elections < bounds.elections:
             acquired = protocol.acquire(world, who, without)
-            yield f"L{who} takes the lease", acquired and _counted(acquired, elections=past.elections + 1)
+            yield f"L{who} takes the lease", acquired and _spent(acquired, elections=past.elections + 1)
         if not world.leaders[who].term:
             continue
         yield f"L{who} begins", _begun(world, who, without)
@@ -119,7 +119,7 @@ def _leaders(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe]:
             step = protocol.assign_move if is_open(world.redis) else protocol.assign_restored
             for worker in WORKERS:
                 assigned = step(world, who, worker, without)
-                yield f"L{who} assigns W{worker}", assigned and _counted(assigned, assigns=past.assigns + 1)
+                yield f"L{who} assigns W{worker}", assigned and _spent(assigned, assigns=past.assigns + 1)
 
 
 def _begun(world: World, who: int, without: Without) -> World | None:
@@ -175,7 +175,7 @@ def _faults(world: World, fault: str, without: Without) -> Iterator[Maybe]:
             yield from ((f"W{who} records and HEARS NOTHING", faults.lost_reply(world, who)) for who in WORKERS)
 
 
-def _counted(world: World, **spent: object) -> World:
+def _spent(world: World, **spent: Any) -> World:
     return world._replace(past=world.past._replace(**spent))
 
 
@@ -188,14 +188,14 @@ def search(start: World, bounds: Bounds, without: Without = frozenset()) -> Foun
     strained: dict[World, str] = {}
     while queue and len(parents) < bounds.states:
         world = queue.popleft()
-        violation, last = world.past.violation, ()
+        violation, last = world.past.violation, ""
         if not violation:
-            violation, last = heal(world, without, calm), ("(everybody gets its turns)",)
+            violation, last = heal(world, without, calm), "(everybody gets its turns)"
         if not violation and bounds.strained:
-            violation, last = strain(world, without, strained), ("(everybody gets its turns, restlessly)",)
+            violation, last = strain(world, without, strained), "(everybody gets its turns, restlessly)"
         if violation:
-            history = (*_history(parents, world, bounds, without), *last)
-            return Found(len(parents), False, time.process_time() - began, violation, history)
+            history = filter(None, (*_history(parents, world, bounds, without), last))
+            return Found(len(parents), False, time.process_time() - began, violation, tuple(history))
         for _, following in moves(world, bounds, without):
             if following not in parents:
                 parents[following] = world

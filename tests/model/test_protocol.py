@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.model.repairs import Repair, Without
-from tests.model.search import Bounds, fresh, opening, running, search
+from tests.model.search import Bounds, deposed, fresh, opening, running, search
 from tests.model.world import World
 
 Start = Callable[[Without], World]
@@ -25,6 +25,8 @@ EXHAUSTED = [
     (running, Bounds(("failover",), feels=1, assigns=2, elections=0)),
     (running, Bounds(("failover",), feels=1, assigns=1, elections=1)),
     (opening, Bounds(("failover",), feels=1, assigns=1, elections=0)),
+    (deposed, Bounds(("flush",), feels=1, assigns=1, elections=0)),
+    (deposed, Bounds(("failover",), feels=1, assigns=1, elections=0)),
     (running, Bounds(("crash", "flush"), feels=1, assigns=2, elections=0)),
     (running, Bounds(("lost_reply", "flush"), feels=1, assigns=1, elections=0)),
     (running, Bounds(("lost_reply", "failover"), feels=1, assigns=1, elections=0)),
@@ -67,31 +69,31 @@ def test_no_near_history_breaks_the_protocol(case: tuple[Start, Bounds]) -> None
 
 # What goes wrong without each repair: from where, under which faults, within which bounds, and how.
 ABLATIONS: dict[Repair, tuple[Start, Bounds, str]] = {
-    Repair.ASSIGN_FENCED: (running, Bounds((), feels=0, assigns=2, elections=1), "STALE"),
+    Repair.ASSIGN_FENCED: (deposed, Bounds((), feels=0, assigns=1, elections=0), "STALE"),
     Repair.TERM_EACH: (running, Bounds(("crash",), feels=0, assigns=1, elections=1), "CLOSED"),
-    Repair.IDENTITY: (running, Bounds(("flush",), feels=2, assigns=2, elections=0), "TWIN"),
+    Repair.IDENTITY: (deposed, Bounds(("flush",), feels=2, assigns=1, elections=0), "TWIN"),
     Repair.GATED: (running, Bounds(("failover",), feels=0, assigns=1, elections=0), "STALE"),
     Repair.LIFE: (running, Bounds(("failover",), feels=0, assigns=1, elections=0), "STALE"),
-    Repair.REPLICATION_ID: (running, Bounds(("failover", "failback"), feels=1, assigns=1, elections=0), "LOST"),
+    Repair.REPLICATION_ID: (running, Bounds(("failover", "failback"), feels=1, assigns=0, elections=0), "LOST"),
     Repair.FRESH_EPOCHS: (running, Bounds(("failover",), feels=0, assigns=1, elections=0), "STALE"),
-    Repair.RENAMED: (running, Bounds(("flush",), feels=1, assigns=1, elections=0), "LOST"),
-    Repair.BEGUN: (opening, Bounds(("flush",), feels=0, assigns=2, elections=1), "STUCK"),
+    Repair.RENAMED: (running, Bounds(("flush",), feels=1, assigns=0, elections=0), "LOST"),
+    Repair.BEGUN: (opening, Bounds(("flush",), feels=0, assigns=1, elections=1), "STUCK"),
     Repair.ASKED: (opening, Bounds(("failover",), feels=1, assigns=1, elections=0), "FORGOTTEN"),
-    Repair.CONFIRMED: (running, Bounds(("flush",), feels=0, assigns=2, elections=1), "STUCK"),
-    Repair.RESTORED: (running, Bounds(("flush",), feels=1, assigns=1, elections=0), "FORGOTTEN"),
+    Repair.WAITED: (running, Bounds(("flush",), feels=1, assigns=1, elections=0), "FORGOTTEN"),
+    Repair.CONFIRMED: (deposed, Bounds(("flush",), feels=0, assigns=1, elections=0), "STALE"),
+    Repair.RESTORED: (running, Bounds(("flush",), feels=1, assigns=0, elections=0), "FORGOTTEN"),
     Repair.RELEASED: (running, Bounds(("flush",), feels=1, assigns=1, elections=0), "FORGOTTEN"),
-    Repair.TERM_RESTORED: (running, Bounds(("flush", "postgres_away"), feels=0, assigns=2, elections=1), "STUCK"),
+    Repair.TERM_RESTORED: (deposed, Bounds(("flush", "postgres_away"), feels=0, assigns=1, elections=0), "STALE"),
     Repair.MERGED: (running, Bounds(("flush",), feels=1, assigns=1, elections=0), "FORGOTTEN"),
     Repair.LATE_MERGED: (running, Bounds(("flush",), feels=1, assigns=1, elections=0), "WENT BACK"),
     Repair.ENTERED: (running, Bounds(("flush",), feels=1, assigns=1, elections=0), "WENT BACK"),
-    Repair.WAITED: (running, Bounds(("flush",), feels=1, assigns=1, elections=0), "FORGOTTEN"),
     Repair.SEEDED: (running, Bounds(("flush",), feels=1, assigns=2, elections=0), "ROLLBACK"),
-    Repair.TENTATIVE: (running, Bounds(("flush",), feels=2, assigns=1, elections=0), "PHANTOM"),
+    Repair.TENTATIVE: (running, Bounds(("flush",), feels=1, assigns=0, elections=0), "PHANTOM"),
     Repair.SAME_AGAIN: (running, Bounds(("lost_reply", "flush"), feels=1, assigns=1, elections=0), "LOST"),
     Repair.FOUND_REPLAYED: (running, Bounds(("lost_reply", "flush"), feels=1, assigns=1, elections=0), "LOST"),
     Repair.INSTALLED: (fresh, Bounds(("postgres_away",), feels=0, assigns=1, elections=1), "STUCK"),
     Repair.WITH_EVENTS: (fresh, Bounds(("postgres_away",), feels=0, assigns=1, elections=1, strained=True), "STARVED"),
-    Repair.ONE_STEP: (running, Bounds((), feels=1, assigns=2, elections=0), "LOST"),
+    Repair.ONE_STEP: (running, Bounds(("flush",), feels=1, assigns=0, elections=0), "LOST"),
     Repair.RETAINED: (running, Bounds(("flush",), feels=1, assigns=0, elections=0), "LOST"),
     Repair.REPLAYED: (running, Bounds(("flush",), feels=1, assigns=0, elections=0), "LOST"),
     Repair.ACKNOWLEDGED: (running, Bounds(("flush",), feels=2, assigns=0, elections=0), "LOST"),

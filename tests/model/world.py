@@ -8,9 +8,11 @@ A Status is modelled by the last transition it contains.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from monitor.core.status import Epoch, Identity
+
+T = TypeVar("T")
 
 WORKERS = (0, 1)
 LEADERS = (0, 1)
@@ -124,14 +126,14 @@ class World(NamedTuple):
     past: Past = Past()
 
 
-def put(items: tuple, index: int, item: object) -> tuple:
+def put(items: tuple[T, ...], index: int, item: T) -> tuple[T, ...]:
     """Return `items` with one of them replaced."""
     return (*items[:index], item, *items[index + 1 :])
 
 
-def joined(items: Iterable, more: Iterable) -> tuple:
+def joined(items: Iterable[T], more: Iterable[T]) -> tuple[T, ...]:
     """Return the sorted union."""
-    return tuple(sorted({*items, *more}))
+    return tuple(sorted({*items, *more}))  # type: ignore[type-var]
 
 
 def is_open(redis: Redis) -> bool:
