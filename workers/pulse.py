@@ -20,7 +20,6 @@ class Pulse:
         self._on_freeze = on_freeze
         self._last = clock()
         self._stalled_at = float("-inf")
-        self.worst = 0.0  # seconds: the longest gap beyond BEAT since it was last read and reset
 
     async def run(self) -> None:
         """Beat for ever."""
@@ -32,7 +31,6 @@ class Pulse:
         """Note the time since the last check; call it before every write as well, whoever wakes first."""
         now = self._clock()
         gap, self._last = now - self._last, now
-        self.worst = max(self.worst, gap - BEAT)
         if gap > STALL:
             self._stalled_at = now
             log.warning("action=loop_stalled seconds=%.3f", gap)

@@ -32,7 +32,6 @@ class Presence:
     rejected: int
     retained: int
     at: float
-    queue_size: int = 0
 
 
 _FIELDS = {field.name for field in fields(Presence)}

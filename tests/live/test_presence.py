@@ -19,8 +19,8 @@ async def test_present_until_it_expires_known_until_it_is_forgotten(live: Live) 
     assert await presence.present(live) == {}
     assert await presence.known(live) == set()
     await presence.announce(live, HERE)
-    await presence.announce(live, replace(HERE, worker=W2, queue_size=4))
-    assert await presence.present(live) == {W1: HERE, W2: replace(HERE, worker=W2, queue_size=4)}
+    await presence.announce(live, replace(HERE, worker=W2, retained=4))
+    assert await presence.present(live) == {W1: HERE, W2: replace(HERE, worker=W2, retained=4)}
     await live.bus.pexpire(presence_key(W1), 1)
     await eventually(lambda: gone(live, W1))
     assert set(await presence.present(live)) == {W2}
