@@ -16,8 +16,8 @@ from typing import IO
 
 from monitor.programs import die_with_parent
 
-FIRST_DELAY, LAST_DELAY = 0.2, 10.0  # seconds before a dead child starts again; doubled each time
-LONG_LIFE = 10.0  # seconds a child must have lived for the delay to begin anew
+FIRST_DELAY, LAST_DELAY = 0.2, 15.0  # seconds before a dead child starts again; doubled each time
+LONG_LIFE = 15.0  # seconds a child must have lived for the delay to begin anew
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 LOOK = 0.05  # seconds between two looks at a child
 

@@ -24,6 +24,15 @@ StartProxy = Callable[..., Proxy]
 numbers = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Rows of the fault matrix that take long are left out unless asked for."""
+    faults = parser.getgroup("faults")
+    faults.addoption("--all-rows", action="store_true", help="run every row of the fault matrix, the long ones too")
+    faults.addoption("--report", metavar="FILE", help="write what the rows must hold to and the figures seen")
+    faults.addoption("--seed", type=int, default=1, help="of the random faults (default 1)")
+    faults.addoption("--minutes", type=float, default=2.0, help="that random faults are injected for (default 2)")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Servers start by fork and exec; Python 3.12 warns of the fork when a client library has threads."""
     config.addinivalue_line("filterwarnings", "ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -4,10 +4,11 @@ It runs in a thread of its own, so sync and async tests use it alike, and a test
 """
 
 import asyncio
+import re
 import socket
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any, Literal
@@ -15,11 +16,26 @@ from urllib.parse import urlsplit
 
 from monitor.programs import HOST, free_port
 
-Mode = Literal["pass", "deaf", "refuse", "reset"]
+Mode = Literal["pass", "deaf", "frozen", "refuse", "reset"]
+Arrivals = asyncio.Queue[tuple[float, bytes]]  # when a chunk came, and the chunk; b"" at the end
+Rewrite = Callable[[bytes, bytes], bytes]  # what was asked, a chunk of the reply -> the chunk to send on
 PROTOCOLS = {0x0003_0000, 0x0003_0002}  # StartupMessage 3.0 and 3.2
 ENCRYPTION_REQUESTS = {80877103, 80877104}  # SSLRequest, GSSENCRequest
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER of zero seconds: close() sends RST
 CHUNK = 65536
+CHUNKS = 64  # read ahead of what may pass
+TIME_ASKED = b"*1\r\n$4\r\nTIME\r\n"
+TIME_TOLD = re.compile(rb"\*2\r\n\$10\r\n(\d{10})(\r\n\$\d\r\n\d{1,6}\r\n)")
+
+
+def shift_time(seconds: int) -> Rewrite:
+    """Return the rewriting of replies that shifts the answer of Redis' TIME, asked by itself, and nothing else."""
+
+    def rewrite(asked: bytes, reply: bytes) -> bytes:
+        told = TIME_TOLD.fullmatch(reply) if asked.upper() == TIME_ASKED else None
+        return b"*2\r\n$10\r\n%d%s" % (int(told[1]) + seconds, told[2]) if told else reply
+
+    return rewrite
 
 
 @dataclass(eq=False)
@@ -30,6 +46,9 @@ class Link:
     writer: asyncio.StreamWriter
     application_name: str = ""
     losing_reply: bool = False
+    asked: bytes = b""  # the requests since the last reply
+    answered: bool = False  # a reply to them has begun
+    replied: int = 0  # bytes of replies since `cut_after`
     tasks: list["asyncio.Task[None]"] = field(default_factory=list)
     upstream: asyncio.StreamWriter | None = None
 
@@ -42,29 +61,38 @@ class Link:
 
 
 class Proxy:
-    """Relay a loopback port to a server: `mode` is pass, deaf, refuse or reset and holds for open connections too.
+    """Relay a loopback port to a server: `mode` holds for open connections too.
 
     deaf: connections are accepted and held; what was sent meanwhile arrives once the mode is pass again, as after a
-    network that was cut. refuse: the port is closed and open connections end with FIN. reset: everything ends with RST.
+    network that was cut. frozen: open connections are held the same, but nobody accepts new ones, as with a stopped
+    process: the kernel answers connects until the backlog is full, then they time out. refuse: the port is closed and
+    open connections end with FIN. reset: everything ends with RST.
+
+    `delay`: seconds each chunk arrives later, both ways. `drip`: seconds between two bytes of replies.
     """
 
     def __init__(self, port: int, host: str = HOST, *, tls: bool = False) -> None:
         self.target, self.tls = (host, port), tls
         self.host, self.port = HOST, free_port()
         self.accepted, self.lost_replies = 0, 0
+        self.delay, self.drip = 0.0, 0.0
         self._mode: Mode = "pass"
         self._deaf_to: set[str] = set()
         self._losing: bytes | None = None
+        self._cut: tuple[int, bool] | None = None
+        self._capturing, self._wanted, self._captured = b"", 0, list[bytes]()
+        self._rewrite: Rewrite | None = None
         self._links: set[Link] = set()
         self._changed = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+        self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
 
     def start(self) -> "Proxy":
         """Listen; `port` is the proxy's."""
         self._thread.start()
-        self._call(self._listen())
+        self._call(self._turn("pass"))
         return self
 
     def stop(self) -> None:
@@ -100,6 +128,27 @@ class Proxy:
         """Let the next request that contains these bytes reach the server, lose its reply and reset the connection."""
         self._call(self._change(lambda losing: setattr(self, "_losing", losing), containing))
 
+    def cut_after(self, count: int | None, *, reset: bool = False) -> None:
+        """Let each connection have so many more bytes of replies, then fall silent for ever, or reset; None: no cut."""
+        self._call(self._change(self._cut_all, None if count is None else (count, reset)))
+
+    def capture(self, containing: bytes, count: int = 1) -> None:
+        """Keep the next requests that contain these bytes, each whole, once their reply begins; see `captured`."""
+        self._call(self._change(self._start_capture, (containing, count)))
+
+    @property
+    def captured(self) -> list[bytes]:
+        """The requests caught since the last `capture`."""
+        return list(self._captured)
+
+    def rewrite_replies(self, rewrite: Rewrite | None) -> None:
+        """Pass each chunk of a reply through a function, together with what was asked; None: no longer."""
+        self._call(self._change(lambda value: setattr(self, "_rewrite", value), rewrite))
+
+    def retarget(self, port: int) -> None:
+        """Lead new connections to another server and reset the open ones, as an address that moves does."""
+        self._call(self._change(self._move, port))
+
     def sever(self, *, reset: bool = True) -> None:
         """End the connections that are open now; new ones are welcome."""
         self._call(self._change(self._sever_all, reset))
@@ -116,16 +165,23 @@ class Proxy:
         await self._change(lambda value: setattr(self, "_mode", value), mode)
         if mode in ("refuse", "reset"):
             await self._close(reset=mode == "reset")
-        if mode != "refuse" and not self._server:
-            await self._listen()
+        if mode == "frozen":
+            self._stop_accepting()
+        elif mode != "refuse" and not self._server:
+            self._listener = self._listener or socket.create_server((self.host, self.port))
+            self._server = await asyncio.start_server(self._accept, sock=self._listener.dup())
 
-    async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, self.host, self.port)
-
-    async def _close(self, *, reset: bool) -> None:
+    def _stop_accepting(self) -> None:
+        """Leave new connections to the kernel's backlog."""
         if self._server:
             self._server.close()
             self._server = None
+
+    async def _close(self, *, reset: bool) -> None:
+        self._stop_accepting()
+        if self._listener:
+            self._listener.close()
+            self._listener = None
         links = list(self._links)
         self._sever_all(reset)
         tasks = [task for link in links for task in link.tasks]
@@ -136,6 +192,19 @@ class Proxy:
     def _sever_all(self, reset: bool) -> None:
         for link in list(self._links):
             link.sever(reset=reset)
+
+    def _cut_all(self, cut: tuple[int, bool] | None) -> None:
+        self._cut = cut
+        for link in self._links:
+            link.replied = 0
+
+    def _start_capture(self, wanted: tuple[bytes, int]) -> None:
+        self._capturing, self._wanted = wanted
+        self._captured.clear()
+
+    def _move(self, port: int) -> None:
+        self.target = (self.target[0], port)
+        self._sever_all(True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -157,22 +226,30 @@ class Proxy:
         first = b"" if self.tls else await self._greeting(link)
         await self._pass(link)
         answers, link.upstream = await asyncio.open_connection(*self.target)
-        link.upstream.write(first)
-        halves = [asyncio.create_task(self._requests(link)), asyncio.create_task(self._replies(link, answers))]
+        if link.writer.is_closing():
+            return  # severed meanwhile
+        requests: Arrivals = asyncio.Queue(CHUNKS)
+        replies: Arrivals = asyncio.Queue(CHUNKS)
+        if first:
+            requests.put_nowait((self._loop.time() - self.delay, first))
+        halves = [self._requests(link, requests), self._replies(link, replies)]
+        works = [asyncio.create_task(half) for half in halves]
+        pumps = [asyncio.create_task(_pump(link.reader, requests)), asyncio.create_task(_pump(answers, replies))]
         try:
-            await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for half in halves:
-                half.cancel()
-            await asyncio.gather(*halves, return_exceptions=True)
+            for task in (*works, *pumps):
+                task.cancel()
+            await asyncio.gather(*works, *pumps, return_exceptions=True)
 
     async def _greeting(self, link: Link) -> bytes:
         """Read a client's first words; note the application when they are PostgreSQL's, refusing to encrypt."""
         first = await link.reader.read(CHUNK)
+        await self._pass(link, self._loop.time())
         while len(first) == 8 and int.from_bytes(first[4:]) in ENCRYPTION_REQUESTS:
-            await self._pass(link)
             link.writer.write(b"N")
             first = await link.reader.read(CHUNK)
+            await self._pass(link, self._loop.time())
         if len(first) > 8 and int.from_bytes(first[4:8]) in PROTOCOLS:
             words = first[8:].rstrip(b"\0").split(b"\0")
             link.application_name = (
@@ -180,27 +257,63 @@ class Proxy:
             )
         return first
 
-    async def _requests(self, link: Link) -> None:
-        while chunk := await link.reader.read(CHUNK):
-            await self._pass(link)
-            if self._losing is not None and self._losing in chunk:
+    async def _requests(self, link: Link, arrivals: Arrivals) -> None:
+        while chunk := await self._next(link, arrivals):
+            link.asked = chunk if link.answered else link.asked + chunk
+            link.answered = False
+            if self._losing is not None and self._losing in link.asked:
                 link.losing_reply, self._losing = True, None
             link.upstream.write(chunk)
             await link.upstream.drain()
-        await self._pass(link)
 
-    async def _replies(self, link: Link, answers: asyncio.StreamReader) -> None:
-        while chunk := await answers.read(CHUNK):
-            await self._pass(link)
+    async def _replies(self, link: Link, arrivals: Arrivals) -> None:
+        while chunk := await self._next(link, arrivals):
+            if self._wanted and not link.answered and self._capturing in link.asked:
+                self._captured.append(link.asked)
+                self._wanted -= 1
+            link.answered = True
             if link.losing_reply:
                 self.lost_replies += 1
                 link.sever(reset=True)
                 return
-            link.writer.write(chunk)
-            await link.writer.drain()
-        await self._pass(link)
+            if self._rewrite:
+                chunk = self._rewrite(link.asked, chunk)
+            await self._reply(link, chunk)
 
-    async def _pass(self, link: Link) -> None:
-        """Return when this connection may speak."""
-        while self._mode == "deaf" or any(fnmatch(link.application_name, name) for name in self._deaf_to):
+    async def _reply(self, link: Link, chunk: bytes) -> None:
+        """Write a chunk of a reply: all of it, byte by byte, or up to the cut."""
+        while chunk:
+            left = self._cut[0] - link.replied if self._cut else len(chunk)
+            if left <= 0:
+                if self._cut[1]:
+                    link.sever(reset=True)
+                await asyncio.Event().wait()  # until the client leaves
+            part = chunk[: min(left, 1 if self.drip else left)]
+            chunk = chunk[len(part) :]
+            link.replied += len(part)
+            link.writer.write(part)
+            await link.writer.drain()
+            await asyncio.sleep(self.drip)
+
+    async def _next(self, link: Link, arrivals: Arrivals) -> bytes:
+        """Return the next chunk when it may pass; b'' at the end."""
+        arrived, chunk = await arrivals.get()
+        await self._pass(link, arrived)
+        return chunk
+
+    async def _pass(self, link: Link, arrived: float = 0.0) -> None:
+        """Return when this connection may speak, and not before the delay since `arrived` is over."""
+        await asyncio.sleep(max(0.0, arrived + self.delay - self._loop.time()))
+        while self._mode in ("deaf", "frozen") or any(fnmatch(link.application_name, name) for name in self._deaf_to):
             await self._changed.wait()
+
+
+async def _pump(reader: asyncio.StreamReader, arrivals: Arrivals) -> None:
+    """Note when each chunk arrived; b'' tells the end."""
+    loop, chunk = asyncio.get_running_loop(), b"the first"
+    while chunk:
+        try:
+            chunk = await reader.read(CHUNK)
+        except OSError:
+            chunk = b""
+        await arrivals.put((loop.time(), chunk))

@@ -59,6 +59,17 @@ class Leader:
         self._members: dict[str, Presence] = {}
         self._fleet_at = self._review_at = 0.0
         self._steady_since = time.monotonic()  # Redis has answered without a break since
+        self._failing_since: float | None = None  # every sweep has failed for want of Redis since
+
+    @property
+    def cut_off(self) -> float:
+        """Return the seconds for which no sweep has got through to Redis; one that is slow is not cut off."""
+        return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
+
+    def inherit(self, before: "Leader") -> None:
+        """Know the workers `before` knew, where nobody led in between: no others can have been given anything."""
+        if before.lease.term + 1 == self.lease.term:
+            self._members = before._members
 
     @property
     def _places(self) -> dict[str, Place]:
@@ -78,7 +89,9 @@ class Leader:
         except StoreUnavailable as exc:
             if exc.store == "redis":
                 self._steady_since = time.monotonic()
+                self._failing_since = self._failing_since or self._steady_since
             raise
+        self._failing_since = None
 
     async def _sweep(self) -> None:
         term = await generation.highest_term(self._live)
@@ -244,7 +257,8 @@ class Leader:
         changed = [row for name, row in self._fleet.items() if self._published.get(name) != row.revision]
         for start in range(0, len(changed), CHUNK):
             chunk = changed[start : start + CHUNK]
-            await asyncio.gather(*(targets.publish(self._live, row.name, _target(row)) for row in chunk))
+            term = self.lease.term
+            await asyncio.gather(*(targets.publish(self._live, row.name, _target(row), term) for row in chunk))
             for row in chunk:
                 self._published[row.name] = row.revision
         owners = {place.owner for row in changed if (place := self._places.get(row.name)) and place.owner}

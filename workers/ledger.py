@@ -54,10 +54,11 @@ class Ledger:
         """Go on under `epoch` from what Redis holds; return transitions that turn out to have been accepted.
 
         A pending event whose reply was lost is found in the hash; one that still builds on the hash is carried over
-        under its old identity; anything else was overtaken by another owner and is dropped.
+        under its old identity; anything else was overtaken by another owner and is dropped. A hash that is older than
+        what was accepted takes nothing back: it was read before our last beat, or has lost its memory.
         """
-        if epoch == self.epoch and _is_later(self.accepted.identity, stored.identity):
-            stored = self.accepted  # the hash was read before our last beat was written
+        if _is_later(self.accepted.identity, stored.identity):
+            stored = self.accepted  # the next beat brings the hash up
         known = tuple(event for event in self.pending if isinstance(event, Transition))
         self.epoch, self.stopped = epoch, False
         held = [event for event in known if stored.identity and event.identity <= stored.identity]

@@ -106,8 +106,9 @@ class Patrol:
             await self.recorder.follow_generation()  # the index may be empty because Redis forgot it
         if not generation or generation != self.recorder.generation:
             return
+        known = await observations.latest(self._live, sorted(gone)) if gone else {}
         for database in gone:
-            await self._release(database)
+            await self._release(database, known.get(database))
         unlearned = [name for name, value in index.items() if self._must_learn(name, value)]
         for start in range(0, len(unlearned), CHUNK):
             names = unlearned[start : start + CHUNK]
@@ -158,13 +159,14 @@ class Patrol:
     def _adopt(self, database: str, epoch: Epoch, stored: Status) -> None:
         ledger = self.recorder.ledgers.get(database)
         if ledger is None:
-            self.recorder.learned(Ledger(database, epoch, stored), ())
+            ledger = Ledger(database, epoch, self.recorder.remembered(database) or stored)
+            self.recorder.learned(ledger, ledger.learn(epoch, stored))
         elif ledger.stopped or ledger.epoch != epoch:  # else only the target changed, and we know more than Redis
             self.recorder.learned(ledger, ledger.learn(epoch, stored))
 
-    async def _release(self, database: str) -> None:
+    async def _release(self, database: str, latest: observations.Latest | None) -> None:
         self._wheel.remove(database)
-        self.recorder.release(database)
+        self.recorder.release(database, latest.status if latest and latest.seeded else None)
         await self._watches.pop(database).session.close()
         log.info("action=released database=%s", database)
 
@@ -213,7 +215,8 @@ class Patrol:
         if feeling.fresh_login or fresh:
             watch.login_due = began + watch.policy.login_interval
         if feeling.slots_full:
-            watch.login_due = 0.0  # the next beat proves that logins work
+            watch.login_due = 0.0  # the next beat proves that logins work ...
+            watch.again |= not (fresh or feeling.fresh_login)  # ... at once, where this one did not try
         if slow:
             watch.slow_due = began + max(watch.policy.slow_interval, feeling.slow_cost * SLOW_SHARE)
         return self._observation(watch.database, self._judged(feeling, began))

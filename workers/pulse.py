@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 
 log = logging.getLogger("feeler.pulse")
 
 BEAT = 0.1  # seconds between heartbeats
+LOUD = 0.25  # a loop that stands still for longer says so
 STALL = 0.5  # a gap this long makes our own negatives worthless
-FREEZE = 3.0  # a gap this long may have cost us our databases: presence lives for 6 s
+FREEZE = 3.0  # a gap this long may have cost us our databases: presence lives for 7 s
 
 
 class Pulse:
@@ -19,6 +21,7 @@ class Pulse:
         self._clock = clock
         self._on_freeze = on_freeze
         self._last = clock()
+        self._starvation = _Starvation()
         self._stalled_at = float("-inf")
 
     async def run(self) -> None:
@@ -29,11 +32,12 @@ class Pulse:
 
     def check(self) -> None:
         """Note the time since the last check; call it before every write as well, whoever wakes first."""
-        now = self._clock()
+        now, starved = self._clock(), self._starvation.grown()
         gap, self._last = now - self._last, now
         if gap > STALL:
             self._stalled_at = now
-            log.warning("action=loop_stalled seconds=%.3f", gap)
+        if gap > BEAT + LOUD:
+            log.warning("action=loop_stalled seconds=%.3f starved=%.3f", gap - BEAT, starved)
         if gap > FREEZE:
             self._on_freeze()
 
@@ -41,3 +45,26 @@ class Pulse:
         """Tell whether the loop stood still at any time after `moment` (monotonic seconds)."""
         self.check()
         return self._stalled_at > moment
+
+
+class _Starvation:
+    """How long this thread was ready to run and got no processor: tells our own slowness from the machine's.
+
+    Linux's schedstat; where there is none, always zero.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._file = -1
+        self._before = 0.0
+        self.grown()
+
+    def grown(self) -> float:
+        """Return the seconds waited for a processor since the last call."""
+        if self._file < 0:
+            return 0.0
+        waited = int(os.pread(self._file, 64, 0).split()[1]) / 1e9
+        grown, self._before = waited - self._before, waited
+        return grown

@@ -111,6 +111,7 @@ def forget(connection: RqConnection, worker: str) -> None:
     """Delete a worker's queue with its jobs, and what RQ remembers of its lives: none of that has an end of its own."""
     mine = _queue(connection, worker)
     mine.delete(delete_jobs=True)
+    connection.delete(mine.intermediate_queue_key, mine.failed_job_registry.key)
     if lives := connection.smembers(WORKERS_BY_QUEUE_KEY % mine.name):
         connection.srem(REDIS_WORKER_KEYS, *lives)
         connection.delete(WORKERS_BY_QUEUE_KEY % mine.name, *lives)

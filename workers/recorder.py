@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from monitor.core.errors import StoreUnavailable
 from monitor.core.event import Transition
@@ -26,6 +26,7 @@ GATHER = 0.01  # seconds to wait for company before a batch leaves
 RETRY = 0.5  # seconds between tries while Redis or the generation is away
 RELEASED_FOR = 600.0  # seconds a released database's Status is kept for a restore
 RETAINED_MOST = 100_000
+REPEAT = journal.REMEMBER  # seconds after which what is still retained is replayed once more
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,9 @@ class Recorder:
         self._retained: dict[tuple[str, Identity], Transition] = {}
         self._found: list[Transition] = []  # accepted, as the hash told: the journal may have lost them
         self._term = 0
+        self._settled = asyncio.Lock()  # while we restore and replay no beat is on its way: it would be missing
+        self._waiting: tuple[tuple[str, Identity], ...] = ()  # what was retained when it was last replayed
+        self._repeat_at = 0.0
         self.pulse = Pulse(self._fence)
         self.ledgers: dict[str, Ledger] = {}
         self._restored = False  # into the closed generation of now: a report may be an earlier period's, come late
@@ -64,10 +68,12 @@ class Recorder:
         self._outbox[observation.database] = observation
         self._wake.set()
 
-    def release(self, database: str) -> None:
-        """Stop speaking for a database, but remember what was accepted of it."""
+    def release(self, database: str, stored: Status | None) -> None:
+        """Stop speaking for a database, but remember what was accepted of it: with an answer, or as the hash tells."""
         self._outbox.pop(database, None)
         if ledger := self.ledgers.pop(database, None):
+            if stored is not None:
+                self._find(database, ledger.learn(ledger.epoch, stored))
             self._released[database] = Released(ledger.accepted, ledger.epoch, time.monotonic() + RELEASED_FOR)
 
     def learned(self, ledger: Ledger, accepted: tuple[Transition, ...]) -> None:
@@ -75,7 +81,15 @@ class Recorder:
         self.ledgers[ledger.database] = ledger
         self._released.pop(ledger.database, None)
         self._term = max(self._term, ledger.epoch.term)
-        self._retain(ledger.database, accepted)
+        self._find(ledger.database, accepted)
+
+    def remembered(self, database: str) -> Status | None:
+        """Return the last accepted Status of a database this worker gave up lately."""
+        kept = self._released.get(database)
+        return kept.status if kept else None
+
+    def _find(self, database: str, accepted: tuple[Transition, ...]) -> None:
+        self._retain(database, accepted)
         self._found += accepted
 
     async def run(self) -> None:
@@ -88,6 +102,10 @@ class Recorder:
 
     async def flush(self) -> bool:
         """Record one batch; False when nothing could be written now."""
+        async with self._settled:
+            return await self._flush()
+
+    async def _flush(self) -> bool:
         self.pulse.check()
         beats = self._take()
         if not beats:
@@ -140,14 +158,25 @@ class Recorder:
             del self._outbox[beat.database]
         ledger = self.ledgers.get(beat.database)
         if verdict is Verdict.ACCEPTED:
-            if ledger:
+            if ledger and ledger.epoch == beat.epoch:
                 self._retain(beat.database, ledger.accept(beat))
+            else:
+                self._hear_late(beat)
             return
         self.rejected += 1
         log.warning("action=record_rejected database=%s epoch=%s verdict=%s", beat.database, beat.epoch, verdict)
         if ledger and ledger.epoch == beat.epoch:
             ledger.stop()
             self._on_rejected()
+
+    def _hear_late(self, beat: Beat) -> None:
+        """Remember what was accepted while we gave the database up: nobody else retains it."""
+        self._retain(beat.database, tuple(event for event in beat.events if isinstance(event, Transition)))
+        kept = self._released.get(beat.database)
+        if kept and kept.epoch == beat.epoch:
+            ledger = Ledger(beat.database, kept.epoch, kept.status)
+            ledger.learn(kept.epoch, beat.status)
+            self._released[beat.database] = replace(kept, status=ledger.accepted)
 
     def _fence(self) -> None:
         """This process was frozen: nothing it believed to own may be written before it has looked again."""
@@ -180,9 +209,26 @@ class Recorder:
                 self._retained.pop(key, None)
         now = time.monotonic()
         self._released = {name: kept for name, kept in self._released.items() if kept.until > now}
+        await self._repeat()
+
+    async def _repeat(self) -> None:
+        """Replay what has been retained for an hour: its entry was trimmed by force, or its identity forgotten."""
+        if not self.generation or time.monotonic() < self._repeat_at:
+            return
+        waiting = [self._retained[key] for key in self._waiting if key in self._retained]
+        if waiting:
+            log.warning("action=retained_replayed transitions=%d", len(waiting))
+        for start in range(0, len(waiting), BATCH):
+            if not await journal.replay(self._live, self.generation, waiting[start : start + BATCH]):
+                return
+        self._waiting, self._repeat_at = tuple(self._retained), time.monotonic() + REPEAT
 
     async def follow_generation(self) -> bool:
         """Look at Redis's life: restore while it is closed; True when a new one was opened."""
+        async with self._settled:
+            return await self._follow()
+
+    async def _follow(self) -> bool:
         seen = await generation.generation(self._live)
         if not seen.open:
             self.generation = ""

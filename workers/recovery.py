@@ -26,7 +26,6 @@ class Recovery:
     def __init__(self, live: Live, store: Store, assigner: Assigner, lease_seconds: float) -> None:
         self._live, self._store, self._assigner, self._lease_seconds = live, store, assigner, lease_seconds
         self._since: float | None = None
-        self._memory_kept = False  # this Redis still knows terms and workers
 
     def over(self) -> None:
         """Note that the generation is open."""
@@ -37,9 +36,7 @@ class Recovery:
         lease = self._assigner.lease
         if self._since is None:
             self._since = time.monotonic()
-            kept = term_seen > 0 and self._live.bus is self._live.cache
-            self._memory_kept = kept or lease.term == 1  # in the first term nothing can have been accepted before
-            log.warning("action=generation_closed memory_kept=%s", self._memory_kept)
+            log.warning("action=generation_closed term_seen=%d members=%d", term_seen, len(members))
             await generation.restore(self._live, lease.owner, [], lease.term)  # marks where the wait began
         reports = await generation.reported(self._live)
         if lease.owner not in reports:
@@ -53,7 +50,8 @@ class Recovery:
         if time.monotonic() - self._since >= PATIENCE:
             return await self._confirmed(everybody=False)
         known = set(members) | await presence.known(self._live)
-        complete = bool(members) or self._memory_kept  # else there may be workers that have not come back yet
+        first = self._assigner.lease.term == 1  # nothing can have been accepted before
+        complete = bool(members) or first  # else there may be workers that an older memory of Redis does not know of
         return complete and known <= reports and await self._confirmed(everybody=True)
 
     async def _confirmed(self, *, everybody: bool) -> bool:

@@ -10,7 +10,7 @@ import uvloop
 
 from monitor.config import Settings
 from monitor.core.errors import StoreUnavailable
-from monitor.live import connections
+from monitor.live import connections, generation
 from monitor.live.connections import Live
 from monitor.registry import leadership
 from monitor.registry.store import Store, open_store
@@ -37,6 +37,7 @@ class Supervisor:
         self._historian = Historian(live, store, self._id)
         self._sampler = Sampler(live, store)
         self._leader: Leader | None = None
+        self._before: Leader | None = None  # who led here last
         self._renewed = 0.0
         self._stop = asyncio.Event()
         self._sweep_now = asyncio.Event()
@@ -63,24 +64,30 @@ class Supervisor:
         await self._give_up()
 
     async def _hold(self) -> None:
-        """Take the lead or keep it. A Postgres that is away deposes nobody; a higher term in Redis does."""
-        loop = asyncio.get_running_loop()
-        if self._leader is None:
-            lease = await asyncio.to_thread(leadership.acquire, self._store, self._id, self._settings.lease)
-            if lease:
-                log.info("action=leading supervisor=%s term=%d", self._id, lease.term)
-                self._leader, self._renewed = (
-                    Leader(self._live, self._store, lease, self._nudger, self._settings.lease),
-                    loop.time(),
-                )
-                self._leader.wake = self._sweep_now
-                self._sweep_now.set()
-        elif loop.time() - self._renewed >= RENEW:
-            leader = self._leader
+        """Take the lead or keep it. A Postgres that is away deposes nobody; a higher term in Redis does.
+
+        Without Redis nobody can lead: who cannot reach it takes no lead, and a leader cut off for a lease's length
+        renews no more, so that another may do better. Where Redis is away from everybody, no term changes hands.
+        """
+        now = asyncio.get_running_loop().time()
+        if (leader := self._leader) is None:
+            await self._take_lead(above=await generation.highest_term(self._live))
+        elif leader.cut_off < self._settings.lease and now - self._renewed >= RENEW:
             if await asyncio.to_thread(leadership.renew, self._store, leader.lease, self._settings.lease):
-                self._renewed = loop.time()
+                self._renewed = now
             else:
                 self._step_down(leader)
+
+    async def _take_lead(self, above: int) -> None:
+        lease = await asyncio.to_thread(leadership.acquire, self._store, self._id, self._settings.lease, above=above)
+        if lease:
+            log.info("action=leading supervisor=%s term=%d", self._id, lease.term)
+            self._renewed = asyncio.get_running_loop().time()
+            self._leader = Leader(self._live, self._store, lease, self._nudger, self._settings.lease)
+            self._leader.wake = self._sweep_now
+            if self._before:
+                self._leader.inherit(self._before)
+            self._sweep_now.set()
 
     async def _sweep(self) -> None:
         if leader := self._leader:
@@ -102,7 +109,7 @@ class Supervisor:
     def _step_down(self, leader: Leader) -> None:
         log.warning("action=stepped_down supervisor=%s term=%d", self._id, leader.lease.term)
         if self._leader is leader:
-            self._leader = None
+            self._leader, self._before = None, leader
 
     async def _give_up(self) -> None:
         if self._leader:

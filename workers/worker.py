@@ -26,7 +26,7 @@ from workers.process import keep, start
 
 log = logging.getLogger("feeler.worker")
 
-ANNOUNCE = 1.5  # seconds; presence lives for 6 s
+ANNOUNCE = 1.5  # seconds; presence lives for 7 s
 RECONCILE = 2.0
 ENOUGH = 1_000_000  # open files, where there is no limit
 RESERVED = 200  # open files for everything but sessions

@@ -11,7 +11,7 @@ from functools import partial
 from psycopg import pq
 from psycopg.pq.abc import PGconn
 
-from monitor.core.cause import Cause
+from monitor.core.cause import Cause, cause_of_sqlstate
 from monitor.feeler import libpq, sockets
 from monitor.feeler.attempt import Attempt
 from monitor.feeler.causes import (
@@ -60,6 +60,7 @@ class Handshake:
         polled = pq.PollingStatus.WRITING
         while polled != _OK:
             polled = await self._step(polled)
+            self._mind_second_try()
         pgconn, self._pgconn = self._conn, None
         return pgconn
 
@@ -80,6 +81,16 @@ class Handshake:
         if polled == pq.PollingStatus.FAILED:
             raise self._given_up(sock, seen)
         return pq.PollingStatus(polled)
+
+    def _mind_second_try(self) -> None:
+        """Raise what the server said through TLS when libpq begins anew without: two failed logins lock a role sooner.
+
+        28000 alone may be about TLS itself: pg_hba.conf may want none.
+        """
+        if self._conn.status == pq.ConnStatus.STARTED:
+            code, text = sqlstate_of_message(self._conn.error_message.decode("utf-8", "replace"))
+            if code not in ("", "28000"):
+                raise Failed(cause_of_sqlstate(code), clean(text, self._secret))
 
     def _follow(self) -> socket.socket:
         """Copy libpq's socket anew: a second try (without TLS) has another one under the same number, maybe."""

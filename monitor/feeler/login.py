@@ -26,6 +26,8 @@ __all__ = ["LoginLimiter", "log_in", "strip_pg_environment"]
 # Which of several addresses' failures speaks for the host: silence before a refusal before what our side lacks.
 _WEIGHT = {Cause.CONNECT_TIMEOUT: 3, Cause.REFUSED: 2, Cause.RESET: 2, Cause.UNREACHABLE: 1}
 
+ENDLESS = 256  # proofs that may be computed for longer than a moment, at most one for each database
+
 
 class LoginLimiter:
     """What the logins of one process share: turns at each host, threads for proofs, names.
@@ -34,7 +36,7 @@ class LoginLimiter:
     """
 
     def __init__(self, per_host: int = 8, lent: float = 0.1, threads: int = 32) -> None:
-        self.names, self.threads = Names(), Threads(threads)
+        self.names, self.threads = Names(), Threads(threads, overdue=ENDLESS)
         self._per_host, self._lent = per_host, lent
         self._hosts: WeakValueDictionary[tuple[str, int], asyncio.Semaphore] = WeakValueDictionary()
 

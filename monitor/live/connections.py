@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry as SyncRetry
 
 from monitor.core.errors import InvalidInput, StoreUnavailable
+from monitor.live.keys import PROBE
 
 RqConnection = redis.Redis
 
@@ -23,6 +24,7 @@ TIMEOUT = 1.0  # seconds for a reply or a connection
 BLOCK_MOST = 5.0  # seconds a blocking read may wait
 CONNECTIONS = 32  # per client and process: more calls at once than that wait in line
 WAIT_FOR_CONNECTION = 1.0  # seconds in that line
+PROBE_LIVES = 1000  # milliseconds
 QUIET = 15  # seconds of silence after which a kept connection is asked before it is used
 
 _UNAVAILABLE: tuple[tuple[type[Exception], str], ...] = (  # subclasses before their parents
@@ -114,6 +116,13 @@ async def now(live: Live) -> float:
     with unavailable():
         seconds, microseconds = await live.cache.time()
     return round(seconds + microseconds / 1e6, 3)
+
+
+async def check_writes(live: Live) -> None:
+    """Raise StoreUnavailable also where a server answers and takes no writes: full, a replica, cannot persist."""
+    for client in {live.bus, live.cache}:
+        with unavailable():
+            await client.set(PROBE, "", px=PROBE_LIVES)
 
 
 def _client(url: str, part: str, timeout: float) -> Redis:

@@ -88,7 +88,7 @@ async def restore(live: Live, worker: str, rows: Sequence[Restored], term: int) 
     by_partition: dict[int, list[Restored]] = {number: [] for number in range(PARTITIONS)}
     for row in rows:
         by_partition[partition(row.database)].append(row)
-    parts = {number: list(steps.chunks(its, _ROWS)) or [[]] for number, its in by_partition.items()}
+    parts = {number: [[], *(list(steps.chunks(its, _ROWS)) or [[]])] for number, its in by_partition.items()}
     for i in range(max(map(len, parts.values()))):
         calls = [
             _call(number, (life, worker, attempt, _part(i, len(its)), term), its[i])
@@ -102,8 +102,7 @@ async def restore(live: Live, worker: str, rows: Sequence[Restored], term: int) 
 
 
 def _part(i: int, count: int) -> str:
-    if count == 1:
-        return "only"
+    """Name a part: no request both begins a report and ends it, else one that comes late could stand for a new one."""
     return "first" if i == 0 else "last" if i == count - 1 else "middle"
 
 

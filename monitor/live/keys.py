@@ -27,14 +27,17 @@ feeler:{pNN}:journal         stream  -    owner (record, replay)       groups: s
 feeler:{pNN}:drained         zset    1 h  historian                    workers, who then forget the event
     "D identity" -> fleet seconds; pruned by trim
 feeler:{pNN}:counters        hash    -    every Lua step               web, tests
+    beats, transitions, duplicates (beats that came twice or late and changed nothing), rejected_<verdict>, replayed,
+    trimmed, trimmed_unacknowledged, identity_conflicts (historian)
 
 REDIS_URL (the bus: RQ lives here too, under rq:)
-feeler:presence:W            string  6 s  worker                       everybody
+feeler:presence:W            string  7 s  worker                       everybody
 feeler:workers               zset    -    worker, leader               everybody
     W -> fleet seconds of the last announcement; kept after death until the leader forgets W
 feeler:bus:L                 string  60 s leader                       leader
     run_id of the bus when this leader last looked; gone or other = the bus lost its memory
 feeler:requests              stream  -    web, cli                     leader (group supervisor)
+feeler:probe                 string  1 s  web                          nobody: shows whether writes are taken (both)
 """
 
 from zlib import crc32
@@ -43,6 +46,7 @@ PARTITIONS = 16
 
 WORKERS = "feeler:workers"
 REQUESTS = "feeler:requests"
+PROBE = "feeler:probe"
 
 
 def partition(name: str) -> int:

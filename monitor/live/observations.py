@@ -156,7 +156,7 @@ async def names(live: Live) -> list[str]:
 
 
 async def counters(live: Live) -> dict[str, int]:
-    """Return what the steps counted, summed over partitions: beats, transitions, rejected_*, replayed, trimmed ..."""
+    """Return what the steps counted, summed over partitions; keys.py names them"""
     pipe = live.cache.pipeline(transaction=False)
     for number in range(PARTITIONS):
         pipe.hgetall(partition_key(number, "counters"))

@@ -1,4 +1,4 @@
-"""Who is here: a key of 6 s per worker on the bus, renewed every 1.5 s by the loop that feels. Workers and doors
+"""Who is here: a key of 7 s per worker on the bus, renewed every 1.5 s by the loop that feels. Workers and doors
 import this.
 
 Absence proves something only after 6 s of uninterrupted Redis: `mark_bus` says when the bus has lost its memory.
@@ -11,7 +11,7 @@ from typing import Any
 from monitor.live.connections import Live, unavailable
 from monitor.live.keys import WORKERS, bus_key, presence_key
 
-TTL = 6.0  # seconds
+TTL = 7.0  # seconds; who is frozen for 5 s just before it renews keeps its databases
 MARK = 60  # seconds a leader's mark stays
 
 
@@ -38,7 +38,7 @@ _FIELDS = {field.name for field in fields(Presence)}
 
 
 async def announce(live: Live, presence: Presence) -> None:
-    """Say that a worker is here for the next 6 s."""
+    """Say that a worker is here for the next 7 s."""
     pipe = live.bus.pipeline(transaction=False)
     pipe.set(presence_key(presence.worker), json.dumps(asdict(presence)), px=round(TTL * 1000))
     pipe.zadd(WORKERS, {presence.worker: presence.at})

@@ -16,7 +16,7 @@ _FIELDS = ("ciphertext", "policy", "labels", "revision")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """How to reach and feel a database; `revision` rises with every change."""
+    """How to reach and feel a database; `revision` rises with every change, unless the registry is set back."""
 
     ciphertext: str
     policy: Policy
@@ -24,11 +24,11 @@ class Target:
     revision: int
 
 
-async def publish(live: Live, name: str, target: Target) -> bool:
-    """Store a target and tell its owner's index; False when a higher revision stands already."""
+async def publish(live: Live, name: str, target: Target, term: int = 0) -> bool:
+    """Store a target and tell its owner's index; False when a higher term or revision stands already."""
     keys = (target_key(name), database_key(name), index_key(partition(name), ""))
     policy, labels = json.dumps(asdict(target.policy)), json.dumps(dict(target.labels))
-    words = (name, target.revision, "ciphertext", target.ciphertext, "policy", policy, "labels", labels)
+    words = (name, target.revision, term, "ciphertext", target.ciphertext, "policy", policy, "labels", labels)
     [published] = await steps.run(live.cache, _PUBLISH, [(keys, words)])
     return bool(published)
 
@@ -50,12 +50,6 @@ async def targets(live: Live, names: Sequence[str]) -> dict[str, Target]:
         for name, (ciphertext, policy, labels, revision) in zip(names, replies, strict=True)
         if revision is not None
     }
-
-
-async def withdraw(live: Live, name: str) -> None:
-    """Remove a database's target."""
-    with unavailable():
-        await live.cache.delete(target_key(name))
 
 
 def decode_policy(text: str) -> Policy:

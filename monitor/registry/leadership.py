@@ -20,12 +20,15 @@ class Lease:
     term: int
 
 
-def acquire(store: Store, owner: str, seconds: float = 8.0) -> Lease | None:
-    """Take the lead in a new term; None while anybody's lease runs."""
+def acquire(store: Store, owner: str, seconds: float = 8.0, *, above: int = 0) -> Lease | None:
+    """Take the lead in a new term; None while anybody's lease runs.
+
+    `above` is the highest term Redis has seen: a Postgres restored from an older copy must not give it out again.
+    """
     take = (
         update(Leadership)
         .where(Leadership.expires_at <= _now())
-        .values(term=Leadership.term + 1, owner=owner, expires_at=_in(seconds))
+        .values(term=func.greatest(Leadership.term, above) + 1, owner=owner, expires_at=_in(seconds))
         .returning(Leadership.term)
     )
     with store.begin() as connection:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from typing_extensions import TypedDict
 
 from monitor.core.errors import StoreUnavailable
-from monitor.live import generation
+from monitor.live import connections, generation
 from monitor.live.connections import Live
 from monitor.registry import leadership
 from monitor.registry.store import Store, pending_migrations
@@ -80,7 +80,15 @@ class Readiness:
         except StoreUnavailable:
             return {"redis": _check("fail", "does not answer")}
         closed = _check("warn", "closed: nobody records until a leader opens it")
-        return {"redis": _check("pass"), "generation": _check("pass", "open") if found.open else closed}
+        return {"redis": await self._writes(), "generation": _check("pass", "open") if found.open else closed}
+
+    async def _writes(self) -> Check:
+        """A Redis that refuses writes still answers: with observations that grow old."""
+        try:
+            await connections.check_writes(self._live)
+        except StoreUnavailable as exc:
+            return _check("warn", f"takes no writes: {exc.detail}")
+        return _check("pass")
 
     async def _registry_checks(self) -> dict[str, Check]:
         """Postgres may be away: answers come from Redis. A registry of another version may not."""

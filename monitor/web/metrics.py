@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from monitor.core.errors import StoreUnavailable
 from monitor.core.status import State
 from monitor.live import generation, journal, observations, presence
-from monitor.live.connections import Live, now
+from monitor.live.connections import Live, check_writes, now
 from monitor.live.presence import Presence
 from monitor.registry import leadership
 from monitor.registry.store import Store
@@ -45,6 +45,7 @@ class Reading:
 class LiveReading:
     """What Redis says."""
 
+    writable: bool
     open: bool
     states: Mapping[State, int]
     ages: tuple[float, ...]  # seconds since each database's last observation
@@ -93,12 +94,15 @@ def _fleet(live: LiveReading) -> Iterator[Metric]:
     yield ages
     oldest = max(live.ages, default=0.0)
     yield GaugeMetricFamily("feeler_oldest_observation_seconds", "Age of the oldest last observation", oldest)
+    yield GaugeMetricFamily("feeler_redis_writable", "Whether Redis takes writes: full, it refuses", int(live.writable))
     yield GaugeMetricFamily("feeler_generation_open", "Whether workers may record", int(live.open))
 
 
 def _counters(counts: Mapping[str, int]) -> Iterator[Metric]:
     yield CounterMetricFamily("feeler_beats", "Observations accepted by Redis", counts.get("beats", 0))
     yield CounterMetricFamily("feeler_transitions", "Changes of state accepted", counts.get("transitions", 0))
+    doubled = counts.get("duplicates", 0)
+    yield CounterMetricFamily("feeler_duplicates", "Observations that came twice or late, and changed nothing", doubled)
     refused = CounterMetricFamily("feeler_rejected", "Observations Redis refused", labels=["reason"])
     for name, count in sorted(counts.items()):
         if name.startswith(REJECTED):
@@ -149,7 +153,15 @@ async def _read_live(live: Live) -> LiveReading | None:
                     ages.append(age(latest.at, at))
     except StoreUnavailable:
         return None
-    return LiveReading(opened.open, states, tuple(ages), counts, backlog, workers)
+    return LiveReading(await _is_writable(live), opened.open, states, tuple(ages), counts, backlog, workers)
+
+
+async def _is_writable(live: Live) -> bool:
+    try:
+        await check_writes(live)
+    except StoreUnavailable:
+        return False
+    return True
 
 
 async def _read_term(store: Store) -> int | None:

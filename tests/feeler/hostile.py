@@ -20,6 +20,7 @@ from typing import Self
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from monitor.core.database import Address
+from monitor.programs import PORTS
 
 AUTH_OK = 0
 AUTH_SASL, AUTH_SASL_CONTINUE = 10, 11
@@ -140,11 +141,11 @@ class Refusal(Exception):
 class Hostile:
     """A listening socket whose every connection is given to `behave`."""
 
-    def __init__(self, behave: Callable[[Talk], None]) -> None:
+    def __init__(self, behave: Callable[[Talk], None], port: int = 0) -> None:
         self.behave = behave
         self.accepted = 0
         self.talks: list[Talk] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -397,20 +398,59 @@ AFTER_LOGIN = {
         big_error,
         copy_out,
         hang_up,
+        lie,
     )
 }
 
 
 @contextlib.contextmanager
-def all_at_once() -> Iterator[dict[str, int]]:
-    """Run one server of each kind in a process of its own, as a real one would; yield their ports by name."""
-    with subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
+def all_at_once(proofs: int = 0) -> Iterator[dict[str, int]]:
+    """Run one server of each kind in a process of its own, as a real one would; yield their ports by name.
+
+    `proofs`: so many more that ask for a proof that takes long to compute.
+    """
+    with _elsewhere("hostile", proofs) as ports:
+        yield ports
+
+
+@contextlib.contextmanager
+def many_honest(count: int) -> Iterator[list[int]]:
+    """Run so many honest servers in one process; yield their ports, which follow one another."""
+    with _elsewhere("honest", count) as ports:
+        yield list(ports.values())
+
+
+@contextlib.contextmanager
+def _elsewhere(what: str, count: int) -> Iterator[dict[str, int]]:
+    argv = [sys.executable, __file__, what, str(count)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
         assert process.stdout
-        yield json.loads(process.stdout.readline())
-        process.kill()
+        try:
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def _start_hostile(proofs: int) -> dict[str, Hostile]:
+    behaviours = BEFORE_LOGIN | {name: after_set_up(attack) for name, attack in AFTER_LOGIN.items()}
+    behaviours |= {f"scram_{number}": scram(10_000_000) for number in range(proofs)}
+    return {name: Hostile(behave) for name, behave in behaviours.items()}
+
+
+def _start_honest(count: int) -> dict[str, Hostile]:
+    for first in range(PORTS.start, PORTS.stop - count, count):
+        servers: dict[str, Hostile] = {}
+        try:
+            for port in range(first, first + count):
+                servers[str(port)] = Hostile(logged_in(honest), port)
+            return servers
+        except OSError:  # a port is taken
+            for server in servers.values():
+                server.stop()
+    raise OSError("no free ports in a row")
 
 
 if __name__ == "__main__":
-    behaviours = BEFORE_LOGIN | {name: after_set_up(attack) for name, attack in AFTER_LOGIN.items()}
-    print(json.dumps({name: Hostile(behave).port for name, behave in behaviours.items()}), flush=True)
+    start = {"hostile": _start_hostile, "honest": _start_honest}[sys.argv[1]]
+    print(json.dumps({name: server.port for name, server in start(int(sys.argv[2])).items()}), flush=True)
     sys.stdin.read()  # until the test ends

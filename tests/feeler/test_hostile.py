@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from monitor.core.cause import Cause
-from monitor.core.database import Address
+from monitor.core.database import Address, parse_address
 from monitor.core.observation import ReadingStatus
+from monitor.feeler.login import LoginLimiter
 from monitor.feeler.session import Feeling
 from tests.feeler import hostile
 from tests.feeler.conftest import CountResources, MakeSession
 from tests.feeler.hostile import Hostile
+from tests.servers import PostgresServer
 from tests.waiting import eventually
 
 DEADLINE = 1.0
@@ -214,3 +216,24 @@ async def test_a_server_that_ends_every_session_gets_no_storm_of_logins(make_ses
             assert feeling.cause in (Cause.OK, Cause.RESET, Cause.SERVER_ERROR)
             await asyncio.sleep(0.02)
     assert len(lost) <= 2
+
+
+async def test_endless_proofs_keep_nobody_else_from_logging_in(
+    make_session: MakeSession, count_resources: CountResources, postgres_server: PostgresServer
+) -> None:
+    before = count_resources()
+    postgres_server.execute("CREATE ROLE prover LOGIN PASSWORD 'word'")
+    address = parse_address(postgres_server.url(user="prover", password="word"))
+    logins = LoginLimiter()
+    with Hostile(hostile.scram(400_000)) as server:
+        sessions = [make_session(server.address(), logins=logins, deadline=DEADLINE) for _ in range(40)]
+        burning = [asyncio.create_task(session.feel(fresh=False, slow=False)) for session in sessions]
+        await eventually(lambda: server.accepted == 40)
+        for _ in range(3):  # while the proofs are waited for, and when their logins have been severed
+            honest = make_session(address, logins=logins, deadline=DEADLINE)
+            assert (await honest.feel(fresh=True, slow=False)).cause is Cause.OK
+            await honest.close()
+            await asyncio.sleep(DEADLINE / 2)
+        assert {(await feeling).cause for feeling in burning} <= {Cause.SEVERED, Cause.RESET}  # RESET: proved in time
+    await eventually(lambda: count_resources() <= before, within=60)
+    postgres_server.execute("DROP ROLE prover")

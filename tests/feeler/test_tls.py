@@ -107,6 +107,22 @@ async def test_a_server_without_tls_locks_us_out(start_postgres: StartPostgres, 
     assert await cause(over_tls(server, sslmode="prefer", sslrootcert=""), ca_dir) is Cause.OK
 
 
+async def test_a_refusal_through_tls_is_not_asked_for_again_without(server: PostgresServer, ca_dir: Path) -> None:
+    assert await eventually(lambda: is_ok(over_tls(server), ca_dir))
+    wrong = over_tls(server, sslmode="prefer", sslrootcert="", password="wrong")
+    assert await cause(wrong, ca_dir) is Cause.LOCKED_OUT
+    assert server.log.read_text().count("password authentication failed") == 1
+
+
+async def test_a_server_that_wants_no_tls_is_asked_again_without(server: PostgresServer, ca_dir: Path) -> None:
+    assert await eventually(lambda: is_ok(over_tls(server), ca_dir))
+    rules = server.data / "pg_hba.conf"
+    rules.write_text("hostnossl all all all scram-sha-256\n")
+    server.execute("select pg_reload_conf()")
+    await eventually(lambda: is_locked_out(over_tls(server), ca_dir))
+    assert await cause(over_tls(server, sslmode="prefer", sslrootcert=""), ca_dir) is Cause.OK
+
+
 @pytest.mark.parametrize("name", ["absent.pem", "garbage.pem", "../ours.pem"])
 async def test_a_ca_file_we_lack_is_our_fault(server: PostgresServer, ca_dir: Path, name: str) -> None:
     assert await eventually(lambda: is_ok(over_tls(server), ca_dir))

@@ -21,6 +21,7 @@ from tests.waiting import eventually
 
 CALLS: dict[str, Callable[[Live], Awaitable[object]]] = {
     "now": connections.now,
+    "check_writes": connections.check_writes,
     "generation": generation.generation,
     "restore": lambda live: generation.restore(live, W1, (), 1),
     "open": lambda live: generation.open_generation(live, epoch("1.1"), {"leader"}),
@@ -104,7 +105,7 @@ async def test_a_server_without_memory_answers_and_refuses_to_write(
     name = await opened(live)
     await given(live, "1.2", seed=Status())
     await live.cache.config_set("maxmemory", "1mb")
-    for call in ("assign", "restore", "ask"):
+    for call in ("check_writes", "assign", "restore", "ask"):
         assert await fails(live, call) == "out_of_memory"
     before = await stored(live)
     with pytest.raises(StoreUnavailable, match="out_of_memory"):
@@ -125,7 +126,7 @@ async def test_a_replica_does_not_take_writes(
     await live.cache.config_set("masterauth", str(parts.password))
     await live.cache.config_set("replica-serve-stale-data", "yes")
     await live.cache.replicaof("127.0.0.1", str(parts.port))
-    for call in ("assign", "restore", "ask"):
+    for call in ("check_writes", "assign", "restore", "ask"):
         assert await fails(live, call) == "read_only"
     with pytest.raises(StoreUnavailable, match="read_only"):
         await said(live, name, W1, beat("1.2", status()))

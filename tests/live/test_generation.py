@@ -1,20 +1,21 @@
 """Lives of Redis: what closes a generation, what restores bring together, who may open."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 
 from monitor.core.cause import Cause
 from monitor.core.status import Epoch, Identity, State, Status
-from monitor.live import assignments, connections, generation, journal, observations
+from monitor.live import assignments, connections, generation, journal, observations, steps
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
-from monitor.live.keys import PARTITIONS, partition, partition_key
+from monitor.live.keys import PARTITIONS, database_key, partition, partition_key
 from tests.live.builders import (
     DB,
     NOW,
@@ -25,6 +26,7 @@ from tests.live.builders import (
     everything,
     given,
     identity,
+    namesakes,
     opened,
     said,
     status,
@@ -161,8 +163,43 @@ async def test_a_wipe_in_the_middle_of_a_report_is_noticed(live: Live) -> None:
     assert report == f"{life} {10**9} done"
 
 
+@pytest.mark.parametrize("rows", [0, 1, 600])
+async def test_no_request_that_comes_late_stands_for_a_whole_report(
+    live: Live, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """A worker gave a report up in a first closed period; Redis executes one of its requests in the next."""
+    run, sent = steps.run, []
+
+    async def noted(client: Redis, script: steps.Step, calls: Sequence[steps.Call]) -> list[object]:
+        sent.extend(calls)
+        return await run(client, script, calls)
+
+    monkeypatch.setattr(steps, "run", noted)
+    names = namesakes(rows) if rows else []  # in one partition
+    assert await generation.restore(live, W1, [row("1.2.1", "1.2", database=one) for one in names], 1)
+    assert await generation.reported(live) == {W1}
+    life = (await generation.generation(live)).life
+    for late in sent:
+        await live.cache.flushall()
+        await run(live.cache, generation._RESTORE, [late])
+        reports = late[0][3]
+        assert not generation._is_done(await live.cache.hget(reports, W1) or "", life)
+
+
+async def test_a_late_memory_counts_without_an_owner_but_not_after_retirement(live: Live, name: str) -> None:
+    await given(live, "1.20", seed=status("1.3.1"))
+    await given(live, "1.21", database="retired", seed=status("1.3.1"))
+    assert await assignments.unassign(live, DB, 1)  # no worker was there
+    assert await assignments.forget(live, "retired", 1)
+    memories = [row("1.9.9", "1.9", State.REFUSING), row("1.9.9", "1.9", State.REFUSING, database="retired")]
+    assert await generation.restore(live, W1, memories, 0)
+    places = await assignments.places(live, [DB, "retired"])
+    assert (places[DB].identity, places[DB].state, places[DB].owner) == (identity("1.9.9"), State.REFUSING, "")
+    assert not await live.cache.exists(database_key("retired"))
+
+
 async def test_memories_of_another_life_of_the_server_are_refused(live: Live) -> None:
-    call = generation._call(partition(DB), ("0" * 40, W1, 10**9, "only", 1), [row("1.2.1", "1.2")])
+    call = generation._call(partition(DB), ("0" * 40, W1, 10**9, "first", 1), [row("1.2.1", "1.2")])
     assert await observations.steps.run(live.cache, generation._RESTORE, [call]) == [0]
     assert await live.cache.keys("*") == []
 
@@ -215,7 +252,7 @@ async def ends(redis_url: str, restores: list[tuple[list[Restored], int]], kept:
         await live.cache.flushall()
         if kept:
             await given(live, "1.5", seed=replace(status("1.5.1", UP), ok_rounds=1))
-        calls = [generation.restore(live, W1, rows, term) for rows, term in restores]
+        calls = [generation.restore(live, f"w{i}", rows, term) for i, (rows, term) in enumerate(restores)]
         assert all(await asyncio.gather(*calls))
         return await everything(live, but=[":reports"])
     finally:

@@ -221,9 +221,10 @@ async def test_a_batch_that_arrives_after_a_later_one_changes_nothing(live: Live
     await given(live, "1.2", seed=Status())
     late = observations._call(partition(DB), (name, W1, 1), [beat("1.2", status(), at=NOW)])
     assert await said(live, name, W1, beat("1.2", status(), at=NOW + 5)) == "accepted"
-    before = await everything(live)
+    before, counted = await everything(live, but=["counters"]), await observations.counters(live)
     assert await observations.steps.run(live.cache, observations._RECORD, [late]) == [["accepted"]]
-    assert await everything(live) == before
+    assert await everything(live, but=["counters"]) == before
+    assert await observations.counters(live) == counted | {"duplicates": 1}
 
 
 async def test_a_pending_event_is_carried_over_a_reassignment_under_its_old_identity(live: Live, name: str) -> None:

@@ -14,8 +14,6 @@ async def test_a_target_comes_back_as_it_was_published(live: Live) -> None:
     assert await targets.publish(live, DB, sealed(1))
     assert await targets.target(live, DB) == sealed(1)
     assert await targets.targets(live, ["nobody", DB]) == {DB: sealed(1)}
-    await targets.withdraw(live, DB)
-    assert await targets.target(live, DB) is None
 
 
 async def test_a_late_publisher_does_not_bring_back_an_old_revision(live: Live) -> None:
@@ -23,6 +21,15 @@ async def test_a_late_publisher_does_not_bring_back_an_old_revision(live: Live) 
     assert not await targets.publish(live, DB, sealed(9))
     assert await targets.publish(live, DB, sealed(10, interval=2.0))
     assert await targets.target(live, DB) == sealed(10, interval=2.0)
+
+
+async def test_a_leader_of_a_higher_term_may_go_back(live: Live) -> None:
+    assert await targets.publish(live, DB, sealed(10), term=3)
+    assert not await targets.publish(live, DB, sealed(9), term=3)
+    assert await targets.publish(live, DB, sealed(7), term=4)  # the registry was restored from an older copy
+    assert not await targets.publish(live, DB, sealed(11), term=3)
+    assert await targets.target(live, DB) == sealed(7)
+    assert await targets.publish(live, DB, sealed(8), term=4)
 
 
 async def test_labels_and_policy_are_read_with_the_observation(live: Live) -> None:

@@ -1,7 +1,19 @@
-"""The historian's steps: drain, acknowledge, trim. Only tests/model may import this."""
+"""The historian's steps: drain, acknowledge, ack; and the leader's trim. Only tests/model may import this.
 
+An event is `drained` by identity (what workers ask for) and `acked` as an entry of the journal (what the trim asks
+for). An entry that is replayed is another entry: nobody has acknowledged it. What a historian holds in its hands is
+forgotten between two steps: any other may take its entries over.
+"""
+
+from monitor.core.status import Identity
 from tests.model.repairs import Repair, Without
-from tests.model.world import Event, World, joined, violated
+from tests.model.world import Event, World, joined, violated, without_those
+
+
+def gather(world: World) -> World | None:
+    """Create the historian's group where the journal has none: it begins with the first entry."""
+    redis = world.redis
+    return None if redis.grouped or not redis.journal else world._replace(redis=redis._replace(grouped=True))
 
 
 def drain(world: World, event: Event, without: Without) -> World | None:
@@ -11,7 +23,7 @@ def drain(world: World, event: Event, without: Without) -> World | None:
         return None
     if any(row.identity == event.identity for row in postgres.rows):
         return world._replace(past=violated(past, "TWIN: Postgres holds another transition under this identity"))
-    if event not in past.accepted:
+    if event not in past.accepted and not any(event in side.accepted for side in world.old):
         past = violated(past, "PHANTOM: a transition reached Postgres that was never accepted")
     return world._replace(postgres=postgres._replace(rows=joined(postgres.rows, (event,))), past=past)
 
@@ -19,15 +31,43 @@ def drain(world: World, event: Event, without: Without) -> World | None:
 def acknowledge(world: World, without: Without) -> World | None:
     """Tell Redis by identity what is durable."""
     redis = world.redis
-    durable = [e.identity for e in redis.journal if e in world.postgres.rows]
+    durable = [e.identity for e in redis.journal if e in world.postgres.rows and e not in redis.acked]
     drained = joined(redis.drained, durable)
     return world._replace(redis=redis._replace(drained=drained)) if drained != redis.drained else None
 
 
-def trim(world: World, without: Without) -> World | None:
-    """Drop acknowledged entries from the journal."""
+def ack(world: World, without: Without) -> World | None:
+    """Acknowledge entries of the journal, after their identities."""
     redis = world.redis
-    kept = tuple(e for e in redis.journal if e.identity not in redis.drained)
+    done = [e for e in redis.journal if e in world.postgres.rows]
+    if Repair.ACKED_LAST not in without:
+        done = [e for e in done if e.identity in redis.drained]
+    acked = joined(redis.acked, done)
+    return world._replace(redis=redis._replace(acked=acked)) if acked != redis.acked else None
+
+
+def trim(world: World, without: Without) -> World | None:
+    """Drop entries that every group has acknowledged; the supervisor's group only puts this off."""
+    redis = world.redis
+    kept = without_those(redis.journal, redis.acked)
     if Repair.TRIMMED in without:
         kept = redis.journal[1:]
-    return world._replace(redis=redis._replace(journal=kept)) if kept != redis.journal else None
+    if Repair.GROUPED in without and not redis.grouped:
+        kept = ()
+    if kept == redis.journal:
+        return None
+    return world._replace(redis=redis._replace(journal=kept, acked=tuple(e for e in redis.acked if e in kept)))
+
+
+def trim_by_force(world: World, event: Event) -> World | None:
+    """Drop an entry nobody has acknowledged: the journal has reached its limit."""
+    redis = world.redis
+    if event in redis.acked:
+        return None
+    return world._replace(redis=redis._replace(journal=without_those(redis.journal, (event,))))
+
+
+def expire(world: World, identity: Identity) -> World:
+    """Forget a drained identity: it is an hour old."""
+    redis = world.redis
+    return world._replace(redis=redis._replace(drained=tuple(i for i in redis.drained if i != identity)))

@@ -1,11 +1,29 @@
 """What the environment does to the protocol: at most one fault of each kind. Pauses are free.
 
+A worker or leader that is cut off from Redis is one that pauses, and feels on; what differs are the requests it sent:
+they may arrive later (`lost_reply`, `lost_part`), or their answers (`late_answer`).
+
 Only tests/model may import this.
 """
 
-from tests.model import protocol
+from tests.model import protocol, restoring
 from tests.model.repairs import Repair, Without
-from tests.model.world import NO_EPOCH, Beat, Event, Redis, World, put
+from tests.model.watching import flight
+from tests.model.world import (
+    NO_EPOCH,
+    NO_NAME,
+    Beat,
+    Event,
+    Events,
+    Flight,
+    Part,
+    Redis,
+    Side,
+    World,
+    joined,
+    put,
+    worked,
+)
 
 
 def flush(world: World) -> World | None:
@@ -19,11 +37,83 @@ def lag(world: World) -> World:
     return world._replace(replica=(world.redis,))
 
 
-def failover(world: World) -> World | None:
+def failover(world: World, without: Without) -> World | None:
     """The replica becomes the master in a life of its own: all since `lag` is lost."""
     if not world.replica:
         return None
-    return _remembering(world, world.replica[0]._replace(life=world.redis.life + 1))._replace(replica=())
+    return _remembering(world, _reborn(world.replica[0], world.redis.life + 1, without))._replace(replica=())
+
+
+def _reborn(redis: Redis, life: int, without: Without) -> Redis:
+    """Begin another life: the reports in it are another life's, and count no more."""
+    if Repair.ASKED not in without:
+        redis = redis._replace(begun=(), reported=())
+    return redis._replace(life=life)
+
+
+def split(world: World, worker: int, leader: int | None, without: Without, *, apart: bool) -> World | None:
+    """The replica becomes a master while the old one goes on: a worker, or a leader too, is left with that one."""
+    after = failover(world, without)
+    if after is None or not world.workers[worker].alive:
+        return None
+    side = Side(world.redis, world.past.accepted, world.past.highest, apart)
+    workers = put(after.workers, worker, after.workers[worker]._replace(left=True))
+    leaders = after.leaders
+    if leader is not None:
+        leaders = put(leaders, leader, leaders[leader]._replace(left=True))
+    return after._replace(old=(side,), workers=workers, leaders=leaders)
+
+
+def swapped(world: World) -> World:
+    """Put the old master in the place of the new one, and back; what happened at each is judged by itself."""
+    side, past = world.old[0], world.past
+    if not side.apart:
+        return world._replace(redis=side.redis, old=(side._replace(redis=world.redis),))
+    here = Side(world.redis, past.accepted, past.highest)
+    past = past._replace(accepted=side.accepted, highest=side.highest)
+    return world._replace(redis=side.redis, past=past, old=(here,))
+
+
+def known_here(world: World) -> World:
+    """Count what was accepted at the old master as accepted, once the new one has been told of it."""
+    status, past = world.redis.status, world.past
+    if not world.old or status in past.accepted or status not in world.old[0].accepted:
+        return world
+    return world._replace(past=past._replace(accepted=(*past.accepted, status)))
+
+
+def rejoin(world: World, who: int) -> World | None:
+    """A worker finds the new master: what it accepted meanwhile goes by what it knows."""
+    worker = world.workers[who]
+    return worked(world, who, worker._replace(left=False), world.redis) if worker.left else None
+
+
+def rejoin_leader(world: World, who: int) -> World | None:
+    """A leader finds the new master."""
+    leader = world.leaders[who]
+    return world._replace(leaders=put(world.leaders, who, leader._replace(left=False))) if leader.left else None
+
+
+def stray(world: World, who: int) -> World | None:
+    """A worker that knows the new master reaches the old one again."""
+    worker = world.workers[who]
+    if not world.old or worker.left or not worker.alive:
+        return None
+    return worked(world, who, worker._replace(left=True), world.redis)
+
+
+def abandon(world: World) -> World:
+    """The old master is no more: what it accepted alone may be built past, but reaches Postgres if anybody knows it."""
+    if not world.old:
+        return world
+    side = world.old[0]
+    heard = tuple(e for e in side.accepted if not _unheard_of(world, world.redis, e))
+    workers = tuple(w._replace(left=False) for w in world.workers)
+    leaders = tuple(v._replace(left=False) for v in world.leaders)
+    past = world.past
+    excused = joined(past.excused, (e.content for e in heard if e not in past.accepted))
+    past = past._replace(accepted=joined(past.accepted, heard), excused=excused)
+    return world._replace(old=(), workers=workers, leaders=leaders, past=past)
 
 
 def failback(world: World, without: Without) -> World | None:
@@ -31,18 +121,45 @@ def failback(world: World, without: Without) -> World | None:
     if world.redis.life == 1:
         return None
     life = 1 if Repair.REPLICATION_ID in without else world.redis.life + 1
-    return world._replace(redis=world.redis._replace(life=life))
+    return world._replace(redis=_reborn(world.redis, life, without))
 
 
 def lost_reply(world: World, who: int) -> World | None:
     """A beat is sent and its worker hears nothing: Redis gets it now or later."""
     worker = world.workers[who]
-    return world._replace(late=(Beat(who, worker),)) if worker.owns and worker.pending else None
+    if not worker.owns or not worker.pending or worker.flying or world.late:
+        return None
+    return world._replace(late=(Beat(who, worker),))
+
+
+def late_answer(world: World, who: int, without: Without) -> World | None:
+    """A beat is accepted, and its answer is still on its way while the worker goes on with all but recording."""
+    worker = world.workers[who]
+    if not worker.alive or not worker.owns or worker.behind or worker.flying or not worker.pending:
+        return None
+    verdict, after = protocol.arrive(world, Beat(who, worker), without)
+    if verdict is not protocol.Verdict.ACCEPTED:
+        return None
+    return worked(after, who, worker._replace(flying=(flight(worker),)), after.redis)
+
+
+def lost_part(world: World, who: int, without: Without) -> World | None:
+    """A part of a report is sent and its worker hears nothing: Redis gets it later, the worker begins anew."""
+    telling = restoring.next_part(world, who, without)
+    if telling is None or world.late:
+        return None
+    world = worked(world, who, world.workers[who]._replace(telling=()), world.redis)
+    return world._replace(late=(Part(who, telling),))
 
 
 def arrive(world: World, without: Without) -> World | None:
-    """The beat that nobody waits for reaches Redis."""
-    return protocol.arrive(world, world.late[0], without)[1]._replace(late=()) if world.late else None
+    """The request that nobody waits for reaches Redis."""
+    if not world.late:
+        return None
+    request, world = world.late[0], world._replace(late=())
+    if isinstance(request, Part):
+        return restoring.arrive(world, request, without)
+    return protocol.arrive(world, request, without)[1]
 
 
 def crash(world: World, who: int) -> World | None:
@@ -51,6 +168,17 @@ def crash(world: World, who: int) -> World | None:
     if not worker.alive or worker.epoch == NO_EPOCH:
         return None
     return world._replace(workers=put(world.workers, who, worker._replace(alive=False)))
+
+
+def cut(world: World, who: int) -> World:
+    """A leader is cut off from Postgres, which answers the other one."""
+    return world._replace(leaders=put(world.leaders, who, world.leaders[who]._replace(cut=True)))
+
+
+def mended(world: World, who: int) -> World | None:
+    """It reaches Postgres again."""
+    leader = world.leaders[who]
+    return world._replace(leaders=put(world.leaders, who, leader._replace(cut=False))) if leader.cut else None
 
 
 def postgres_away(world: World) -> World:
@@ -63,6 +191,20 @@ def postgres_back(world: World) -> World | None:
     return None if world.postgres.up else world._replace(postgres=world.postgres._replace(up=True))
 
 
+def calmed(world: World) -> World:
+    """Return the world without its faults: what is cut off is back, what was on its way is lost or heard."""
+    world = abandon(postgres_back(world) or world)
+    for who, worker in enumerate(world.workers):
+        if worker.flying:
+            world = protocol.hear(world, who, frozenset()) or world
+        if worker.telling or worker.looked or worker.entering != NO_NAME:
+            rested = world.workers[who]._replace(telling=(), entering=NO_NAME, looked=())
+            world = worked(world, who, rested, world.redis)
+    for who in range(len(world.leaders)):
+        world = mended(world, who) or world
+    return world._replace(replica=(), late=())
+
+
 def _remembering(world: World, redis: Redis) -> World:
     """Let Redis lose its memory: what it accepted last without anybody knowing never happened."""
     accepted = world.past.accepted
@@ -73,5 +215,9 @@ def _remembering(world: World, redis: Redis) -> World:
 
 def _unheard_of(world: World, redis: Redis, event: Event) -> bool:
     """Say whether a transition stood in Redis alone, its worker never having had the answer."""
-    known = any(event in w.retained or w.accepted >= event for w in world.workers)
+    known = any(event in (*w.retained, *_flying(w.flying)) or w.accepted >= event for w in world.workers)
     return not known and event not in world.postgres.rows and event > redis.status
+
+
+def _flying(flights: tuple[Flight, ...]) -> Events:
+    return tuple(event for one in flights for event in one.events)

@@ -1,12 +1,15 @@
 """What must hold once the faults have stopped and everybody gets its turns. Only tests/model may import this."""
 
 from tests.model import protocol
-from tests.model.faults import postgres_back
+from tests.model.faults import calmed
 from tests.model.repairs import Repair, Without
-from tests.model.world import LEADERS, NOBODY, WORKERS, Event, Leader, Past, World, is_open, last_row
+from tests.model.watching import HOURS
+from tests.model.world import LEADERS, NOBODY, Event, Leader, Past, World, is_open, last_row, staff
 
 CALM_ROUNDS = 8
 RESTLESS_ROUNDS = 4
+DIED = "a worker died, and Redis lost memory or entries"
+LOSSES = {"flush", "flush_again", "failover", "left_worker", "left_leader", "force"}
 
 
 def heal(world: World, without: Without, known: dict[World, str]) -> str:
@@ -39,7 +42,7 @@ def strain(world: World, without: Without, known: dict[World, str]) -> str:
     for _ in range(RESTLESS_ROUNDS):
         world = _workers_turn(_leaders_turn(world, without), without, recording=False)
         world = _planned_move(world, without)
-        for who in WORKERS:
+        for who in staff(world):
             world = protocol.feel(world, who, without) or world
             world = protocol.record(world, who, without) or world
         proven = proven or world.redis.proven
@@ -50,10 +53,11 @@ def strain(world: World, without: Without, known: dict[World, str]) -> str:
 def _calm(world: World) -> World:
     """Stop the faults and forget what was spent on them, but for what excuses a loss."""
     dead = any(not worker.alive for worker in world.workers)
-    lost_memory = bool({"flush", "failover"} & set(world.past.faults))
-    faults = ("dead worker, lost memory",) if dead and lost_memory else ()
-    world = postgres_back(world) or world
-    return world._replace(replica=(), late=(), past=world.past._replace(feels=0, assigns=0, elections=0, faults=faults))
+    lost = bool(LOSSES & set(world.past.faults))
+    faults = tuple(fault for fault in world.past.faults if fault in HOURS)
+    faults += (DIED,) if dead and lost else ()
+    world = calmed(world)
+    return world._replace(past=world.past._replace(feels=0, assigns=0, elections=0, faults=faults))
 
 
 def _without_history(world: World) -> World:
@@ -61,8 +65,9 @@ def _without_history(world: World) -> World:
     rows = (last_row(world.postgres),)
     workers = tuple(w._replace(retained=()) for w in world.workers)
     leaders = tuple(v if v.term == world.postgres.term else Leader() for v in world.leaders)
-    redis, postgres = world.redis._replace(journal=(), drained=()), world.postgres._replace(rows=rows)
-    return World(redis, (), (), postgres, workers, leaders, Past(feels=100))
+    redis = world.redis._replace(journal=(), acked=(), drained=())
+    postgres = world.postgres._replace(rows=rows)
+    return World(redis, postgres=postgres, workers=workers, leaders=leaders, past=Past(feels=100))
 
 
 def _round(world: World, without: Without) -> World:
@@ -81,10 +86,10 @@ def _leaders_turn(world: World, without: Without) -> World:
 def _open(world: World, who: int, without: Without) -> World:
     """One leader's whole way from a closed generation to an open one, every live worker restoring in time."""
     world = protocol.begin(world, who, without) or world
-    for worker in WORKERS:
+    for worker in staff(world):
         world = protocol.restore(world, worker, without) or world
     world = protocol.seed(world, who, without) or world
-    for worker in WORKERS:
+    for worker in staff(world):
         world = protocol.assign_restored(world, who, worker, without) or world
     return protocol.open(world, who, without) or world
 
@@ -93,7 +98,7 @@ def _own(world: World, who: int, without: Without) -> World:
     """Give the database to a live worker if it has none."""
     owner = world.redis.owner
     if owner == NOBODY or not world.workers[owner].alive:
-        for worker in WORKERS:
+        for worker in staff(world):
             if world.redis.owner == owner:
                 world = protocol.assign_move(world, who, worker, without) or world
     return world
@@ -103,13 +108,17 @@ def _planned_move(world: World, without: Without) -> World:
     """The leader in office moves the database, unless its owner is unproven."""
     redis = world.redis
     if is_open(redis) and (redis.proven or Repair.PROVEN in without):
-        return protocol.assign_move(world, world.postgres.holder, 1 - redis.owner, without) or world
+        return protocol.assign_move(world, world.postgres.holder, _next(world, redis.owner), without) or world
     return world
 
 
+def _next(world: World, owner: int) -> int:
+    return (owner + 1) % len(world.workers)
+
+
 def _workers_turn(world: World, without: Without, *, recording: bool) -> World:
-    for who in WORKERS:
-        for step in (protocol.restore, protocol.replay, protocol.learn):
+    for who in staff(world):
+        for step in (protocol.restore, protocol.replay, protocol.learn, protocol.repeat):
             world = step(world, who, without) or world
         if recording:
             world = protocol.record(world, who, without) or world
@@ -117,10 +126,12 @@ def _workers_turn(world: World, without: Without, *, recording: bool) -> World:
 
 
 def _historians_turn(world: World, without: Without) -> World:
+    world = protocol.gather(world) or world
     for event in world.redis.journal:
         world = protocol.drain(world, event, without) or world
     world = protocol.acknowledge(world, without) or world
-    for who in WORKERS:
+    world = protocol.ack(world, without) or world
+    for who in staff(world):
         world = protocol.forget(world, who, without) or world
     return protocol.trim(world, without) or world
 
@@ -131,6 +142,8 @@ def _judge(world: World) -> str:
         return past.violation
     if any(e not in postgres.rows and not _died(world, e) for e in past.accepted):
         return "LOST: an accepted transition never reaches Postgres"
+    if any(e in postgres.rows for worker in world.workers if worker.alive for e in worker.retained):
+        return "HOARDED: a worker retains for ever what is durable"
     wrong = _judge_owner(world)
     if not wrong and redis.status != last_row(postgres) and not _died(world, redis.status):
         wrong = "DIVERGED: the hash is not the newest transition in Postgres"
@@ -150,6 +163,6 @@ def _judge_owner(world: World) -> str:
 
 
 def _died(world: World, event: Event) -> bool:
-    """The one loss that is allowed: its accepting worker died and Redis lost its memory."""
+    """The one loss that is allowed: its accepting worker died, and Redis lost its memory or the entry by force."""
     holders = [w for w in world.workers if not w.alive and (event in w.retained or event in w.pending)]
-    return bool(holders and world.past.faults)
+    return bool(holders and DIED in world.past.faults)

@@ -7,7 +7,6 @@ from tests.model.world import (
     NO_EPOCH,
     NO_NAME,
     NOBODY,
-    NOT_REPORTED,
     Leader,
     Name,
     Redis,
@@ -15,18 +14,19 @@ from tests.model.world import (
     is_open,
     last_row,
     put,
+    staff,
 )
 
 
 def acquire(world: World, who: int, without: Without) -> World | None:
     """Take the lease in Postgres; the former holder is not told."""
-    postgres = world.postgres
-    if not postgres.up:
+    postgres, leader = world.postgres, world.leaders[who]
+    if not postgres.up or leader.cut:
         return None
     own = postgres.holder == who
     term = postgres.term if own and Repair.TERM_EACH in without else postgres.term + 1
     postgres = postgres._replace(holder=who, term=term)
-    return world._replace(postgres=postgres, leaders=put(world.leaders, who, Leader(term)))
+    return _led(world._replace(postgres=postgres), who, _blank(leader, term, met=is_open(world.redis)), world.redis)
 
 
 def begin(world: World, who: int, without: Without) -> World | None:
@@ -41,15 +41,22 @@ def begin(world: World, who: int, without: Without) -> World | None:
         return _step_down(world, who)
     epoch = Epoch(leader.term, leader.counter + 1)
     name = Name(redis.life, epoch)
-    reported = redis.reported if Repair.ASKED in without else NOT_REPORTED
-    redis = redis._replace(generation=NO_NAME, opening=name, term=leader.term, reported=reported)
-    return _led(world, who, Leader(leader.term, epoch.counter, opening=name), redis)
+    redis = _closed(redis)._replace(opening=name, term=leader.term)
+    leader = leader._replace(counter=epoch.counter, opening=name, confirmed=False, reissued=False)
+    return _led(world, who, leader, redis)
+
+
+def _closed(redis: Redis) -> Redis:
+    """Forget the names of other lives: they open nothing. A name of this life stands in a half-open Redis."""
+    here = redis.generation if redis.generation.life == redis.life else NO_NAME
+    others = redis.others if redis.others.life == redis.life else NO_NAME
+    return redis._replace(generation=here, others=others)
 
 
 def seed(world: World, who: int, without: Without) -> World | None:
     """Confirm the lease in Postgres and merge the last row into the hash, below whatever workers restore."""
     leader, postgres = world.leaders[who], world.postgres
-    if leader.opening == NO_NAME or leader.confirmed or not postgres.up:
+    if leader.opening == NO_NAME or leader.confirmed or not postgres.up or leader.cut:
         return None
     if postgres.term != leader.term and Repair.CONFIRMED not in without:
         return _step_down(world, who)
@@ -80,6 +87,17 @@ def assign_restored(world: World, who: int, worker: int, without: Without) -> Wo
     return assign(world, who, worker, without)
 
 
+def unassign(world: World, who: int, without: Without) -> World | None:
+    """Take the database from everybody in a closed generation: no worker is here, none may count as its owner."""
+    redis, leader = world.redis, world.leaders[who]
+    if leader.opening == NO_NAME or leader.reissued or is_open(redis):
+        return None
+    if redis.term > leader.term:
+        return _step_down(world, who)
+    redis = redis._replace(owner=NOBODY, proven=False, claimant=NOBODY, claim=NO_EPOCH)
+    return _led(world, who, leader._replace(reissued=True), redis)
+
+
 def assign_move(world: World, who: int, worker: int, without: Without) -> World | None:
     """Assign in an open generation: a first owner, a planned move, or a move off a worker taken for dead.
 
@@ -92,22 +110,61 @@ def assign_move(world: World, who: int, worker: int, without: Without) -> World 
 
 
 def open(world: World, who: int, without: Without) -> World | None:
-    """Open the generation last: workers that have not restored by now are passed over."""
+    """Open the generation last, in all partitions at once."""
+    here = open_half(world, who, without, here=True)
+    if here and here.leaders[who].opening == NO_NAME:
+        return here  # refused
+    return open_half(here or world, who, without, here=False) or here
+
+
+def open_half(world: World, who: int, without: Without, *, here: bool) -> World | None:
+    """Open the database's partition or the others; workers that have not restored by now are passed over."""
     redis, leader = world.redis, world.leaders[who]
-    if leader.opening == NO_NAME or not (leader.reissued or Repair.FRESH_EPOCHS in without):
-        return None
-    if not (leader.confirmed or all(redis.reported) or Repair.CONFIRMED in without):
+    name = named(leader.opening, without)
+    if not _ready(world, who, without) or (redis.generation if here else redis.others) == name:
         return None
     if redis.term > leader.term:
         return _step_down(world, who)
     ours = redis.opening == leader.opening or Repair.BEGUN in without
     if leader.opening.life != redis.life or not ours:
-        return _led(world, who, leader._replace(opening=NO_NAME, confirmed=False, reissued=False), redis)
-    name = named(leader.opening, without)
-    past = judging.opened(world, without)
-    redis = redis._replace(generation=name, opening=NO_NAME, reported=NOT_REPORTED, claimant=NOBODY, claim=NO_EPOCH)
-    world = world._replace(past=past)
-    return _led(world, who, leader._replace(opening=NO_NAME, confirmed=False, reissued=False), redis)
+        return _led(world, who, _anew(leader), redis)
+    if here:
+        world = world._replace(past=judging.opened(world, without, everybody=_everybody(world, who, without)))
+        redis = redis._replace(generation=name, begun=(), reported=(), claimant=NOBODY, claim=NO_EPOCH)
+    else:
+        redis = redis._replace(others=name)
+    if redis.generation == redis.others == name:
+        redis = redis._replace(opening=NO_NAME, announced=tuple(staff(world)))
+        leader = _anew(leader)._replace(met=True)
+    return _led(world, who, leader, redis)
+
+
+def _ready(world: World, who: int, without: Without) -> bool:
+    """Say whether the leader may open, or has begun to: with its lease confirmed, or on everybody's memory."""
+    redis, leader = world.redis, world.leaders[who]
+    if leader.opening == NO_NAME or not (leader.reissued or Repair.FRESH_EPOCHS in without):
+        return False
+    half = named(leader.opening, without) in (redis.generation, redis.others)
+    return leader.confirmed or half or Repair.CONFIRMED in without or _everybody(world, who, without)
+
+
+def give_up(world: World, who: int) -> World | None:
+    """Hear no answer while opening: a leader that does not know what is open begins anew."""
+    redis, leader = world.redis, world.leaders[who]
+    half = leader.opening != NO_NAME and leader.opening in (redis.generation, redis.others)
+    return _led(world, who, _anew(leader), redis) if half else None
+
+
+def _everybody(world: World, who: int, without: Without) -> bool:
+    """Say whether everybody the leader knows of has restored; a new one knows nobody, whatever an old memory says.
+
+    In the first term nothing can have been accepted before.
+    """
+    redis, leader = world.redis, world.leaders[who]
+    if leader.met:
+        return set(redis.reported) >= set(staff(world))
+    trusted = leader.term == 1 or (Repair.MET in without and redis.announced)
+    return bool(trusted and set(redis.reported) >= set(redis.announced))
 
 
 def named(name: Name, without: Without) -> Name:
@@ -115,9 +172,17 @@ def named(name: Name, without: Without) -> Name:
     return name._replace(epoch=NO_EPOCH) if Repair.RENAMED in without else name
 
 
+def _blank(leader: Leader, term: int, *, met: bool) -> Leader:
+    return Leader(term, met=met, cut=leader.cut, left=leader.left)
+
+
+def _anew(leader: Leader) -> Leader:
+    return leader._replace(opening=NO_NAME, confirmed=False, reissued=False)
+
+
 def _led(world: World, who: int, leader: Leader, redis: Redis) -> World:
     return world._replace(redis=redis, leaders=put(world.leaders, who, leader))
 
 
 def _step_down(world: World, who: int) -> World:
-    return world._replace(leaders=put(world.leaders, who, Leader()))
+    return world._replace(leaders=put(world.leaders, who, _blank(world.leaders[who], 0, met=False)))

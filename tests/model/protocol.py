@@ -4,40 +4,83 @@ One pure function per step, named like the Lua scripts and functions it stands f
 repairs left out, and returns the next world, or None where it cannot happen or would change nothing. `begin` stands for
 the leader's own mark among the reports, `seed` for its restore of what Postgres knows.
 
-Bounds: one database, two workers, two leaders; at most two transitions felt, both of them pending if need be; one fault
-of each kind; as many assignments and elections as the test says. Pauses are free: anybody may just wait, so a worker
-may restore too late, a live owner be taken for dead, a leader act on a lease it lost.
+Bounds: one database, two or three workers, two leaders; at most two transitions felt, both of them pending if need
+be; one fault of each kind; as many assignments and elections as the test says. Pauses are free: anybody may just wait,
+so a worker may restore too late, a live owner be taken for dead, a leader act on a lease it lost. What takes several
+requests is one step, or cut in its parts, as the bounds say.
 
-Not modelled: partitions (a restore or an opening that stops half-way), a third worker, the index and the nudges, cries
-and second opinions, retirement, eviction of single keys, two masters at a time, a Postgres that loses rows, a historian
-that holds entries in its hands, forced trims, clocks. A worker never comes back under its id.
+Not modelled: the index and the nudges, cries and second opinions, retirement, eviction of single keys, a Postgres that
+loses rows, clocks, ids of journal entries (a historian that acknowledges by an id of another life). A worker never
+comes back under its id.
 
 Only tests/model may import this.
 """
 
-from tests.model.draining import acknowledge, drain, trim
-from tests.model.leading import acquire, assign, assign_move, assign_restored, begin, named, open, seed
-from tests.model.watching import Verdict, arrive, feel, forget, judge, learn, record, replay, restore
+from tests.model.draining import ack, acknowledge, drain, expire, gather, trim, trim_by_force
+from tests.model.leading import (
+    acquire,
+    assign,
+    assign_move,
+    assign_restored,
+    begin,
+    give_up,
+    named,
+    open,
+    open_half,
+    seed,
+    unassign,
+)
+from tests.model.restoring import restore, tell
+from tests.model.watching import (
+    Verdict,
+    adopt,
+    arrive,
+    enter,
+    feel,
+    forget,
+    hear,
+    judge,
+    learn,
+    look,
+    record,
+    repeat,
+    replay,
+    replay_only,
+)
 
 __all__ = [
     "Verdict",
+    "ack",
     "acknowledge",
     "acquire",
+    "adopt",
     "arrive",
     "assign",
     "assign_move",
     "assign_restored",
     "begin",
     "drain",
+    "enter",
+    "expire",
     "feel",
     "forget",
+    "gather",
+    "give_up",
+    "hear",
     "judge",
     "learn",
+    "look",
     "named",
     "open",
+    "open_half",
     "record",
+    "repeat",
     "replay",
+    "replay_only",
     "restore",
     "seed",
+    "tell",
     "trim",
+    "trim_by_force",
+    "unassign",
 ]

@@ -3,16 +3,20 @@
 Only tests/model may import this.
 """
 
+import gc
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from monitor.core.status import Epoch
 from tests.model import faults, protocol
 from tests.model.healing import heal, strain
-from tests.model.repairs import Repair, Without
-from tests.model.world import LEADERS, NEW, WORKERS, Leader, Name, Postgres, Redis, Worker, World, is_open
+from tests.model.repairs import Without
+from tests.model.symmetry import canonical
+from tests.model.world import LEADERS, Events, Worker, World, is_open, staff
+
+# What takes several requests: one step, or the parts it really has.
+DRAINING, RESTORING, OPENING, LEARNING, ENTERING = "draining", "restoring", "opening", "learning", "entering"
 
 
 class Bounds(NamedTuple):
@@ -22,8 +26,11 @@ class Bounds(NamedTuple):
     feels: int = 2
     assigns: int = 2
     elections: int = 1
-    states: int = 200_000
+    states: int = 300_000
     strained: bool = False
+    parts: tuple[str, ...] = ()  # which steps are cut into theirs
+    ownerless: bool = False  # a generation may be opened with no worker there
+    one_truth: bool = False  # two masters at a time are judged as one
 
 
 class Found(NamedTuple):
@@ -34,6 +41,7 @@ class Found(NamedTuple):
     seconds: float
     violation: str
     history: tuple[str, ...]
+    reached: tuple[int, ...] = ()  # how many worlds each of the asked situations was met in
 
     def __str__(self) -> str:
         extent = "exhausted" if self.exhausted else "BOUND HIT" if not self.violation else "stopped"
@@ -43,45 +51,7 @@ class Found(NamedTuple):
 
 Move = tuple[str, World]
 Maybe = tuple[str, World | None]
-
-
-def fresh(without: Without = frozenset()) -> World:
-    """Return the beginning: an empty Redis, no leader."""
-    return World()
-
-
-def running(without: Without = frozenset()) -> World:
-    """Return the quiet middle: L0 leads by term 1, its generation is open, W0 owns the database in state new."""
-    name, epoch = protocol.named(Name(1, Epoch(1, 1)), without), Epoch(1, 2)
-    return World(
-        redis=Redis(generation=name, term=1, owner=0, epoch=epoch, proven=True, status=NEW),
-        postgres=Postgres(holder=0, term=1),
-        workers=(Worker(owns=True, epoch=epoch, term=1, generation=name, accepted=NEW), Worker(generation=name)),
-        leaders=(Leader(term=1, counter=2), Leader()),
-    )
-
-
-def opening(without: Without = frozenset()) -> World:
-    """Return the middle of the first opening: L0 has begun and assigned W0 in the closed generation."""
-    name, epoch = Name(1, Epoch(1, 1)), Epoch(1, 2)
-    return World(
-        redis=Redis(opening=name, term=1, owner=0, epoch=epoch, status=NEW),
-        postgres=Postgres(holder=0, term=1),
-        leaders=(Leader(term=1, counter=2, opening=name, confirmed=True, reissued=True), Leader()),
-    )
-
-
-def deposed(without: Without = frozenset()) -> World:
-    """Return the quiet middle after a change of leaders: L1 gave the database to W1, L0 has not noticed, nor has W0."""
-    world, epoch = running(without), Epoch(2, 1)
-    w0, w1 = world.workers
-    return world._replace(
-        redis=world.redis._replace(term=2, owner=1, epoch=epoch),
-        postgres=Postgres(holder=1, term=2),
-        workers=(w0, w1._replace(owns=True, epoch=epoch, term=2, accepted=NEW)),
-        leaders=(world.leaders[0], Leader(term=2, counter=1)),
-        past=world.past._replace(highest=epoch),
-    )
+Situation = Callable[[World], bool]
 
 
 def moves(world: World, bounds: Bounds, without: Without) -> Iterator[Move]:
@@ -92,34 +62,83 @@ def moves(world: World, bounds: Bounds, without: Without) -> Iterator[Move]:
 
 
 def _all_moves(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe]:
-    yield from _leaders(world, bounds, without)
-    yield from _workers(world, bounds, without)
-    yield from _historian(world, without)
+    for name, following in _sided(world, bounds, without):
+        yield name, following and faults.known_here(following)
+    if world.old:
+        yield from _at_the_old_master(world, bounds, without)
     yield "Postgres is back", faults.postgres_back(world)
-    yield "FAILOVER to the replica", faults.failover(world)
-    yield "the late beat arrives", faults.arrive(world, without)
+    yield from _failovers(world, bounds, without)
+    yield "the late request arrives", faults.arrive(world, without)
+    for who in staff(world):
+        if world.workers[who].flying:
+            yield f"W{who} hears its answer", protocol.hear(world, who, without)
     for fault in bounds.faults:
         if fault not in world.past.faults:
-            for name, following in _faults(world, fault, without):
+            for name, following in _faults(world, fault, bounds, without):
                 yield name, following and _spent(following, faults=(*world.past.faults, fault))
 
 
-def _leaders(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe]:
-    past = world.past
+def _failovers(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe]:
+    apart = not bounds.one_truth
+    if "left_worker" in bounds.faults:
+        for who in staff(world):
+            yield f"FAILOVER, W{who} LEFT BEHIND", faults.split(world, who, None, without, apart=apart)
+    elif "left_leader" in bounds.faults:
+        for who in staff(world):
+            yield f"FAILOVER, L0 and W{who} LEFT BEHIND", faults.split(world, who, 0, without, apart=apart)
+    else:
+        yield "FAILOVER to the replica", faults.failover(world, without)
+
+
+def _sided(world: World, bounds: Bounds, without: Without, *, left: bool = False) -> Iterator[Maybe]:
     for who in LEADERS:
-        if past.elections < bounds.elections:
-            acquired = protocol.acquire(world, who, without)
-            yield f"L{who} takes the lease", acquired and _spent(acquired, elections=past.elections + 1)
-        if not world.leaders[who].term:
-            continue
-        yield f"L{who} begins", _begun(world, who, without)
-        yield f"L{who} seeds", protocol.seed(world, who, without)
+        if world.leaders[who].left == left:
+            yield from _leader(world, who, bounds, without)
+    for who in staff(world):
+        if world.workers[who].alive and world.workers[who].left == left:
+            yield from _worker(world, who, bounds, without)
+    yield from _historian(world, bounds, without)
+
+
+def _at_the_old_master(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe]:
+    for name, following in _sided(faults.swapped(world), bounds, without, left=True):
+        if following is not None:
+            yield f"{name} (old master)", faults.swapped(following)
+    for who in staff(world):
+        yield f"W{who} finds the new master", faults.rejoin(world, who)
+    for who in LEADERS:
+        yield f"L{who} finds the new master", faults.rejoin_leader(world, who)
+
+
+def _leader(world: World, who: int, bounds: Bounds, without: Without) -> Iterator[Maybe]:
+    past = world.past
+    if past.elections < bounds.elections:
+        acquired = protocol.acquire(world, who, without)
+        yield f"L{who} takes the lease", acquired and _spent(acquired, elections=past.elections + 1)
+    if world.leaders[who].cut:
+        yield f"L{who} reaches Postgres again", faults.mended(world, who)
+    if not world.leaders[who].term:
+        return
+    yield f"L{who} begins", _begun(world, who, without)
+    yield f"L{who} seeds", protocol.seed(world, who, without)
+    if OPENING in bounds.parts:
+        yield f"L{who} opens this partition", protocol.open_half(world, who, without, here=True)
+        yield f"L{who} opens the others", protocol.open_half(world, who, without, here=False)
+        yield f"L{who} gives up opening", protocol.give_up(world, who)
+    else:
         yield f"L{who} opens", protocol.open(world, who, without)
-        if past.assigns < bounds.assigns:
-            step = protocol.assign_move if is_open(world.redis) else protocol.assign_restored
-            for worker in WORKERS:
-                assigned = step(world, who, worker, without)
-                yield f"L{who} assigns W{worker}", assigned and _spent(assigned, assigns=past.assigns + 1)
+    if past.assigns < bounds.assigns:
+        yield from _assigns(world, who, bounds, without)
+
+
+def _assigns(world: World, who: int, bounds: Bounds, without: Without) -> Iterator[Maybe]:
+    step = protocol.assign_move if is_open(world.redis) else protocol.assign_restored
+    spent = world.past.assigns + 1
+    for worker in staff(world):
+        assigned = step(world, who, worker, without)
+        yield f"L{who} assigns W{worker}", assigned and _spent(assigned, assigns=spent)
+    if bounds.ownerless:
+        yield f"L{who} finds no worker", protocol.unassign(world, who, without)
 
 
 def _begun(world: World, who: int, without: Without) -> World | None:
@@ -128,79 +147,156 @@ def _begun(world: World, who: int, without: Without) -> World | None:
     return begun and (protocol.seed(begun, who, without) or begun)
 
 
-def _workers(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe]:
-    for who in WORKERS:
-        if not world.workers[who].alive:
-            continue
-        for step in (protocol.restore, protocol.replay, protocol.learn, protocol.record):
-            yield f"W{who} {step.__name__}s", step(world, who, without)
-        if world.past.feels < bounds.feels:
-            yield f"W{who} feels", protocol.feel(world, who, without)
+def _worker(world: World, who: int, bounds: Bounds, without: Without) -> Iterator[Maybe]:
+    if RESTORING in bounds.parts:
+        yield f"W{who} tells a part", protocol.tell(world, who, without)
+    else:
+        yield f"W{who} restores", protocol.restore(world, who, without)
+    if ENTERING in bounds.parts:
+        yield f"W{who} replays", protocol.replay_only(world, who, without)
+        yield f"W{who} enters", protocol.enter(world, who, without)
+    else:
+        yield f"W{who} replays", protocol.replay(world, who, without)
+    if LEARNING in bounds.parts:
+        yield f"W{who} looks", protocol.look(world, who, without)
+        yield f"W{who} learns", protocol.adopt(world, who, without)
+    else:
+        yield f"W{who} learns", protocol.learn(world, who, without)
+    yield f"W{who} records", protocol.record(world, who, without)
+    yield f"W{who} replays once more", protocol.repeat(world, who, without)
+    if world.past.feels < bounds.feels:
+        yield f"W{who} feels", protocol.feel(world, who, without)
 
 
-def _historian(world: World, without: Without) -> Iterator[Maybe]:
-    for event in world.redis.journal:
-        yield f"historian drains {event.identity}", protocol.drain(world, event, without)
-    yield "historian acknowledges", _acknowledged(world, without)
-    if Repair.TRIMMED in without:
-        yield "trim", protocol.trim(world, without)
+def _historian(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe]:
+    apart = DRAINING in bounds.parts
+    if apart:
+        yield "historian makes its group", protocol.gather(world)
+    if not apart or world.redis.grouped:
+        for event in world.redis.journal:
+            yield f"historian drains {event.identity}", protocol.drain(world, event, without)
+    if not apart:
+        yield "historian acknowledges", _acknowledged(world, without)
+        return
+    yield "historian acknowledges", protocol.acknowledge(world, without)
+    yield "historian acks", protocol.ack(world, without)
+    for who in staff(world):
+        yield f"W{who} forgets", protocol.forget(world, who, without)
+    yield "trim", protocol.trim(world, without)
 
 
 def _acknowledged(world: World, without: Without) -> World | None:
-    """Acknowledge, forget and trim at once: putting the last two off only keeps more."""
-    done = protocol.acknowledge(world, without)
+    """Acknowledge, ack, forget and trim at once: putting the last three off only keeps more."""
+    done = protocol.acknowledge(world, without) or protocol.ack(world, without)
     if not done:
         return None
-    for who in WORKERS:
+    done = protocol.ack(done, without) or done
+    for who in staff(world):
         done = protocol.forget(done, who, without) or done
-    if Repair.TRIMMED not in without:
-        done = protocol.trim(done, without) or done
-    asked = {e.identity for e in (*done.redis.journal, *(e for w in done.workers for e in w.retained))}
+    done = protocol.trim(done, without) or done
+    asked = {e.identity for e in (*done.redis.journal, *(e for w in done.workers for e in _may_be_retained(w)))}
     return done._replace(redis=done.redis._replace(drained=tuple(i for i in done.redis.drained if i in asked)))
 
 
-def _faults(world: World, fault: str, without: Without) -> Iterator[Maybe]:
+def _may_be_retained(worker: Worker) -> Events:
+    return (*worker.retained, *worker.pending, *(event for flight in worker.flying for event in flight.events))
+
+
+def _faults(world: World, fault: str, bounds: Bounds, without: Without) -> Iterator[Maybe]:
     match fault:
-        case "flush":
+        case "flush" | "flush_again":
             yield "FLUSHALL", faults.flush(world)
-        case "failover":
+        case "failover" | "left_worker" | "left_leader":
             yield "the replica falls behind", faults.lag(world)
         case "failback":
             yield "FAILBACK to the first master", faults.failback(world, without)
         case "postgres_away":
             yield "Postgres AWAY", faults.postgres_away(world)
+        case "force" | "expire":
+            yield from _journal_faults(world, fault)
+        case "cut":
+            yield from ((f"L{who} is CUT OFF from Postgres", faults.cut(world, who)) for who in LEADERS)
+        case _:
+            for who in staff(world):
+                yield from _worker_faults(world, fault, who, without)
+
+
+def _journal_faults(world: World, fault: str) -> Iterator[Maybe]:
+    if fault == "force":
+        for event in world.redis.journal:
+            yield f"{event.identity} is TRIMMED BY FORCE", protocol.trim_by_force(world, event)
+    else:
+        for identity in world.redis.drained:
+            yield f"an HOUR after {identity}", protocol.expire(world, identity)
+
+
+def _worker_faults(world: World, fault: str, who: int, without: Without) -> Iterator[Maybe]:
+    match fault:
         case "crash":
-            yield from ((f"W{who} CRASHES", faults.crash(world, who)) for who in WORKERS)
+            yield f"W{who} CRASHES", faults.crash(world, who)
         case "lost_reply":
-            yield from ((f"W{who} records and HEARS NOTHING", faults.lost_reply(world, who)) for who in WORKERS)
+            yield f"W{who} records and HEARS NOTHING", faults.lost_reply(world, who)
+        case "late_answer":
+            yield f"W{who} records, its answer is ON ITS WAY", faults.late_answer(world, who, without)
+        case "lost_part":
+            yield f"W{who} tells a part and HEARS NOTHING", faults.lost_part(world, who, without)
+        case "stray":
+            yield f"W{who} STRAYS to the old master", faults.stray(world, who)
 
 
 def _spent(world: World, **spent: Any) -> World:
     return world._replace(past=world.past._replace(**spent))
 
 
-def search(start: World, bounds: Bounds, without: Without = frozenset()) -> Found:
+def search(start: World, bounds: Bounds, without: Without = frozenset(), *, asked: tuple[Situation, ...] = ()) -> Found:
     """Visit every world within bounds, nearest first; stop at the first violation."""
+    gc.disable()  # nothing here goes round in circles, and looking for that costs a tenth
+    try:
+        return _search(start, bounds, without, asked)
+    finally:
+        gc.enable()
+
+
+def _search(start: World, bounds: Bounds, without: Without, asked: tuple[Situation, ...]) -> Found:
     began = time.process_time()
+    same = canonical if len(start.workers) > 2 else _itself  # two are seldom alike: looking costs more than it saves
     parents: dict[World, World | None] = {start: None}
+    known: set[World] | dict[World, World | None] = parents if same is _itself else {same(start)}
+    reached = [0] * len(asked)
     queue = deque([start])
     calm: dict[World, str] = {}
     strained: dict[World, str] = {}
     while queue and len(parents) < bounds.states:
         world = queue.popleft()
-        violation, last = world.past.violation, ""
-        if not violation:
-            violation, last = heal(world, without, calm), "(everybody gets its turns)"
-        if not violation and bounds.strained:
-            violation, last = strain(world, without, strained), "(everybody gets its turns, restlessly)"
+        violation, last = _wrong(world, bounds, without, calm, strained)
         if violation:
             history = filter(None, (*_history(parents, world, bounds, without), last))
-            return Found(len(parents), False, time.process_time() - began, violation, tuple(history))
+            return Found(len(parents), False, time.process_time() - began, violation, tuple(history), tuple(reached))
+        for i, situation in enumerate(asked):
+            reached[i] += situation(world)
         for _, following in moves(world, bounds, without):
-            if following not in parents:
+            if (representative := same(following)) not in known:
+                if isinstance(known, set):
+                    known.add(representative)
                 parents[following] = world
                 queue.append(following)
-    return Found(len(parents), not queue, time.process_time() - began, "", ())
+    return Found(len(parents), not queue, time.process_time() - began, "", (), tuple(reached))
+
+
+def _wrong(
+    world: World, bounds: Bounds, without: Without, calm: dict[World, str], strained: dict[World, str]
+) -> tuple[str, str]:
+    if world.past.violation:
+        return world.past.violation, ""
+    if violation := heal(world, without, calm):
+        return violation, "(everybody gets its turns)"
+    if bounds.strained and (violation := strain(world, without, strained)):
+        return violation, "(everybody gets its turns, restlessly)"
+    return "", ""
+
+
+def _itself(world: World) -> World:
+    return world
 
 
 def _history(parents: dict[World, World | None], world: World, bounds: Bounds, without: Without) -> list[str]:

@@ -1,4 +1,4 @@
-"""The worker's steps: restore, replay, learn, feel, record, forget; and `judge`, what record does in Redis.
+"""The worker's steps: replay, learn, feel, record, hear, forget; and `judge`, what record does in Redis.
 
 Only tests/model may import this.
 """
@@ -8,24 +8,29 @@ from enum import Enum, auto
 from monitor.core.status import Identity
 from tests.model import judging
 from tests.model.repairs import Repair, Without
+from tests.model.restoring import is_untold
 from tests.model.world import (
     ABSENT,
     NO_EPOCH,
     NO_NAME,
     Beat,
     Event,
+    Events,
+    Flight,
     Redis,
     Worker,
     World,
     is_open,
+    is_open_here,
     joined,
     last_row,
-    put,
     violated,
+    without_those,
+    worked,
 )
 
 MAX_PENDING = 2
-Events = tuple[Event, ...]
+HOURS = {"force", "expire"}  # faults that take hours
 
 
 class Verdict(Enum):
@@ -38,77 +43,134 @@ class Verdict(Enum):
     CONFLICT = auto()
 
 
-def restore(world: World, who: int, without: Without) -> World | None:
-    """Merge what the worker knows into a Redis that has lost it; merging commutes. The report comes last."""
-    redis, worker = world.redis, world.workers[who]
-    if not worker.alive or Repair.RESTORED in without:
-        return None
-    term = redis.term if Repair.TERM_RESTORED in without else max(redis.term, worker.term)
-    known = worker.accepted if worker.owns or Repair.RELEASED not in without else ABSENT
-    if is_open(redis):
-        if worker.generation == redis.generation or Repair.LATE_MERGED in without:
-            return None
-        merged = redis._replace(term=term, status=max(redis.status, known))
-        return world._replace(redis=merged) if merged != redis else None
-    if redis.reported[who]:
-        return None
-    status = known if Repair.MERGED in without and known != ABSENT else max(redis.status, known)
-    if worker.epoch > redis.claim:
-        redis = redis._replace(claim=worker.epoch, claimant=who)
-    return world._replace(redis=redis._replace(term=term, status=status, reported=put(redis.reported, who, True)))
-
-
 def replay(world: World, who: int, without: Without) -> World | None:
-    """Enter the open generation: put into its journal whatever is retained and not known to be drained."""
+    """Put into the journal of the open generation whatever is retained, and enter it."""
+    replayed = replay_only(world, who, without)
+    return replayed and enter(replayed, who, without)
+
+
+def replay_only(world: World, who: int, without: Without) -> World | None:
+    """Put into the journal of the open generation whatever is retained; a worker may pause before it enters."""
     redis, worker = world.redis, world.workers[who]
-    if not worker.alive or not is_open(redis) or worker.generation == redis.generation:
+    if not worker.alive or not is_open(redis) or redis.generation in (worker.generation, worker.entering):
         return None
-    if restore(world, who, without):
+    if redis.generation.epoch < worker.opened and Repair.NEVER_BACK not in without:
+        return None  # a server that was left behind
+    unsettled = worker.flying and Repair.SETTLED not in without
+    if unsettled or is_untold(world, who, without):
         return None  # what it knows comes first
     mine = redis.owner == who and redis.epoch == worker.epoch
-    lost: Events = tuple(e for e in worker.retained if e.identity not in redis.drained)
+    lost = worker.retained
     if Repair.RETAINED in without or (Repair.REPLAYED in without and not mine):
         lost = ()
-    redis = redis._replace(journal=joined(redis.journal, lost))
-    return _worked(world, who, worker._replace(generation=redis.generation), redis)
+    redis = _journaled(redis, lost)._replace(announced=joined(redis.announced, (who,)))
+    return worked(world, who, worker._replace(entering=redis.generation), redis)
+
+
+def enter(world: World, who: int, without: Without) -> World | None:
+    """Go on in the generation that was restored and replayed into, whatever became of it meanwhile."""
+    worker = world.workers[who]
+    if not worker.alive or worker.entering == NO_NAME:
+        return None
+    opened = max(worker.opened, worker.entering.epoch)
+    worker = worker._replace(generation=worker.entering, opened=opened, entering=NO_NAME)
+    return worked(world, who, worker, world.redis)
+
+
+def repeat(world: World, who: int, without: Without) -> World | None:
+    """Replay once more what has been retained for an hour: it was trimmed by force, or its identity forgotten."""
+    redis, worker = world.redis, world.workers[who]
+    if not HOURS & set(world.past.faults):
+        return None  # all that is promised without it comes sooner
+    lost = without_those(worker.retained, redis.journal)
+    if not worker.alive or not lost or Repair.REPEATED in without:
+        return None
+    if not is_open_here(redis) or redis.generation != worker.generation:
+        return None
+    return world._replace(redis=_journaled(redis, lost))
+
+
+def _journaled(redis: Redis, events: Events) -> Redis:
+    return redis._replace(journal=joined(redis.journal, events), acked=without_those(redis.acked, events))
+
+
+def look(world: World, who: int, without: Without) -> World | None:
+    """Take the two looks `learn` rests on one at a time: at the generation, then at the hash."""
+    redis, worker = world.redis, world.workers[who]
+    if not worker.alive or (worker.looked and worker.looked[0].life):
+        return None
+    if worker.looked:
+        seen = Redis(1, owner=redis.owner, epoch=redis.epoch, term=redis.term, status=redis.status)
+    elif _has_entered(redis, worker, without):
+        seen = Redis(0)
+    else:
+        return None
+    return worked(world, who, worker._replace(looked=(seen,)), redis)
 
 
 def learn(world: World, who: int, without: Without) -> World | None:
     """Read the hash: adopt a newer epoch, give up a lost one, or catch up after AHEAD."""
     redis, worker = world.redis, world.workers[who]
-    if not worker.alive:
+    if not worker.alive or worker.looked or not _has_entered(redis, worker, without):
         return None
+    return _learned(world, who, redis, without)
+
+
+def adopt(world: World, who: int, without: Without) -> World | None:
+    """Learn from the hash as it was when `look` read it."""
+    worker = world.workers[who]
+    if not worker.alive or not worker.looked or not worker.looked[0].life:
+        return None
+    seen = worker.looked[0]
+    world = worked(world, who, worker._replace(looked=()), world.redis)
+    return _learned(world, who, seen, without) or world
+
+
+def _has_entered(redis: Redis, worker: Worker, without: Without) -> bool:
     entered = is_open(redis) and worker.generation == redis.generation
-    if not entered and Repair.ENTERED not in without:
+    return entered or Repair.ENTERED in without
+
+
+def _news(seen: Redis, who: int, worker: Worker) -> bool:
+    if seen.owner != who:
+        return worker.owns
+    return not worker.owns or seen.epoch != worker.epoch or worker.behind
+
+
+def _learned(world: World, who: int, seen: Redis, without: Without) -> World | None:
+    worker = world.workers[who]
+    if not _news(seen, who, worker):
         return None
-    newer = redis.epoch > worker.epoch
-    if redis.owner != who:
-        return _release(world, who, without) if newer and worker.owns else None
-    if not newer and not (worker.behind and redis.epoch == worker.epoch):
-        return None
-    base = redis.status
+    if seen.owner != who:
+        return _release(world, who, seen, without)
+    base = seen.status
     if base == ABSENT:
         if not world.postgres.up:
             return None  # feels and waits
         base = last_row(world.postgres)
     if base < worker.accepted:
-        world = world._replace(past=violated(world.past, "WENT BACK: a worker forgot what it knew was accepted"))
+        if Repair.KEPT in without:
+            world = world._replace(past=violated(world.past, "WENT BACK: a worker forgot what it knew was accepted"))
+        else:
+            base = worker.accepted
     found, carried = _settle(worker.pending, base, without)
     worker = _found(worker, found, without)._replace(
-        owns=True, epoch=redis.epoch, term=max(worker.term, redis.term), behind=False, accepted=base, pending=carried
+        owns=True, epoch=seen.epoch, term=max(worker.term, seen.term), behind=False, accepted=base, pending=carried
     )
-    return _worked(world, who, worker, redis)
+    return worked(world, who, worker, world.redis)
 
 
-def _release(world: World, who: int, without: Without) -> World:
+def _release(world: World, who: int, seen: Redis, without: Without) -> World:
     """Go back to the last accepted Status; it is kept, to be restored if Redis loses it."""
-    redis, worker = world.redis, world.workers[who]
-    found, _ = _settle(worker.pending, redis.status, without)
+    worker = world.workers[who]
+    found: Events = ()
+    if Repair.GIVEN_UP not in without:
+        found, _ = _settle(worker.pending, seen.status, without)
     accepted = found[-1] if found else worker.accepted
     worker = _found(worker, found, without)._replace(
-        owns=False, term=max(worker.term, redis.term), behind=False, accepted=accepted, pending=()
+        owns=False, term=max(worker.term, seen.term), behind=False, accepted=accepted, pending=()
     )
-    return _worked(world, who, worker, redis)
+    return worked(world, who, worker, world.redis)
 
 
 def _settle(pending: Events, base: Event, without: Without) -> tuple[Events, Events]:
@@ -141,25 +203,43 @@ def feel(world: World, who: int, without: Without) -> World | None:
     worker = worker._replace(pending=(*worker.pending, event))
     if Repair.TENTATIVE in without:
         worker = worker._replace(accepted=event)
-    return _worked(world._replace(past=past), who, worker, world.redis)
+    return worked(world._replace(past=past), who, worker, world.redis)
 
 
 def record(world: World, who: int, without: Without) -> World | None:
     """Send a beat with all pending events: hash and journal in one fenced step."""
     worker = world.workers[who]
-    if not worker.alive or not worker.owns or worker.behind:
+    if not worker.alive or not worker.owns or worker.behind or worker.flying:
         return None
     verdict, world = arrive(world, Beat(who, worker), without)
     if verdict is Verdict.AHEAD:
-        return _worked(world, who, worker._replace(behind=True), world.redis)
+        return worked(world, who, worker._replace(behind=True), world.redis)
     if verdict is Verdict.ACCEPTED:
         retained = joined(worker.retained, worker.pending) if Repair.RETAINED not in without else ()
         accepted = worker.pending[-1] if worker.pending else worker.accepted
         worker = worker._replace(accepted=accepted, pending=(), retained=retained)
-        return _worked(world, who, worker, world.redis)
+        return worked(world, who, worker, world.redis)
     if verdict is Verdict.CONFLICT:
         return world._replace(past=violated(world.past, "CONFLICT: another transition under this identity"))
     return None  # CLOSED, FENCED: nothing but replay and learn help, and those wait for no verdict
+
+
+def hear(world: World, who: int, without: Without) -> World | None:
+    """Get the answer of a beat accepted some time ago; the worker may have learned or released meanwhile."""
+    worker = world.workers[who]
+    if not worker.alive or not worker.flying:
+        return None
+    flight, worker = worker.flying[0], worker._replace(flying=())
+    mine = worker.owns and worker.epoch == flight.epoch
+    if mine or Repair.HEARD_LATE not in without:
+        worker = worker._replace(retained=joined(worker.retained, flight.events))
+    if mine:
+        worker = worker._replace(accepted=flight.status, pending=without_those(worker.pending, flight.events))
+    elif not worker.owns and Repair.HEARD_LATE not in without:
+        worker = worker._replace(accepted=max(worker.accepted, flight.status))
+    if worker.accepted < world.workers[who].accepted:
+        world = world._replace(past=violated(world.past, "WENT BACK: an answer that came late undid what was learned"))
+    return worked(world, who, worker, world.redis)
 
 
 def arrive(world: World, beat: Beat, without: Without) -> tuple[Verdict, World]:
@@ -170,9 +250,14 @@ def arrive(world: World, beat: Beat, without: Without) -> tuple[Verdict, World]:
     return verdict, world
 
 
+def flight(worker: Worker) -> Flight:
+    """Return what a beat of this worker would carry."""
+    return Flight(worker.epoch, worker.pending[-1] if worker.pending else worker.accepted, worker.pending)
+
+
 def judge(redis: Redis, who: int, worker: Worker, without: Without) -> tuple[Verdict, Redis]:
     """Return the verdict of the Lua step, and Redis after it."""
-    opened = redis.generation != NO_NAME if Repair.LIFE in without else is_open(redis)
+    opened = redis.generation != NO_NAME if Repair.LIFE in without else is_open_here(redis)
     if not (opened and worker.generation == redis.generation) and Repair.GATED not in without:
         return Verdict.CLOSED, redis
     if redis.owner != who or redis.epoch != worker.epoch:
@@ -191,8 +276,7 @@ def judge(redis: Redis, who: int, worker: Worker, without: Without) -> tuple[Ver
         return Verdict.AHEAD, redis
     if Repair.ONE_STEP in without:
         events = tuple(e for e in events if e.identity.epoch == worker.epoch)
-    redis = redis._replace(status=status, proven=True, journal=joined(redis.journal, events))
-    return Verdict.ACCEPTED, redis
+    return Verdict.ACCEPTED, _journaled(redis._replace(status=status, proven=True), events)
 
 
 def forget(world: World, who: int, without: Without) -> World | None:
@@ -204,8 +288,4 @@ def forget(world: World, who: int, without: Without) -> World | None:
         kept = tuple(e for e in worker.retained if e.identity not in drained)
     if not worker.alive or kept == worker.retained:
         return None
-    return _worked(world, who, worker._replace(retained=kept), world.redis)
-
-
-def _worked(world: World, who: int, worker: Worker, redis: Redis) -> World:
-    return world._replace(redis=redis, workers=put(world.workers, who, worker))
+    return worked(world, who, worker._replace(retained=kept), world.redis)

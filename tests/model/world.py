@@ -1,7 +1,7 @@
 """The world of the fencing model: what Redis, Postgres, the workers and the leaders hold, and what really happened.
 
-One database, two workers, two leaders. Only tests/model may import this. Nothing here acts: `protocol` holds the steps,
-`faults` what the environment does, `healing` what must hold once the faults have stopped.
+One database, two or three workers, two leaders. Only tests/model may import this. Nothing here acts: `protocol` holds
+the steps, `faults` what the environment does, `healing` what must hold once the faults have stopped.
 
 Every value is a tuple of numbers: worlds hash, compare and sort. 0 stands for "none" where the real thing has None.
 A Status is modelled by the last transition it contains.
@@ -14,11 +14,9 @@ from monitor.core.status import Epoch, Identity
 
 T = TypeVar("T")
 
-WORKERS = (0, 1)
 LEADERS = (0, 1)
 NOBODY = -1
 NO_EPOCH = Epoch(0, 0)
-NOT_REPORTED = (False, False)
 
 
 class Event(NamedTuple):
@@ -32,6 +30,8 @@ class Event(NamedTuple):
 NEW = Event(Identity(NO_EPOCH, 0), Identity(NO_EPOCH, 0), 0)  # the state `new`: before the first transition
 ABSENT = Event(Identity(NO_EPOCH, -1), Identity(NO_EPOCH, -1), 0)  # the hash holds no state at all
 
+Events = tuple[Event, ...]
+
 
 class Name(NamedTuple):
     """The name of a generation: which life of Redis, and the leader's fresh epoch that opened it."""
@@ -44,10 +44,14 @@ NO_NAME = Name(0, NO_EPOCH)
 
 
 class Redis(NamedTuple):
-    """What the master holds; a flush empties all but `life`, a failover brings back older contents in a new life."""
+    """What the master holds; a flush empties all but `life`, a failover brings back older contents in a new life.
+
+    It is the database's own partition; of the others only the generation counts.
+    """
 
     life: int = 1
     generation: Name = NO_NAME
+    others: Name = NO_NAME  # the generation in the other partitions: another one while an opening stands half-way
     opening: Name = NO_NAME  # the leader's mark in this life: the name it is about to open
     term: int = 0
     owner: int = NOBODY
@@ -56,8 +60,12 @@ class Redis(NamedTuple):
     status: Event = ABSENT
     claimant: int = NOBODY
     claim: Epoch = NO_EPOCH
-    reported: tuple[bool, ...] = NOT_REPORTED  # which workers have restored
-    journal: tuple[Event, ...] = ()
+    begun: tuple[tuple[int, int], ...] = ()  # reports begun and not done: who, attempt
+    reported: tuple[int, ...] = ()  # which workers have restored
+    announced: tuple[int, ...] = ()  # which workers this memory knows of
+    journal: Events = ()
+    acked: Events = ()  # entries of the journal that the historian's group has acknowledged
+    grouped: bool = False  # that group exists in this journal
     drained: tuple[Identity, ...] = ()
 
 
@@ -67,7 +75,26 @@ class Postgres(NamedTuple):
     up: bool = True
     holder: int = NOBODY
     term: int = 0
-    rows: tuple[Event, ...] = ()
+    rows: Events = ()
+
+
+class Telling(NamedTuple):
+    """A report on its way, part by part: what the worker knew when it began."""
+
+    attempt: int
+    life: int
+    part: int  # the next one to be sent: see `restoring`
+    status: Event
+    claim: Epoch
+    term: int
+
+
+class Flight(NamedTuple):
+    """A beat that Redis has judged and whose answer has not arrived."""
+
+    epoch: Epoch
+    status: Event
+    events: Events
 
 
 class Worker(NamedTuple):
@@ -78,10 +105,16 @@ class Worker(NamedTuple):
     epoch: Epoch = NO_EPOCH  # the one it holds or held last
     term: int = 0  # the highest it saw
     generation: Name = NO_NAME  # the one it has entered
+    opened: Epoch = NO_EPOCH  # of the newest generation it has entered
     accepted: Event = ABSENT  # the last accepted Status it knows
-    pending: tuple[Event, ...] = ()  # tentative, oldest first
+    pending: Events = ()  # tentative, oldest first
     behind: bool = False  # told AHEAD: reads the hash before anything else
-    retained: tuple[Event, ...] = ()  # accepted, not yet acknowledged
+    retained: Events = ()  # accepted, not yet acknowledged
+    telling: tuple[Telling, ...] = ()
+    entering: Name = NO_NAME  # the generation it looked at and is about to enter
+    looked: tuple[Redis, ...] = ()  # the hash it has read and not yet learned from
+    flying: tuple[Flight, ...] = ()
+    left: bool = False  # with the old master, after a failover
 
 
 class Leader(NamedTuple):
@@ -92,13 +125,16 @@ class Leader(NamedTuple):
     opening: Name = NO_NAME  # the generation it is about to open
     confirmed: bool = False  # Postgres said since `begin` that the lease is its own
     reissued: bool = False  # a fresh epoch was assigned since `begin`
+    met: bool = False  # it has seen the workers while a generation was open
+    cut: bool = False  # off from Postgres
+    left: bool = False  # with the old master, after a failover
 
 
 class Past(NamedTuple):
     """What really happened: no process can see it, the invariants are judged by it."""
 
-    accepted: tuple[Event, ...] = ()
-    excused: tuple[int, ...] = ()  # contents that may be built past: see `protocol.open`
+    accepted: Events = ()
+    excused: tuple[int, ...] = ()  # contents that may be built past: see `judging.opened`
     highest: Epoch = NO_EPOCH  # the newest epoch Redis accepted a beat under
     feels: int = 0
     assigns: int = 0
@@ -114,16 +150,38 @@ class Beat(NamedTuple):
     worker: Worker
 
 
+class Part(NamedTuple):
+    """A part of a report on its way."""
+
+    who: int
+    telling: Telling
+
+
+class Side(NamedTuple):
+    """A master that was left behind and goes on, and what really happened there; `apart` while it is judged alone."""
+
+    redis: Redis
+    accepted: Events
+    highest: Epoch
+    apart: bool = True
+
+
 class World(NamedTuple):
-    """One state of everything: `replica` is where a lagging one stands, `late` a beat nobody hears of any more."""
+    """One state of everything: `replica` is where a lagging one stands, `late` a request nobody waits for any more."""
 
     redis: Redis = Redis()
     replica: tuple[Redis, ...] = ()
-    late: tuple[Beat, ...] = ()
+    old: tuple[Side, ...] = ()
+    late: tuple[Beat | Part, ...] = ()
     postgres: Postgres = Postgres()
     workers: tuple[Worker, ...] = (Worker(), Worker())
     leaders: tuple[Leader, ...] = (Leader(), Leader())
     past: Past = Past()
+
+
+def staff(world: World) -> range:
+    """Return the workers."""
+    return range(len(world.workers))
 
 
 def put(items: tuple[T, ...], index: int, item: T) -> tuple[T, ...]:
@@ -136,14 +194,30 @@ def joined(items: Iterable[T], more: Iterable[T]) -> tuple[T, ...]:
     return tuple(sorted({*items, *more}))  # type: ignore[type-var]
 
 
-def is_open(redis: Redis) -> bool:
-    """Say whether this very life of Redis was opened."""
+def without_those(items: Iterable[T], those: Iterable[T]) -> tuple[T, ...]:
+    """Return what is left of `items`, in order."""
+    gone = set(those)
+    return tuple(item for item in items if item not in gone)
+
+
+def is_open_here(redis: Redis) -> bool:
+    """Say whether the database's partition was opened in this very life of Redis: all that a Lua step can see."""
     return redis.generation.life == redis.life
+
+
+def is_open(redis: Redis) -> bool:
+    """Say whether this very life of Redis was opened in all partitions: what workers and leaders look at."""
+    return redis.generation.life == redis.life and redis.others == redis.generation
 
 
 def last_row(postgres: Postgres) -> Event:
     """Return the newest transition by identity, never by the time of insertion."""
     return max(postgres.rows, default=NEW)
+
+
+def worked(world: World, who: int, worker: Worker, redis: Redis) -> World:
+    """Return the world after a worker's step."""
+    return world._replace(redis=redis, workers=put(world.workers, who, worker))
 
 
 def violated(past: Past, violation: str) -> Past:

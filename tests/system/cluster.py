@@ -43,6 +43,16 @@ class Role:
         self.process.terminate()
         return self.process.wait(within)
 
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     def text(self) -> str:
         return self.log.read_text(errors="replace")
 
@@ -73,7 +83,8 @@ class Cluster:
             **more,
         }
 
-    def start(self, role: str, **more: str) -> Role:
+    def start(self, role: str, enter: Callable[[], None] | None = None, **more: str) -> Role:
+        """Start a process of ours; `enter` runs in it first, before the program."""
         log = self.home / f"{role}-{len(self.roles)}.log"
         argv = [sys.executable, "-m", f"workers.{role}"]
         if role == "web":
@@ -86,6 +97,7 @@ class Cluster:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=enter,  # noqa: PLW1509
             )
         started = Role(role, process, log)
         self.roles.append(started)

@@ -49,24 +49,6 @@ async def test_a_killed_workers_databases_are_observed_by_others(
     assert all(cluster.rules(name) == ["first_light"] for name in names)
 
 
-async def test_one_worker_that_cannot_reach_it_is_a_doubter(
-    make_cluster: MakeCluster, start_postgres: StartPostgres, start_proxy: Callable[..., Any]
-) -> None:
-    cluster, server = make_cluster(workers=2), start_postgres()
-    proxy = start_proxy(server.port)
-    cluster.add("orders", proxy.url(server.url()))
-    await eventually(lambda: cluster.state("orders") == "available", within=30)
-    first = cluster.hash("orders")["owner"]
-    with Watcher(cluster, ["orders"]) as watcher:
-        proxy.deaf_to(f"feeler/{first}")
-        await eventually(lambda: cluster.hash("orders")["owner"] != first, within=30)
-        await eventually(lambda: cluster.state("orders") == "available", within=10)
-        assert cluster.hash("orders")["doubters"] == first
-        time.sleep(6)
-    assert "unavailable" not in watcher.states("orders")
-    assert cluster.rules("orders") == ["first_light", "doubt", "false_alarm"]
-
-
 async def test_a_standby_takes_over_from_a_killed_leader(
     make_cluster: MakeCluster, start_postgres: StartPostgres
 ) -> None:

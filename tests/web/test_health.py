@@ -63,6 +63,19 @@ async def test_without_redis_it_is_not_ready_but_alive(box, tmp_path, database_u
         assert (await stranger.get("/livez")).json()["status"] == "pass"
 
 
+async def test_a_redis_that_is_full_is_named(web, redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_set("maxmemory", 1)
+        try:
+            answer = await web.get("/readyz")
+            metrics = await web.get("/metrics")
+        finally:
+            client.config_set("maxmemory", 0)
+    assert answer.status_code == 200, "old observations can still be read"
+    assert answer.json()["checks"]["redis"] == {"status": "warn", "detail": "takes no writes: out_of_memory"}
+    assert "feeler_redis_writable 0.0" in metrics.text
+
+
 async def test_pending_migrations_are_a_failure(box, tmp_path, postgres_server, redis_url):
     postgres_server.execute("CREATE DATABASE bare")
     try:

@@ -47,6 +47,8 @@ async def test_a_scrape_says_how_the_fleet_is(app, web, fill):
         "feeler_observation_age_seconds_bucket{le=+Inf}": 2,
         "feeler_beats_total": 3,
         "feeler_transitions_total": 3,
+        "feeler_redis_writable": 1,
+        "feeler_duplicates_total": 0,
         "feeler_generation_open": 1,
         "feeler_workers": 1,
         "feeler_worker_owned{worker=w4}": 3,

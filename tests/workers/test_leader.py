@@ -15,11 +15,14 @@ from monitor.live import assignments, connections, generation, observations, req
 from monitor.live.assignments import Place
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
+from monitor.live.keys import PARTITIONS, partition_key
 from monitor.live.observations import Beat, Verdict
 from monitor.registry import fleet, history, leadership
 from monitor.registry.store import Store
+from tests.waiting import eventually
 from workers.assigner import Deposed
 from workers.leader import Leader
+from workers.recovery import PATIENCE
 
 Arrive = Callable[..., Awaitable[None]]
 
@@ -174,6 +177,52 @@ async def test_after_a_flush_the_claimant_keeps_its_database_and_its_status(
     assert after.epoch
     assert before.epoch
     assert after.epoch > before.epoch
+
+
+async def test_a_leader_new_to_its_workers_waits_for_those_an_older_memory_does_not_know(
+    live: Live, store: Store, leader: Leader, arrive: Arrive, nudges: Nudges
+) -> None:
+    """The replica that was promoted has its term and one worker; the other one came later."""
+    register(store, "orders")
+    await arrive("w1")
+    await sweep(leader)
+    await sweep(leader)
+    assert (await generation.generation(live)).open
+    for number in range(PARTITIONS):
+        await live.cache.set(partition_key(number, "generation"), "0" * 40 + ":1.1")  # as in another life
+    second = lead(live, store, nudges, "second")
+    await sweep(second)
+    await generation.restore(live, "w1", [], 1)
+    await sweep(second)
+    assert not (await generation.generation(live)).open, "somebody may be missing"
+
+    async def opened() -> bool:
+        await sweep(second)
+        return (await generation.generation(live)).open
+
+    await eventually(opened, within=PATIENCE + 5)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_leader_that_follows_itself_knows_its_workers(
+    others: int, live: Live, store: Store, leader: Leader, arrive: Arrive, nudges: Nudges, redis_url: str
+) -> None:
+    """Redis was away for longer than a lease and came back empty; waiting helps only where others led in between."""
+    register(store, "orders")
+    await arrive("w1")
+    await sweep(leader)
+    await sweep(leader)
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    for _ in range(others):
+        lead(live, store, nudges, "other")
+    again = lead(live, store, nudges, "first")
+    again.inherit(leader)
+    await sweep(again)
+    assert not (await generation.generation(live)).open, "nobody has restored yet"
+    await generation.restore(live, "w1", [], 1)
+    await sweep(again)
+    assert (await generation.generation(live)).open == (not others)
 
 
 async def test_what_no_worker_remembers_comes_from_the_history(

@@ -89,6 +89,16 @@ def test_what_another_owner_overtook_is_dropped() -> None:
     assert ledger.pending == ()
 
 
+def test_a_hash_that_lost_its_memory_takes_nothing_back() -> None:
+    ledger = ledger_with_a_pending_light()
+    beat = ledger.observe(felt(Cause.OK, 11.0), context(FIRST))
+    assert beat is not None
+    ledger.accept(beat)
+    assert ledger.learn(SECOND, Status()) == ()
+    assert ledger.accepted == ledger.tentative == beat.status
+    assert ledger.epoch == SECOND
+
+
 def test_a_read_older_than_our_own_last_beat_takes_nothing_back() -> None:
     ledger = ledger_with_a_pending_light()
     beat = ledger.observe(felt(Cause.OK, 11.0), context(FIRST))

@@ -101,8 +101,11 @@ async def test_a_nudger_sends_and_cleans_up(connection: RqConnection) -> None:
 
 
 def test_nothing_of_a_worker_that_is_gone_stays(connection: RqConnection) -> None:
-    queues.enqueue(connection, WORKER, "watch", ["orders"])
     mine = strangers_queue(connection)
+    mine.enqueue("os.system", "true")
+    connection.rpush(mine.key, "an id without a job")
+    work(connection)
+    queues.enqueue(connection, WORKER, "watch", ["orders"])
     worker = queues.NudgeWorker([mine], name=f"{WORKER}-1", connection=connection, serializer=JSONSerializer)
     worker.register_birth()  # and dies without a word
     queues.forget(connection, WORKER)

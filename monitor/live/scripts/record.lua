@@ -9,7 +9,7 @@
 --   fenced    the hash names another owner or epoch
 --   ahead     the hash holds a newer identity, or one the first new event does not build on
 --   conflict  same identity, other state
---   accepted  written; or nothing new: a batch that arrives after a later one of the same sender
+--   accepted  written; or nothing new: a batch that arrives twice or after a later one of the same sender, counted too
 local worker, batch, at = ARGV[2], tonumber(ARGV[3]), 4
 local verdicts, counts = {}, {}
 
@@ -46,7 +46,10 @@ local function record(key, epoch, identity, state, shape, fields, gone, events)
   local hash = redis.call('HMGET', key, 'owner', 'epoch', 'batch', 'identity', 'state', 'number')
   if hash[1] ~= worker or hash[2] ~= epoch then return 'fenced' end
   local last, last_shape = string.match(hash[3] or '', '^(%d+) (%S+)$')
-  if last and (tonumber(last) or 0) >= batch then return 'accepted' end
+  if last and (tonumber(last) or 0) >= batch then
+    tally('duplicates', 1)
+    return 'accepted'
+  end
   if newer(hash[4], identity) then return 'ahead' end
   if (hash[4] or '') == identity and hash[5] and hash[5] ~= state then return 'conflict' end
   local new = fresh(key, events, hash[4])

@@ -2,16 +2,17 @@
 -- and any repetition of restores ends alike. Where the generation is open already, a memory that comes late counts only
 -- if it is newer than all that happened since: its owner then learns from the hash.
 -- KEYS  1 generation  2 term  3 names  4 reports  5.. one database hash per row
--- ARGV  1 life the reporter reached  2 reporter  3 attempt  4 'first', 'last', 'only' or 'middle' part of its report
+-- ARGV  1 life the reporter reached  2 reporter  3 attempt  4 'first', 'middle' or 'last' part of its report
 --       5 highest term it saw  6 #fields, then their names: the status fields and `restored`; then per row:
 --       database, its claim: owner epoch ('' '' for none), identity, the values of the fields ('' for none)
 -- The report stands in the partition it is about: whatever wipes the rows wipes the report. Its parts carry one
--- attempt, so a wipe in between is noticed.
+-- attempt, so a wipe in between is noticed; each waits for the answer of the one before, so a request that arrives
+-- when nobody waits for it can begin a report or end one, never both.
 -- Returns 1, or 0 where this is another life of the server, or the first part of the report is gone.
 local run, reporter, part, names = ARGV[1], ARGV[2], ARGV[4], {}
 local report = run .. ' ' .. ARGV[3]
 if not is_own_life(run) then return 0 end
-if part == 'first' or part == 'only' then
+if part == 'first' then
   redis.call('HSET', KEYS[4], reporter, report .. ' busy')
 elseif redis.call('HGET', KEYS[4], reporter) ~= report .. ' busy' then
   return 0
@@ -46,9 +47,10 @@ local function merge_claim(key, owner, epoch)
   end
 end
 
+-- A retired database has neither owner nor state, and stays forgotten; one without an owner may just have found no worker.
 local function is_news(key, identity)
-  local hash = redis.call('HMGET', key, 'owner', 'identity')
-  return hash[1] and newer(identity, hash[2])
+  local hash = redis.call('HMGET', key, 'owner', 'identity', 'state')
+  return (hash[1] or hash[3]) and newer(identity, hash[2])
 end
 
 if tonumber(ARGV[5]) > tonumber(redis.call('GET', KEYS[2]) or 0) then redis.call('SET', KEYS[2], ARGV[5]) end
@@ -65,5 +67,5 @@ for i = 5, #KEYS do
   end
   at = at + 4 + #names
 end
-if part == 'last' or part == 'only' then redis.call('HSET', KEYS[4], reporter, report .. ' done') end
+if part == 'last' then redis.call('HSET', KEYS[4], reporter, report .. ' done') end
 return 1

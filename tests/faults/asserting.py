@@ -1,0 +1,27 @@
+"""What several rows look for in a lab. Only rows of tests/faults import this."""
+
+import itertools
+from collections.abc import Collection
+
+from tests.faults.lab import Lab
+
+
+def assert_unmoved(lab: Lab, names: Collection[str]) -> None:
+    """Fail where a state has changed since the first observation."""
+    for name in names:
+        assert set(lab.eye.states(name)) <= {"new", "available"}
+        assert lab.rules(name) == ["first_light"]
+
+
+def gaps(lab: Lab, name: str, since: float) -> list[float]:
+    """Return the seconds between the observations of a database, from the last one before `since` on."""
+    sights = [sight.fields for sight in lab.eye.sights[name]]
+    moments = sorted({float(fields["observed_at"]) for fields in sights if "observed_at" in fields})
+    first = sum(moment < since for moment in moments) - 1
+    return [after - before for before, after in itertools.pairwise(moments[max(0, first) :])]
+
+
+def terms(lab: Lab) -> list[int]:
+    """Return every term somebody led in."""
+    lines = [line for role in lab.roles for line in role.text().splitlines() if "action=leading " in line]
+    return sorted(int(line.split("term=")[1].split()[0]) for line in lines)

@@ -1,0 +1,228 @@
+"""A cluster to be hurt: every fault is noted, everything is watched, and a history is left to be judged."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from monitor.live.keys import PARTITIONS
+from monitor.live.presence import _presence
+from monitor.registry import fleet
+from tests.faults import evidence, replaying
+from tests.faults.groups import Group, new_group
+from tests.faults.observed import Effect, Fault, History
+from tests.faults.watching import Eye
+from tests.proxy import Proxy
+from tests.servers import PostgresServer
+from tests.system.cluster import KEY, Cluster, Role
+from tests.waiting import eventually
+
+INTERVAL = 5.0  # seconds: the default policy's
+SETTLE = 40.0  # seconds the fleet gets to come to rest once the faults are over
+
+
+@dataclass
+class Lab(Cluster):
+    """A cluster with its faults, its eye and its judge."""
+
+    targets: dict[str, PostgresServer] = field(default_factory=dict)  # by database
+    ports: dict[str, int] = field(default_factory=dict)  # by database, as workers see it
+    faults: list[Fault] = field(default_factory=list)
+    groups: dict[int, Group] = field(default_factory=dict)  # by process id
+    secrets: set[str] = field(default_factory=lambda: {KEY})
+    figures: dict[str, float | str] = field(default_factory=dict)
+    tap: Proxy | None = None  # between the first worker and Redis
+    retired: set[str] = field(default_factory=set)  # databases that nothing but their history is left of
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.began = time.time()
+        self.eye = Eye(self)
+
+    # --- parties --------------------------------------------------------------------------------------------------
+
+    def launch(self, role: str, group: Group | None = None, **more: str) -> Role:
+        """Start a process of ours in a control group of its own, where that can be had."""
+        if role == "worker" and not self.tap:
+            url = more.get("REDIS_URL", self.redis_url)
+            self.tap = replaying.tap(urlsplit(url).port or 0)
+            more["REDIS_URL"] = self.tap.url(url)
+        group = group or new_group()
+        started = self.start(role, group.enter if group else None, **more)
+        if group:
+            self.groups[started.pid] = group
+        return started
+
+    def monitor(self, name: str, server: PostgresServer, url: str = "", **options: Any) -> None:
+        """Have a database of a server monitored; `url` where the way leads through a proxy."""
+        url = url or server.url(**options)
+        parts = urlsplit(url)
+        self.targets[name], self.ports[name] = server, parts.port or 0
+        self.secrets.add(str(parts.password))
+        self.eye.watch(name)
+        self.add(name, url)
+
+    def monitor_many(self, count: int, server: PostgresServer, prefix: str = "db") -> list[str]:
+        """Have `count` new databases of one server monitored; return their names."""
+        names = [f"{prefix}-{number:02}" for number in range(count)]
+        for name in names:
+            server.execute(f'create database "{name}"')
+            self.monitor(name, server, dbname=name)
+        return names
+
+    def retire(self, name: str) -> None:
+        """Have a database monitored no longer, for good."""
+        fleet.remove(self.store, name)
+        self.retired.add(name)
+
+    def workers(self) -> list[Role]:
+        """Return the worker processes that live."""
+        return [role for role in self.roles if role.name == "worker" and role.alive]
+
+    def supervisors(self) -> list[Role]:
+        """Return the supervisor processes that live."""
+        return [role for role in self.roles if role.name == "supervisor" and role.alive]
+
+    def owner(self, name: str) -> str:
+        return self.hash(name).get("owner", "")
+
+    def owned_by(self, role: Role, names: Collection[str]) -> list[str]:
+        """Return which of these databases a worker owns."""
+        worker = self.id_of(role)
+        return [name for name in names if self.owner(name) == worker]
+
+    def party(self, role: Role) -> str:
+        """Return the id a process goes by."""
+        return evidence.party(role)
+
+    # --- faults ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def fault(
+        self, name: str, effect: Effect, databases: Collection[str] = (), parties: Collection[str] = ()
+    ) -> Iterator[None]:
+        """Note a fault that lasts as long as the block."""
+        began = time.time()
+        try:
+            yield
+        finally:
+            self.note(name, effect, databases, parties, began=began, ended=time.time())
+
+    def note(
+        self,
+        name: str,
+        effect: Effect,
+        databases: Collection[str] = (),
+        parties: Collection[str] = (),
+        *,
+        began: float | None = None,
+        ended: float | None = None,
+    ) -> None:
+        """Note a fault; one that never ends where `ended` is None."""
+        began = time.time() if began is None else began
+        self.faults.append(Fault(name, effect, began, ended, frozenset(databases), frozenset(parties)))
+
+    # --- waiting --------------------------------------------------------------------------------------------------
+
+    async def all_in(self, names: Sequence[str], state: str, within: float) -> float:
+        """Wait until each database is in `state`; return the seconds it took."""
+        began = time.monotonic()
+
+        def there() -> bool:
+            return all(self.state(name) == state for name in names)
+
+        await eventually(lambda: self.tolerantly(there), within=within, every=0.05)
+        return time.monotonic() - began
+
+    async def observed_again(self, names: Collection[str], within: float, since: float | None = None) -> float:
+        """Wait until each database has an observation recorded that is newer than `since`; return the seconds."""
+        since = time.time() if since is None else since
+
+        def again() -> bool:
+            return all(float(self.hash(name).get("observed_at", 0)) > since for name in names)
+
+        await eventually(lambda: self.tolerantly(again), within=within, every=0.05)
+        return time.time() - since
+
+    async def observed_by_others(self, names: Collection[str], worker: Role, within: float) -> float:
+        """Wait until somebody else has recorded a new observation of each database; return the seconds."""
+        since, former = time.time(), self.party(worker)
+
+        def others() -> bool:
+            rows = [self.hash(name) for name in names]
+            return all(row["seen_by"] != former and float(row["observed_at"]) > since for row in rows)
+
+        await eventually(lambda: self.tolerantly(others), within=within, every=0.05)
+        return time.time() - since
+
+    def tolerantly(self, probe: Callable[[], Any], otherwise: Any = False) -> Any:
+        """Return what `probe` says, `otherwise` while a store does not answer."""
+        with contextlib.suppress(*evidence.AWAY):
+            return probe()
+        return otherwise
+
+    def retained(self) -> int:
+        """Return how many accepted transitions workers still hold because nobody said they are durable."""
+        texts = self.redis.mget(self.redis.keys("feeler:presence:*") or ["-"])
+        return sum(one.retained for text in texts if text and (one := _presence(text)))
+
+    async def settle(self, within: float = SETTLE) -> None:
+        """Wait until everything accepted is durable and the cache says what history says."""
+        deadline = time.monotonic() + within
+        while unrest := self.tolerantly(self._unrest, "a store is away"):
+            assert time.monotonic() < deadline, f"no rest within {within} s: {unrest}{self.last_words()}"
+            await asyncio.sleep(0.25)
+
+    def last_words(self) -> str:
+        """Return the end of every process's log."""
+        return "".join(f"\n--- {role.name} {role.pid}\n{role.text()[-3000:]}" for role in self.roles)
+
+    def _unrest(self) -> str:
+        if retained := self.retained():
+            return f"{retained} transitions are retained"
+        return ", ".join(filter(None, map(self._disagreement, self.targets.keys() - self.retired)))
+
+    def _disagreement(self, name: str) -> str:
+        rows = [row for row in self.transitions(name) if not row.superseded]
+        durable = str(rows[-1].transition.identity) if rows else ""
+        cached = self.hash(name).get("identity", "")
+        return "" if durable and durable == cached else f"{name}: {cached!r} in the cache, {durable!r} durable"
+
+    # --- judging --------------------------------------------------------------------------------------------------
+
+    async def finish(self) -> History:
+        """Let the fleet come to rest and return everything that was seen."""
+        try:
+            await self.settle()
+            self._send_again()
+            await asyncio.sleep(0.3)  # one more look of the eye
+        finally:
+            self.eye.close()
+        return evidence.gather(self)
+
+    def _send_again(self) -> None:
+        """Demand that records sent before the faults change nothing any more."""
+        late = replaying.records(self.tap.captured if self.tap else ())
+        self.figures["late records"] = len(late)
+        print(f"{len(late)} records sent again late")
+        wrong = replaying.send_again(self.redis_url, late)
+        assert not wrong, "\n".join([f"{len(wrong)} late records were not dropped:", *wrong])
+
+    def close(self) -> None:
+        self.eye.close()
+        for role in self.roles:
+            if role.alive:
+                role.thaw()
+        super().close()
+        if self.tap:
+            self.tap.stop()
+        for group in self.groups.values():
+            group.remove()
+
+
+def partition_keys(kind: str) -> list[str]:
+    """Return the keys of one kind in all partitions."""
+    return [f"feeler:{{p{number:02}}}:{kind}" for number in range(PARTITIONS)]

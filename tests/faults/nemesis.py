@@ -1,0 +1,145 @@
+"""The nemesis: for each subject of a lab a stream of faults, drawn from a seed; streams overlap as they like.
+
+What a seed draws is fixed; what the machine does meanwhile is not.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from tests.faults import injecting
+from tests.faults.lab import Lab
+from tests.servers import PostgresServer
+from tests.system.cluster import Role
+
+Fault = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One kind of fault: how likely, for how many seconds, and what it does."""
+
+    name: str
+    weight: int
+    shortest: float
+    longest: float
+    fault: Fault
+
+
+@dataclass
+class Subject:
+    """Somebody who has at most one fault at a time."""
+
+    name: str
+    rest: float  # seconds of peace, on average
+    draws: Sequence[Draw]
+
+
+@dataclass
+class Nemesis:
+    """Hurts a lab for some seconds; everything is undone at the end."""
+
+    lab: Lab
+    seed: int
+    subjects: Sequence[Subject]
+    injected: list[str] = field(default_factory=list)
+
+    async def run(self, seconds: float) -> None:
+        """Let every subject have its faults until the time is over."""
+        until = time.monotonic() + seconds
+        await asyncio.gather(*(self._torment(subject, until) for subject in self.subjects))
+
+    async def _torment(self, subject: Subject, until: float) -> None:
+        lots = random.Random(f"{self.seed} {subject.name}")
+        while True:
+            await asyncio.sleep(lots.uniform(0.2, 2 * subject.rest))
+            draw = lots.choices(subject.draws, [one.weight for one in subject.draws])[0]
+            seconds = lots.uniform(draw.shortest, draw.longest)
+            if time.monotonic() + seconds > until:
+                return
+            await self._inject(subject, draw, seconds)
+
+    async def _inject(self, subject: Subject, draw: Draw, seconds: float) -> None:
+        stamp = time.strftime("%H:%M:%S")
+        self.injected.append(draw.name)
+        print(f"{stamp} {subject.name}: {draw.name} for {seconds:.1f} s")
+        fault = draw.fault()
+        await asyncio.to_thread(fault.__enter__)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await asyncio.to_thread(fault.__exit__, None, None, None)
+
+
+class Place:
+    """A place for one process, whoever fills it now."""
+
+    def __init__(self, lab: Lab, role: Role) -> None:
+        self._lab, self.role = lab, role
+
+    @contextmanager
+    def dead(self) -> Iterator[None]:
+        """SIGKILL it; somebody new comes when the block ends."""
+        injecting.killed(self._lab, self.role)
+        yield
+        self.role = self._lab.launch(self.role.name)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        with injecting.frozen(self._lab, self.role):
+            yield
+
+
+@contextmanager
+def moment(act: Callable[[], object]) -> Iterator[None]:
+    """Do what is over in a moment."""
+    act()
+    yield
+
+
+def of_process(lab: Lab, role: Role, name: str) -> Subject:
+    """Return the faults of one worker or supervisor."""
+    place = Place(lab, role)
+    draws = (Draw("killed", 2, 0.5, 8, place.dead), Draw("frozen", 2, 0.5, 20, place.frozen))
+    return Subject(name, 40.0, draws)
+
+
+def of_redis(lab: Lab) -> Subject:
+    """Return the faults of Redis."""
+    draws = (
+        Draw("FLUSHALL", 3, 0.1, 0.2, lambda: moment(partial(injecting.flushed, lab))),
+        Draw("killed, back empty", 2, 0.2, 8, partial(injecting.redis_lost, lab)),
+        Draw("killed, back with its file", 2, 0.2, 12, partial(injecting.redis_down, lab)),
+        Draw("frozen", 2, 0.5, 12, partial(injecting.redis_frozen, lab)),
+    )
+    return Subject("redis", 40.0, draws)
+
+
+def of_metadata(lab: Lab, server: PostgresServer) -> Subject:
+    """Return the faults of the metadata Postgres."""
+    draws = (
+        Draw("down", 1, 1, 20, partial(injecting.postgres_down, lab, server)),
+        Draw("frozen", 1, 1, 15, partial(injecting.postgres_frozen, lab, server)),
+    )
+    return Subject("metadata", 40.0, draws)
+
+
+def of_target(lab: Lab, server: PostgresServer, name: str) -> Subject:
+    """Return the faults of a server that is watched."""
+    draws = (
+        Draw("killed", 2, 0.1, 25, partial(injecting.target_killed, lab, server)),
+        Draw(
+            "postmaster killed",
+            1,
+            0.1,
+            10,
+            partial(injecting.target_killed, lab, server, PostgresServer.kill_postmaster),
+        ),
+        Draw("frozen", 2, 0.5, 30, partial(injecting.target_frozen, lab, server)),
+    )
+    return Subject(name, 20.0, draws)

@@ -1,0 +1,143 @@
+"""Wall clocks that are wrong or set: no state and no lease goes by them."""
+
+import asyncio
+import json
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from monitor.programs import free_port
+from tests.faults import injecting
+from tests.faults.asserting import assert_unmoved, terms
+from tests.faults.conftest import Figures, MakeLab
+from tests.faults.lab import Lab
+from tests.faults.observed import Effect
+from tests.proxy import Proxy, shift_time
+from tests.servers import PostgresServer, RedisServer
+from tests.system.cluster import Role
+from tests.waiting import eventually
+
+StartPostgres = Callable[..., PostgresServer]
+StartRedis = Callable[..., RedisServer]
+StartProxy = Callable[..., Proxy]
+HOUR = 3600
+
+
+def skewed(seconds: int) -> dict[str, str]:
+    """Return the environment of a process whose wall clock is wrong by so much."""
+    return {"PYTHONPATH": str(Path(__file__).parent / "skewed"), "FEELER_TEST_SKEW": str(seconds)}
+
+
+def start_skewed(lab: Lab, role: str) -> tuple[Role, Role]:
+    """Start one process that is an hour ahead and one that is an hour behind."""
+    return lab.launch(role, **skewed(HOUR)), lab.launch(role, **skewed(-HOUR))
+
+
+def assert_skewed(ahead: Role, behind: Role) -> None:
+    assert ahead.text().startswith(f"skewed={HOUR}\n")
+    assert behind.text().startswith(f"skewed=-{HOUR}\n")
+
+
+@pytest.mark.quick
+@pytest.mark.row(
+    "a worker's clock is an hour ahead, another's an hour behind",
+    "observations are dated by the fleet's clock to 1 s; no state changes",
+)
+async def test_workers_skewed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=1)
+    ahead, behind = start_skewed(lab, "worker")
+    names = lab.monitor_many(9, start_postgres())
+    await lab.all_in(names, "available", within=30)
+    await eventually(lambda: all(lab.owned_by(role, names) for role in (ahead, behind)), within=20)
+    assert_skewed(ahead, behind)
+    await lab.observed_again(names, within=15)
+    figure("furthest date from its sight", max(abs(error) for name in names for error in misdated(lab, name)), most=1)
+    assert_unmoved(lab, names)
+
+
+def misdated(lab: Lab, name: str) -> list[float]:
+    """Return by how much each observation's date differs from when it was first seen."""
+    first: dict[float, float] = {}
+    for sight in lab.eye.sights[name]:
+        if "observed_at" in sight.fields:
+            first.setdefault(float(sight.fields["observed_at"]), sight.at)
+    return [seen - dated for dated, seen in first.items()]
+
+
+@pytest.mark.quick
+@pytest.mark.row(
+    "a leader's clock is an hour ahead, the standby's an hour behind; the leader is killed",
+    "no term passes before; the standby leads within 12 s; no state changes",
+)
+async def test_supervisors_skewed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=2, supervisors=0)
+    ahead, behind = start_skewed(lab, "supervisor")
+    names = lab.monitor_many(4, start_postgres())
+    await lab.all_in(names, "available", within=30)
+    assert_skewed(ahead, behind)
+    assert len(terms(lab)) == 1
+    injecting.killed(lab, lab.leader())
+    began = time.monotonic()
+    await eventually(lambda: len(terms(lab)) == 2, within=30)
+    figure("takeover after", time.monotonic() - began, most=12)
+    await lab.observed_again(names, within=15)
+    assert_unmoved(lab, names)
+
+
+@pytest.mark.row(
+    "Redis's clock is set an hour ahead, then two hours back, then right",
+    "observed by the new clock within 10 s, nothing stale 10 s later, no state changes, no new leader",
+)
+async def test_redis_clock_set(
+    make_lab: MakeLab,
+    start_redis: StartRedis,
+    start_postgres: StartPostgres,
+    start_proxy: StartProxy,
+    figure: Figures,
+) -> None:
+    server = start_redis()
+    proxy = start_proxy(urlsplit(server.url).port)
+    everybody = {"REDIS_URL": proxy.url(server.url)}
+    lab = make_lab(server=server, environment=everybody)
+    names = lab.monitor_many(6, start_postgres())
+    port = free_port()
+    lab.launch("web", PORT=str(port), FEELER_HOST="127.0.0.1", **everybody)
+    await lab.all_in(names, "available", within=30)
+    for seconds in (HOUR, -HOUR, 0):
+        with lab.fault(f"Redis's clock {seconds:+} s", Effect.HARMLESS):
+            proxy.rewrite_replies(shift_time(seconds))
+            figure(f"observed at {seconds:+} s after", await observed_by(lab, names, seconds), most=10)
+            figure("nothing stale after", await nothing_stale(port, names), most=10)
+    assert len(terms(lab)) == 1
+    assert_unmoved(lab, names)
+
+
+async def observed_by(lab: Lab, names: Sequence[str], shift: int) -> float:
+    """Wait until each database is observed anew by a clock that is wrong by `shift`; return the seconds."""
+    began = time.time()
+
+    def observed() -> bool:
+        ages = [time.time() + shift - float(lab.hash(name)["observed_at"]) for name in names]
+        return all(-1 < age < time.time() - began for age in ages)
+
+    await eventually(observed, within=30, every=0.05)
+    return time.time() - began
+
+
+async def nothing_stale(port: int, names: Sequence[str]) -> float:
+    """Wait until automation is told of no database, and of no part of one, that it is stale; return the seconds."""
+    began = time.monotonic()
+
+    def fresh() -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/last_observation", timeout=5) as answer:
+            told = json.load(answer)["data"]
+        seen = [one["observation"] for one in told]
+        parts = [family for one in seen for family in one["families"].values()]
+        return len(seen) == len(names) and not any(one["stale"] for one in (*seen, *parts))
+
+    await eventually(lambda: asyncio.to_thread(fresh), within=60, every=0.2)
+    return time.monotonic() - began

@@ -1,0 +1,239 @@
+"""Many targets lie, stall, vanish or die at once: workers live, and the other databases do not notice."""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.faults import cutting, injecting
+from tests.faults.conftest import Figures, MakeLab
+from tests.faults.demands import STANDARD
+from tests.faults.history import lateness
+from tests.faults.lab import Lab
+from tests.faults.observed import Effect, History
+from tests.feeler import hostile
+from tests.proxy import Proxy
+from tests.servers import PostgresServer
+from tests.system.cluster import Role
+from tests.waiting import eventually
+
+StartPostgres = Callable[..., PostgresServer]
+StartProxy = Callable[..., Proxy]
+
+DEADLINE, GRACE = 2.0, 0.1  # seconds of a probe
+LATE = 1.0  # seconds an observation of a healthy database may be late
+STALL = 0.25  # seconds a loop may stand still by itself
+GROWTH = 64.0  # megabytes
+TEXT = 512  # bytes of one stored value
+PROOFS = 40  # servers that ask for endless proofs: more than the logins that may be proved at once
+
+SILENT = {"silent", "drip", "ask_again_and_again", "never_answer"}
+ABSENT = {"no_postgres", "hang_up"}
+SPEAKS = {"copy_out"}
+HONEST = {"lie"}  # its gauges are nonsense, its answers are not
+
+
+def watch(lab: Lab, ports: dict[str, int]) -> None:
+    """Have servers that are no PostgreSQL monitored."""
+    for name, port in ports.items():
+        lab.monitor(name, None, f"postgresql://u:secret-word@127.0.0.1:{port}/db?sslmode=disable")
+
+
+def late(lab: Lab, names: Iterable[str], began: float) -> list[float]:
+    """Return by how much each observation since `began` was late."""
+    now = time.time()
+    return lateness(History(lab.began, now, sights=lab.eye.sights), names, (began, now))
+
+
+def longest_probe(lab: Lab, names: Iterable[str], began: float) -> float:
+    """Return how long the longest probe recorded since `began` took."""
+    sights = (sight for name in names for sight in lab.eye.sights[name])
+    fields = [sight.fields for sight in sights if float(sight.fields.get("observed_at", 0)) > began]
+    return max((float(one["observed_at"]) - float(one["sent_at"]) for one in fields), default=0.0)
+
+
+def memory(role: Role, field: str) -> float:
+    """Return VmRSS or VmHWM (its peak) of a process, in megabytes."""
+    text = Path(f"/proc/{role.pid}/status").read_text()
+    return int(re.search(rf"{field}:\s+(\d+) kB", text)[1]) / 1024
+
+
+def stall(lab: Lab) -> float:
+    """Return how long a worker's loop stood still at most, besides the time the machine gave it no processor."""
+    found = re.findall(r"loop_stalled seconds=(\S+) starved=(\S+)", "".join(role.text() for role in lab.workers()))
+    return max((float(seconds) - float(starved) for seconds, starved in found), default=0.0)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[int(len(values) * share)]
+
+
+async def up(lab: Lab, names: Sequence[str], within: float = 60) -> None:
+    """Wait until all are available and each beats on its own grid."""
+    await lab.all_in(names, "available", within=within)
+    await lab.observed_again(names, within=15)
+
+
+def assert_untouched(lab: Lab, names: Iterable[str]) -> None:
+    for name in names:
+        assert [state for state in lab.eye.states(name) if state != "new"] == ["available"], name
+
+
+@contextmanager
+def together(blocks: Sequence[AbstractContextManager[object]]) -> Iterator[None]:
+    """Enter blocks at the same time, and leave them so."""
+    with ThreadPoolExecutor(len(blocks)) as threads:
+        list(threads.map(lambda block: block.__enter__(), blocks))
+        try:
+            yield
+        finally:
+            list(threads.map(lambda block: block.__exit__(None, None, None), blocks))
+
+
+# --- hostile -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def attackers() -> Iterator[dict[str, int]]:
+    with hostile.all_at_once(proofs=PROOFS) as ports:
+        yield ports
+
+
+def note_truth(lab: Lab, names: Iterable[str]) -> None:
+    """Say what each hostile server really is; those that only attack us may change nothing."""
+    groups = {Effect.SILENT: SILENT, Effect.ABSENT: ABSENT, Effect.SPEAKS: SPEAKS}
+    said = set().union(*groups.values(), HONEST)
+    for effect, kinds in (*groups.items(), (Effect.HARMLESS, set(names) - said)):
+        lab.note("hostile", effect, kinds)
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(240)
+@pytest.mark.row(
+    "57 hostile servers at once: silent, dripping, flooding, lying, one row of 400 MB, 40 endless SCRAM proofs",
+    "honest databases of the same worker observed at most 1 s late, new ones available within 10 s; memory grows by "
+    "64 MB at most, the loop stands still for 0.25 s at most; no probe longer than its deadline of 2 s + 0.1 s; no "
+    "state from what proves nothing",
+)
+async def test_every_attack_at_once(
+    attackers: dict[str, int], make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    lone = replace(STANDARD, silent=60.0, absent=60.0)  # a single worker's word counts after 30 s
+    lab, server = make_lab(workers=1, bounds=lone), start_postgres(max_connections="60")
+    names = lab.monitor_many(8, server)
+    await up(lab, names)
+    (worker,) = lab.workers()
+    before, began = memory(worker, "VmRSS"), time.time()
+    note_truth(lab, attackers)
+    watch(lab, attackers)
+    await eventually(lambda: all("cause" in lab.hash(name) for name in attackers), within=20, every=0.2)
+    since = time.monotonic()
+    newcomers = lab.monitor_many(8, server, prefix="newcomer")
+    figure("newcomers available after", await lab.all_in(newcomers, "available", within=30), most=10)
+    await asyncio.sleep(max(0.0, since + 22 - time.monotonic()))
+    figure("honest databases late by", max(late(lab, names, began)), most=LATE)
+    figure("memory grew by", memory(worker, "VmHWM") - before, "MB", most=GROWTH)
+    figure("loop stood still for", stall(lab), most=STALL)
+    figure("longest probe", longest_probe(lab, attackers, began), most=DEADLINE + GRACE)
+    figure("longest value", max(len(v.encode()) for n in attackers for v in lab.hash(n).values()), "bytes", most=TEXT)
+    assert worker.alive
+    attacks = set(attackers) - SILENT - ABSENT - SPEAKS - HONEST
+    assert {state for name in attacks for state in lab.eye.states(name)} <= {"new"}
+    assert {lab.hash(name)["cause"] for name in attacks} <= {"byte_budget", "severed"}
+    assert_untouched(lab, [*names, *newcomers, *HONEST])
+    for name in attacks:
+        lab.retire(name)
+
+
+@pytest.mark.quick
+@pytest.mark.row(
+    "a server answers one byte every 50 ms",
+    "`unavailable` within 22 s by confirm_silent; no probe longer than its deadline of 2 s + 0.1 s; its neighbours "
+    "observed at most 1 s late; `available` within 7 s after",
+)
+async def test_dripping_answers(
+    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
+) -> None:
+    lab, server = make_lab(workers=2), start_postgres()
+    proxy = start_proxy(server.port)
+    names = lab.monitor_many(3, server)
+    lab.monitor("orders", server, proxy.url(server.url()))
+    await up(lab, [*names, "orders"])
+    began = time.time()
+    with lab.fault("answers drip", Effect.SILENT, ["orders"]):
+        proxy.drip = 0.05
+        figure("unavailable after", await lab.all_in(["orders"], "unavailable", within=40), most=22)
+        proxy.drip = 0.0
+    figure("available again after", await lab.all_in(["orders"], "available", within=30), most=7)
+    figure("longest probe", longest_probe(lab, ["orders"], began), most=DEADLINE + GRACE)
+    figure("others late by", max(late(lab, names, began)), most=LATE)
+    assert_untouched(lab, names)
+
+
+# --- many at once --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crowd() -> Iterator[dict[str, int]]:
+    """300 cheap servers in one process."""
+    with hostile.many_honest(300) as ports:
+        yield {f"crowd-{number:03}": port for number, port in enumerate(ports)}
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(300)
+@pytest.mark.row(
+    "90 of 300 servers black-holed at once, two workers",
+    "the 210 others observed at most 1 s late (p99) all the while and untouched; all 90 `unavailable` within 60 s",
+)
+async def test_a_third_black_holed(crowd: dict[str, int], make_lab: MakeLab, figure: Figures) -> None:
+    if reason := cutting.why_not():
+        pytest.skip(reason)
+    lab = make_lab(workers=2)
+    watch(lab, crowd)
+    names = list(crowd)
+    lost, healthy = names[:90], names[90:]
+    await up(lab, names, within=90)
+    began = time.time()
+    ports = f"{crowd[lost[0]]}:{crowd[lost[-1]]}"
+    with lab.fault("black hole", Effect.SILENT, lost), cutting.closed(ports, cutting.DROP) as rule:
+        figure("all unavailable after", await lab.all_in(lost, "unavailable", within=90), most=60)
+        await asyncio.sleep(max(0.0, began + 40 - time.time()))
+        lateness_of_healthy = late(lab, healthy, began)
+        assert rule.packets()
+    figure("healthy late by (p99)", percentile(lateness_of_healthy, 0.99), most=LATE)
+    figure("healthy late by (worst)", max(lateness_of_healthy))
+    figure("loop stood still for", stall(lab), most=STALL)
+    figure("longest probe", longest_probe(lab, names, began), most=DEADLINE + GRACE)
+    figure("all available again after", await lab.all_in(names, "available", within=60), most=30)
+    assert_untouched(lab, healthy)
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(300)
+@pytest.mark.row(
+    "20 servers of 10 databases each SIGKILLed at once",
+    "all 200 `unavailable` within 30 s, `available` within 30 s of the restart; databases of another server untouched "
+    "and observed at most 1 s late",
+)
+async def test_two_hundred_die_at_once(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=3)
+    servers = [start_postgres(max_connections="60") for _ in range(20)]
+    neighbours = lab.monitor_many(5, start_postgres(), prefix="neighbour")
+    with ThreadPoolExecutor(4) as threads:
+        prefixes = [f"server-{number:02}" for number in range(20)]
+        names = [name for some in threads.map(lab.monitor_many, [10] * 20, servers, prefixes) for name in some]
+    await up(lab, [*names, *neighbours], within=90)
+    began = time.time()
+    with together([injecting.target_killed(lab, server) for server in servers]):
+        figure("all 200 unavailable after", await lab.all_in(names, "unavailable", within=60), most=30)
+        killed_late = late(lab, neighbours, began)
+    figure("all 200 available again after", await lab.all_in(names, "available", within=60), most=30)
+    figure("neighbours late by", max(*killed_late, *late(lab, neighbours, began)), most=LATE)
+    assert_untouched(lab, neighbours)

@@ -1,0 +1,263 @@
+"""RQ's jobs are lost, doubled, forged or come in floods: they are nudges, and nothing depends on any of them."""
+
+import asyncio
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from rq import Queue
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.utils import utcformat
+
+from tests.faults import injecting
+from tests.faults.asserting import assert_unmoved, gaps
+from tests.faults.conftest import Figures, MakeLab
+from tests.faults.lab import INTERVAL, Lab
+from tests.faults.observed import Effect
+from tests.servers import PostgresServer
+from tests.system.cluster import Role
+from tests.waiting import eventually
+from workers.queues import queue_name
+
+StartPostgres = Callable[..., PostgresServer]
+RECONCILE = 2.0  # seconds between two looks of a worker at its assignments
+WATCH, RELEASE, OBSERVE_NOW = "workers.jobs.watch", "workers.jobs.release", "workers.jobs.observe_now"
+
+
+class Stranger:
+    """Somebody who may write to Redis and has RQ's own means."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self.client = redis.Redis.from_url(lab.redis_url)  # decodes nothing, as RQ wants it
+
+    def queue(self, role: Role) -> Queue:
+        """Return the queue of a worker."""
+        name = queue_name(self._lab.id_of(role))
+        return Queue(name, connection=self.client, serializer=JSONSerializer)
+
+    def job(self, role: Role, function: Any, *arguments: Any, **fields: Any) -> str:
+        """Write a job without queueing it, with these fields of its hash replaced; return its id."""
+        job = self.queue(role).create_job(function, arguments)
+        job.save()
+        if fields:
+            self.client.hset(job.key, mapping=fields)
+        return job.id
+
+    def push(self, role: Role, *ids: str | bytes) -> None:
+        """Queue jobs by id, in this order."""
+        self.client.rpush(self.queue(role).key, *ids)
+
+    def waiting(self) -> int:
+        """Return how many jobs wait."""
+        return sum(self.client.llen(self.queue(role).key) for role in self._lab.workers())
+
+
+@pytest.fixture
+def make_stranger() -> Iterator[Callable[[Lab], Stranger]]:
+    strangers: list[Stranger] = []
+
+    def make(lab: Lab) -> Stranger:
+        strangers.append(Stranger(lab))
+        return strangers[-1]
+
+    yield make
+    for stranger in strangers:
+        stranger.client.close()
+
+
+MakeStranger = Callable[[Lab], Stranger]
+
+
+async def observed_fleet(lab: Lab, server: PostgresServer) -> list[str]:
+    names = lab.monitor_many(9, server)
+    await lab.all_in(names, "available", within=30)
+    await eventually(lambda: all(lab.owned_by(role, names) for role in lab.workers()), within=20)
+    return names
+
+
+def owners(lab: Lab, names: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Return who owns each database under which epoch."""
+    rows = {name: lab.hash(name) for name in names}
+    return {name: (row["owner"], row["epoch"]) for name, row in rows.items()}
+
+
+async def all_taken(lab: Lab, stranger: Stranger, within: float) -> float:
+    """Wait until no job waits, and as long as any effect may take to show; return the seconds to the last job."""
+    began = time.monotonic()
+    await eventually(lambda: not stranger.waiting(), within=within, every=0.05)
+    took = time.monotonic() - began
+    await asyncio.sleep(RECONCILE + 0.5)
+    return took
+
+
+# --- lost ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def jobs_lost(lab: Lab, stranger: Stranger) -> Iterator[list[bytes]]:
+    """Lose every job: workers may take none, and entries are deleted as they come; yields those that were lost."""
+    client, over, lost = stranger.client, threading.Event(), list[bytes]()
+
+    def delete() -> None:
+        while not over.wait(0.01):
+            for key in client.scan_iter("rq:queue:feeler-*"):
+                lost.extend(client.lrange(key, 0, -1))
+                client.delete(key)
+
+    thread = threading.Thread(target=delete)
+    with lab.fault("RQ's jobs lost", Effect.HARMLESS):
+        client.execute_command("ACL", "SETUSER", "default", "-lmove", "-blmove")
+        for one in client.client_list():
+            if one["cmd"] == "blmove":
+                client.client_kill_filter(_id=one["id"])  # it waits with the right it had
+        thread.start()
+        try:
+            yield lost
+        finally:
+            over.set()
+            thread.join()
+            client.execute_command("ACL", "SETUSER", "default", "+lmove", "+blmove")
+
+
+@pytest.mark.quick
+@pytest.mark.row(
+    "every RQ job is lost for 10 s, a worker is killed",
+    "others observe its databases within 16 s + one reconcile (2 s)",
+)
+async def test_jobs_lost(
+    make_lab: MakeLab, start_postgres: StartPostgres, make_stranger: MakeStranger, figure: Figures
+) -> None:
+    lab = make_lab()
+    stranger, names = make_stranger(lab), await observed_fleet(lab, start_postgres())
+    victim = lab.worker_of(lab.owner(names[0]))
+    orphans = lab.owned_by(victim, names)
+    with jobs_lost(lab, stranger) as lost:
+        over = time.monotonic() + 10
+        injecting.killed(lab, victim)
+        took = await lab.observed_again(orphans, within=30)
+        await asyncio.sleep(over - time.monotonic())
+    figure("observed by others after", took, most=16 + RECONCILE)
+    figure("jobs lost", len(lost), "")
+    assert lost
+    worker = lab.workers()[0]
+    stranger.push(worker, stranger.job(worker, WATCH, []))
+    figure("jobs taken again after", await all_taken(lab, stranger, within=20), most=10)
+    assert len(lab.workers()) == 2
+    assert_unmoved(lab, names)
+
+
+# --- doubled, reordered, old ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.quick
+@pytest.mark.row(
+    "RQ jobs twice, in the wrong order, a week old, for databases of others",
+    "each database keeps its one owner and is observed on",
+)
+async def test_jobs_doubled(
+    make_lab: MakeLab, start_postgres: StartPostgres, make_stranger: MakeStranger, figure: Figures
+) -> None:
+    lab = make_lab()
+    stranger, names = make_stranger(lab), await observed_fleet(lab, start_postgres())
+    before, week_ago = owners(lab, names), utcformat(datetime.now(UTC) - timedelta(days=7))
+    for role in lab.workers():
+        watch, release = (stranger.job(role, function, names) for function in (WATCH, RELEASE))
+        old = [stranger.job(role, function, names, created_at=week_ago) for function in (RELEASE, WATCH, OBSERVE_NOW)]
+        stranger.push(role, release, watch, watch, release, *old, watch, *old, release)
+    figure("all taken after", await all_taken(lab, stranger, within=20), most=10)
+    assert owners(lab, names) == before
+    figure("observed on after", await lab.observed_again(names, within=10), most=INTERVAL + 1)
+    assert len(lab.workers()) == 3
+    assert_unmoved(lab, names)
+
+
+# --- forged --------------------------------------------------------------------------------------------------------
+
+
+class Bomb:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (self.command,)
+
+
+def forgeries(stranger: Stranger, role: Role, mark: Path) -> list[str | bytes]:
+    """Write jobs that want a file made, and jobs nobody can read; return their ids."""
+    touch = f"touch {mark}"
+    ids: list[str | bytes] = [
+        stranger.job(role, "os.system", touch),
+        stranger.job(role, "subprocess.check_call", ["touch", str(mark)]),
+        stranger.job(role, "workers.jobs.host", None),
+        stranger.job(role, "workers.jobs._pass", "watch", []),
+        stranger.job(role, "workers.jobs.nothing_of_that_name"),
+        stranger.job(role, WATCH, {"a": [1, None]}, 7),
+        stranger.job(role, OBSERVE_NOW, ["\0", "x" * 100_000, 1, None]),
+        b"\xff\xfe no hash",
+    ]
+    odd = {"created_at": b"\xff", "timeout": "many", "status": "?"}
+    ids += [stranger.job(role, WATCH, [], **odd, data=data) for data in (b"\xff\0garbage", b"")]
+    ids += [stranger.job(role, WATCH, [], data=pickle.dumps(Bomb(touch)))]
+    pickled = Job.create(os.system, (touch,), connection=stranger.client)  # RQ's default: all of it pickled
+    pickled.save()
+    return [*ids, pickled.id]
+
+
+@pytest.mark.quick
+@pytest.mark.row(
+    "RQ jobs that name os.system or functions not ours, pickles, garbage",
+    "nothing of it runs, workers live, jobs are taken again within 30 s, one owner each",
+)
+async def test_jobs_forged(
+    make_lab: MakeLab, start_postgres: StartPostgres, make_stranger: MakeStranger, tmp_path: Path, figure: Figures
+) -> None:
+    lab, mark = make_lab(workers=2), tmp_path / "mark"
+    stranger, names = make_stranger(lab), await observed_fleet(lab, start_postgres())
+    before = owners(lab, names)
+    for role in lab.workers():
+        stranger.push(role, *forgeries(stranger, role, mark), stranger.job(role, WATCH, []))
+    figure("all taken after", await all_taken(lab, stranger, within=60), most=30)
+    assert not mark.exists()
+    assert owners(lab, names) == before
+    figure("observed on after", await lab.observed_again(names, within=10), most=INTERVAL + 1)
+    assert len(lab.workers()) == 2
+    assert_unmoved(lab, names)
+
+
+@pytest.mark.row(
+    "1,000 RQ jobs at once for one worker, a tenth of them forged",
+    "it lives and observes on in time; nothing of another runs, one owner each",
+)
+async def test_flood(
+    make_lab: MakeLab, start_postgres: StartPostgres, make_stranger: MakeStranger, tmp_path: Path, figure: Figures
+) -> None:
+    lab, mark = make_lab(), tmp_path / "mark"
+    stranger, names = make_stranger(lab), await observed_fleet(lab, start_postgres())
+    before, role = owners(lab, names), lab.workers()[0]
+    its = lab.owned_by(role, names)
+    kinds = (WATCH, RELEASE, OBSERVE_NOW) * 3
+    jobs = [
+        *(stranger.job(role, kinds[number % 9], names) for number in range(900)),
+        *(stranger.job(role, "os.system", f"touch {mark}") for _ in range(100)),
+    ]
+    began = time.time()
+    stranger.push(role, *jobs[::7], *jobs[1::7], *(job for start in range(2, 7) for job in jobs[start::7]))
+    figure("all taken after", await all_taken(lab, stranger, within=90), most=60)
+    assert not mark.exists()
+    assert owners(lab, names) == before
+    figure("observed on after", await lab.observed_again(names, within=10), most=INTERVAL + 1)
+    figure("longest gap", max(max(gaps(lab, name, began)) for name in its), most=INTERVAL + 1)
+    assert len(lab.workers()) == 3
+    assert_unmoved(lab, names)

@@ -1,0 +1,430 @@
+"""The metadata Postgres dies, freezes, takes no writes, forgets: watching and serving go on, history catches up."""
+
+import asyncio
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from monitor.live.keys import partition, partition_key, target_key
+from monitor.programs import free_port
+from monitor.registry import fleet, store
+from tests.faults import injecting
+from tests.faults.conftest import Figures, MakeLab
+from tests.faults.history import lateness
+from tests.faults.injecting import SmallDisk
+from tests.faults.lab import Lab, partition_keys
+from tests.faults.observed import History
+from tests.proxy import Proxy
+from tests.servers import PostgresServer
+from tests.waiting import eventually
+
+StartPostgres = Callable[..., PostgresServer]
+StartProxy = Callable[..., Proxy]
+Away = Callable[[Lab, PostgresServer], AbstractContextManager[None]]
+
+CATCH_UP = 10.0  # seconds after the return
+TAKEN_OVER = 16.0  # seconds from a worker's death to new observations of all it owned
+DOWN = 12.0  # seconds from a target's death to `unavailable`
+
+
+@pytest.fixture
+def metadata(start_postgres: StartPostgres) -> PostgresServer:
+    """A metadata server of one's own, migrated."""
+    server = start_postgres()
+    prepare(server)
+    return server
+
+
+def prepare(server: PostgresServer) -> None:
+    server.execute("create database feeler")
+    store.migrate(server.url("feeler"))
+
+
+class Visitor:
+    """Somebody who asks the web for all observations, over and over, and now and then for a change."""
+
+    def __init__(self, lab: Lab) -> None:
+        port = free_port()
+        lab.launch("web", PORT=str(port))
+        headers = {"Authorization": "Bearer token-for-tests"}
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=20)
+        self.answers: list[tuple[int, float]] = []  # status, seconds
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._visit, name="visitor", daemon=True)
+
+    def answering(self) -> bool:
+        try:
+            return self.client.get("/last_observation").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    @contextmanager
+    def visiting(self) -> Iterator[None]:
+        """Ask four times a second as long as the block lasts."""
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            self._thread.join()
+
+    def _visit(self) -> None:
+        while not self._over.wait(0.25):
+            asked = time.monotonic()
+            status = self.client.get("/last_observation").status_code
+            self.answers.append((status, time.monotonic() - asked))
+
+    def demand(self, figure: Figures) -> None:
+        """Every question was answered, and soon."""
+        assert {status for status, _ in self.answers} == {200}
+        figure("slowest answer of the web", max(seconds for _, seconds in self.answers), most=2)
+
+    async def refused_change(self, figure: Figures) -> None:
+        """A change is answered by a problem document that says to come again, and in time."""
+        asked = time.monotonic()
+        body = {"name": "new", "url": "postgresql://nobody:secret@127.0.0.1:1/none"}
+        answer = await asyncio.to_thread(self.client.post, "/api/v1/databases", json=body)
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert answer.json()["type"] == "urn:feeler:problem:store-unavailable"
+        assert "retry-after" in answer.headers
+        figure("a change was refused after", time.monotonic() - asked, most=12)
+
+
+async def watched(lab: Lab, server: PostgresServer, count: int = 6) -> tuple[list[str], Visitor]:
+    """Have databases watched and a visitor ask for them."""
+    names = lab.monitor_many(count, server)
+    visitor = Visitor(lab)
+    await lab.all_in(names, "available", within=30)
+    await eventually(visitor.answering, within=20, every=0.2)
+    await lab.settle()
+    return names, visitor
+
+
+async def caught_up(lab: Lab, figure: Figures, most: float = CATCH_UP) -> None:
+    """History must say soon what was accepted meanwhile."""
+    back = time.monotonic()
+    await lab.settle()
+    figure("history caught up after", time.monotonic() - back, most=most)
+
+
+async def taken_over(lab: Lab, names: list[str], figure: Figures) -> None:
+    """Kill a worker: others must take over what it owns."""
+    victim = lab.worker_of(lab.owner(names[0]))
+    orphans = lab.owned_by(victim, names)
+    injecting.killed(lab, victim)
+    figure("taken over after", await lab.observed_by_others(orphans, victim, within=30), most=TAKEN_OVER)
+
+
+async def goes_down(lab: Lab, server: PostgresServer, figure: Figures) -> None:
+    """Kill a target: it must become unavailable, and available again when it is back."""
+    names = injecting.databases_of(lab, server)
+    with injecting.target_killed(lab, server):
+        figure("unavailable after", await lab.all_in(names, "unavailable", within=30), most=DOWN)
+    figure("available again after", await lab.all_in(names, "available", within=30), most=7)
+
+
+# --- it is away ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.quick
+@pytest.mark.row(
+    "the metadata Postgres killed for some seconds",
+    "a target that dies meanwhile is unavailable <= 12 s; the web answers throughout and refuses changes (503);"
+    " history catches up <= 10 s after",
+)
+async def test_killed_shortly(
+    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    lab, target = make_lab(workers=2, metadata=metadata.url("feeler")), start_postgres()
+    _, visitor = await watched(lab, target)
+    with visitor.visiting():
+        with injecting.postgres_down(lab, metadata):
+            await visitor.refused_change(figure)
+            await goes_down(lab, target, figure)
+        await caught_up(lab, figure)
+    visitor.demand(figure)
+
+
+@pytest.mark.row(
+    "the metadata Postgres killed for 60 s",
+    "feeling, recording, reassigning and serving go on: a dead worker's databases are taken over <= 16 s, a dead target"
+    " is unavailable <= 12 s, changes are refused (503); history catches up <= 10 s after",
+)
+async def test_killed_for_a_minute(
+    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    await away(make_lab, metadata, start_postgres, figure, injecting.postgres_down, seconds=60)
+
+
+@pytest.mark.row(
+    "the metadata Postgres frozen for 30 s",
+    "as when it is killed; nothing hangs, no event loop stands still for more than 0.25 s",
+)
+async def test_frozen(
+    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    await away(make_lab, metadata, start_postgres, figure, injecting.postgres_frozen, seconds=30)
+
+
+async def away(
+    make_lab: MakeLab,
+    metadata: PostgresServer,
+    start_postgres: StartPostgres,
+    figure: Figures,
+    fault: Away,
+    seconds: float,
+) -> None:
+    lab = make_lab(metadata=metadata.url("feeler"), supervisors=2)
+    mortal, lasting = start_postgres(), start_postgres()
+    lab.monitor("mortal", mortal)
+    names, visitor = await watched(lab, lasting)
+    began = time.time()
+    with visitor.visiting():
+        with fault(lab, metadata):
+            ends = time.monotonic() + seconds
+            await visitor.refused_change(figure)
+            await asyncio.gather(taken_over(lab, names, figure), goes_down(lab, mortal, figure))
+            await asyncio.sleep(max(0.0, ends - time.monotonic()))
+        await caught_up(lab, figure)
+    visitor.demand(figure)
+    seen = History(began, time.time(), sights=lab.eye.sights)
+    figure("latest observation was late by", max(lateness(seen, names, (began, time.time()))), most=TAKEN_OVER)
+
+
+# --- it takes no writes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.quick
+@pytest.mark.row(
+    "the metadata Postgres becomes read-only",
+    "as when it is away; the log names the cause and /readyz warns <= 10 s; history catches up <= 10 s after",
+)
+async def test_read_only(
+    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    lab, target = make_lab(workers=2, metadata=metadata.url("feeler")), start_postgres()
+    _, visitor = await watched(lab, target)
+    with visitor.visiting():
+        since = time.monotonic()
+        with injecting.postgres_read_only(lab, metadata):
+            await named(lab, "read only", since, figure)
+            await warned(visitor, since, figure)
+            await visitor.refused_change(figure)
+            await goes_down(lab, target, figure)
+        await caught_up(lab, figure)
+    visitor.demand(figure)
+
+
+async def named(lab: Lab, trouble: str, since: float, figure: Figures) -> None:
+    """The cause must stand in a supervisor's log."""
+
+    def logged() -> bool:
+        return any(f"trouble=postgres:{trouble}" in role.text() for role in lab.supervisors())
+
+    await eventually(logged, within=20, every=0.1)
+    figure("the log names the cause after", time.monotonic() - since, most=10)
+
+
+async def warned(visitor: Visitor, since: float, figure: Figures) -> None:
+    """/readyz must go on answering 200, and warn."""
+
+    def warns() -> bool:
+        answer = visitor.client.get("/readyz")
+        assert answer.status_code == 200
+        return answer.json()["status"] == "warn"
+
+    await eventually(warns, within=20, every=0.2)
+    figure("/readyz warns after", time.monotonic() - since, most=10)
+
+
+@pytest.mark.row(
+    "the disk of the metadata Postgres is full",
+    "as when it is away; the log names the cause <= 10 s after the first write that failed;"
+    " history catches up <= 10 s after there is room again",
+)
+async def test_disk_full(
+    small_disk: Callable[[PostgresServer], SmallDisk],
+    make_lab: MakeLab,
+    metadata: PostgresServer,
+    start_postgres: StartPostgres,
+    figure: Figures,
+) -> None:
+    disk = small_disk(metadata)
+    lab, target = make_lab(workers=2, metadata=metadata.url("feeler")), start_postgres()
+    names, visitor = await watched(lab, target, 12)
+    with visitor.visiting():
+        with injecting.postgres_disk_full(lab, disk):
+            with injecting.target_killed(lab, target):
+                since = time.monotonic()
+                down, _ = await asyncio.gather(
+                    lab.all_in(names, "unavailable", within=30), named(lab, "disk full", since, figure)
+                )
+                figure("unavailable after", down, most=DOWN)
+            figure("available again after", await lab.all_in(names, "available", within=30), most=7)
+        await caught_up(lab, figure)
+    visitor.demand(figure)
+
+
+@pytest.fixture
+def small_disk(start_postgres: StartPostgres) -> Iterator[Callable[[PostgresServer], SmallDisk]]:
+    """Move a server's data to a small disk of its own; needs root. Ask for it before the lab: it must go later."""
+    disks: list[SmallDisk] = []
+
+    def move(server: PostgresServer) -> SmallDisk:
+        disks.append(SmallDisk(server))
+        return disks[-1]
+
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    yield move
+    for disk in disks:
+        disk.remove()
+
+
+# --- it forgets ----------------------------------------------------------------------------------------------------
+
+TERMS_LOST = 10
+
+
+@pytest.mark.row(
+    "the metadata Postgres restored from an older copy: 10 terms and some transitions are gone",
+    "watching goes on; a leader assigns again <= 15 s after, in a term above all before; no epoch is used again;"
+    " changes of the registry count; new transitions are recorded behind a visible gap",
+)
+async def test_restored_from_an_older_copy(
+    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    lab, target = make_lab(workers=2, metadata=metadata.url("feeler")), start_postgres()
+    names = lab.monitor_many(4, target)
+    await lab.all_in(names, "available", within=30)
+    await lab.settle()
+    with injecting.postgres_set_back(lab, metadata):
+        for _ in range(TERMS_LOST):
+            await new_leader(lab)
+        for number in range(3):
+            fleet.change(lab.store, names[0], labels={"lost": str(number)})
+        with injecting.target_killed(lab, target):
+            await lab.all_in(names, "unavailable", within=30)
+        await lab.all_in(names, "available", within=30)
+        await lab.settle()
+        await published(lab, names[0], {"lost": "2"})
+        lost = {name: [row.transition.identity for row in lab.transitions(name)[1:]] for name in names}
+        before = highest_term(lab)
+    back = time.monotonic()
+    fleet.change(lab.store, names[0], labels={"lost": "no"})
+    lab.launch("worker")
+    victim = lab.worker_of(lab.owner(names[0]))
+    orphans = lab.owned_by(victim, names)
+    injecting.killed(lab, victim)
+    await eventually(lambda: highest_term(lab) > before, within=120, every=0.1)
+    figure("a leader in a term above all before after", time.monotonic() - back, most=15)
+    await lab.observed_by_others(orphans, victim, within=60)
+    figure("taken over after", time.monotonic() - back, most=TAKEN_OVER)
+    await published(lab, names[0], {"lost": "no"})
+    figure("a change of the registry reached the workers after", time.monotonic() - back, most=TAKEN_OVER)
+    with injecting.target_killed(lab, target):
+        await lab.all_in(names, "unavailable", within=30)
+    await lab.all_in(names, "available", within=30)
+    await caught_up(lab, figure)
+    for name in names:
+        rows = [row.transition for row in lab.transitions(name)]
+        assert not {row.identity for row in rows} & set(lost[name]), "come back by themselves"
+        assert rows[1].prev == lost[name][-1], "the gap must be visible"
+    figure("transitions lost by the restore", sum(map(len, lost.values())), "rows")
+
+
+async def published(lab: Lab, name: str, labels: dict[str, str]) -> None:
+    """Wait until what stands in the registry stands in Redis."""
+
+    def there() -> bool:
+        return json.loads(lab.redis.hget(target_key(name), "labels") or "{}") == labels
+
+    await eventually(lambda: lab.tolerantly(there), within=30, every=0.1)
+
+
+def highest_term(lab: Lab) -> int:
+    """Return the highest term Redis has seen."""
+    return max(int(term or 0) for term in lab.redis.mget(partition_keys("term")))
+
+
+async def new_leader(lab: Lab) -> None:
+    """Have another supervisor take the lead in a new term."""
+    before, old = highest_term(lab), lab.supervisors()
+    fresh = lab.launch("supervisor")
+    await eventually(lambda: lab.party(fresh), within=20, every=0.05)
+    for role in old:
+        role.terminate()
+    await eventually(lambda: highest_term(lab) > before, within=20, every=0.05)
+
+
+# --- the historian dies --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row(
+    "historians killed between their commit in Postgres and their word to Redis, again and again",
+    "no transition lost or doubled; what they held is acknowledged <= 20 s after the last one",
+)
+async def test_historian_killed_between_commit_and_ack(
+    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
+) -> None:
+    lab, target = make_lab(workers=2, supervisors=0, metadata=metadata.url("feeler")), start_postgres()
+    slow = start_proxy(lab.server.port)
+    slow.delay = 0.1  # seconds: a historian's word takes so long to reach Redis
+    names = lab.monitor_many(12, target)
+    supervise(lab, slow)
+    await lab.all_in(names, "available", within=60)
+    await lab.settle()
+    flapping = asyncio.create_task(flap(lab, target, names, times=2))
+    caught = []
+    while not flapping.done():
+        rows = durable(lab, names)
+        await eventually(lambda: flapping.done() or durable(lab, names) - rows, within=60, every=0.005)  # noqa: B023
+        for role in lab.supervisors():
+            injecting.killed(lab, role)
+        caught.append(len(unsaid(lab, durable(lab, names) - rows)))
+        supervise(lab, slow)
+    await flapping
+    figure("killed with rows committed and not acknowledged", sum(map(bool, caught)), "times")
+    figure("such rows", sum(caught), "")
+    assert any(caught)
+    await caught_up(lab, figure, most=20)  # others wait for 10 s before they take over what was read
+
+
+def supervise(lab: Lab, proxy: Proxy) -> None:
+    for _ in range(2):
+        lab.launch("supervisor", REDIS_URL=proxy.url(lab.server.url))
+
+
+async def flap(lab: Lab, target: PostgresServer, names: list[str], times: int) -> None:
+    """Let a target die and come back."""
+    for _ in range(times):
+        with injecting.target_killed(lab, target):
+            await lab.all_in(names, "unavailable", within=60)
+        await lab.all_in(names, "available", within=60)
+
+
+Row = tuple[str, str]  # database, identity
+
+
+def durable(lab: Lab, names: list[str]) -> set[Row]:
+    with lab.store.begin() as connection:
+        rows = connection.execute(
+            text("select database_name, epoch_term || '.' || epoch_counter || '.' || n from transitions")
+        )
+        return {(name, identity) for name, identity in rows if name in names}
+
+
+def unsaid(lab: Lab, rows: set[Row]) -> set[Row]:
+    """Return what is committed and not yet known to be."""
+    return {
+        (name, identity)
+        for name, identity in rows
+        if lab.redis.zscore(partition_key(partition(name), "drained"), f"{name} {identity}") is None
+    }

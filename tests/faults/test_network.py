@@ -1,0 +1,257 @@
+"""Links are cut, closed and thinned out: whoever cannot reach something says so, nobody invents an outage."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.faults import cutting, injecting
+from tests.faults.conftest import Figures, MakeLab
+from tests.faults.lab import Lab
+from tests.faults.observed import Effect
+from tests.proxy import Proxy
+from tests.servers import PostgresServer
+from tests.system.cluster import Role
+from tests.waiting import eventually
+
+StartPostgres = Callable[..., PostgresServer]
+StartProxy = Callable[..., Proxy]
+
+MOVED = 16.0  # seconds from a cut to new observations by others
+ABSENT = 12.0  # seconds to `unavailable` where the network says no
+SILENT = 17.0  # where it says nothing: the interval, 10 s of silence and the deadline of the last probe
+BACK = 7.0
+DEADLINE = 2.0  # of a probe
+
+
+@pytest.fixture(autouse=True)
+def no_rule_stays() -> Iterator[None]:
+    yield
+    cutting.clear()
+
+
+@pytest.fixture
+def cuts() -> None:
+    """Leave out what needs rules of iptables where there can be none."""
+    if reason := cutting.why_not():
+        pytest.skip(reason)
+
+
+def assert_unmoved(lab: Lab, names: list[str]) -> None:
+    """No database may have been seen in another state than available, once it was."""
+    for name in names:
+        assert [state for state in lab.eye.states(name) if state != "new"] == ["available"], name
+
+
+async def watched(lab: Lab, server: PostgresServer, count: int) -> list[str]:
+    """Have databases of one server watched, each observed at least twice."""
+    names = lab.monitor_many(count, server)
+    await lab.all_in(names, "available", within=30)
+    await lab.observed_again(names, within=15)
+    return names
+
+
+# --- one worker is cut off -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("cuts")
+@pytest.mark.row(
+    "everything one worker sends to Redis is lost for 20 s",
+    "others observe its databases <= 16 s; what it felt meanwhile is recorded under no old epoch; no state changes",
+)
+async def test_worker_without_redis(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=3)
+    names = await watched(lab, start_postgres(), 9)
+    victim = lab.worker_of(lab.owner(names[0]))
+    lost, former = lab.owned_by(victim, names), lab.party(victim)
+    epochs = {name: lab.hash(name)["epoch"] for name in lost}
+    with injecting.without_redis(lab, victim) as rule:
+        over = time.monotonic() + 20
+        figure("observed by others after", await lab.observed_by_others(lost, victim, within=30), most=MOVED)
+        await asyncio.sleep(over - time.monotonic())
+        figure("packets lost", rule.packets(), "")
+        assert rule.packets()
+    back = time.time()
+    await eventually(lambda: victim.text().count("action=released") >= len(lost), within=15)
+    figure("it let go after", time.time() - back, most=MOVED)
+    await lab.observed_again(names, within=15)
+    for name in lost:
+        late = [one.fields for one in lab.eye.sights[name] if one.at > back and one.fields["seen_by"] == former]
+        assert epochs[name] not in {fields["epoch"] for fields in late}
+    assert_unmoved(lab, names)
+
+
+@contextmanager
+def by_iptables(lab: Lab, role: Role, server: PostgresServer, proxy: Proxy) -> Iterator[None]:
+    if reason := cutting.why_not():
+        pytest.skip(reason)
+    with injecting.without_target(lab, role, server) as rule:
+        yield
+        assert rule.packets()
+
+
+@contextmanager
+def by_proxy(lab: Lab, role: Role, server: PostgresServer, proxy: Proxy) -> Iterator[None]:
+    name = f"feeler/{lab.party(role)}"
+
+    def cut(on: bool) -> None:
+        (proxy.deaf_to if on else proxy.hear)(name)
+
+    with injecting.hidden(lab, injecting.databases_of(lab, server), [lab.party(role)], cut):
+        yield
+
+
+@pytest.mark.parametrize("cut", [pytest.param(by_iptables, marks=pytest.mark.quick), by_proxy])
+@pytest.mark.row(
+    "one worker cannot reach a server that is up",
+    "never `unavailable`; another worker observes it <= 16 s and the first one is named a doubter",
+)
+async def test_one_worker_cannot_reach_it(
+    cut: Callable[..., contextmanager],
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    start_proxy: StartProxy,
+    figure: Figures,
+) -> None:
+    lab, server = make_lab(workers=2), start_postgres()
+    proxy = start_proxy(server.port)
+    lab.monitor("orders", server, proxy.url(server.url()) if cut is by_proxy else "")
+    await lab.all_in(["orders"], "available", within=30)
+    first = lab.worker_of(lab.owner("orders"))
+    with cut(lab, first, server, proxy):
+        figure("observed by another after", await lab.observed_by_others(["orders"], first, within=30), most=MOVED)
+        await lab.all_in(["orders"], "available", within=10)
+        assert lab.hash("orders")["doubters"] == lab.party(first)
+        await lab.observed_again(["orders"], within=10)
+    await eventually(lambda: lab.rules("orders") == ["first_light", "doubt", "false_alarm"], within=10, every=0.1)
+    assert "unavailable" not in lab.eye.states("orders")
+
+
+# --- a target is cut off -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("cuts")
+@pytest.mark.quick
+@pytest.mark.row(
+    "a server black-holed: every packet to it is lost",
+    "`unavailable` <= 17 s by confirm_silent, on timeouts alone; `available` <= 7 s after; its neighbours untouched",
+)
+async def test_target_black_holed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server, neighbour = make_lab(workers=3), start_postgres(), start_postgres()
+    lab.monitor("orders", server)
+    names = await watched(lab, neighbour, 3)
+    await lab.all_in(["orders"], "available", within=30)
+    with injecting.target_closed(lab, server, Effect.SILENT, cutting.DROP) as rule:
+        figure("unavailable after", await lab.all_in(["orders"], "unavailable", within=40), most=SILENT)
+        assert rule.packets()
+    figure("available again after", await lab.all_in(["orders"], "available", within=30), most=BACK)
+    await lab.settle()
+    rows = {row.transition.rule: row.transition for row in lab.transitions("orders")}
+    causes = {seen.cause for seen in rows["confirm_silent"].evidence}
+    assert causes <= {"connect_timeout", "query_timeout"}
+    assert_unmoved(lab, names)
+
+
+REJECTED = {
+    "reset": (cutting.RESET, Effect.ABSENT, {"confirm_absent"}, {"refused", "reset"}),
+    # A session that is up does not hear of an unreachable port: it finds silence, new logins find a closed port.
+    "port": (
+        cutting.PORT_UNREACHABLE,
+        Effect.SILENT,
+        {"confirm_absent", "confirm_silent"},
+        {"refused", "query_timeout"},
+    ),
+    "host": (cutting.HOST_UNREACHABLE, Effect.SILENT, {"confirm_silent"}, {"unreachable", "query_timeout"}),
+}
+
+
+@pytest.mark.usefixtures("cuts")
+@pytest.mark.parametrize("by", REJECTED)
+@pytest.mark.row(
+    "a firewall rejects every packet to a server: by a reset, as an unreachable port, as an unreachable host",
+    "`unavailable` <= 12 s by confirm_absent where it resets, <= 17 s otherwise; `available` <= 7 s after",
+)
+async def test_target_rejected(by: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    answer, effect, rules, causes = REJECTED[by]
+    lab, server = make_lab(workers=2), start_postgres()
+    lab.monitor("orders", server)
+    await lab.all_in(["orders"], "available", within=30)
+    with injecting.target_closed(lab, server, effect, answer):
+        bound = ABSENT if effect is Effect.ABSENT else SILENT
+        figure(f"{by}: unavailable after", await lab.all_in(["orders"], "unavailable", within=40), most=bound)
+    figure(f"{by}: available again after", await lab.all_in(["orders"], "available", within=30), most=BACK)
+    await lab.settle()
+    [verdict] = [row.transition for row in lab.transitions("orders") if row.transition.target == "unavailable"]
+    assert verdict.rule in rules
+    assert {seen.cause for seen in verdict.evidence} <= causes
+
+
+# --- bad links -----------------------------------------------------------------------------------------------------
+
+
+async def loses(
+    lab: Lab, server: PostgresServer, names: list[str], share: float, effect: Effect, seconds: float, figure: Figures
+) -> None:
+    """Lose packets for some time; the fleet must go on being observed."""
+    with injecting.packets_lost(lab, [server.port], share, effect) as rules:
+        await asyncio.sleep(seconds)
+        figure("packets lost", sum(rule.packets() for rule in rules), "")
+        assert all(any(rule.packets() for rule in rules if str(port) in rule.words) for port in ports_of(lab, server))
+    await lab.observed_again(names, within=20)
+
+
+def ports_of(lab: Lab, server: PostgresServer) -> list[int]:
+    return [server.port, *(urlsplit(url).port or 0 for url in (lab.redis_url, lab.database_url))]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("cuts")
+@pytest.mark.row(
+    "5 % of all packets lost for 10 minutes, between us and targets, Redis and the metadata Postgres",
+    "no state changes, no database changes its owner",
+)
+async def test_a_twentieth_lost(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres()
+    names = await watched(lab, server, 6)
+    owned = {name: (lab.owner(name), lab.hash(name)["epoch"]) for name in names}
+    await loses(lab, server, names, 0.05, Effect.HARMLESS, 600, figure)
+    assert_unmoved(lab, names)
+    assert {name: (lab.owner(name), lab.hash(name)["epoch"]) for name in names} == owned
+
+
+@pytest.mark.usefixtures("cuts")
+@pytest.mark.row("20 % of all packets lost for 60 s", "`uncertain` at most, never `unavailable`")
+async def test_a_fifth_lost(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres()
+    names = await watched(lab, server, 6)
+    await loses(lab, server, names, 0.2, Effect.HIDDEN, 60, figure)
+    await lab.all_in(names, "available", within=15)
+    seen = {state for name in names for state in lab.eye.states(name)}
+    assert seen <= {"new", "available", "uncertain"}
+    figure("doubts", sum(lab.rules(name).count("doubt") for name in names), "")
+
+
+@pytest.mark.row(
+    "every connection stalls in the middle of an answer",
+    "no probe takes longer than its deadline of 2 s + 0.1 s; `unavailable` by confirm_silent, `available` <= 7 s after",
+)
+async def test_stalled_answers(
+    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
+) -> None:
+    lab, server = make_lab(workers=2), start_postgres()
+    proxies = {f"after-{count}": (start_proxy(server.port), count) for count in (5, 60, 300)}
+    for name, (proxy, _) in proxies.items():
+        lab.monitor(name, server, proxy.url(server.url()))
+    names = list(proxies)
+    await lab.all_in(names, "available", within=30)
+    began = time.time()
+    with injecting.answers_cut(lab, proxies):
+        await lab.all_in(names, "unavailable", within=40)
+    figure("available again after", await lab.all_in(names, "available", within=30), most=BACK)
+    sights = [one.fields for name in names for one in lab.eye.sights[name] if one.at > began]
+    longest = max(float(fields["observed_at"]) - float(fields["sent_at"]) for fields in sights)
+    figure("the longest probe took", longest, most=DEADLINE + 0.1)
+    assert all("confirm_silent" in lab.rules(name) for name in names)

@@ -1,0 +1,481 @@
+"""Processes of ours die, freeze, are cut off and restarted: others take over, and no state changes for it."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from monitor.config import read_runtime
+from monitor.live.keys import presence_key
+from monitor.live.presence import _presence
+from monitor.programs import command_line, free_port
+from monitor.registry import history
+from monitor.registry.store import open_store
+from tests.faults import injecting
+from tests.faults.asserting import assert_unmoved, gaps, terms
+from tests.faults.conftest import Figures, MakeLab
+from tests.faults.groups import new_group
+from tests.faults.lab import INTERVAL, Lab
+from tests.proxy import Proxy
+from tests.servers import PostgresServer
+from tests.system.cluster import Role
+from tests.system.test_up import Up
+from tests.waiting import eventually
+
+StartPostgres = Callable[..., PostgresServer]
+StartProxy = Callable[..., Proxy]
+MIB = 1 << 20
+
+
+async def observed_fleet(lab: Lab, server: PostgresServer, count: int) -> list[str]:
+    """Have `count` databases monitored; return them once all are available and every worker owns some."""
+    names = lab.monitor_many(count, server)
+    await lab.all_in(names, "available", within=30)
+    return names
+
+
+def owner_of(lab: Lab, name: str) -> Role:
+    return lab.worker_of(lab.owner(name))
+
+
+async def observed_by_others(lab: Lab, names: Collection[str], worker: str, within: float = 30) -> float:
+    """Wait until others than `worker` have observed each database from now on; return the seconds."""
+    since = time.time()
+
+    def observed() -> bool:
+        rows = [lab.hash(name) for name in names]
+        return all(row["seen_by"] != worker and float(row["observed_at"]) > since for row in rows)
+
+    await eventually(observed, within=within, every=0.05)
+    return time.time() - since
+
+
+async def another_leads(lab: Lab, old: Role, within: float = 30) -> float:
+    """Wait until another supervisor than `old` has taken the lead; return the seconds."""
+    began = time.monotonic()
+    await eventually(lambda: (now := lab.leader()) is not None and now is not old, within=within, every=0.05)
+    return time.monotonic() - began
+
+
+async def says(role: Role, words: str, times: int = 1, within: float = 30) -> float:
+    """Wait until a process has logged these words so often; return the seconds."""
+    began = time.monotonic()
+    await eventually(lambda: role.text().count(words) >= times, within=within)
+    return time.monotonic() - began
+
+
+def rejected(lab: Lab) -> int:
+    """Return how many writes Redis has refused."""
+    return sum(count for what, count in lab.counters().items() if what.startswith("rejected_"))
+
+
+# --- workers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.quick
+@pytest.mark.row("a worker is killed", "others observe all its databases within 16 s, no state changes")
+async def test_worker_killed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab()
+    names = await observed_fleet(lab, start_postgres(), 9)
+    victim = owner_of(lab, names[0])
+    orphans, worker = lab.owned_by(victim, names), lab.id_of(victim)
+    injecting.killed(lab, victim)
+    figure("observed by others after", await observed_by_others(lab, orphans, worker), most=16)
+    assert_unmoved(lab, names)
+
+
+@pytest.mark.row(
+    "a worker is frozen for 30 s and goes on",
+    "others observe all its databases within 16 s; it fences itself before it writes and leaves what it lost within "
+    "2 s; every write that was refused is counted",
+)
+async def test_worker_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(), start_postgres()
+    names = await observed_fleet(lab, server, 9)
+    zombie = owner_of(lab, names[0])
+    lost, worker = lab.owned_by(zombie, names), lab.id_of(zombie)
+    with injecting.frozen(lab, zombie):
+        over = time.monotonic() + 30
+        figure("observed by others after", await observed_by_others(lab, lost, worker), most=16)
+        await asyncio.sleep(over - time.monotonic())
+        assert set(sessions(server, worker)) == set(lost)
+    thawed = time.monotonic()
+    figure("fenced itself after", await says(zombie, "action=self_fenced"), most=0.5)
+    await eventually(lambda: all(lab.owner(name) == worker for name in sessions(server, worker)), within=20)
+    figure("left what it had lost after", time.monotonic() - thawed, most=2)
+    await lab.observed_again(names, within=20)
+    assert zombie.text().index("action=self_fenced") < (zombie.text() + "action=record_rejected").index(
+        "action=record_rejected"
+    ), "it wrote before it fenced itself"
+    await assert_counted(lab)
+    figure("late writes that were refused", rejected(lab), "")
+    assert_unmoved(lab, names)
+
+
+def sessions(server: PostgresServer, worker: str) -> list[str]:
+    """Return the databases a worker holds connections to."""
+    sql = f"select distinct datname from pg_stat_activity where application_name = 'feeler/{worker}'"
+    return [row[0] for row in server.execute(sql)]
+
+
+async def assert_counted(lab: Lab) -> None:
+    """Fail unless Redis, the workers' logs and what they say of themselves agree on what was refused."""
+
+    def told() -> int:
+        texts = lab.redis.mget([presence_key(lab.id_of(role)) for role in lab.workers()])
+        return sum(one.rejected for text in texts if text and (one := _presence(text)))
+
+    logged = sum(role.text().count("action=record_rejected") for role in lab.workers())
+    assert rejected(lab) == logged
+    await eventually(lambda: told() == logged, within=4)
+
+
+@pytest.mark.row(
+    "a worker's link to Redis is dead for 20 s, then everything it sent arrives",
+    "others observe all its databases within 16 s; every late write is refused and counted",
+)
+async def test_late_writes(
+    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
+) -> None:
+    lab = make_lab(workers=2)
+    proxy = start_proxy(urlsplit(lab.redis_url).port)
+    late = lab.launch("worker", REDIS_URL=proxy.url(lab.redis_url))
+    names = await observed_fleet(lab, start_postgres(), 9)
+    await eventually(lambda: lab.owned_by(late, names), within=20)
+    lost, worker = lab.owned_by(late, names), lab.id_of(late)
+    await lab.observed_again(names, within=15)
+    with injecting.cut_off(lab, late, proxy, "redis"):
+        over = time.monotonic() + 20
+        figure("observed by others after", await observed_by_others(lab, lost, worker), most=16)
+        await asyncio.sleep(over - time.monotonic())
+    await eventually(lambda: rejected(lab), within=10)
+    await lab.observed_again(names, within=20)
+    figure("late writes that were refused", rejected(lab), "")
+    assert_unmoved(lab, names)
+
+
+@pytest.mark.row(
+    "a worker is frozen for 5 s at the worst moment", "it keeps its databases; each is observed late once at most"
+)
+async def test_worker_frozen_shortly(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab()
+    names = await observed_fleet(lab, start_postgres(), 9)
+    slow = owner_of(lab, names[0])
+    its, key = lab.owned_by(slow, names), presence_key(lab.id_of(slow))
+    await lab.observed_again(names, within=15)
+    epochs = {name: lab.hash(name)["epoch"] for name in names}
+    full = lab.redis.pttl(key)
+    while (left := lab.redis.pttl(key)) <= full:  # it has just been renewed when it rises
+        full = left
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(1.45)  # just before the next time
+    began = time.time()
+    with injecting.frozen(lab, slow):
+        await asyncio.sleep(5)
+    await lab.observed_again(its, within=10)
+    await lab.observed_again(its, within=10)
+    assert {name: lab.hash(name)["epoch"] for name in names} == epochs, "reassigned"
+    late = {name: [gap for gap in gaps(lab, name, began) if gap > INTERVAL + 0.5] for name in its}
+    figure("late observations of a database", max(map(len, late.values())), "", most=1)
+    figure("longest gap", max(itertools.chain([0.0], *late.values())), most=2 * INTERVAL + 0.5)
+    await assert_counted(lab)
+    assert_unmoved(lab, names)
+
+
+@pytest.mark.row(
+    "a worker's control group runs out of memory", "the kernel kills it; others observe its databases within 16 s"
+)
+async def test_worker_out_of_memory(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    group = new_group()
+    if not group or not group.limit_memory(200 * MIB):
+        pytest.skip("needs a control group whose memory can be limited: root, and a memory controller")
+    lab = make_lab(workers=2)
+    victim = lab.launch("worker", group)
+    names = await observed_fleet(lab, start_postgres(), 9)
+    await eventually(lambda: lab.owned_by(victim, names), within=20)
+    orphans, worker = lab.owned_by(victim, names), lab.id_of(victim)
+    with injecting.starved_of_memory(lab, victim, group):
+        await eventually(lambda: not victim.alive, within=20)
+    figure("observed by others after", await observed_by_others(lab, orphans, worker), most=16)
+    assert victim.process.returncode == -9
+    assert group.killed_for_memory() >= 1
+    assert_unmoved(lab, names)
+
+
+@pytest.mark.quick
+@pytest.mark.row("a worker is told to stop", "it hands over and ends within 10 s; no gap above the interval + 1 s")
+async def test_worker_hands_over(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=2)
+    names = await observed_fleet(lab, start_postgres(), 4)
+    leaving, began = owner_of(lab, names[0]), time.time()
+    worker = lab.id_of(leaving)
+    assert leaving.terminate(within=10) == 0
+    figure("ended after", time.time() - began, most=10)
+    assert worker not in map(lab.owner, names)
+    await lab.observed_again(names, within=10)
+    figure("longest gap", max(max(gaps(lab, name, began)) for name in names), most=INTERVAL + 1)
+
+
+@pytest.mark.quick
+@pytest.mark.row("a worker is told to stop while Redis is frozen", "it ends within 10 s")
+async def test_worker_stops_without_redis(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=2)
+    names = await observed_fleet(lab, start_postgres(), 2)
+    leaving = owner_of(lab, names[0])
+    with injecting.redis_frozen(lab):
+        began = time.monotonic()
+        lab.note("worker told to stop", injecting.Effect.KILLED, parties=[lab.party(leaving)])
+        assert leaving.terminate(within=20) == 0
+        figure("ended after", time.monotonic() - began, most=10)
+    await observed_by_others(lab, names, lab.id_of(leaving))
+
+
+# --- leaders -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row(
+    "the leader is killed, then a worker",
+    "the standby leads within 12 s under the next term; the worker's databases are observed by others within 16 s",
+)
+async def test_leader_killed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=2, supervisors=2)
+    names = await observed_fleet(lab, start_postgres(), 6)
+    leader, before = lab.leader(), terms(lab)
+    injecting.killed(lab, leader)
+    figure("takeover after", await another_leads(lab, leader), most=12)
+    assert terms(lab) == [*before, before[-1] + 1]
+    victim = owner_of(lab, names[0])
+    orphans, worker = lab.owned_by(victim, names), lab.id_of(victim)
+    injecting.killed(lab, victim)
+    figure("worker's databases observed by others after", await observed_by_others(lab, orphans, worker), most=16)
+    assert_unmoved(lab, names)
+
+
+@pytest.mark.row(
+    "the leader is frozen for 30 s and goes on; a worker is killed meanwhile",
+    "the standby leads within 12 s; the old leader steps down within 3 s and assigns nothing",
+)
+async def test_leader_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=3, supervisors=2)
+    names = await observed_fleet(lab, start_postgres(), 6)
+    leader, before = lab.leader(), terms(lab)
+    with injecting.frozen(lab, leader):
+        over = time.monotonic() + 30
+        figure("takeover after", await another_leads(lab, leader), most=12)
+        victim = owner_of(lab, names[0])
+        orphans, worker = lab.owned_by(victim, names), lab.id_of(victim)
+        injecting.killed(lab, victim)
+        figure("worker's databases observed by others after", await observed_by_others(lab, orphans, worker), most=16)
+        await asyncio.sleep(over - time.monotonic())
+    assigned = leader.text().count("action=assigned")
+    figure("the old leader stepped down after", await says(leader, "action=stepped_down"), most=3)
+    assert leader.text().count("action=assigned") == assigned
+    assert terms(lab) == [*before, before[-1] + 1]
+    assert_unmoved(lab, names)
+
+
+async def leader_and_standby(lab: Lab, **environment: str) -> tuple[Role, Role]:
+    """Start a supervisor that leads in an environment of its own, and one that stands by."""
+    leader = lab.launch("supervisor", **environment)
+    await says(leader, "action=leading")
+    return leader, lab.launch("supervisor")
+
+
+@pytest.mark.row(
+    "the leader is cut off Postgres and cannot renew, a standby takes the lead",
+    "one leads within 12 s; the loser steps down within 3 s; no two owners under one epoch",
+)
+async def test_two_leaders(
+    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, database_url: str, figure: Figures
+) -> None:
+    lab = make_lab(workers=3, supervisors=0)
+    proxy = start_proxy(urlsplit(database_url).port)
+    leader, standby = await leader_and_standby(lab, DATABASE_URL=proxy.url(database_url))
+    names = await observed_fleet(lab, start_postgres(), 9)
+    with injecting.cut_off(lab, leader, proxy, "postgres"):
+        injecting.killed(lab, owner_of(lab, names[0]))  # so that both have something to assign
+        figure("takeover after", await says(standby, "action=leading"), most=12)
+        figure("the loser stepped down after", await says(leader, "action=stepped_down"), most=3)
+        await lab.observed_again(names, within=20)
+    assert len(terms(lab)) == 2
+    assert_unmoved(lab, names)
+
+
+@pytest.mark.row(
+    "the leader is cut off Redis for 25 s, not Postgres; a worker is killed meanwhile",
+    "the standby leads within 20 s; the old leader steps down within 3 s of its return; no two owners under one epoch",
+)
+async def test_leader_cut_off_redis(
+    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
+) -> None:
+    lab = make_lab(workers=3, supervisors=0)
+    proxy = start_proxy(urlsplit(lab.redis_url).port)
+    leader, standby = await leader_and_standby(lab, REDIS_URL=proxy.url(lab.redis_url))
+    names = await observed_fleet(lab, start_postgres(), 9)
+    victim = owner_of(lab, names[0])
+    orphans, worker = lab.owned_by(victim, names), lab.id_of(victim)
+    with injecting.cut_off(lab, leader, proxy, "redis"):
+        over = time.monotonic() + 25
+        injecting.killed(lab, victim)
+        figure("takeover after", await says(standby, "action=leading"), most=20)
+        figure(
+            "then the worker's databases observed by others", await observed_by_others(lab, orphans, worker), most=16
+        )
+        await asyncio.sleep(max(0.0, over - time.monotonic()))
+    figure("the old leader stepped down after", await says(leader, "action=stepped_down"), most=3)
+    assert len(terms(lab)) == 2
+    assert_unmoved(lab, names)
+
+
+@pytest.mark.row(
+    "Redis is frozen for everybody for 30 s, two supervisors",
+    "no lead changes hands more than once; recording again within 10 s",
+)
+async def test_nobody_reaches_redis(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=2, supervisors=2)
+    names = await observed_fleet(lab, start_postgres(), 6)
+    before = len(terms(lab))
+    with injecting.redis_frozen(lab):
+        await asyncio.sleep(30)
+        assert len(terms(lab)) == before, "somebody took the lead without Redis"
+    figure("recording again after", await lab.observed_again(names, within=30), most=10)
+    await asyncio.sleep(5)
+    figure("terms that passed", len(terms(lab)) - before, "", most=1)
+    assert_unmoved(lab, names)
+
+
+# --- everything ----------------------------------------------------------------------------------------------------
+
+
+async def killed_and_back(lab: Lab, names: Sequence[str], number: int) -> float:
+    """SIGKILL everything, every second time Redis too, every sixth time with its memory; return how long it took."""
+    await lab.settle()  # what is not durable yet when Redis forgets and its worker dies is lost: that is documented
+    injecting.all_killed(lab)
+    with ExitStack() as stack:
+        if number % 2:
+            stack.enter_context(injecting.redis_lost(lab) if number % 6 == 5 else injecting.redis_down(lab))
+    began = time.time()
+    for role in ("supervisor", "worker", "worker"):
+        lab.launch(role)
+    return await lab.observed_again(names, within=60, since=began)
+
+
+async def everything_killed(lab: Lab, server: PostgresServer, rounds: int, figure: Figures) -> None:
+    names = await observed_fleet(lab, server, 6)
+    took = [await killed_and_back(lab, names, number) for number in range(rounds)]
+    print(" ".join(f"{seconds:.1f}" for seconds in took))
+    figure("longest until all were observed anew", max(took), most=20)
+    figure("on average", sum(took) / rounds)
+    assert_unmoved(lab, names)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.row(
+    "everything is killed at once, 3 times, Redis once", "all databases observed within 20 s, no state changes"
+)
+async def test_everything_killed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    await everything_killed(make_lab(workers=2), start_postgres(), 3, figure)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.row(
+    "everything is killed at once, 30 times in one run; 10 times Redis too, 5 times it comes back empty",
+    "all databases observed within 20 s each time, no state changes",
+)
+async def test_everything_killed_again_and_again(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    await everything_killed(make_lab(workers=2), start_postgres(), 30, figure)
+
+
+@pytest.mark.row(
+    "rolling restart of all roles with 60 databases",
+    "no gap above the interval + 1 s, each process ends within 10 s, no state changes",
+)
+async def test_rolling_restart(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=3, supervisors=2)
+    names = await observed_fleet(lab, start_postgres(max_connections="200"), 60)
+    await lab.observed_again(names, within=15)
+    began, ended = time.time(), []
+    for old in [*lab.workers(), *lab.supervisors()]:
+        new = lab.launch(old.name)
+        await says(new, f"action={old.name}_started")
+        if old.name == "worker":
+            await eventually(lambda new=new: lab.redis.exists(presence_key(lab.id_of(new))), within=10)
+        stopping = time.monotonic()
+        assert old.terminate(within=15) == 0
+        ended.append(time.monotonic() - stopping)
+    figure("slowest end", max(ended), most=10)
+    await lab.observed_again(names, within=15)
+    figure("longest gap", max(max(gaps(lab, name, began)) for name in names), most=INTERVAL + 1)
+    assert_unmoved(lab, names)
+
+
+# --- feeler up -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def start_up(servers_folder: Path, tmp_path: Path) -> Iterator[Callable[..., Up]]:
+    """Start `feeler up` on one home; what still runs is stopped after the test."""
+    home = servers_folder / f"up-{free_port()}"
+    home.mkdir(mode=0o711)
+    with ExitStack() as stack:
+
+        def start(*arguments: str, **environment: str) -> Up:
+            run = Up(home, free_port(), tmp_path / f"up-{free_port()}.log", arguments, environment)
+            stack.callback(lambda: run.process.poll() is None and run.stop())
+            return run
+
+        yield start
+
+
+@pytest.mark.row(
+    "`feeler up` is killed and started again", "all its processes end within 1 s; the history goes on unbroken"
+)
+async def test_up_killed(start_up: Callable[..., Up], postgres_server: PostgresServer, figure: Figures) -> None:
+    observed = r"first observation \S+ s after the start: orders is available"
+    run = start_up(f"orders={postgres_server.url()}")
+    await run.says(observed, within=60)
+    rows = await eventually(lambda: durable(run, "orders"), within=10)
+    family = run.family()
+    assert len(family) > 6  # two stores with their children, four roles
+    run.process.kill()
+    run.process.wait()
+    killed = time.monotonic()
+    await eventually(lambda: not any(command_line(pid) for pid in family), within=10)
+    figure("all its processes ended after", time.monotonic() - killed, most=1)
+    again = start_up()
+    await again.says(r"first observation \S+ s after the start", within=60)
+    assert [row.transition.rule for row in rows] == ["first_light"]
+    assert durable(again, "orders") == rows
+
+
+def durable(run: Up, name: str) -> list[Any]:
+    """Return the durable transitions of a database."""
+    store = open_store(read_runtime(run.home)["DATABASE_URL"])
+    try:
+        return list(history.transitions(store, name, limit=100))
+    finally:
+        store.close()
+
+
+@pytest.mark.row(
+    "under `feeler up` a worker dies at once, again and again", "at most 5 restarts a minute in the long run"
+)
+async def test_crash_loop(start_up: Callable[..., Up], tmp_path: Path, figure: Figures) -> None:
+    procfile, births = tmp_path / "Procfile", tmp_path / "births"
+    procfile.write_text(f"release: true\nweb: sleep 600\nworker: sh -c 'date +%s.%N >> {births}; exit 1'\n")
+    run = start_up("--workers", "1", FEELER_PROCFILE=str(procfile))
+    await eventually(births.exists, within=30)
+    began = time.time()
+    await asyncio.sleep(100)
+    moments = [float(line) - began for line in births.read_text().splitlines()]
+    figure("restarts in the first minute", sum(0 < moment <= 60 for moment in moments), "")
+    figure("restarts in a later minute", sum(40 < moment <= 100 for moment in moments), "", most=5)
+    assert run.process.poll() is None

@@ -1,0 +1,500 @@
+"""Redis forgets, freezes, goes away: feeling never stops, nothing is invented, lost or doubled."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+
+import httpx
+import psycopg
+import pytest
+
+from monitor.core.errors import StoreUnavailable
+from monitor.core.status import Epoch
+from monitor.live import connections
+from monitor.live.keys import partition_key
+from monitor.programs import free_port
+from tests.faults import injecting
+from tests.faults.conftest import Figures, MakeLab
+from tests.faults.injecting import RedisPair
+from tests.faults.lab import INTERVAL, Lab
+from tests.live.test_connections import BLOCKING, CALLS
+from tests.proxy import Proxy
+from tests.servers import PostgresServer, RedisServer
+from tests.waiting import eventually
+
+StartPostgres = Callable[..., PostgresServer]
+StartProxy = Callable[..., Proxy]
+StartRedis = Callable[..., RedisServer]
+
+TAKEN_OVER = 16.0  # seconds until others record what a worker owned that is gone
+BACK = 10.0  # seconds until everything is recorded again, and until what happened is told
+CARRIES = b"\r\ntransition\r\n"  # stands in records that change a state, and in no other request
+FELT = "application_name like 'feeler/%'"
+
+
+class Felt:
+    """When each database of a server was felt, by the server's own word."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._connection = psycopg.connect(server.superuser_url(), autocommit=True)
+        self.moments: dict[str, list[float]] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="felt", daemon=True)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Look on as long as the block lasts."""
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            self._thread.join()
+            self._connection.close()
+
+    def longest_pause(self) -> float:
+        """Return the most seconds that passed between two feels of one database, or since the last one."""
+        now = time.time()
+        return max(after - before for felt in self.moments.values() for before, after in pairwise([*felt, now]))
+
+    def _watch(self) -> None:
+        query = f"select datname, extract(epoch from max(query_start)) from pg_stat_activity where {FELT} group by 1"
+        while not self._over.wait(0.1):
+            for name, moment in self._connection.execute(query.encode()):
+                felt = self.moments.setdefault(name, [])
+                if float(moment) not in felt[-1:]:
+                    felt.append(float(moment))
+
+
+@contextmanager
+def felt_throughout(figure: Figures, server: PostgresServer, count: int) -> Iterator[None]:
+    """Demand that all databases of a server are felt on and on, whatever becomes of Redis."""
+    felt = Felt(server)
+    with felt.watching():
+        yield
+        assert len(felt.moments) == count
+        figure("longest pause between two feels", felt.longest_pause(), most=INTERVAL + 1)
+
+
+@dataclass
+class Fleet:
+    """A lab that is well, with six databases of a server that lives and two of one that is about to die."""
+
+    lab: Lab
+    names: list[str]
+    living: PostgresServer
+    doomed: list[str]
+    mortal: PostgresServer
+
+    @property
+    def all(self) -> list[str]:
+        return self.names + self.doomed
+
+    def places(self) -> dict[str, tuple[str, str]]:
+        """Return owner and epoch of each database."""
+        rows = {name: self.lab.hash(name) for name in self.all}
+        return {name: (row["owner"], row["epoch"]) for name, row in rows.items()}
+
+    async def recording_again(self, figure: Figures, since: float) -> None:
+        """Demand that every database is recorded anew soon after `since`."""
+        figure("recording again after", await self.lab.observed_again(self.all, within=40, since=since), most=BACK)
+
+    async def told(self, figure: Figures, since: float) -> None:
+        """Demand that everything accepted is durable soon after `since`, and that the cache agrees."""
+        await self.lab.settle()
+        figure("caught up after", time.time() - since, most=BACK)
+
+
+async def fleet_of(lab: Lab, start_postgres: StartPostgres) -> Fleet:
+    """Return a fleet whose first observations are durable."""
+    living, mortal = start_postgres(), start_postgres()
+    fleet = Fleet(lab, lab.monitor_many(6, living), living, lab.monitor_many(2, mortal, "doomed"), mortal)
+    await lab.all_in(fleet.all, "available", within=30)
+    await lab.settle()
+    return fleet
+
+
+def assert_epochs_are_new(fleet: Fleet, before: dict[str, tuple[str, str]]) -> None:
+    """Every database goes on under an epoch above all that were ever given."""
+    highest = max(Epoch.parse(epoch) for _, epoch in before.values())
+    assert all(Epoch.parse(epoch) > highest for _, epoch in fleet.places().values())
+
+
+async def back_to_life(fleet: Fleet, rules: list[str]) -> None:
+    """The server that died is back: the doomed are available, by these rules in this order."""
+    await fleet.lab.all_in(fleet.doomed, "available", within=20)
+    await fleet.lab.settle()
+    for name in fleet.doomed:
+        found = fleet.lab.rules(name)
+        assert found[: len(rules)] == rules
+        assert found[len(rules) :] in (["recovered"], ["answered", "reopened"])
+    for name in fleet.names:
+        assert fleet.lab.rules(name) == ["first_light"]
+
+
+CRASH = ["first_light", "doubt", "confirm_absent"]
+
+# --- memory lost ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.quick
+@pytest.mark.row("FLUSHALL on a live Redis", "recording again within 10 s, no transition, epochs never reused")
+async def test_flushed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab()
+    names = lab.monitor_many(6, start_postgres())
+    await lab.all_in(names, "available", within=30)
+    injecting.flushed(lab)
+    figure("recording again after", await lab.observed_again(names, within=20), most=10)
+
+
+@pytest.mark.row(
+    "FLUSHALL while a database is unavailable",
+    "it stays unavailable; recording again within 10 s under new epochs; no transition but those of the crash",
+)
+async def test_flushed_while_one_is_unavailable(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    lab = make_lab(workers=2)
+    fleet = await fleet_of(lab, start_postgres)
+    with felt_throughout(figure, fleet.living, 6), injecting.target_killed(lab, fleet.mortal):
+        await lab.all_in(fleet.doomed, "unavailable", within=20)
+        before = fleet.places()
+        injecting.flushed(lab)
+        await fleet.recording_again(figure, time.time())
+        assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
+        assert_epochs_are_new(fleet, before)
+        await asyncio.sleep(INTERVAL)
+    await back_to_life(fleet, CRASH)
+
+
+@pytest.mark.quick
+@pytest.mark.row(
+    "Redis killed, restarted empty",
+    "feeling goes on; workers are there again and recording within 10 s, under new epochs; no transition",
+)
+async def test_killed_and_empty(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=2)
+    fleet = await fleet_of(lab, start_postgres)
+    before = fleet.places()
+    with felt_throughout(figure, fleet.living, 6):
+        with injecting.redis_lost(lab):
+            await asyncio.sleep(1)
+        back = time.time()
+        await eventually(lambda: len(lab.redis.keys("feeler:presence:*")) == 2, within=40)
+        figure("workers are there again after", time.time() - back, most=BACK)
+        await fleet.recording_again(figure, back)
+    assert_epochs_are_new(fleet, before)
+
+
+@pytest.mark.row(
+    "Redis killed, restarted empty while a database is unavailable",
+    "it stays unavailable; recording again within 10 s; no transition but those of the crash",
+)
+async def test_killed_and_empty_while_one_is_unavailable(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    lab = make_lab(workers=2)
+    fleet = await fleet_of(lab, start_postgres)
+    with injecting.target_killed(lab, fleet.mortal):
+        await lab.all_in(fleet.doomed, "unavailable", within=20)
+        before = fleet.places()
+        with injecting.redis_lost(lab):
+            pass
+        await fleet.recording_again(figure, time.time())
+        assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
+        assert_epochs_are_new(fleet, before)
+    await back_to_life(fleet, CRASH)
+
+
+@pytest.mark.row(
+    "a database dies while Redis is away; Redis comes back empty",
+    "the doubt is of the moment of the crash (within 3 s) and is told afterwards, in order: doubt, unavailable",
+)
+async def test_a_crash_while_redis_is_away(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=2)
+    fleet = await fleet_of(lab, start_postgres)
+    with injecting.redis_lost(lab):
+        crash, crashed = injecting.target_killed(lab, fleet.mortal), time.time()
+        crash.__enter__()
+        await asyncio.sleep(3)
+    await lab.all_in(fleet.doomed, "unavailable", within=25)
+    await lab.settle()
+    for name in fleet.doomed:
+        rows = lab.transitions(name)
+        assert [row.transition.rule for row in rows] == CRASH
+        figure("doubted after", rows[1].transition.at - crashed, most=3)
+    crash.__exit__(None, None, None)
+    await back_to_life(fleet, CRASH)
+
+
+@pytest.mark.row(
+    "Redis restarted from a copy of its disk older than transitions and epochs",
+    "like a lost memory: recording again within 10 s, states and history stay, epochs are above those forgotten",
+)
+async def test_restarted_from_an_older_copy(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=2)
+    fleet = await fleet_of(lab, start_postgres)
+    copy = injecting.redis_copied(lab)
+    injecting.flushed(lab)  # for new epochs
+    await lab.observed_again(fleet.all, within=20)
+    with injecting.target_killed(lab, fleet.mortal):
+        await lab.all_in(fleet.doomed, "unavailable", within=20)
+        before = fleet.places()
+        with felt_throughout(figure, fleet.living, 6):
+            with injecting.redis_set_back(lab, copy):
+                pass
+            await fleet.recording_again(figure, time.time())
+        assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
+        assert_epochs_are_new(fleet, before)
+    await back_to_life(fleet, CRASH)
+
+
+# --- away ----------------------------------------------------------------------------------------------------------
+
+
+class Visitor:
+    """Somebody who asks the web."""
+
+    def __init__(self, lab: Lab) -> None:
+        port = free_port()
+        lab.launch("web", PORT=str(port))
+        headers = {"Authorization": "Bearer token-for-tests"}
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=10)
+
+    async def get(self, path: str) -> httpx.Response:
+        return await asyncio.to_thread(self._client.get, path)
+
+    async def answered(self) -> bool:
+        with suppress(httpx.HTTPError):
+            return (await self.get("/last_observation")).status_code == 200
+        return False
+
+
+async def slowest_call(server: RedisServer) -> float:
+    """Call all that is ever asked of a Redis that does not answer; return the seconds of the slowest."""
+    live, slowest = connections.connect(server.url), 0.0
+    try:
+        for call in (call for call in CALLS if call not in BLOCKING):
+            asked = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                await CALLS[call](live)
+            slowest = max(slowest, time.monotonic() - asked)
+    finally:
+        await connections.close(live)
+    return slowest
+
+
+@pytest.mark.row(
+    "Redis frozen for 30 s: it accepts and never answers",
+    "every call ends within 2.2 s; feeling goes on; recording again within 10 s, no database moves",
+)
+async def test_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=2)
+    fleet = await fleet_of(lab, start_postgres)
+    before = fleet.places()
+    with felt_throughout(figure, fleet.living, 6), injecting.redis_frozen(lab):
+        until = time.monotonic() + 30
+        figure("slowest call", await slowest_call(lab.server), most=2.2)
+        await asyncio.sleep(until - time.monotonic())
+    back = time.time()
+    await fleet.recording_again(figure, back)
+    await fleet.told(figure, back)
+    assert fleet.places() == before
+
+
+@pytest.mark.row(
+    "Redis down for 60 s; a database dies and returns meanwhile",
+    "feeling goes on; the web answers 503 and when to come again; recording again and told in order within 10 s",
+)
+async def test_down(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=2)
+    visitor, fleet = Visitor(lab), await fleet_of(lab, start_postgres)
+    await eventually(visitor.answered, within=20, every=0.2)
+    with felt_throughout(figure, fleet.living, 6), injecting.redis_down(lab):
+        down = time.time()
+        with injecting.target_killed(lab, fleet.mortal):
+            await asyncio.sleep(15)
+        answers = []
+        while time.time() < down + 60:
+            answers.append(await visitor.get("/last_observation"))
+            await asyncio.sleep(2)
+        returning = time.time()
+    assert {answer.status_code for answer in answers} == {503}
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
+    back = time.time()
+    await fleet.recording_again(figure, back)
+    await fleet.told(figure, back)
+    await eventually(visitor.answered, within=5)
+    for name in fleet.doomed:
+        rows = [row.transition for row in lab.transitions(name)]
+        assert [row.rule for row in rows] == ["first_light", "doubt", "false_alarm"]
+        assert down < rows[1].at < rows[2].at < returning, "told afterwards, dated when it was seen"
+
+
+@pytest.mark.row(
+    "Redis out of memory: it answers and refuses to write (maxmemory, noeviction)",
+    "feeling goes on; /readyz and /metrics name it within 10 s; no process exits; caught up within 10 s",
+)
+async def test_out_of_memory(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=2)
+    visitor, fleet = Visitor(lab), await fleet_of(lab, start_postgres)
+    await eventually(visitor.answered, within=20, every=0.2)
+
+    async def named() -> bool:
+        check = (await visitor.get("/readyz")).json()["checks"]["redis"]
+        metrics = (await visitor.get("/metrics")).text
+        return "out_of_memory" in check["detail"] and "feeler_redis_writable 0.0" in metrics
+
+    async def said_by_all() -> bool:
+        return all("out_of_memory" in role.text() for role in lab.roles if role.name != "web")
+
+    with felt_throughout(figure, fleet.living, 6):
+        with injecting.redis_full(lab):
+            full = time.time()
+            await eventually(named, within=20)
+            figure("named by /readyz and /metrics after", time.time() - full, most=BACK)
+            await eventually(said_by_all, within=20)
+            figure("said in every log after", time.time() - full, most=BACK)
+            with injecting.target_killed(lab, fleet.mortal):
+                await asyncio.sleep(10)
+        with injecting.redis_full(lab, room=1.0):  # some writes find a place, others do not
+            await asyncio.sleep(5)
+    back = time.time()
+    await fleet.recording_again(figure, back)
+    await lab.all_in(fleet.doomed, "available", within=30)
+    await fleet.told(figure, back)
+    assert all(role.alive for role in lab.roles)
+    assert (await visitor.get("/readyz")).json()["checks"]["redis"]["status"] == "pass"
+
+
+# --- replies lost --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row(
+    "20 times the reply to a record that changes a state is lost after it was executed",
+    "no transition is journaled or counted twice; the chain is whole",
+)
+async def test_replies_lost(
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    start_redis: StartRedis,
+    start_proxy: StartProxy,
+    figure: Figures,
+) -> None:
+    redis_server = start_redis()
+    proxy = start_proxy(redis_server.port)
+    lab = make_lab(workers=2, server=redis_server, environment={"REDIS_URL": proxy.url(redis_server.url)})
+    server = start_postgres()
+    names = lab.monitor_many(12, server)
+    await lab.all_in(names, "available", within=30)
+    with injecting.replies_lost(lab):
+        losing = asyncio.create_task(lose_replies(proxy, 20))
+        while not losing.done():
+            with injecting.target_killed(lab, server):
+                await lab.all_in(names, "unavailable", within=40)
+            await lab.all_in(names, "available", within=40)
+        await losing
+    await lab.settle()
+    figure("replies lost", proxy.lost_replies, "")
+    assert proxy.lost_replies == 20
+    assert lab.counters()["transitions"] == sum(len(lab.transitions(name)) for name in names)
+
+
+async def lose_replies(proxy: Proxy, times: int) -> None:
+    """Lose the replies to so many records that change a state, one after the other."""
+    for number in range(times):
+        proxy.drop_next_reply(CARRIES)
+        await eventually(lambda number=number: proxy.lost_replies > number, within=60)
+
+
+# --- failover ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(start_redis: StartRedis, start_proxy: StartProxy) -> RedisPair:
+    """A master and a replica of one's own behind one address."""
+    delay = {"repl_diskless_sync_delay": "0"}
+    return RedisPair(start_redis(**delay), start_redis(**delay), start_proxy)
+
+
+@pytest.mark.row(
+    "failover to a replica that missed the last writes, and back again",
+    "feeling goes on; recording again within 10 s each time under new epochs; no transition lost",
+)
+async def test_failed_over(make_lab: MakeLab, start_postgres: StartPostgres, pair: RedisPair, figure: Figures) -> None:
+    lab = make_lab(workers=2, server=pair)
+    fleet = await fleet_of(lab, start_postgres)
+    with felt_throughout(figure, fleet.living, 6), injecting.target_killed(lab, fleet.mortal):
+        pair.cut()
+        await lab.all_in(fleet.doomed, "unavailable", within=20)
+        before = fleet.places()
+        old, moved = injecting.redis_failed_over(lab, pair), time.time()
+        old.kill()
+        await fleet.recording_again(figure, moved)
+        await fleet.told(figure, moved)
+        assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
+        assert_epochs_are_new(fleet, before)
+        old.start()
+        await asyncio.to_thread(pair.replicate)
+        before = fleet.places()
+        injecting.redis_failed_over(lab, pair)
+        await fleet.recording_again(figure, time.time())
+        assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
+        assert_epochs_are_new(fleet, before)
+    await back_to_life(fleet, CRASH)
+
+
+@pytest.mark.row(
+    "failover while the old master lives on and one worker stays with it; then it comes over",
+    "others take its databases over within 16 s and their word stands; it agrees within 10 s of coming over; what the"
+    " old master accepted meanwhile is kept in history, marked superseded",
+)
+async def test_one_worker_left_with_the_old_master(
+    make_lab: MakeLab, start_postgres: StartPostgres, pair: RedisPair, figure: Figures
+) -> None:
+    lab = make_lab(workers=0, server=pair, forks_allowed=True)
+    ways = [pair.way_to(pair.master) for _ in range(3)]
+    workers = [lab.launch("worker", REDIS_URL=way.url(pair.url)) for way in ways]
+    fleet = await fleet_of(lab, start_postgres)
+    left = lab.worker_of(lab.owner(fleet.doomed[0]))
+    theirs = lab.owned_by(left, fleet.doomed)
+    pair.cut()
+    with injecting.target_killed(lab, fleet.mortal):
+        with injecting.left_behind(lab, left):
+            injecting.redis_failed_over(lab, pair)
+            for worker, way in zip(workers, ways, strict=True):
+                if worker is not left:
+                    way.retarget(pair.master.port)
+            figure("recorded by others after", await lab.observed_again(fleet.all, within=40), most=TAKEN_OVER)
+            await lab.all_in(fleet.doomed, "unavailable", within=40)
+            await lab.settle()
+            assert not lab.owned_by(left, fleet.all)
+            held = {name: lab.hash(name) for name in fleet.all}
+            over = time.time()
+            ways[workers.index(left)].retarget(pair.master.port)
+        await eventually(lambda: f"action=following generation={generation(lab)}" in left.text(), within=20)
+        await fleet.told(figure, over)
+        for name, before in held.items():
+            now = lab.hash(name)
+            assert (now["state"], now["identity"]) == (before["state"], before["identity"])
+            assert Epoch.parse(now["epoch"]) >= Epoch.parse(before["epoch"])
+    await lab.all_in(fleet.doomed, "available", within=20)
+    assert_superseded(lab, lab.id_of(left), theirs)
+
+
+def assert_superseded(lab: Lab, worker: str, names: list[str]) -> None:
+    """What a worker said at the old master, and nothing else, was overtaken: its doubt, and what followed from it."""
+    rows = {name: [row.transition for row in lab.transitions(name) if row.superseded] for name in lab.targets}
+    print({name: [one.rule for one in overtaken] for name, overtaken in rows.items() if overtaken})
+    assert {name for name, overtaken in rows.items() if overtaken} == set(names)
+    assert {one.worker for overtaken in rows.values() for one in overtaken} == {worker}
+    assert all(overtaken[0].rule == "doubt" for name, overtaken in rows.items() if name in names)
+
+
+def generation(lab: Lab) -> str:
+    """Return the name of the generation of now."""
+    return lab.redis.get(partition_key(0, "generation"))

@@ -1,0 +1,540 @@
+"""The servers that are watched die, freeze, start slowly, lock us out: each state says what is true, and soon."""
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from monitor.core.database import DatabaseStatus
+from monitor.core.errors import AlreadyExists
+from monitor.core.event import Transition
+from monitor.core.policy import Policy
+from monitor.programs import own
+from monitor.registry import fleet
+from tests.faults import injecting
+from tests.faults.conftest import Figures, MakeLab
+from tests.faults.history import lateness
+from tests.faults.lab import INTERVAL, Lab
+from tests.faults.observed import Effect, History
+from tests.faults.resolving import Asking, Resolver
+from tests.feeler.certificates import DAY, Authority
+from tests.proxy import Proxy
+from tests.servers import PostgresServer
+from tests.system.targets import OUR_SESSIONS
+from tests.waiting import eventually
+
+StartPostgres = Callable[..., PostgresServer]
+StartProxy = Callable[..., Proxy]
+GRACE = 0.1  # seconds a probe may end after its deadline
+DEADLINE = 2.0
+USER, PASSWORD, OTHER = "visitor", "first-word-of-visitor", "second-word-of-visitor"
+SLOTS = "12"
+
+
+async def up(lab: Lab, *names: str) -> None:
+    await lab.all_in(names, "available", within=30)
+
+
+async def durable(lab: Lab, name: str, *rules: str) -> list[Transition]:
+    """Wait until the history of a database says just this; return its transitions."""
+    await eventually(lambda: lab.rules(name) == list(rules), within=15, every=0.2)
+    return [row.transition for row in lab.transitions(name)]
+
+
+def longest_probe(lab: Lab, name: str) -> float:
+    """Return how long the longest probe that was seen took."""
+    fields = [sight.fields for sight in lab.eye.sights[name] if "observed_at" in sight.fields]
+    return max(float(one["observed_at"]) - float(one["sent_at"]) for one in fields)
+
+
+def sessions(server: PostgresServer, dbname: str = "postgres") -> int:
+    return int(
+        server.execute(f"select count(*) from pg_stat_activity where {OUR_SESSIONS} and datname = '{dbname}'")[0][0]
+    )
+
+
+def write(path: Path, text: str = "") -> None:
+    """Write a file for the server's own user."""
+    path.write_text(text)
+    own(path)
+
+
+# --- down ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.quick
+@pytest.mark.row(
+    "the postmaster of a server SIGKILLed, or all its processes",
+    "`uncertain` within 2 s, `unavailable` within 10 s by two observers, on evidence newer than the kill; "
+    "`available` within 7 s of the start; its neighbours untouched",
+)
+@pytest.mark.parametrize("how", ["kill_postmaster", "kill_all"])
+async def test_killed(how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(), start_postgres()
+    lab.monitor("orders", server)
+    lab.monitor("ledger", start_postgres())
+    await up(lab, "orders", "ledger")
+    killed = time.time()
+    with injecting.target_killed(lab, server, getattr(PostgresServer, how)):
+        await lab.all_in(["orders"], "unavailable", within=20)
+        started = time.time()
+    await lab.all_in(["orders"], "available", within=20)
+    figure("available after", time.time() - started, most=7)
+    figure("uncertain after", lab.eye.first("orders", state="uncertain") - killed, most=2)
+    figure("unavailable after", lab.eye.first("orders", state="unavailable") - killed, most=10)
+    await eventually(lambda: lab.rules("orders")[-1] in ("recovered", "reopened"), within=15, every=0.2)
+    told = [row.transition for row in lab.transitions("orders")]
+    rules = [one.rule for one in told]
+    assert rules[:3] == ["first_light", "doubt", "confirm_absent"]
+    assert rules[3:] in (["recovered"], ["answered", "reopened"])
+    assert len(set(told[2].observers)) == 2
+    assert all(seen.sent_at > killed - GRACE for seen in told[2].evidence)
+    assert lab.rules("ledger") == ["first_light"]
+
+
+@pytest.mark.quick
+@pytest.mark.row(
+    "every process of a server SIGSTOPped: it accepts connections and never answers",
+    "`unavailable` within 17 s; every probe over 0.1 s after its deadline of 2 s; no other database observed more "
+    "than 1 s late; `available` within 7 s of the thaw",
+)
+async def test_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(), start_postgres()
+    lab.monitor("frozen", server)
+    others = lab.monitor_many(3, start_postgres(), prefix="calm")
+    await up(lab, "frozen", *others)
+    began = time.time()
+    with injecting.target_frozen(lab, server):
+        await lab.all_in(["frozen"], "unavailable", within=30)
+    thawed = time.time()
+    await lab.all_in(["frozen"], "available", within=20)
+    figure("available after", time.time() - thawed, most=7)
+    figure("unavailable after", lab.eye.first("frozen", state="unavailable") - began, most=17)
+    figure("longest probe", longest_probe(lab, "frozen"), most=DEADLINE + GRACE)
+    seen = History(lab.began, time.time(), sights=lab.eye.sights)
+    figure("others late by", max(lateness(seen, others, (began, time.time()))), most=1)
+    told = await durable(lab, "frozen", "first_light", "doubt", "confirm_silent", "recovered")
+    assert all(seen.sent_at > began - GRACE for seen in told[2].evidence)
+    assert all(lab.rules(name) == ["first_light"] for name in others)
+
+
+@pytest.mark.row(
+    "a server killed and back within a second, ten times in a row",
+    "never `unavailable`; `available` within 7 s of the last start; the chain of transitions is whole",
+)
+async def test_restarted(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(), start_postgres()
+    lab.monitor("orders", server)
+    await up(lab, "orders")
+    longest = 0.0
+    for number in range(10):
+        killed = time.monotonic()
+        with injecting.target_killed(lab, server):
+            await asyncio.sleep(0.09 * number)
+        last = time.time()
+        longest = max(longest, time.monotonic() - killed)
+        await asyncio.sleep(1.1 + 0.25 * (number % 5))  # against the rhythm of probes, 1 s
+    await lab.all_in(["orders"], "available", within=20)
+    figure("available after", time.time() - last, most=7)
+    figure("longest away", longest)
+    figure("transitions", len(lab.rules("orders")), "")
+    assert "unavailable" not in lab.eye.states("orders") or longest > Policy().absent_seconds
+
+
+@pytest.mark.row(
+    "a host name that does not resolve, from the start",
+    "`unavailable` on the word of two workers, cause `dns`; other databases untouched",
+)
+async def test_unknown_name(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres()
+    began = time.time()
+    lab.note("no such name", Effect.SILENT, ["nowhere"])
+    lab.monitor("nowhere", server, url=server.url().replace("127.0.0.1", "nowhere.invalid"))
+    lab.monitor("orders", server)
+    await up(lab, "orders")
+    await lab.all_in(["nowhere"], "unavailable", within=40)
+    figure("unavailable after", time.time() - began)
+    assert lab.hash("nowhere")["cause"] == "dns"
+    told = await durable(lab, "nowhere", "doubt", "confirm_silent")
+    assert len(set(told[-1].observers)) == 2
+    assert lab.rules("orders") == ["first_light"]
+
+
+@pytest.mark.row(
+    "the name server forgets a name, or answers nothing, for 40 s, and the kept session ends meanwhile",
+    "the address that was known goes on being used: logged in again within the same beat, no transition",
+)
+@pytest.mark.parametrize("how", ["gone", "mute"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="its own name server and mounts need root")
+async def test_name_stops_resolving(
+    how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures, tmp_path: Path
+) -> None:
+    host = "orders.test"
+    with Resolver() as resolver:
+        resolver.known[host] = "127.0.0.1"
+        lab, server = make_lab(workers=0), start_postgres()
+        for number in range(2):
+            lab.launch("worker", Asking(tmp_path / f"resolv-{number}"))
+        lab.monitor("orders", server, url=server.url().replace("127.0.0.1", host))
+        await up(lab, "orders")
+        with lab.fault(f"name server {how}", Effect.HARMLESS, ["orders"]):
+            resolver.known.clear()
+            resolver.mute = how == "mute"
+            asked = resolver.asked
+            await asyncio.sleep(40)  # an answer is used for 30 s before anybody asks again
+            assert injecting.sessions_ended(lab, server) == 1
+            figure("observed again after", await lab.observed_again(["orders"], within=10), most=2)
+            assert resolver.asked > asked
+            assert sessions(server) == 1
+        assert lab.rules("orders") == ["first_light"]
+
+
+# --- alive, but ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row(
+    "a server that crashed and is in recovery for 25 s (57P03)",
+    "`starting` within 7 s, `starting` until it is open, never `unavailable`; `available` within 7 s after",
+)
+async def test_recovering(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres(wal_level="replica")
+    lab.monitor("crashed", server)
+    await up(lab, "crashed")
+    crashed = time.time()
+    with injecting.target_recovering(lab, server):
+        await lab.all_in(["crashed"], "starting", within=20)
+        figure("starting after", time.time() - crashed, most=7)
+        await asyncio.sleep(25)
+        assert lab.state("crashed") == "starting"
+    opened = time.time()
+    await lab.all_in(["crashed"], "available", within=20)
+    figure("available after", time.time() - opened, most=7)
+    await eventually(lambda: lab.rules("crashed")[-1] == "reopened", within=15, every=0.2)
+    states = [row.transition.target for row in lab.transitions("crashed")]
+    assert states[-2:] == ["starting", "available"]
+    assert set(states) <= {"available", "uncertain", "starting"}
+
+
+@pytest.mark.row(
+    "max_connections reached",
+    "`refusing` within 7 s, never `unavailable` or `uncertain`; `available` within 7 s of the first free slot; watched "
+    "as a superuser, who has slots of his own, it stays `available`, felt no more often than ever",
+)
+async def test_full(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres(max_connections=SLOTS)
+    server.execute(f"create role {USER} login password '{PASSWORD}'")
+    lab.monitor("full", server, user=USER, password=PASSWORD)
+    lab.monitor("privileged", server)
+    await up(lab, "full", "privileged")
+    with injecting.target_full(lab, server, USER, PASSWORD):
+        filled = time.time()
+        await lab.all_in(["full"], "refusing", within=30)
+        figure("refusing after", time.time() - filled, most=7)
+        before = int(lab.hash("privileged")["number"])
+        await asyncio.sleep(2 * INTERVAL)
+        figure("superuser's beats in 10 s", int(lab.hash("privileged")["number"]) - before, "", most=3)
+    freed = time.time()
+    await lab.all_in(["full"], "available", within=20)
+    figure("available after", time.time() - freed, most=7)
+    await durable(lab, "full", "first_light", "answered", "reopened")
+    assert lab.rules("privileged") == ["first_light"]
+
+
+@pytest.mark.row(
+    "a password rotated, and our sessions ended",
+    "`locked_out` within 7 s, never `unavailable`; at most 60 logins a minute meanwhile; `available` within 30 s of "
+    "the new password in the registry",
+)
+@pytest.mark.parametrize("tls", [False, pytest.param(True, marks=pytest.mark.tls)], ids=["plain", "TLS"])
+async def test_password_rotated(tls: bool, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres()
+    if tls:
+        encrypt(server, Authority("feeler test CA"))
+    server.execute(f"create role {USER} login password '{PASSWORD}'")
+    lab.monitor("orders", server, user=USER, password=PASSWORD)
+    await up(lab, "orders")
+    with lab.fault("password rotated", Effect.SPEAKS, ["orders"]):
+        server.execute(f"alter role {USER} password '{OTHER}'")
+        assert injecting.sessions_ended(lab, server) == 1
+        ended = time.time()
+        await lab.all_in(["orders"], "locked_out", within=20)
+        figure("locked out after", time.time() - ended, most=7)
+        figure("logins while locked out", await failed_logins(server, seconds=20), "a minute", most=60)
+        lab.secrets.add(OTHER)
+        new = lab.box.seal("orders", server.url(user=USER, password=OTHER))
+        given = time.time()
+        fleet.change(lab.store, "orders", ciphertext=new)
+        await lab.all_in(["orders"], "available", within=40)
+        figure("available after", time.time() - given, most=30)
+    await durable(lab, "orders", "first_light", "answered", "reopened")
+
+
+async def failed_logins(server: PostgresServer, seconds: float) -> int:
+    """Return how many logins a minute a server turned down in a stretch of time."""
+    offset = server.log.stat().st_size
+    await asyncio.sleep(seconds)
+    stamps = re.findall(r":(\d\d\.\d{3}) .*FATAL:  password authentication failed", server.log.read_text()[offset:])
+    moments = [float(stamp) for stamp in stamps]
+    assert len(moments) > 1
+    return round(60 * (len(moments) - 1) / ((moments[-1] - moments[0]) % 60))
+
+
+@pytest.mark.row(
+    "a wrong password, a role that may not log in, a missing database, a closed one, an address pg_hba rejects",
+    "each `locked_out`, never `unavailable` or `uncertain`",
+)
+async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres()
+    for role in (USER, "rejected"):
+        server.execute(f"create role {role} login password '{PASSWORD}'")
+    server.execute(f"create role outsider nologin password '{PASSWORD}'")
+    server.execute("create database closed allow_connections false")
+    rules = server.data / "pg_hba.conf"
+    write(rules, f"host all rejected 127.0.0.1/32 reject\n{rules.read_text()}")
+    server.execute("select pg_reload_conf()")
+    ways = {
+        "wrong-password": {"user": USER, "password": OTHER},
+        "nologin": {"user": "outsider", "password": PASSWORD},
+        "missing": {"dbname": "nowhere", "user": USER, "password": PASSWORD},
+        "closed": {"dbname": "closed", "user": USER, "password": PASSWORD},
+        "rejected": {"user": "rejected", "password": PASSWORD},
+    }
+    lab.note("shut out", Effect.SPEAKS, ways)
+    began = time.time()
+    lab.monitor("good", server, user=USER, password=PASSWORD)
+    for name, way in ways.items():
+        lab.monitor(name, server, **way)
+    await lab.all_in(list(ways), "locked_out", within=30)
+    figure("all locked out after", time.time() - began)
+    await up(lab, "good")
+    for name in ways:
+        assert await durable(lab, name, "answered")
+    assert lab.rules("good") == ["first_light"]
+
+
+@pytest.mark.row(
+    "the TLS certificate of a server expired, or is of another host (sslmode=verify-full)",
+    "`locked_out` within 7 s of the first new login, never `unavailable`; `available` within 7 s of a good one",
+)
+@pytest.mark.parametrize("how", ["expired", "another host"])
+@pytest.mark.tls
+async def test_certificate(how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server, authority = make_lab(workers=2), start_postgres(), Authority("feeler test CA")
+    encrypt(server, authority)
+    (lab.home / "ca").mkdir()
+    authority.write(lab.home / "ca" / "ours.pem")
+    url = server.url().replace("127.0.0.1", "localhost")
+    lab.monitor("orders", server, url=f"{url}?sslmode=verify-full&sslrootcert=ours.pem")
+    await up(lab, "orders")
+    with lab.fault(f"certificate {how}", Effect.SPEAKS, ["orders"]):
+        renew(server, authority, *(("localhost", -DAY) if how == "expired" else ("elsewhere", DAY)))
+        server.execute("select pg_reload_conf()")
+        assert injecting.sessions_ended(lab, server) == 1
+        ended = time.time()
+        await lab.all_in(["orders"], "locked_out", within=20)
+        figure("locked out after", time.time() - ended, most=7)
+        renew(server, authority)
+        server.execute("select pg_reload_conf()")
+        renewed = time.time()
+        await lab.all_in(["orders"], "available", within=20)
+        figure("available after", time.time() - renewed, most=7)
+    await durable(lab, "orders", "first_light", "answered", "reopened")
+
+
+def encrypt(server: PostgresServer, authority: Authority) -> None:
+    """Have a server offer TLS."""
+    renew(server, authority)
+    try:
+        server.execute("alter system set ssl = on")
+    except psycopg.errors.InvalidParameterValue:
+        pytest.skip("this PostgreSQL is built without TLS")
+    server.execute("select pg_reload_conf()")
+
+
+def renew(server: PostgresServer, authority: Authority, host: str = "localhost", life: timedelta = DAY) -> None:
+    authority.issue(host, server.data, life)
+    own(server.data / "server.crt")
+    own(server.data / "server.key")
+
+
+@pytest.mark.row(
+    "one of two databases of a server dropped (DROP DATABASE ... WITH (FORCE))",
+    "`locked_out` within 7 s for that one; no transition of the other",
+)
+async def test_dropped_database(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres()
+    gone, stays = lab.monitor_many(2, server)
+    await up(lab, gone, stays)
+    lab.note("database dropped", Effect.SPEAKS, [gone])
+    server.execute(f'drop database "{gone}" with (force)')
+    dropped = time.time()
+    await lab.all_in([gone], "locked_out", within=20)
+    figure("locked out after", time.time() - dropped, most=7)
+    await durable(lab, gone, "first_light", "answered")
+    await lab.observed_again([stays], within=10)
+    assert lab.rules(stays) == ["first_light"]
+
+
+# --- nothing is wrong ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.quick
+@pytest.mark.row(
+    "our session ended by an administrator (pg_terminate_backend)",
+    "observed again within 2 s over one new session; no transition",
+)
+async def test_session_ended(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres()
+    lab.monitor("orders", server)
+    await up(lab, "orders")
+    for _ in range(2):
+        assert injecting.sessions_ended(lab, server) == 1
+        figure("observed again after", await lab.observed_again(["orders"], within=10), most=2)
+        await eventually(lambda: sessions(server) == 1, within=2)
+        await lab.observed_again(["orders"], within=10, since=time.time() + 2)  # the next regular one
+    assert lab.rules("orders") == ["first_light"]
+
+
+@pytest.mark.row(
+    "a standby promoted, and demoted by a restart",
+    "its role changes within 7 s both times; the promotion is no transition, and nothing happens to the primary",
+)
+async def test_promoted(primary: PostgresServer, standby: PostgresServer, make_lab: MakeLab, figure: Figures) -> None:
+    lab = make_lab(workers=2)
+    lab.monitor("primary", primary)
+    lab.monitor("standby", standby)
+    await up(lab, "primary", "standby")
+    assert lab.hash("primary")["role"] == "primary"
+    assert lab.hash("standby")["role"] == "standby"
+    await eventually(lambda: primary.execute("select 1 from pg_stat_replication"), within=10)
+    with lab.fault("promoted", Effect.HARMLESS, ["standby"]):
+        assert standby.execute("select pg_promote()") == [(True,)]
+    promoted = time.time()
+    await eventually(lambda: lab.hash("standby")["role"] == "primary", within=15)
+    figure("primary after", time.time() - promoted, most=7)
+    assert lab.rules("standby") == ["first_light"]
+    with injecting.target_killed(lab, standby):
+        write(standby.data / "standby.signal")
+    demoted = time.time()
+    await eventually(lambda: lab.hash("standby")["role"] == "standby", within=15)
+    figure("standby again after", time.time() - demoted, most=7)
+    await up(lab, "standby")
+    assert lab.rules("primary") == ["first_light"]
+
+
+@pytest.fixture
+def primary(start_postgres: StartPostgres) -> PostgresServer:
+    return start_postgres(wal_level="replica", max_wal_senders="4")
+
+
+@pytest.fixture
+def standby(primary: PostgresServer) -> Iterator[PostgresServer]:
+    """A standby made of the files of the primary, which stops for a moment."""
+    primary.process.send_signal(signal.SIGINT)
+    primary.process.wait()
+    folder = primary.folder.with_name(f"{primary.folder.name}-standby")
+    standby = PostgresServer(folder, template=primary.folder, binaries=primary.binaries, settings=primary.settings)
+    standby.prepare()
+    way = f"host={primary.host} port={primary.port} user={primary.user} password={primary.password}"
+    with (standby.data / "postgresql.auto.conf").open("a") as conf:
+        conf.write(f"primary_conninfo = '{way}'\n")
+    write(standby.data / "standby.signal")
+    primary.start()
+    standby.start()
+    yield standby
+    standby.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.row(
+    "AccessExclusiveLock held on a user table and on pg_class",
+    "`available` all the time; gauges that need the lock are `timed_out`; no probe takes longer than 0.5 s",
+)
+async def test_locked_tables(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres()
+    fleet.put_policy(lab.store, Policy(slow_interval=1.0))
+    server.execute("create table parcels (number int)")
+    lab.monitor("orders", server)
+    await up(lab, "orders")
+    with lab.fault("tables locked", Effect.HARMLESS, ["orders"]), psycopg.connect(server.url()) as blocker:
+        blocker.execute("lock table parcels in access exclusive mode")
+        blocker.execute("lock table pg_catalog.pg_class in access exclusive mode")
+        since = time.time()
+        statuses = set()
+        while time.time() < since + 20:
+            await lab.observed_again(["orders"], within=10)
+            fields = lab.hash("orders")
+            statuses |= {(name, value.split()[0]) for name, value in fields.items() if name.startswith("family:")}
+    figure("longest probe", longest_probe(lab, "orders"), most=0.5)
+    assert {status for _, status in statuses} == {"ok", "timed_out"}
+    assert lab.rules("orders") == ["first_light"]
+
+
+@pytest.mark.row(
+    "every answer of a server 0.3 s to 1.5 s late, for 20 s",
+    "no transition; observed on time all along",
+)
+async def test_slow(make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres()
+    proxy = start_proxy(server.port)
+    lab.monitor("orders", server, url=proxy.url(server.url()))
+    await up(lab, "orders")
+    began = time.time()
+    for seconds in (0.3, 1.5, 0.8, 1.5):
+        with injecting.target_slow(lab, proxy, seconds, ["orders"]):
+            await asyncio.sleep(5)
+    seen = History(lab.began, time.time(), sights=lab.eye.sights)
+    figure("late by", max(lateness(seen, ["orders"], (began, time.time()))), most=2)
+    figure("longest probe", longest_probe(lab, "orders"), most=DEADLINE)
+    assert longest_probe(lab, "orders") >= 1.5
+    assert lab.rules("orders") == ["first_light"]
+
+
+# --- no longer asked for -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row(
+    "a database removed from the registry and one paused, both down, Redis frozen meanwhile",
+    "both released within 15 s of the thaw; no transition after, whatever the servers do; the name of the one is "
+    "taken for ever; the other goes on with its own story, `available` within 15 s of being resumed",
+)
+async def test_no_longer_watched(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server, other = make_lab(workers=2), start_postgres(), start_postgres()
+    lab.monitor("gone", server)
+    lab.monitor("paused", other)
+    await up(lab, "gone", "paused")
+    lab.note("down when it was removed", Effect.ABSENT, ["gone"])
+    server.kill_all()
+    with injecting.target_killed(lab, other):
+        await lab.all_in(["gone", "paused"], "unavailable", within=30)
+        with injecting.redis_frozen(lab):
+            lab.retire("gone")
+            fleet.set_status(lab.store, "paused", DatabaseStatus.PAUSED)
+            await asyncio.sleep(7)
+        thawed = time.time()
+        await eventually(lambda: lab.tolerantly(lambda: not lab.hash("gone") and not lab.owner("paused")), within=30)
+        figure("released after", time.time() - thawed, most=15)
+    server.start()
+    before = {name: lab.rules(name) for name in ("gone", "paused")}
+    assert all(rules == ["first_light", "doubt", "confirm_absent"] for rules in before.values())
+    await asyncio.sleep(6)  # more than an interval
+    assert not lab.hash("gone")
+    assert lab.state("paused") == "unavailable"
+    assert sessions(server) == sessions(other) == 0
+    resumed = time.time()
+    fleet.set_status(lab.store, "paused", DatabaseStatus.ACTIVE)
+    await lab.all_in(["paused"], "available", within=30)
+    figure("available after", time.time() - resumed, most=15)
+    assert {name: lab.rules(name)[:3] for name in before} == before
+    await durable(lab, "paused", *before["paused"], "recovered")
+    with pytest.raises(AlreadyExists):
+        lab.add("gone", server.url())
+    assert lab.rules("gone") == before["gone"]

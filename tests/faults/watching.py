@@ -1,0 +1,142 @@
+"""The eye: looks at Redis, at the sockets of the workers and at nothing of ours, ten times a second."""
+
+import contextlib
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from monitor.core.event import Transition, decode
+from monitor.live.keys import PARTITIONS, database_key, partition_key
+from tests.faults.observed import Connections, Counted, Journaled, Sight
+
+if TYPE_CHECKING:
+    from tests.faults.lab import Lab
+
+EVERY = 0.1  # seconds between two looks
+SOCKETS_EVERY = 5  # looks
+FIELDS = ("owner", "epoch", "state", "identity", "number", "observed_at", "sent_at", "seen_by", "cause", "doubters")
+LIVE_STATES = {"01", "02", "08"}  # of /proc/net/tcp: established, SYN sent, CLOSE_WAIT
+
+
+class Eye:
+    """Keeps what it saw; a sight only where it differs from the one before."""
+
+    def __init__(self, lab: "Lab") -> None:
+        self._lab = lab
+        self._client = redis.Redis.from_url(lab.server.url, decode_responses=True, socket_timeout=1)
+        self.sights: dict[str, list[Sight]] = {}
+        self.counted: list[Counted] = []
+        self.journal: list[Journaled] = []
+        self.generations: list[tuple[float, str]] = []
+        self.connections: list[Connections] = []
+        self._cursors = {partition_key(number, "journal"): "0" for number in range(PARTITIONS)}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look_on, name="eye", daemon=True)
+        self._thread.start()
+
+    def watch(self, name: str) -> None:
+        """Look at this database too."""
+        self.sights = {**self.sights, name: []}
+
+    def close(self) -> None:
+        """Look no more."""
+        self._over.set()
+        self._thread.join()
+        self._client.close()
+
+    def first(self, name: str, **fields: str) -> float:
+        """Return when a database was first seen with these values."""
+        wanted = fields.items()
+        return next(sight.at for sight in self.sights[name] if wanted <= sight.fields.items())
+
+    def states(self, name: str) -> list[str]:
+        """Return the states a database was seen in, in order."""
+        states = [sight.fields["state"] for sight in self.sights[name] if "state" in sight.fields]
+        return [state for i, state in enumerate(states) if i == 0 or state != states[i - 1]]
+
+    def _look_on(self) -> None:
+        looks = 0
+        while not self._over.wait(EVERY):
+            looks += 1
+            with contextlib.suppress(redis.RedisError):
+                self._look()
+            if looks % SOCKETS_EVERY == 0:
+                self._look_at_sockets()
+
+    def _look(self) -> None:
+        names, at = list(self.sights), time.time()
+        pipe = self._client.pipeline(transaction=False)
+        pipe.get(partition_key(0, "generation"))
+        for name in names:
+            pipe.hmget(database_key(name), FIELDS)
+        for number in range(PARTITIONS):
+            pipe.hgetall(partition_key(number, "counters"))
+        for key, cursor in self._cursors.items():
+            pipe.xrange(key, f"({cursor}" if cursor != "0" else "-", "+")
+        generation, *rest = pipe.execute()
+        self._note_generation(at, generation or "")
+        for name, row in zip(names, rest, strict=False):
+            fields = {field: value for field, value in zip(FIELDS, row, strict=True) if value is not None}
+            if not self.sights[name] or self.sights[name][-1].fields != fields:
+                self.sights[name].append(Sight(at, fields))
+        self._note_counters(at, rest[len(names) : len(names) + PARTITIONS])
+        for key, entries in zip(self._cursors, rest[-PARTITIONS:], strict=True):
+            self._note_entries(at, key, entries)
+
+    def _note_generation(self, at: float, name: str) -> None:
+        if not self.generations or self.generations[-1][1] != name:
+            self.generations.append((at, name))
+
+    def _note_counters(self, at: float, parts: list[dict[str, str]]) -> None:
+        total: dict[str, int] = {}
+        for part in parts:
+            for what, count in part.items():
+                total[what] = total.get(what, 0) + int(count)
+        if not self.counted or self.counted[-1].counters != total:
+            self.counted.append(Counted(at, total))
+
+    def _note_entries(self, at: float, key: str, entries: list[Any]) -> None:
+        for number, fields in entries:
+            self._cursors[key] = number
+            event = decode(fields["event"])
+            if isinstance(event, Transition):
+                self.journal.append(Journaled(at, event, "replayed" in fields))
+
+    def _look_at_sockets(self) -> None:
+        ports = set(self._lab.ports.values())
+        at, inodes = time.time(), _client_sockets(ports)
+        for role in list(self._lab.roles):
+            if role.name == "worker" and role.alive:
+                counts: dict[int, int] = {}
+                for inode in _inodes(role.pid):
+                    if port := inodes.get(inode):
+                        counts[port] = counts.get(port, 0) + 1
+                worker = self._lab.party(role) if counts else ""
+                self.connections += [Connections(at, worker, port, count) for port, count in counts.items()]
+
+
+def _client_sockets(ports: set[int]) -> dict[str, int]:
+    """Return the remote port of each TCP socket of this machine that leads to one of `ports`, by inode."""
+    found = {}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        words = line.split()
+        port = int(words[2].partition(":")[2], 16)
+        if port in ports and words[3] in LIVE_STATES:
+            found[words[9]] = port
+    return found
+
+
+def _inodes(pid: int) -> list[str]:
+    """Return the inodes of a process's sockets."""
+    inodes = []
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                target = os.readlink(entry.path)
+                if target.startswith("socket:["):
+                    inodes.append(target[8:-1])
+    return inodes

@@ -1,0 +1,141 @@
+"""The worker's writing hand on a real Redis: what it retains, restores and replays."""
+
+import asyncio
+
+import pytest
+
+from monitor.core.assignment import Assignment
+from monitor.core.cause import Cause
+from monitor.core.event import Transition
+from monitor.core.machine import Context
+from monitor.core.observation import Observation
+from monitor.core.policy import Policy
+from monitor.core.status import Epoch, State, Status
+from monitor.live import assignments, connections, generation, journal, observations
+from monitor.live.connections import Live
+from monitor.live.observations import Beat, Verdict
+from tests.waiting import eventually
+from workers import recorder as module
+from workers.ledger import Ledger
+from workers.recorder import Recorder
+
+DB, EPOCH = "orders", Epoch(1, 2)
+
+
+@pytest.fixture
+async def recorder(live: Live) -> Recorder:
+    """A recorder that has entered the open generation and owns one database."""
+    await opened(live, Epoch(1, 1))
+    await assignments.assign(live, Assignment(DB, "w1", EPOCH), planned=False, now=1.0, seed=Status())
+    recorder = Recorder(live, "w1", lambda: None)
+    assert await recorder.follow_generation()
+    recorder.learned(Ledger(DB, EPOCH, Status()), ())
+    return recorder
+
+
+async def opened(live: Live, epoch: Epoch) -> None:
+    await generation.restore(live, "leader", [], epoch.term)
+    assert await generation.open_generation(live, epoch, {"leader"})
+
+
+def felt(recorder: Recorder, at: float = 10.0) -> tuple[Beat, Observation]:
+    """Tick to the first light."""
+    seen = Observation(database=DB, worker="w1", sent_at=at - 0.01, at=at, cause=Cause.OK)
+    beat = recorder.ledgers[DB].observe(seen, Context(worker="w1", epoch=EPOCH, policy=Policy(), eligible=2))
+    assert beat is not None
+    assert any(isinstance(event, Transition) for event in beat.events)
+    return beat, seen
+
+
+async def stored(live: Live) -> Status:
+    return (await observations.latest(live, [DB]))[DB].status
+
+
+async def events(live: Live) -> int:
+    return (await journal.backlog(live))["length"]
+
+
+async def test_what_is_retained_for_an_hour_is_replayed_once_more(
+    live: Live, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder.offer(felt(recorder)[1])
+    assert await recorder.flush()
+    for group in journal.DURABLE:
+        await journal.ensure(live, group)
+    assert await journal.trim(live, await connections.now(live), limit=0) == 1, "by force"
+    await recorder.forget_durable()
+    await recorder.forget_durable()
+    assert (recorder.retained, await events(live)) == (1, 0), "an hour has not passed"
+    monkeypatch.setattr(module, "REPEAT", 0.0)
+    recorder._repeat_at = 0.0
+    await recorder.forget_durable()
+    assert (recorder.retained, await events(live)) == (1, 1)
+    [entry] = await journal.read(live, "historian", "one", count=100, block=0.1)
+    assert entry.replayed
+    assert isinstance(entry.event, Transition)
+    await journal.acknowledge(live, [(DB, entry.event.identity)], 1.0)
+    await recorder.forget_durable()
+    assert recorder.retained == 0
+
+
+async def test_an_answer_that_comes_after_the_release_is_remembered(live: Live, recorder: Recorder) -> None:
+    beat, seen = felt(recorder)
+    assert await observations.record(live, recorder.generation, "w1", [beat]) == [Verdict.ACCEPTED]
+    recorder.release(DB, None)  # the hash was read before
+    assert (recorder.retained, recorder.remembered(DB)) == (0, Status())
+    recorder._settle(beat, seen, Verdict.ACCEPTED)
+    assert (recorder.retained, recorder.remembered(DB)) == (1, beat.status)
+    await live.cache.flushall()
+    await recorder.follow_generation()
+    assert await stored(live) == beat.status, "restored"
+
+
+async def test_a_release_looks_in_the_hash_for_what_was_accepted_without_an_answer(
+    live: Live, recorder: Recorder
+) -> None:
+    beat, _ = felt(recorder)
+    assert await observations.record(live, recorder.generation, "w1", [beat]) == [Verdict.ACCEPTED]
+    recorder.release(DB, await stored(live))
+    assert (recorder.retained, recorder.remembered(DB)) == (1, beat.status)
+    await live.cache.flushall()
+    await recorder.follow_generation()
+    assert await stored(live) == beat.status
+    await opened(live, Epoch(1, 3))
+    assert await recorder.follow_generation()
+    assert await events(live) == 1, "replayed"
+
+
+async def test_a_memory_is_told_with_no_beat_on_its_way(live: Live, recorder: Recorder) -> None:
+    await live.cache.flushall()
+    recorder.offer(felt(recorder)[1])
+    async with recorder._settled:  # a beat is on its way
+        following = asyncio.create_task(recorder.follow_generation())
+        recording = asyncio.create_task(recorder.flush())
+        assert (await asyncio.wait({following, recording}, timeout=0.3))[0] == set()
+        assert await generation.reported(live) == set()
+    await asyncio.wait({following, recording})
+
+    async def told() -> bool:
+        return await generation.reported(live) == {"w1"}
+
+    await eventually(told, within=5)
+
+
+async def test_a_hash_that_is_older_than_what_was_accepted_takes_nothing_back(live: Live, recorder: Recorder) -> None:
+    beat, seen = felt(recorder)
+    recorder.offer(seen)
+    assert await recorder.flush()
+    await live.cache.flushall()
+    await opened(live, Epoch(1, 3))  # without us
+    later = Epoch(1, 4)
+    await assignments.assign(live, Assignment(DB, "w1", later), planned=False, now=1.0, seed=Status())
+    ledger = recorder.ledgers[DB]
+    assert (await stored(live)).state is State.NEW
+    recorder.learned(ledger, ledger.learn(later, await stored(live)))
+    assert ledger.accepted == beat.status
+    recorder.generation = (await generation.generation(live)).name
+    again = Observation(database=DB, worker="w1", sent_at=20.0, at=20.01, cause=Cause.OK)
+    assert ledger.observe(again, Context(worker="w1", epoch=later, policy=Policy(), eligible=2))
+    recorder.offer(again)
+    assert await recorder.flush()
+    assert (await stored(live)).identity == beat.status.identity, "the next beat brings the hash up"
