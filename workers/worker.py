@@ -104,7 +104,7 @@ class Worker:
             self._patrol.clock.anchor(await connections.now(self._live), time.monotonic() - asked)
             self._started_at = self._started_at or self._patrol.clock.now()
             await presence.announce(self._live, self._presence())
-            self._meet(await presence.present(self._live))
+            self._meet(await presence.present(self._live), led=await presence.is_led(self._live))
             if await self._patrol.recorder.follow_generation():
                 self._patrol.look.set()
         except StoreUnavailable:
@@ -129,10 +129,11 @@ class Worker:
             at=self._patrol.clock.now(),
         )
 
-    def _meet(self, present: dict[str, Presence]) -> None:
+    def _meet(self, present: dict[str, Presence], *, led: bool) -> None:
+        """See who else is here. At a Redis that nobody leads we may be the one left behind, not the only one."""
         others = [one for one in present.values() if one.worker != self.id and not one.leaving]
         since = self._patrol.company.alone_since or self._patrol.clock.now()
-        self._patrol.company = Company(1 + len(others), None if others else since)
+        self._patrol.company = Company(1 + len(others), since if led and not others else None)
 
     async def _hand_over(self) -> None:
         """Feel on until somebody else owns our databases, and until what we retain is durable.

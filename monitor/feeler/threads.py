@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 NICE = 10  # below the loop's own thread: proofs may wait, beats may not
-OVERDUE_NICE = 19  # calls that take long must not make the others late
+OVERDUE_NICE = 19  # not SCHED_IDLE: a thread that has no processor may hold the interpreter's lock
 LENT = 0.25  # seconds after which a call is overdue
 
 

@@ -36,6 +36,8 @@ feeler:workers               zset    -    worker, leader               everybody
     W -> fleet seconds of the last announcement; kept after death until the leader forgets W
 feeler:bus:L                 string  60 s leader                       leader
     run_id of the bus when this leader last looked; gone or other = the bus lost its memory
+feeler:led                   string  7 s  leader                       worker
+    the leader's id: nobody is believed to be the only worker at a Redis that nobody leads
 feeler:requests              stream  -    web, cli                     leader (group supervisor)
 feeler:probe                 string  1 s  web                          nobody: shows whether writes are taken (both)
 """
@@ -46,6 +48,7 @@ PARTITIONS = 16
 
 WORKERS = "feeler:workers"
 REQUESTS = "feeler:requests"
+LED = "feeler:led"
 PROBE = "feeler:probe"
 
 

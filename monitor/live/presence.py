@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from monitor.live.connections import Live, unavailable
-from monitor.live.keys import WORKERS, bus_key, presence_key
+from monitor.live.keys import LED, WORKERS, bus_key, presence_key
 
 TTL = 7.0  # seconds; who is frozen for 5 s just before it renews keeps its databases
 MARK = 60  # seconds a leader's mark stays
@@ -85,8 +85,17 @@ async def forget(live: Live, worker: str) -> None:
 
 
 async def mark_bus(live: Live, leader: str) -> bool:
-    """Renew this leader's mark; False when the bus has lost its memory since, restarted, or never had the mark."""
+    """Renew this leader's marks; False when the bus has lost its memory since, restarted, or never had them."""
     with unavailable():
         run_id = (await live.bus.info("server"))["run_id"]
-        mark = await live.bus.set(bus_key(leader), run_id, ex=MARK, get=True)
+        pipe = live.bus.pipeline(transaction=False)
+        pipe.set(bus_key(leader), run_id, ex=MARK, get=True)
+        pipe.set(LED, leader, px=round(TTL * 1000))
+        mark, _ = await pipe.execute()
     return bool(mark == run_id)
+
+
+async def is_led(live: Live) -> bool:
+    """Tell whether a leader was here lately: where none is, who else is present proves nothing."""
+    with unavailable():
+        return bool(await live.bus.exists(LED))

@@ -65,12 +65,14 @@ class Lab(Cluster):
         self.eye.watch(name)
         self.add(name, url)
 
-    def monitor_many(self, count: int, server: PostgresServer, prefix: str = "db") -> list[str]:
-        """Have `count` new databases of one server monitored; return their names."""
+    def monitor_many(
+        self, count: int, server: PostgresServer, prefix: str = "db", way: Proxy | None = None
+    ) -> list[str]:
+        """Have `count` new databases of one server monitored, `way` in between; return their names."""
         names = [f"{prefix}-{number:02}" for number in range(count)]
         for name in names:
             server.execute(f'create database "{name}"')
-            self.monitor(name, server, dbname=name)
+            self.monitor(name, server, way.url(server.url(name)) if way else server.url(name))
         return names
 
     def retire(self, name: str) -> None:

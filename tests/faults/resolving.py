@@ -12,7 +12,6 @@ from pathlib import Path
 
 from tests.faults.groups import new_group
 
-ADDRESS = "127.77.0.1"  # a loopback address of its own: resolv.conf knows no port but 53
 CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
 QUESTION = 12  # bytes of the header before it
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -26,7 +25,8 @@ class Resolver:
         self.mute = False
         self.asked = 0
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((ADDRESS, 53))
+        self.address = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"  # resolv.conf knows no port but 53
+        self._socket.bind((self.address, 53))
         self._thread = threading.Thread(target=self._serve, name="resolver", daemon=True)
 
     def __enter__(self) -> "Resolver":
@@ -34,7 +34,7 @@ class Resolver:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.sendto(b"", (ADDRESS, 53))  # wakes the thread
+        self._socket.sendto(b"", (self.address, 53))  # wakes the thread
         self._thread.join()
         self._socket.close()
 
@@ -73,8 +73,8 @@ def _text(name: bytes) -> str:
 class Asking:
     """What a process enters that shall ask the tests' resolver; stands where the lab takes a control group."""
 
-    def __init__(self, conf: Path) -> None:
-        conf.write_text(f"nameserver {ADDRESS}\n")
+    def __init__(self, resolver: Resolver, conf: Path) -> None:
+        conf.write_text(f"nameserver {resolver.address}\n")
         self._conf, self._group = os.fsencode(conf), new_group()
 
     def enter(self) -> None:

@@ -134,7 +134,6 @@ async def test_one_worker_cannot_reach_it(
 
 
 @pytest.mark.usefixtures("cuts")
-@pytest.mark.quick
 @pytest.mark.row(
     "a server black-holed: every packet to it is lost",
     "`unavailable` <= 17 s by confirm_silent, on timeouts alone; `available` <= 7 s after; its neighbours untouched",

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -217,17 +217,17 @@ async def test_killed_and_empty_while_one_is_unavailable(
 async def test_a_crash_while_redis_is_away(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
     lab = make_lab(workers=2)
     fleet = await fleet_of(lab, start_postgres)
-    with injecting.redis_lost(lab):
-        crash, crashed = injecting.target_killed(lab, fleet.mortal), time.time()
-        crash.__enter__()
-        await asyncio.sleep(3)
-    await lab.all_in(fleet.doomed, "unavailable", within=25)
-    await lab.settle()
-    for name in fleet.doomed:
-        rows = lab.transitions(name)
-        assert [row.transition.rule for row in rows] == CRASH
-        figure("doubted after", rows[1].transition.at - crashed, most=3)
-    crash.__exit__(None, None, None)
+    with ExitStack() as crash:
+        with injecting.redis_lost(lab):
+            crashed = time.time()
+            crash.enter_context(injecting.target_killed(lab, fleet.mortal))
+            await asyncio.sleep(3)
+        await lab.all_in(fleet.doomed, "unavailable", within=25)
+        await lab.settle()
+        for name in fleet.doomed:
+            rows = lab.transitions(name)
+            assert [row.transition.rule for row in rows] == CRASH
+            figure("doubted after", rows[1].transition.at - crashed, most=3)
     await back_to_life(fleet, CRASH)
 
 
@@ -498,3 +498,39 @@ def assert_superseded(lab: Lab, worker: str, names: list[str]) -> None:
 def generation(lab: Lab) -> str:
     """Return the name of the generation of now."""
     return lab.redis.get(partition_key(0, "generation"))
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.row(
+    "the same, and the worker left behind loses the databases too: it sees nobody else, and nothing that answers",
+    "never `unavailable`: nobody is believed to be the only worker where nobody leads; 40 s later it comes over",
+)
+async def test_one_worker_left_with_nothing(
+    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, pair: RedisPair, figure: Figures
+) -> None:
+    lab = make_lab(workers=0, server=pair, forks_allowed=True)
+    ways = [pair.way_to(pair.master) for _ in range(3)]
+    workers = [lab.launch("worker", REDIS_URL=way.url(pair.url)) for way in ways]
+    server = start_postgres()
+    proxy = start_proxy(server.port)
+    names = lab.monitor_many(6, server, way=proxy)
+    await lab.all_in(names, "available", within=30)
+    await lab.settle()
+    left = lab.worker_of(lab.owner(names[0]))
+    application = f"feeler/{lab.id_of(left)}"
+
+    def cut(deaf: bool) -> None:
+        proxy.deaf_to(application) if deaf else proxy.hear(application)
+
+    pair.cut()
+    with injecting.left_behind(lab, left), injecting.hidden(lab, names, [lab.id_of(left)], cut):
+        injecting.redis_failed_over(lab, pair)
+        for worker, way in zip(workers, ways, strict=True):
+            if worker is not left:
+                way.retarget(pair.master.port)
+        figure("recorded by others after", await lab.observed_again(names, within=40), most=TAKEN_OVER)
+        await asyncio.sleep(40)  # longer than it takes to be believed alone
+        ways[workers.index(left)].retarget(pair.master.port)
+        await eventually(lambda: f"action=following generation={generation(lab)}" in left.text(), within=20)
+    await lab.all_in(names, "available", within=20)
+    assert not [name for name in names if "unavailable" in lab.eye.states(name)]

@@ -21,7 +21,7 @@ from monitor.programs import own
 from monitor.registry import fleet
 from tests.faults import injecting
 from tests.faults.conftest import Figures, MakeLab
-from tests.faults.history import lateness
+from tests.faults.history import Bounds, lateness
 from tests.faults.lab import INTERVAL, Lab
 from tests.faults.observed import Effect, History
 from tests.faults.resolving import Asking, Resolver
@@ -101,6 +101,26 @@ async def test_killed(how: str, make_lab: MakeLab, start_postgres: StartPostgres
 
 
 @pytest.mark.quick
+@pytest.mark.row(
+    "a server killed while there is one worker only, twice",
+    "`unavailable` by the rule `alone`: not before the worker was the only one for 30 s, within 10 s from then on",
+)
+async def test_killed_with_one_worker(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=1, bounds=Bounds(absent=45)), start_postgres()
+    lab.monitor("orders", server)
+    await up(lab, "orders")
+    with injecting.target_killed(lab, server):
+        await lab.all_in(["orders"], "unavailable", within=60)
+    figure("unavailable after the worker's start", time.time() - lab.began, most=45)
+    await up(lab, "orders")
+    with injecting.target_killed(lab, server):
+        figure("then after", await lab.all_in(["orders"], "unavailable", within=20), most=10)
+    await up(lab, "orders")
+    alone = [row.transition.at for row in lab.transitions("orders") if row.transition.rule == "alone"]
+    assert len(alone) == 2
+    assert alone[0] - lab.began >= 30
+
+
 @pytest.mark.row(
     "every process of a server SIGSTOPped: it accepts connections and never answers",
     "`unavailable` within 17 s; every probe over 0.1 s after its deadline of 2 s; no other database observed more "
@@ -182,7 +202,7 @@ async def test_name_stops_resolving(
         resolver.known[host] = "127.0.0.1"
         lab, server = make_lab(workers=0), start_postgres()
         for number in range(2):
-            lab.launch("worker", Asking(tmp_path / f"resolv-{number}"))
+            lab.launch("worker", Asking(resolver, tmp_path / f"resolv-{number}"))
         lab.monitor("orders", server, url=server.url().replace("127.0.0.1", host))
         await up(lab, "orders")
         with lab.fault(f"name server {how}", Effect.HARMLESS, ["orders"]):

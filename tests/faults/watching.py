@@ -1,6 +1,7 @@
 """The eye: looks at Redis, at the sockets of the workers and at nothing of ours, ten times a second."""
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -49,9 +50,9 @@ class Eye:
         self._client.close()
 
     def first(self, name: str, **fields: str) -> float:
-        """Return when a database was first seen with these values."""
+        """Return when a database was first seen with these values, infinity for never."""
         wanted = fields.items()
-        return next(sight.at for sight in self.sights[name] if wanted <= sight.fields.items())
+        return min((sight.at for sight in self.sights[name] if wanted <= sight.fields.items()), default=math.inf)
 
     def states(self, name: str) -> list[str]:
         """Return the states a database was seen in, in order."""
@@ -112,7 +113,7 @@ class Eye:
         for role in list(self._lab.roles):
             if role.name == "worker" and role.alive:
                 counts: dict[int, int] = {}
-                for inode in _inodes(role.pid):
+                for inode in set(_inodes(role.pid)):  # a copied descriptor is no second connection
                     if port := inodes.get(inode):
                         counts[port] = counts.get(port, 0) + 1
                 worker = self._lab.party(role) if counts else ""

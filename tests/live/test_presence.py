@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from monitor.live import presence
 from monitor.live.connections import Live
-from monitor.live.keys import WORKERS, bus_key, presence_key
+from monitor.live.keys import LED, WORKERS, bus_key, presence_key
 from monitor.live.presence import Presence
 from tests.live.builders import NOW, W1, W2
 from tests.servers import RedisServer
@@ -69,3 +69,10 @@ async def test_a_restart_of_the_bus_is_a_reset_even_if_it_kept_its_data(
     assert await live.bus.exists(bus_key("one"))
     assert not await presence.mark_bus(live, "one")
     assert await presence.mark_bus(live, "one")
+
+
+async def test_a_bus_is_led_while_a_leader_looks_at_it(live: Live) -> None:
+    assert not await presence.is_led(live)
+    await presence.mark_bus(live, "one")
+    assert await presence.is_led(live)
+    assert 0 < await live.bus.pttl(LED) <= presence.TTL * 1000

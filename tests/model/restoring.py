@@ -17,6 +17,7 @@ from tests.model.world import (
     is_open,
     is_open_here,
     joined,
+    without_those,
     worked,
 )
 
@@ -55,9 +56,10 @@ def next_part(world: World, who: int, without: Without) -> Telling | None:
 
 
 def arrive(world: World, part: Part, without: Without) -> World:
-    """Let a part that nobody waits for reach Redis."""
-    redis = _arrived(world.redis, part.who, part.telling, without)
-    return world._replace(redis=redis or world.redis)
+    """Let a part that nobody waits for reach Redis; no other part of its attempt will ever come."""
+    redis = _arrived(world.redis, part.who, part.telling, without) or world.redis
+    begun = without_those(redis.begun, [(part.who, part.telling.attempt)])
+    return world._replace(redis=redis._replace(begun=begun))
 
 
 def _may_report(world: World, who: int, without: Without) -> bool:
