@@ -21,13 +21,13 @@ TURNS = Path(tempfile.gettempdir()) / f"feeler-tests-turns-{os.getuid()}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave long rows to `./run faults`, which begins with the longest."""
+    """Leave long rows to `./run faults`, which begins with the longest and ends with those that must be alone."""
     rows = {item for item in items if item.get_closest_marker("row")}
     for item in rows:
         item.add_marker(pytest.mark.system)
         item.user_properties.append(("row", item.get_closest_marker("row").args))
     if config.getoption("--all-rows"):
-        items.sort(key=_timeout, reverse=True)
+        items.sort(key=lambda item: (item.get_closest_marker("alone") is not None, -_timeout(item)))
         return
     left = [item for item in rows if not item.get_closest_marker("quick")]
     config.hook.pytest_deselected(items=left)
@@ -39,11 +39,12 @@ def _timeout(item: pytest.Item) -> float:
     return float(mark.args[0]) if mark else 0.0
 
 
-def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Write the report of a run in which every row held."""
-    path = config.getoption("--report")
-    if path and exitstatus == 0:
-        rows = report.gathered(terminalreporter.stats.get("passed", []))
+    path, stats = config.getoption("--report"), terminalreporter.stats
+    broken = [one for kind in ("failed", "error") for one in stats.get(kind, []) if report.is_row(one)]
+    if path and not broken:
+        rows = report.gathered(stats.get("passed", []))
         Path(path).parent.mkdir(exist_ok=True)
         Path(path).write_text(report.render(rows, WAITING, report.machine()))
         terminalreporter.write_line(f"{len(rows)} rows held; report: {path}")

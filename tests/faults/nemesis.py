@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from tests.faults import injecting
+from tests.faults import cutting, injecting
 from tests.faults.lab import Lab
+from tests.faults.observed import Effect
 from tests.servers import PostgresServer
 from tests.system.cluster import Role
 
@@ -52,7 +53,7 @@ class Nemesis:
     async def run(self, seconds: float) -> None:
         """Let every subject have its faults until the time is over."""
         until = time.monotonic() + seconds
-        await asyncio.gather(*(self._torment(subject, until) for subject in self.subjects))
+        await asyncio.gather(*(self._torment(subject, until) for subject in self.subjects if subject.draws))
 
     async def _torment(self, subject: Subject, until: float) -> None:
         lots = random.Random(f"{self.seed} {subject.name}")
@@ -89,10 +90,14 @@ class Place:
         yield
         self.role = self._lab.launch(self.role.name)
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        with injecting.frozen(self._lab, self.role):
-            yield
+    def frozen(self) -> AbstractContextManager[Any]:
+        return injecting.frozen(self._lab, self.role)
+
+    def without_redis(self) -> AbstractContextManager[Any]:
+        return injecting.without_redis(self._lab, self.role)
+
+    def without(self, server: PostgresServer) -> AbstractContextManager[Any]:
+        return injecting.without_target(self._lab, self.role, server)
 
 
 @contextmanager
@@ -102,10 +107,14 @@ def moment(act: Callable[[], object]) -> Iterator[None]:
     yield
 
 
-def of_process(lab: Lab, role: Role, name: str) -> Subject:
-    """Return the faults of one worker or supervisor."""
+def of_process(lab: Lab, role: Role, name: str, hidden: PostgresServer | None = None) -> Subject:
+    """Return the faults of one worker or supervisor; `hidden` is a server that it alone may lose sight of."""
     place = Place(lab, role)
-    draws = (Draw("killed", 2, 0.5, 8, place.dead), Draw("frozen", 2, 0.5, 20, place.frozen))
+    draws = [Draw("killed", 2, 0.5, 8, place.dead), Draw("frozen", 2, 0.5, 20, place.frozen)]
+    if not cutting.why_not():
+        draws.append(Draw("cut off Redis", 1, 1, 15, place.without_redis))
+        if hidden:
+            draws.append(Draw("cut off a target", 2, 2, 25, partial(place.without, hidden)))
     return Subject(name, 40.0, draws)
 
 
@@ -116,6 +125,7 @@ def of_redis(lab: Lab) -> Subject:
         Draw("killed, back empty", 2, 0.2, 8, partial(injecting.redis_lost, lab)),
         Draw("killed, back with its file", 2, 0.2, 12, partial(injecting.redis_down, lab)),
         Draw("frozen", 2, 0.5, 12, partial(injecting.redis_frozen, lab)),
+        Draw("full", 1, 1, 12, partial(injecting.redis_full, lab)),
     )
     return Subject("redis", 40.0, draws)
 
@@ -125,21 +135,24 @@ def of_metadata(lab: Lab, server: PostgresServer) -> Subject:
     draws = (
         Draw("down", 1, 1, 20, partial(injecting.postgres_down, lab, server)),
         Draw("frozen", 1, 1, 15, partial(injecting.postgres_frozen, lab, server)),
+        Draw("read-only", 1, 1, 15, partial(injecting.postgres_read_only, lab, server)),
     )
     return Subject("metadata", 40.0, draws)
 
 
 def of_target(lab: Lab, server: PostgresServer, name: str) -> Subject:
     """Return the faults of a server that is watched."""
+    killed = partial(injecting.target_killed, lab, server)
     draws = (
-        Draw("killed", 2, 0.1, 25, partial(injecting.target_killed, lab, server)),
-        Draw(
-            "postmaster killed",
-            1,
-            0.1,
-            10,
-            partial(injecting.target_killed, lab, server, PostgresServer.kill_postmaster),
-        ),
+        Draw("killed", 2, 0.1, 25, killed),
+        Draw("postmaster killed", 1, 0.1, 10, partial(killed, PostgresServer.kill_postmaster)),
         Draw("frozen", 2, 0.5, 30, partial(injecting.target_frozen, lab, server)),
+        Draw("our sessions ended", 1, 0.1, 0.2, lambda: moment(partial(injecting.sessions_ended, lab, server))),
     )
     return Subject(name, 20.0, draws)
+
+
+def of_network(lab: Lab) -> Subject:
+    """Return the faults of the network as a whole."""
+    lossy = partial(injecting.packets_lost, lab, sorted(set(lab.ports.values())), 0.05, Effect.HARMLESS)
+    return Subject("network", 40.0, [] if cutting.why_not() else [Draw("5 % of packets lost", 1, 5, 30, lossy)])

@@ -72,6 +72,11 @@ def render(rows: Iterable[Row], waiting: Mapping[str, str], machine: str) -> str
     return "".join(parts)
 
 
+def is_row(report: Any) -> bool:
+    """Tell whether this is the report of a row."""
+    return any(name == "row" for name, _ in report.user_properties)
+
+
 def gathered(reports: Sequence[Any]) -> list[Row]:
     """Return the rows of a run, figures of a row's variants put together."""
     figures: dict[tuple[str, str], list[str]] = {}

@@ -34,9 +34,12 @@ async def test_random_faults(
         lab.monitor_many(2, server, prefix=f"victim-{number}")
     await lab.all_in(list(lab.targets), "available", within=60)
     processes = Counter(role.name for role in lab.roles)
+    workers = lab.workers()
+    sights = dict(zip((role.pid for role in workers), victims, strict=False))  # each may lose sight of another one
     subjects = [
-        *(nemesis.of_process(lab, role, f"{role.name}-{i}") for i, role in enumerate(lab.roles)),
+        *(nemesis.of_process(lab, role, f"{role.name}-{i}", sights.get(role.pid)) for i, role in enumerate(lab.roles)),
         nemesis.of_redis(lab),
+        nemesis.of_network(lab),
         nemesis.of_metadata(lab, metadata),
         *(nemesis.of_target(lab, server, f"victim-{i}") for i, server in enumerate(victims)),
     ]
