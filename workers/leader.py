@@ -56,14 +56,14 @@ class Leader:
         self._published: dict[str, int] = {}  # revision of each target in Redis
         self._doubts = Doubts()
         self._heard: list[Entry] = []
-        self._members: dict[str, Presence] = {}
+        self._members: set[str] = set()
         self._fleet_at = self._review_at = 0.0
         self._steady_since = time.monotonic()  # Redis has answered without a break since
         self._failing_since: float | None = None  # every sweep has failed for want of Redis since
 
     @property
     def cut_off(self) -> float:
-        """Return the seconds for which no sweep has got through to Redis; one that is slow is not cut off."""
+        """Return the seconds for which Redis has not answered; a sweep that is slow, or refused, is not cut off."""
         return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
 
     def inherit(self, before: "Leader") -> None:
@@ -91,10 +91,10 @@ class Leader:
                 self._steady_since = time.monotonic()
                 self._failing_since = self._failing_since or self._steady_since
             raise
-        self._failing_since = None
 
     async def _sweep(self) -> None:
         term = await generation.highest_term(self._live)
+        self._failing_since = None  # a Redis that answers us and then refuses, full or read-only, refuses everybody
         if term > self.lease.term:
             raise Deposed
         if not await presence.mark_bus(self._live, self.lease.owner):
@@ -148,6 +148,7 @@ class Leader:
             return
         known = set(await observations.names(self._live)) | self._fleet.keys()
         places = await assignments.places(self._live, sorted(known))
+        await generation.sign(self._live, self.lease.registry)
         self._assigner.places = {
             name: place for name, place in places.items() if place.owner or name not in self._paused
         }
@@ -201,7 +202,7 @@ class Leader:
     async def _reassign(self, present: dict[str, Presence]) -> None:
         """Plan on what is known now and carry it out."""
         workers = self._workers(present)
-        self._members = present
+        self._members = present.keys() | workers.keys()
         if not workers:
             return
         now = await connections.now(self._live)

@@ -39,7 +39,10 @@ SLOW_SHARE = 200  # the slow tier may take 1/200 of the target's time
 
 @dataclass(slots=True)
 class Company:
-    """Who else is there to form an opinion; `alone_since` is None unless exactly one worker is, without a break."""
+    """Who else is there to form an opinion.
+
+    `alone_since` is None unless exactly one worker is, without a break, where somebody leads.
+    """
 
     eligible: int = 1
     alone_since: float | None = None
@@ -106,9 +109,11 @@ class Patrol:
             await self.recorder.follow_generation()  # the index may be empty because Redis forgot it
         if not generation or generation != self.recorder.generation:
             return
-        known = await observations.latest(self._live, sorted(gone)) if gone else {}
-        for database in gone:
-            await self._release(database, known.get(database))
+        for start in range(0, len(gone), CHUNK):
+            names = sorted(gone)[start : start + CHUNK]
+            known = await observations.latest(self._live, names)
+            for database in names:
+                await self._release(database, known.get(database))
         unlearned = [name for name, value in index.items() if self._must_learn(name, value)]
         for start in range(0, len(unlearned), CHUNK):
             names = unlearned[start : start + CHUNK]

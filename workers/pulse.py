@@ -63,8 +63,9 @@ class _Starvation:
 
     def grown(self) -> float:
         """Return the seconds waited for a processor since the last call."""
-        if self._file < 0:
+        try:
+            waited = int(os.pread(self._file, 64, 0).split()[1]) / 1e9
+        except (OSError, ValueError, IndexError):
             return 0.0
-        waited = int(os.pread(self._file, 64, 0).split()[1]) / 1e9
         grown, self._before = waited - self._before, waited
         return grown

@@ -26,6 +26,7 @@ GATHER = 0.01  # seconds to wait for company before a batch leaves
 RETRY = 0.5  # seconds between tries while Redis or the generation is away
 RELEASED_FOR = 600.0  # seconds a released database's Status is kept for a restore
 RETAINED_MOST = 100_000
+REPEAT_LOOK = 60.0  # seconds until the next try where the journal is behind
 REPEAT = journal.REMEMBER  # seconds after which what is still retained is replayed once more
 
 
@@ -187,10 +188,11 @@ class Recorder:
 
     def _retain(self, database: str, accepted: tuple[Transition, ...]) -> None:
         for transition in accepted:
-            log.info(
-                "action=transition database=%s identity=%s from=%s to=%s rule=%s",
-                database, transition.identity, transition.source, transition.target, transition.rule,
-            )  # fmt: skip
+            if (database, transition.identity) not in self._retained:
+                log.info(
+                    "action=transition database=%s identity=%s from=%s to=%s rule=%s",
+                    database, transition.identity, transition.source, transition.target, transition.rule,
+                )  # fmt: skip
             self._retained[database, transition.identity] = transition
         while len(self._retained) > RETAINED_MOST:
             lost = self._retained.pop(next(iter(self._retained)))
@@ -198,8 +200,10 @@ class Recorder:
 
     async def forget_durable(self) -> None:
         """Drop accepted transitions that the historian acknowledged, by identity."""
-        if self._found and self.generation and await journal.replay(self._live, self.generation, self._found):
-            self._found = []
+        if self._found and self.generation:
+            found = list(self._found)
+            if await journal.replay(self._live, self.generation, found):
+                del self._found[: len(found)]  # more may have been found meanwhile
         keys = list(self._retained)
         for start in range(0, len(keys), BATCH):
             durable = await journal.drained(self._live, keys[start : start + BATCH])
@@ -212,16 +216,22 @@ class Recorder:
         await self._repeat()
 
     async def _repeat(self) -> None:
-        """Replay what has been retained for an hour: its entry was trimmed by force, or its identity forgotten."""
+        """Replay what has been retained for an hour: its entry was trimmed by force, or its identity forgotten.
+
+        Not while the journal has something to drain: what Postgres is waited for stands there already.
+        """
         if not self.generation or time.monotonic() < self._repeat_at:
+            return
+        if await journal.is_behind(self._live):
+            self._repeat_at = time.monotonic() + REPEAT_LOOK
             return
         waiting = [self._retained[key] for key in self._waiting if key in self._retained]
         if waiting:
             log.warning("action=retained_replayed transitions=%d", len(waiting))
+        self._waiting, self._repeat_at = tuple(self._retained), time.monotonic() + REPEAT
         for start in range(0, len(waiting), BATCH):
             if not await journal.replay(self._live, self.generation, waiting[start : start + BATCH]):
                 return
-        self._waiting, self._repeat_at = tuple(self._retained), time.monotonic() + REPEAT
 
     async def follow_generation(self) -> bool:
         """Look at Redis's life: restore while it is closed; True when a new one was opened."""

@@ -71,15 +71,15 @@ class Supervisor:
         """
         now = asyncio.get_running_loop().time()
         if (leader := self._leader) is None:
-            await self._take_lead(above=await generation.highest_term(self._live))
+            await self._take_lead(await generation.signature(self._live))
         elif leader.cut_off < self._settings.lease and now - self._renewed >= RENEW:
             if await asyncio.to_thread(leadership.renew, self._store, leader.lease, self._settings.lease):
                 self._renewed = now
             else:
                 self._step_down(leader)
 
-    async def _take_lead(self, above: int) -> None:
-        lease = await asyncio.to_thread(leadership.acquire, self._store, self._id, self._settings.lease, above=above)
+    async def _take_lead(self, seen: tuple[str, int]) -> None:
+        lease = await asyncio.to_thread(leadership.acquire, self._store, self._id, self._settings.lease, seen=seen)
         if lease:
             log.info("action=leading supervisor=%s term=%d", self._id, lease.term)
             self._renewed = asyncio.get_running_loop().time()

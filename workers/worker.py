@@ -75,6 +75,7 @@ class Worker:
                 recorder.run(),
                 recorder.pulse.run(),
                 keep(self._announce, every=ANNOUNCE),
+                keep(self._follow, every=ANNOUNCE),
                 keep(self._patrol.reconcile, every=RECONCILE, wake=self._patrol.look),
                 keep(recorder.forget_durable, every=RECONCILE),
             )
@@ -98,18 +99,21 @@ class Worker:
         threading.Thread(target=queues.listen, args=(connection, self.id), name="nudges", daemon=True).start()
 
     async def _announce(self) -> None:
-        """Say that we are here, see who else is, and follow Redis's life."""
+        """Say that we are here, and see who else is."""
         asked = time.monotonic()
         try:
             self._patrol.clock.anchor(await connections.now(self._live), time.monotonic() - asked)
             self._started_at = self._started_at or self._patrol.clock.now()
             await presence.announce(self._live, self._presence())
             self._meet(await presence.present(self._live), led=await presence.is_led(self._live))
-            if await self._patrol.recorder.follow_generation():
-                self._patrol.look.set()
         except StoreUnavailable:
             self._patrol.company.alone_since = None  # a break: nobody can be seen
             raise
+
+    async def _follow(self) -> None:
+        """Follow Redis's life: apart from `_announce`, since a restore takes longer the more we know."""
+        if await self._patrol.recorder.follow_generation():
+            self._patrol.look.set()
 
     def _presence(self) -> Presence:
         recorder = self._patrol.recorder

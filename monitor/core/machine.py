@@ -62,7 +62,7 @@ TRANSITIONS: tuple[Rule, ...] = (
     ),
     Rule(
         "alone", _U, _D, NEGATIVE,
-        "the same on one worker's word: the only eligible one for 30 s, its canaries green",
+        "the same on one worker's word: the only eligible one for 30 s, where a leader is at work, its canaries green",
         verdict.alone,
     ),
     # Leaves `new` too: whoever typed a wrong password must be told locked_out, not new.

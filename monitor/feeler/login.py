@@ -26,7 +26,7 @@ __all__ = ["LoginLimiter", "log_in", "strip_pg_environment"]
 # Which of several addresses' failures speaks for the host: silence before a refusal before what our side lacks.
 _WEIGHT = {Cause.CONNECT_TIMEOUT: 3, Cause.REFUSED: 2, Cause.RESET: 2, Cause.UNREACHABLE: 1}
 
-ENDLESS = 256  # proofs that may be computed for longer than a moment, at most one for each database
+ENDLESS = 64  # proofs that may be computed for longer than a moment, at most one for each session
 
 
 class LoginLimiter:

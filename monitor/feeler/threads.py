@@ -40,7 +40,11 @@ class Threads:
 
     def _outlast(self, done: "asyncio.Future[Any]", thread: threading.Thread) -> None:
         """Give the place of a call that takes long to the next one: many endless calls must not keep others waiting."""
-        if self._overdue and thread.is_alive() and done.remove_done_callback(self._release):
+        if not thread.is_alive() or done.done():
+            return
+        if not self._overdue:
+            asyncio.get_running_loop().call_later(LENT, self._outlast, done, thread)
+        elif done.remove_done_callback(self._release):
             self._overdue -= 1
             done.add_done_callback(self._return)
             self._free.release()

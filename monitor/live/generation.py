@@ -13,7 +13,7 @@ from monitor.core.status import STATUS_FIELDS, Epoch, Status
 from monitor.live import steps
 from monitor.live.connections import Live, unavailable
 from monitor.live.fields import status_fields
-from monitor.live.keys import PARTITIONS, database_key, partition, partition_key
+from monitor.live.keys import PARTITIONS, REGISTRY, database_key, partition, partition_key
 
 log = logging.getLogger("feeler.live")
 
@@ -76,6 +76,19 @@ async def highest_term(live: Live) -> int:
         pipe.get(partition_key(number, "term"))
     with unavailable():
         return max(int(term or 0) for term in await pipe.execute())
+
+
+async def sign(live: Live, registry: str) -> None:
+    """Say of which registry the terms are that this Redis has seen."""
+    with unavailable():
+        await live.cache.set(REGISTRY, registry)
+
+
+async def signature(live: Live) -> tuple[str, int]:
+    """Return which registry gave the terms that Redis has seen, '' while nobody said so, and the highest of them."""
+    with unavailable():
+        registry = await live.cache.get(REGISTRY)
+    return str(registry or ""), await highest_term(live)
 
 
 async def restore(live: Live, worker: str, rows: Sequence[Restored], term: int) -> bool:

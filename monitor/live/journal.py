@@ -168,6 +168,12 @@ async def count_conflicts(live: Live, conflicts: int) -> None:
         await live.cache.hincrby(partition_key(0, "counters"), "identity_conflicts", conflicts)
 
 
+async def is_behind(live: Live) -> bool:
+    """Tell whether the group that makes transitions durable has still something to read or to finish."""
+    waiting = await backlog(live)
+    return any(waiting.get(f"{DURABLE[0]}_{what}", 0) for what in ("pending", "lag"))
+
+
 async def backlog(live: Live) -> dict[str, int]:
     """Return the journal's length, and per group what is pending (taken) and lagging (not yet taken)."""
     pipe = live.cache.pipeline(transaction=False)

@@ -12,7 +12,7 @@ feeler:{pNN}:db:D            hash    -    owner (record), leader       web, work
     family:<family> ("status observed_at code"), each gauge under its own name, moved_for and moves (cannot_reach
     moves: the doubt, the last three times), claim_owner claim_epoch restored (only while Redis is being restored)
 feeler:{pNN}:target:D        hash    -    leader                       worker (address), web (labels, policy)
-    ciphertext, policy and labels (JSON), revision
+    ciphertext, policy and labels (JSON), revision, term (of the leader that wrote it)
 feeler:{pNN}:index:W         hash    -    leader, with each assign     worker
     database -> "epoch revision": a hint kept beside the truth, which is the database's own hash
 feeler:{pNN}:names           set     -    leader                       web, leader, historian
@@ -20,6 +20,8 @@ feeler:{pNN}:generation      string  -    leader (open)                everybody
     "life:term.counter"; record needs it and the server's own life (replication id) to agree
 feeler:{pNN}:term            string  -    leader, restoring workers    leader
     the highest term seen here
+feeler:registry              string  -    leader                       supervisor
+    the name of the registry that gave these terms
 feeler:{pNN}:reports         hash    -    whoever restores             leader
     reporter -> "life attempt busy|done"; data that vanishes takes the report of it along
 feeler:{pNN}:journal         stream  -    owner (record, replay)       groups: supervisor, historian, ...
@@ -36,7 +38,7 @@ feeler:workers               zset    -    worker, leader               everybody
     W -> fleet seconds of the last announcement; kept after death until the leader forgets W
 feeler:bus:L                 string  60 s leader                       leader
     run_id of the bus when this leader last looked; gone or other = the bus lost its memory
-feeler:led                   string  7 s  leader                       worker
+feeler:led                   string  20 s leader                       worker
     the leader's id: nobody is believed to be the only worker at a Redis that nobody leads
 feeler:requests              stream  -    web, cli                     leader (group supervisor)
 feeler:probe                 string  1 s  web                          nobody: shows whether writes are taken (both)
@@ -49,6 +51,7 @@ PARTITIONS = 16
 WORKERS = "feeler:workers"
 REQUESTS = "feeler:requests"
 LED = "feeler:led"
+REGISTRY = "feeler:registry"
 PROBE = "feeler:probe"
 
 

@@ -13,6 +13,7 @@ from monitor.live.keys import LED, WORKERS, bus_key, presence_key
 
 TTL = 7.0  # seconds; who is frozen for 5 s just before it renews keeps its databases
 MARK = 60  # seconds a leader's mark stays
+LED_FOR = 20  # seconds: longer than a takeover, shorter than it takes to be believed alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,7 @@ async def mark_bus(live: Live, leader: str) -> bool:
         run_id = (await live.bus.info("server"))["run_id"]
         pipe = live.bus.pipeline(transaction=False)
         pipe.set(bus_key(leader), run_id, ex=MARK, get=True)
-        pipe.set(LED, leader, px=round(TTL * 1000))
+        pipe.set(LED, leader, ex=LED_FOR)
         mark, _ = await pipe.execute()
     return bool(mark == run_id)
 

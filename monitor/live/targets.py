@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from monitor.core.policy import Policy
 from monitor.live import steps
 from monitor.live.connections import Live, unavailable
-from monitor.live.keys import database_key, index_key, partition, target_key
+from monitor.live.keys import database_key, index_key, partition, partition_key, target_key
 
 _PUBLISH = steps.step("publish")
 _POLICY = {field.name for field in fields(Policy)}
@@ -24,9 +24,10 @@ class Target:
     revision: int
 
 
-async def publish(live: Live, name: str, target: Target, term: int = 0) -> bool:
+async def publish(live: Live, name: str, target: Target, term: int) -> bool:
     """Store a target and tell its owner's index; False when a higher term or revision stands already."""
-    keys = (target_key(name), database_key(name), index_key(partition(name), ""))
+    number = partition(name)
+    keys = (target_key(name), database_key(name), index_key(number, ""), partition_key(number, "term"))
     policy, labels = json.dumps(asdict(target.policy)), json.dumps(dict(target.labels))
     words = (name, target.revision, term, "ciphertext", target.ciphertext, "policy", policy, "labels", labels)
     [published] = await steps.run(live.cache, _PUBLISH, [(keys, words)])

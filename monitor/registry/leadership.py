@@ -4,12 +4,14 @@ Every acquisition takes a new term, one's own after expiry too: a process that s
 its old epochs again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, func, select, text, update
+from sqlalchemy import ColumnElement, case, func, select, text, update
 
 from monitor.registry.store import Store
 from monitor.registry.tables import Leadership
+
+HIGHEST = 1 << 53  # terms from here on are nobody's: Lua's numbers end there
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,22 +20,26 @@ class Lease:
 
     owner: str  # a uuid per process life
     term: int
+    registry: str = field(default="", compare=False)  # the name of the registry that gave it
 
 
-def acquire(store: Store, owner: str, seconds: float = 8.0, *, above: int = 0) -> Lease | None:
+def acquire(store: Store, owner: str, seconds: float = 8.0, *, seen: tuple[str, int] = ("", 0)) -> Lease | None:
     """Take the lead in a new term; None while anybody's lease runs.
 
-    `above` is the highest term Redis has seen: a Postgres restored from an older copy must not give it out again.
+    `seen` is the highest term Redis has seen and of which registry: one that was restored from an older copy must not
+    give its terms out again. Another registry's terms are left alone: then Redis is not ours, and refuses us.
     """
+    registry, highest = seen
+    ours = case((Leadership.registry_name == registry, highest if highest < HIGHEST else 0), else_=0)
     take = (
         update(Leadership)
         .where(Leadership.expires_at <= _now())
-        .values(term=func.greatest(Leadership.term, above) + 1, owner=owner, expires_at=_in(seconds))
-        .returning(Leadership.term)
+        .values(term=func.greatest(Leadership.term, ours) + 1, owner=owner, expires_at=_in(seconds))
+        .returning(Leadership.term, Leadership.registry_name)
     )
     with store.begin() as connection:
-        term = connection.execute(take).scalar()
-    return None if term is None else Lease(owner, term)
+        row = connection.execute(take).one_or_none()
+    return Lease(owner, row.term, row.registry_name) if row else None
 
 
 def renew(store: Store, lease: Lease, seconds: float = 8.0) -> bool:

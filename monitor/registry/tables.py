@@ -105,6 +105,7 @@ class Leadership(Base):
     term: Mapped[int]
     owner: Mapped[str]
     expires_at: Mapped[datetime]
+    registry_name: Mapped[str]  # the name of this registry, for ever
 
 
 class Transitions(Base):

@@ -154,5 +154,15 @@ def of_target(lab: Lab, server: PostgresServer, name: str) -> Subject:
 
 def of_network(lab: Lab) -> Subject:
     """Return the faults of the network as a whole."""
-    lossy = partial(injecting.packets_lost, lab, sorted(set(lab.ports.values())), 0.05, Effect.HARMLESS)
+    lossy = partial(_lossy, lab, sorted(set(lab.ports.values())))
     return Subject("network", 40.0, [] if cutting.why_not() else [Draw("5 % of packets lost", 1, 5, 30, lossy)])
+
+
+@contextmanager
+def _lossy(lab: Lab, ports: list[int]) -> Iterator[None]:
+    """Lose packets: a fleet at rest does not mind, but a login that loses two may fail, for whoever tries."""
+    began = time.time()
+    with injecting.packets_lost(lab, ports, 0.05, Effect.HARMLESS):
+        yield
+    everybody = [lab.party(role) for role in lab.roles]
+    lab.note("logins lost", Effect.HIDDEN, lab.targets, everybody, began=began, ended=time.time())

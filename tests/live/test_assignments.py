@@ -173,7 +173,7 @@ async def test_claims_end_with_the_assignment_that_honours_them(live: Live) -> N
 
 
 async def published(live: Live, revision: int = 1) -> bool:
-    return await targets.publish(live, DB, Target("sealed", Policy(), {}, revision))
+    return await targets.publish(live, DB, Target("sealed", Policy(), {}, revision), term=9)
 
 
 async def test_unassign_keeps_the_hash_and_its_fence(live: Live, name: str) -> None:
@@ -213,7 +213,7 @@ async def test_indexes_are_rewritten_from_the_hashes(live: Live, name: str) -> N
     databases = [f"db{i}" for i in range(40)]
     for i, database in enumerate(databases):
         await given(live, f"1.{i + 2}", owner=W1 if i % 2 else W2, database=database)
-    await targets.publish(live, "db1", Target("sealed", Policy(), {}, 7))
+    await targets.publish(live, "db1", Target("sealed", Policy(), {}, 7), term=9)
     true = {worker: await assignments.mine(live, worker) for worker in (W1, W2)}
     assert true[W1]["db1"] == "1.3 7"
     assert len(true[W1]) == len(true[W2]) == 20

@@ -91,6 +91,13 @@ async def test_a_restart_that_kept_its_data_closes_the_generation(
 # --- terms --------------------------------------------------------------------------------------------------------
 
 
+async def test_terms_are_signed_by_the_registry_that_gave_them(live: Live) -> None:
+    await generation.lead(live, 4)
+    assert await generation.signature(live) == ("", 4)
+    await generation.sign(live, "ours")
+    assert await generation.signature(live) == ("ours", 4)
+
+
 async def test_a_term_only_rises(live: Live) -> None:
     assert await generation.highest_term(live) == 0
     assert await generation.lead(live, 4)

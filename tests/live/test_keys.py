@@ -41,7 +41,15 @@ def test_every_key_stands_in_the_table_and_no_script_makes_keys_of_its_own() -> 
         "counters",
     ):
         assert f"feeler:{{pNN}}:{kind}" in table
-    for key in (keys.presence_key("W"), keys.bus_key("L"), keys.WORKERS, keys.REQUESTS, keys.PROBE, keys.LED):
+    for key in (
+        keys.presence_key("W"),
+        keys.bus_key("L"),
+        keys.WORKERS,
+        keys.REQUESTS,
+        keys.PROBE,
+        keys.LED,
+        keys.REGISTRY,
+    ):
         assert key in table
     for script in Path(keys.__file__).with_name("scripts").glob("*.lua"):
         assert "feeler:" not in script.read_text(), script.name

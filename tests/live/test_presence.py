@@ -75,4 +75,4 @@ async def test_a_bus_is_led_while_a_leader_looks_at_it(live: Live) -> None:
     assert not await presence.is_led(live)
     await presence.mark_bus(live, "one")
     assert await presence.is_led(live)
-    assert 0 < await live.bus.pttl(LED) <= presence.TTL * 1000
+    assert presence.TTL < await live.bus.ttl(LED) <= presence.LED_FOR

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -58,12 +59,28 @@ async def test_ones_own_expired_lease_is_not_renewed_but_taken_anew(store: Store
     assert not renew(store, old), "the old term stays lost although the owner leads"
 
 
-def test_a_term_lies_above_all_that_redis_has_seen(store: Store) -> None:
-    lease = acquire(store, "a", above=40)  # Postgres was restored from an older copy
+def test_a_term_lies_above_all_that_redis_has_seen_of_this_registry(store: Store) -> None:
+    first = acquire(store, "a")
+    assert first
+    release(store, first)
+    lease = acquire(store, "a", seen=(first.registry, 40))  # Postgres was restored from an older copy
     assert lease == Lease("a", 41)
-    assert acquire(store, "b", above=90) is None, "a lease that runs keeps its term"
+    assert acquire(store, "b", seen=(first.registry, 90)) is None, "a lease that runs keeps its term"
     release(store, lease)
-    assert acquire(store, "b", above=7) == Lease("b", 42)
+    assert acquire(store, "b", seen=(first.registry, 7)) == Lease("b", 42)
+
+
+@pytest.mark.parametrize("registry", ["", "another's"])
+def test_the_terms_of_another_registry_are_left_alone(registry: str, store: Store) -> None:
+    """A supervisor that reaches somebody else's Redis by mistake must stay too low to lead there."""
+    assert acquire(store, "a", seen=(registry, 500)) == Lease("a", 1)
+
+
+def test_a_term_that_no_leader_can_have_given_is_nobodys(store: Store) -> None:
+    first = acquire(store, "a")
+    assert first
+    release(store, first)
+    assert acquire(store, "a", seen=(first.registry, 1 << 60)) == Lease("a", 2)
 
 
 def test_release_lets_the_next_one_in_at_once(store: Store, other_store: Store) -> None:

@@ -39,7 +39,7 @@ class Filler:
         return Epoch(1, self.counter)
 
     async def target(self, name: str, *, policy: Policy | None = None, labels: dict[str, str] | None = None) -> None:
-        await targets.publish(self.live, name, Target("sealed", policy or Policy(), labels or {}, 1))
+        await targets.publish(self.live, name, Target("sealed", policy or Policy(), labels or {}, 1), term=9)
 
     async def give(self, name: str, owner: str = "w4", **target: object) -> None:
         """Publish and assign a database that nobody has observed yet."""

@@ -21,7 +21,7 @@ OURS, OTHER = "0" * 43 + "=", "1" * 42 + "0="
 
 
 async def assigned(live: Live, name: str, sealed: str, counter: int, revision: int = 1) -> None:
-    await targets.publish(live, name, Target(sealed, Policy(), {}, revision))
+    await targets.publish(live, name, Target(sealed, Policy(), {}, revision), term=9)
     await assignments.assign(live, Assignment(name, "w1", Epoch(1, counter)), planned=False, now=1.0, seed=Status())
 
 
@@ -82,7 +82,7 @@ async def test_a_new_address_is_taken_up_and_the_old_feel_says_nothing(
         proxy.mode = "deaf"  # type: ignore[attr-defined]
         patrol.nudge("observe_now", ("orders",))
         await asyncio.sleep(0)
-        await targets.publish(live, "orders", Target(box.seal("orders", url), Policy(), {}, 2))
+        await targets.publish(live, "orders", Target(box.seal("orders", url), Policy(), {}, 2), term=9)
         await patrol.reconcile()
         before = (await observations.latest(live, ["orders"]))["orders"].number
 

@@ -1,8 +1,9 @@
 -- publish: put a database's sealed address, policy and labels where its owner finds them.
--- KEYS  1 target  2 database hash  3 what index keys begin with
+-- KEYS  1 target  2 database hash  3 what index keys begin with  4 term
 -- ARGV  1 database  2 revision  3 the leader's term  4.. field value ...
 -- Returns 1, or 0 where a leader of a higher term spoke (a deposed one is late), or one of this term of a higher
 -- revision. A higher term may go back to a lower revision: its registry was restored from an older copy.
+if tonumber(redis.call('GET', KEYS[4]) or 0) > tonumber(ARGV[3]) then return 0 end
 local told = redis.call('HMGET', KEYS[1], 'term', 'revision')
 local before, term = tonumber(told[1] or 0), tonumber(ARGV[3])
 if before > term or (before == term and tonumber(told[2] or 0) > tonumber(ARGV[2])) then return 0 end
