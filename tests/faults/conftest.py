@@ -39,11 +39,12 @@ def _timeout(item: pytest.Item) -> float:
     return float(mark.args[0]) if mark else 0.0
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     """Write the report of a run in which every row held."""
     path, stats = config.getoption("--report"), terminalreporter.stats
     broken = [one for kind in ("failed", "error") for one in stats.get(kind, []) if report.is_row(one)]
-    if path and not broken:
+    through = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    if path and through and not broken:
         rows = report.gathered(stats.get("passed", []))
         Path(path).parent.mkdir(exist_ok=True)
         Path(path).write_text(report.render(rows, WAITING, report.machine()))
