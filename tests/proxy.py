@@ -14,7 +14,8 @@ from fnmatch import fnmatch
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from monitor.programs import HOST, free_port
+from monitor.programs import HOST
+from tests.servers import reserve_port
 
 Mode = Literal["pass", "deaf", "frozen", "refuse", "reset"]
 Arrivals = asyncio.Queue[tuple[float, bytes]]  # when a chunk came, and the chunk; b"" at the end
@@ -73,7 +74,7 @@ class Proxy:
 
     def __init__(self, port: int, host: str = HOST, *, tls: bool = False) -> None:
         self.target, self.tls = (host, port), tls
-        self.host, self.port = HOST, free_port()
+        self.host, self.port = HOST, reserve_port()
         self.accepted, self.lost_replies = 0, 0
         self.delay, self.drip = 0.0, 0.0
         self._mode: Mode = "pass"

@@ -1,13 +1,15 @@
 """Throwaway PostgreSQL and Redis servers for tests: real ones, quick to start, made to be killed and frozen."""
 
+import fcntl
 import os
+import random
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 import redis
@@ -20,12 +22,15 @@ from monitor.programs import (
     find_postgres,
     find_redis,
     own,
+    port_is_free,
     shelter_postgres,
     shelter_redis,
 )
 
+PORTS = range(10_000, 15_000)  # neither outgoing connections nor servers that feeler starts itself take these
 ROOMY = 2 << 30  # bytes free in /dev/shm, below which the disk is taken
 PREFIX = "feeler-tests-"
+_reserved: list[IO[str]] = []
 WHEEL = os.environ.get("FEELER_TEST_BINARIES") == "wheel"
 
 # fsync is off, but synchronous_commit stays on: without it committed rows vanish with a killed postmaster.
@@ -52,6 +57,23 @@ def make_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
     folder.chmod(0o755)  # under root the servers are another user's
     return folder
+
+
+def reserve_port() -> int:
+    """Return a free port that no other test takes as long as this process lives, also while its server is down."""
+    folder = Path(tempfile.gettempdir()) / f"feeler-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for port in random.sample(PORTS, len(PORTS)):
+        lock = (folder / str(port)).open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        _reserved.append(lock)
+        if port_is_free(port):
+            return port
+    raise AssertionError("no port is free")
 
 
 def postgres_programs(folder: Path) -> Path:
@@ -103,7 +125,7 @@ class PostgresServer(Postgres):
     initdb_options = ("--no-sync", "--wal-segsize=1")
 
     def __init__(self, folder: Path, *, template: "Path | None" = None, **options: Any) -> None:
-        super().__init__(folder, **options)
+        super().__init__(folder, **{"port": reserve_port(), **options})
         self.settings = QUICK | self.settings
         self.template, self.left = template, list[int]()
 
@@ -122,7 +144,7 @@ class PostgresServer(Postgres):
         """Start, also on what a killed server left; return when it answers."""
         wait_gone(self.left)  # orphans hold the shared memory of the old life
         self.left = []
-        if not self.port:
+        if not (self.folder / "port").exists():
             self.prepare()
         super().start()
         self.wait_ready()
@@ -183,6 +205,9 @@ class RedisServer(Redis):
 
     host = HOST
 
+    def __init__(self, folder: Path, **options: Any) -> None:
+        super().__init__(folder, **{"port": reserve_port(), **options})
+
     @property
     def url(self) -> str:
         """The address of the server's first database."""
@@ -190,7 +215,7 @@ class RedisServer(Redis):
 
     def start(self, empty: bool = False) -> None:
         """Start, with the data of the last life or without; return when it answers."""
-        if not self.port:
+        if not (self.folder / "port").exists():
             self.prepare()
         if empty:
             shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)

@@ -17,7 +17,7 @@ from tests.proxy import Proxy
 from tests.servers import PostgresServer, RedisServer
 
 MakeLab = Callable[..., Lab]
-TURNS = Path(tempfile.gettempdir()) / f"feeler-tests-turns-{os.getuid()}"
+TURNS = Path(tempfile.gettempdir()) / f"feeler-turns-{os.getuid()}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

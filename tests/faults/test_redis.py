@@ -151,6 +151,7 @@ async def test_flushed(make_lab: MakeLab, start_postgres: StartPostgres, figure:
     figure("recording again after", await lab.observed_again(names, within=20), most=10)
 
 
+@pytest.mark.quick
 @pytest.mark.row(
     "FLUSHALL while a database is unavailable",
     "it stays unavailable; recording again within 10 s under new epochs; no transition but those of the crash",
@@ -210,6 +211,7 @@ async def test_killed_and_empty_while_one_is_unavailable(
     await back_to_life(fleet, CRASH)
 
 
+@pytest.mark.quick
 @pytest.mark.row(
     "a database dies while Redis is away; Redis comes back empty",
     "the doubt is of the moment of the crash (within 3 s) and is told afterwards, in order: doubt, unavailable",
@@ -231,6 +233,7 @@ async def test_a_crash_while_redis_is_away(make_lab: MakeLab, start_postgres: St
     await back_to_life(fleet, CRASH)
 
 
+@pytest.mark.quick
 @pytest.mark.row(
     "Redis restarted from a copy of its disk older than transitions and epochs",
     "like a lost memory: recording again within 10 s, states and history stay, epochs are above those forgotten",

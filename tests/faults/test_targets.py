@@ -243,6 +243,7 @@ async def test_recovering(make_lab: MakeLab, start_postgres: StartPostgres, figu
     assert set(states) <= {"available", "uncertain", "starting"}
 
 
+@pytest.mark.quick
 @pytest.mark.row(
     "max_connections reached",
     "`refusing` within 7 s, never `unavailable` or `uncertain`; `available` within 7 s of the first free slot; watched "
@@ -307,6 +308,7 @@ async def failed_logins(server: PostgresServer, seconds: float) -> int:
     return round(60 * (len(moments) - 1) / ((moments[-1] - moments[0]) % 60))
 
 
+@pytest.mark.quick
 @pytest.mark.row(
     "a wrong password, a role that may not log in, a missing database, a closed one, an address pg_hba rejects",
     "each `locked_out`, never `unavailable` or `uncertain`",
@@ -385,6 +387,7 @@ def renew(server: PostgresServer, authority: Authority, host: str = "localhost",
     own(server.data / "server.key")
 
 
+@pytest.mark.quick
 @pytest.mark.row(
     "one of two databases of a server dropped (DROP DATABASE ... WITH (FORCE))",
     "`locked_out` within 7 s for that one; no transition of the other",
@@ -423,6 +426,7 @@ async def test_session_ended(make_lab: MakeLab, start_postgres: StartPostgres, f
     assert lab.rules("orders") == ["first_light"]
 
 
+@pytest.mark.quick
 @pytest.mark.row(
     "a standby promoted, and demoted by a restart",
     "its role changes within 7 s both times; the promotion is no transition, and nothing happens to the primary",
