@@ -49,7 +49,7 @@ async def test_a_killed_child_is_started_again():
 
 
 async def test_one_that_keeps_dying_is_started_ever_more_slowly(ear):
-    async with kept("false"):
+    async with kept("sh -c 'sleep 0.2; false'"):
         await eventually(lambda: ear.heard("starts again in 0.8 s"), within=10)
 
 
