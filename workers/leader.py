@@ -59,7 +59,7 @@ class Leader:
         self._members: set[str] = set()
         self._fleet_at = self._review_at = 0.0
         self._steady_since = time.monotonic()  # Redis has answered without a break since
-        self._failing_since: float | None = None  # every sweep has failed for want of Redis since
+        self._failing_since: float | None = None  # Redis has not answered a sweep since
 
     @property
     def cut_off(self) -> float:

@@ -48,14 +48,6 @@ def killed(lab: Lab, role: Role) -> None:
 
 
 @contextmanager
-def dead(lab: Lab, role: Role) -> Iterator[None]:
-    """SIGKILL a process; another one is started when the block ends."""
-    killed(lab, role)
-    yield
-    lab.launch(role.name)
-
-
-@contextmanager
 def frozen(lab: Lab, role: Role) -> Iterator[None]:
     """Stop a process in its tracks."""
     with lab.fault(f"{role.name} frozen", Effect.FROZEN, parties=[lab.party(role)]):
@@ -475,8 +467,3 @@ def packets_lost(lab: Lab, ports: Collection[int], share: float, effect: Effect)
         stack.enter_context(lab.fault(f"{share:.0%} of packets lost", effect, lab.targets, workers))
         stack.enter_context(lab.fault(f"{share:.0%} of packets lost", Effect.AWAY, parties=["redis", "postgres"]))
         yield stack.enter_context(cutting.lossy([*ports, *stores], share))
-
-
-def ago(seconds: float) -> float:
-    """Return the moment so many seconds ago."""
-    return time.time() - seconds

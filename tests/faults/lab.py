@@ -33,7 +33,6 @@ class Lab(Cluster):
     faults: list[Fault] = field(default_factory=list)
     groups: dict[int, Group] = field(default_factory=dict)  # by process id
     secrets: set[str] = field(default_factory=lambda: {KEY})
-    figures: dict[str, float | str] = field(default_factory=dict)
     tap: Proxy | None = None  # between the first worker and Redis
     retired: set[str] = field(default_factory=set)  # databases that nothing but their history is left of
 
@@ -208,7 +207,6 @@ class Lab(Cluster):
     def _send_again(self) -> None:
         """Demand that records sent before the faults change nothing any more."""
         late = replaying.records(self.tap.captured if self.tap else ())
-        self.figures["late records"] = len(late)
         print(f"{len(late)} records sent again late")
         wrong = replaying.send_again(self.redis_url, late)
         assert not wrong, "\n".join([f"{len(wrong)} late records were not dropped:", *wrong])

@@ -6,7 +6,6 @@ The lab fills it, `history` judges it. Moments are unix seconds of the one machi
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from monitor.core.event import Transition
 from monitor.registry.rows import TransitionRow
@@ -115,4 +114,3 @@ class History:
     ports: dict[str, int] = field(default_factory=dict)  # database -> the port of its server
     written: dict[str, bytes] = field(default_factory=dict)  # place -> every byte found there
     secrets: tuple[bytes, ...] = ()
-    figures: dict[str, Any] = field(default_factory=dict)

@@ -38,9 +38,10 @@ def start_skewed(lab: Lab, role: str) -> tuple[Role, Role]:
     return lab.launch(role, **skewed(HOUR)), lab.launch(role, **skewed(-HOUR))
 
 
-def assert_skewed(ahead: Role, behind: Role) -> None:
-    assert ahead.text().startswith(f"skewed={HOUR}\n")
-    assert behind.text().startswith(f"skewed=-{HOUR}\n")
+async def assert_skewed(ahead: Role, behind: Role) -> None:
+    """Wait for both to say that their clocks are wrong: each says so before anything else."""
+    await eventually(lambda: ahead.text().startswith(f"skewed={HOUR}\n"), within=10)
+    await eventually(lambda: behind.text().startswith(f"skewed=-{HOUR}\n"), within=10)
 
 
 @pytest.mark.quick
@@ -54,7 +55,7 @@ async def test_workers_skewed(make_lab: MakeLab, start_postgres: StartPostgres, 
     names = lab.monitor_many(9, start_postgres())
     await lab.all_in(names, "available", within=30)
     await eventually(lambda: all(lab.owned_by(role, names) for role in (ahead, behind)), within=20)
-    assert_skewed(ahead, behind)
+    await assert_skewed(ahead, behind)
     await lab.observed_again(names, within=15)
     figure("furthest date from its sight", max(abs(error) for name in names for error in misdated(lab, name)), most=1)
     assert_unmoved(lab, names)
@@ -79,7 +80,7 @@ async def test_supervisors_skewed(make_lab: MakeLab, start_postgres: StartPostgr
     ahead, behind = start_skewed(lab, "supervisor")
     names = lab.monitor_many(4, start_postgres())
     await lab.all_in(names, "available", within=30)
-    assert_skewed(ahead, behind)
+    await assert_skewed(ahead, behind)
     assert len(terms(lab)) == 1
     injecting.killed(lab, lab.leader())
     began = time.monotonic()
