@@ -48,8 +48,17 @@ app = typer.Typer(cls=Commands, help="The state of every Postgres database you o
 db = typer.Typer(help="The databases feeler watches.", **OPTIONS)
 app.add_typer(db, name="db")
 
+
+def _named(given: str | list[str] | None) -> str | list[str] | None:
+    """Refuse a name that is empty: an unset variable must not mean the whole fleet, or anything else."""
+    for name in [given] if isinstance(given, str) else given or ():
+        if not name.strip():
+            raise InvalidInput("name", "is empty", "is a variable not set?")
+    return given
+
+
 Output = Annotated[Format | None, typer.Option("-o", "--output", help="Default: table on a terminal, else tsv.")]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", callback=_named)]
 
 
 @app.command()
@@ -135,16 +144,18 @@ def db_remove(name: NameArgument, yes: Annotated[bool, typer.Option("--yes", hel
 
 @app.command()
 def get(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", callback=_named)] = None,
     state: Annotated[list[State] | None, typer.Option(help="May be given more than once.")] = None,
     output: Output = None,
 ) -> None:
     """Show the last observations: all, those named, those in a state.
 
     With names and states the exit code answers: 0 all of them are, 3 some are not, 4 stale or unknown.
+    With states alone: 0 there are such, 3 there are none.
     """
+    names = list(dict.fromkeys(names or ()))
     with _client() as client:
-        pages = list(client.observations(names or (), [one.value for one in state or ()]))
+        pages = list(client.observations(names, [one.value for one in state or ()]))
         now = client.now
     answers = [answer for page in pages for answer in page["data"]]
     missing = [name for page in pages for name in page["missing"]]
@@ -160,7 +171,7 @@ def get(
         say(f"feeler: there is no database named {name}")
     if missing or (names and not all(map(_fresh, answers))):
         raise typer.Exit(STALE_OR_UNKNOWN)
-    if names and state and len(answers) < len(set(names)):
+    if state and len(answers) < max(1, len(names)):
         raise typer.Exit(CONDITION_FALSE)
 
 
@@ -182,7 +193,7 @@ def info(name: NameArgument) -> None:
 
 @app.command()
 def observe(
-    target: Annotated[str, typer.Argument(metavar="NAME|URL|-|env:NAME")],
+    target: Annotated[str, typer.Argument(metavar="NAME|URL|-|env:NAME", callback=_named)],
     owner: Annotated[bool, typer.Option("--owner", help="Ask its owner to do it, and wait for nothing.")] = False,
 ) -> None:
     """Feel a database from here, now, and show each step; its state does not change."""

@@ -129,6 +129,40 @@ async def test_get_takes_names_and_states(feeler, fill):
     assert feeler("get", "--state", "broken").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("get", ""),
+        ("get", "a", " "),
+        ("get", "", "--state", "available"),
+        ("get", "a", "--state", ""),
+        ("info", ""),
+        ("observe", ""),
+        ("observe", "", "--owner"),
+        ("transitions", ""),
+        ("db", "add", "", "-"),
+        ("db", "add", "a", ""),
+        ("db", "remove", "", "--yes"),
+    ],
+)
+async def test_a_variable_that_is_not_set_is_a_usage_error_not_the_whole_fleet(feeler, fill, words):
+    await fill.beat("a", state=State.AVAILABLE)
+    refused = feeler(*words, input=URL)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr
+
+
+async def test_a_condition_over_nothing_is_false(feeler, fill):
+    assert feeler("get", "--state", "available").exit_code == 3
+    await fill.beat("a", state=State.AVAILABLE)
+    await fill.beat("b", state=State.REFUSING, cause=Cause.REFUSING)
+    assert feeler("get", "--state", "available").exit_code == 0
+    assert feeler("get", "--state", "unavailable").exit_code == 3
+    assert feeler("get", "a", "b", "--state", "available").exit_code == 3
+    twice = ["a", *(f"unknown{i}" for i in range(200)), "a", "b"]  # two request lines
+    assert len(rows(feeler("get", *twice).stdout)) == 3
+
+
 async def test_get_in_json(feeler, fill):
     await fill.beat("a", state=State.AVAILABLE)
     await fill.beat("b", state=State.AVAILABLE)

@@ -63,7 +63,7 @@ class Client:
             wanted += [("state", state) for state in states]
             cursor: str | None = ""
             while cursor is not None:
-                page: ObservationsShape = self._get("last_observation", [*wanted, ("cursor", cursor)])
+                page: ObservationsShape = self._get("last_observation", wanted, cursor)
                 yield page
                 cursor = page["next_cursor"]
 
@@ -81,7 +81,7 @@ class Client:
         """Yield every registered database."""
         cursor: str | None = ""
         while cursor is not None:
-            page: FleetShape = self._get("databases", [("limit", "1000"), ("cursor", cursor)])
+            page: FleetShape = self._get("databases", [("limit", "1000")], cursor)
             yield from page["data"]
             cursor = page["next_cursor"]
 
@@ -98,8 +98,8 @@ class Client:
         """Ask the owner of a database to feel it now."""
         return cast(AcceptedShape, self._ask("POST", f"databases/{_segment(name)}/observe"))
 
-    def _get(self, path: str, params: Params = ()) -> Any:
-        query = urlencode([pair for pair in params if pair[1]])
+    def _get(self, path: str, params: Params = (), cursor: str = "") -> Any:
+        query = urlencode([*params, *([("cursor", cursor)] if cursor else [])])
         return self._ask("GET", f"{path}?{query}" if query else path)
 
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:

@@ -33,7 +33,15 @@ def create_app(settings: Settings, box: SecretBox) -> FastAPI:
         app.state.store.close()
 
     # No /docs: its page loads scripts from a CDN. The schema itself is at /openapi.json.
-    app = FastAPI(title="feeler", version=version("feeler"), docs_url=None, redoc_url=None, lifespan=lifespan)
+    # No redirects: `/last_observation/` without a name must not become the whole fleet.
+    app = FastAPI(
+        title="feeler",
+        version=version("feeler"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
     app.state.box = box
     app.include_router(last_observation.router)
     for resource in (last_observation, databases, transitions, workers):

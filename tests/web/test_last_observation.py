@@ -224,6 +224,14 @@ async def test_what_cannot_be_understood_is_a_400(web, fill: Filler, query):
     assert "canary" not in answer.text
 
 
+@pytest.mark.parametrize("path", ["/last_observation/", "/api/v1/last_observation/", "/api/v1/databases/"])
+async def test_a_path_without_its_name_is_no_list(web, fill: Filler, path):
+    await fill.beat("orders", state=State.AVAILABLE)
+    answer = await web.get(path)
+    assert (answer.status_code, answer.headers.get("Location")) == (404, None)
+    assert answer.json()["type"] == "urn:feeler:problem:not-found"
+
+
 async def test_an_unknown_parameter_names_itself_and_the_known_ones(web, fill: Filler):
     detail = (await web.get("/last_observation?sate=available")).json()["detail"]
     assert "sate" in detail
