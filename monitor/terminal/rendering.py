@@ -89,6 +89,8 @@ def info_lines(answer: LastObservationShape) -> Iterator[tuple[str, str]]:
     seen, labels = answer["observation"], answer["database"]["labels"]
     decided = f" (rule {answer['rule']}, transition {answer['transition']})" if answer["transition"] else ""
     yield "why", clean((answer["reason"]["code"] if answer["reason"] else "never observed") + decided)
+    if answer["reason"] and (advice := answer["reason"].get("advice")):
+        yield "next", clean(advice)
     yield "owner", clean(answer["owner"] or "nobody")
     if labels:
         yield "labels", clean(" ".join(f"{key}={value}" for key, value in sorted(labels.items())))

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from monitor.core.advice import advice
 from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.observation import GAUGES, Reading, ReadingStatus, Value
 from monitor.core.policy import Policy
@@ -48,7 +49,7 @@ def last_observation(latest: Latest, now: float) -> LastObservationShape:
         "state_since": moment(status.since) if status.identity else None,
         "transition": str(status.identity) if status.identity else None,
         "rule": status.rule,
-        "reason": {"code": latest.cause.value} if latest.cause else None,
+        "reason": {"code": latest.cause.value, "advice": advice(latest.cause)} if latest.cause else None,
         "doubters": list(status.doubters),
         "observation": _observation(latest, now),
         "owner": latest.owner,

@@ -11,7 +11,10 @@ class DatabaseShape(TypedDict):
 
 
 class ReasonShape(TypedDict):
+    """`advice` is for people and empty where nothing is wrong; its wording may change."""
+
     code: str
+    advice: str
 
 
 class FamilyShape(TypedDict):

@@ -34,7 +34,7 @@ def answer(**changes: object) -> LastObservationShape:
         "state_since": "2026-11-21T01:39:12.000Z",
         "transition": "3.1.2",
         "rule": "first_light",
-        "reason": {"code": "ok"},
+        "reason": {"code": "ok", "advice": ""},
         "doubters": [],
         "observation": seen | changes.pop("seen", {}),  # type: ignore[operator]
         "owner": "w4",

@@ -36,7 +36,7 @@ async def test_one_database_in_full(web, fill: Filler):
     assert (body["state"], body["rule"], body["owner"], body["doubters"]) == ("available", "first_light", "w4", ["w2"])
     assert body["transition"] == f"{fill.statuses['orders-eu'][0]}.1"
     assert body["state_since"] == seen["observed_at"]
-    assert body["reason"] == {"code": "ok"}
+    assert body["reason"] == {"code": "ok", "advice": ""}
     assert seen["values"] == {"services_available": True} | GOOD
     assert seen["units"]["db_size"] == "bytes"
     assert "role" not in seen["units"]
@@ -119,7 +119,8 @@ async def test_a_failed_feel_keeps_the_gauges_with_their_own_age(web, fill: Fill
     await fill.beat("a", cause=Cause.REFUSED, readings=(), state=State.UNCERTAIN, rule="doubt")
     body = (await web.get("/last_observation/a")).json()
     seen = body["observation"]
-    assert (body["state"], body["reason"], seen["cause"]) == ("uncertain", {"code": "refused"}, "refused")
+    assert (body["state"], body["reason"]["code"], seen["cause"]) == ("uncertain", "refused", "refused")
+    assert "nothing listens on this port" in body["reason"]["advice"]
     assert seen["values"]["services_available"] is False
     assert seen["values"]["connections"] == 88
     assert seen["families"]["connections"]["age_seconds"] >= 60
@@ -130,12 +131,12 @@ async def test_a_failed_feel_keeps_the_gauges_with_their_own_age(web, fill: Fill
 async def test_our_own_fault_says_nothing_of_the_service(web, fill: Filler):
     await fill.beat("a", cause=Cause.NO_CREDENTIALS, readings=())
     body = (await web.get("/last_observation/a")).json()
-    assert (body["observation"], body["reason"]) == (None, {"code": "no_credentials"})
+    assert (body["observation"], body["reason"]["code"]) == (None, "no_credentials")
     await fill.beat("a", age=30, state=State.AVAILABLE)
     await fill.beat("a", cause=Cause.LATE_LOOP, readings=())
     body = (await web.get("/last_observation/a")).json()
     seen = body["observation"]
-    assert (body["state"], body["reason"], seen["cause"]) == ("available", {"code": "late_loop"}, "late_loop")
+    assert (body["state"], body["reason"]["code"], seen["cause"]) == ("available", "late_loop", "late_loop")
     assert "services_available" not in seen["values"]
     assert seen["values"]["connections"] == 88
     assert seen["errors"] == {"services_available": "late_loop"}

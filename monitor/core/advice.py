@@ -1,0 +1,68 @@
+"""What to do next about a cause, for people: by SQLSTATE where it says more. Anyone may import this.
+
+Every cause has its advice: a test compares the table with core/cause.py.
+"""
+
+from monitor.core.cause import Cause
+
+ADVICE: dict[Cause, str] = {
+    Cause.OK: "",
+    Cause.STARTING: "The server is starting up, recovering or shutting down. Wait; read its log if it does not end.",
+    Cause.REFUSING: (
+        "The server has no slot left for us. Close idle sessions, or raise the limit that is "
+        "reached: max_connections, the role's or the database's CONNECTION LIMIT."
+    ),
+    Cause.LOGIN_FAILING: (
+        "Sessions that were open still work, new logins fail: so will applications that "
+        "reconnect. Look at the server's log and processes, and at a pooler between."
+    ),
+    Cause.LOCKED_OUT: (
+        "The server does not let feeler in. Check role, password, database name, pg_hba.conf and "
+        "TLS; a new address goes in with `feeler db set-url NAME -`."
+    ),
+    Cause.SERVER_ERROR: "The server answers every question with an error. Look its code up in the server's log.",
+    Cause.REFUSED: "The host answers and nothing listens on this port. Start the server, or check the port.",
+    Cause.RESET: (
+        "The connection is cut before the server speaks. It may be crashing (its log says so), a "
+        "proxy or a firewall may do it, or it is no Postgres."
+    ),
+    Cause.CONNECT_TIMEOUT: "Nothing answers at this address. Check host, security group, firewall and route.",
+    Cause.QUERY_TIMEOUT: (
+        "The server took the login and does not answer the probe. Look for locks, slow I/O, a full disk."
+    ),
+    Cause.HUNG: "The port is open and the server says nothing. It may hang, or a proxy has lost its backend.",
+    Cause.UNREACHABLE: "There is no way to this address from the worker. Check route, firewall and network.",
+    Cause.DNS: "The host name does not resolve on the worker. Check the name and the worker's resolver.",
+    Cause.DESCRIPTORS: (
+        "Our fault: the worker is out of descriptors, ports or memory. Raise `ulimit -n`, or start more workers."
+    ),
+    Cause.LATE_LOOP: "Our fault: the worker was too busy to look in time. Give it more CPU, or start more workers.",
+    Cause.MISSING_FILE: (
+        "Our fault: the CA file that sslrootcert names is missing or unreadable in FEELER_CA_DIR on this worker."
+    ),
+    Cause.SEVERED: "Our fault: the worker gave its look up. If that stays, read the worker's log.",
+    Cause.NO_CREDENTIALS: (
+        "Our fault: the address holds no password, or opens with no key of ours. Check "
+        "FEELER_SECRET_KEYS of all processes, else give the address anew: `feeler db set-url NAME "
+        "-`."
+    ),
+    Cause.BYTE_BUDGET: (
+        "Our limit: it sent far more than a probe needs, and nothing of it was believed. Check that it is a Postgres."
+    ),
+}
+
+_BY_SQLSTATE = {
+    "28P01": "The server refuses this password. Give the right one: `feeler db set-url NAME -`.",
+    "28000": (
+        "The server does not admit this role from here: there is no such role, it may not log in "
+        "(NOLOGIN), or pg_hba.conf has no line for role, database, the worker's address and TLS."
+    ),
+    "3D000": "The server has no database of this name. Give the right one: `feeler db set-url NAME -`.",
+    "55000": "This database takes no connections: ALTER DATABASE ... ALLOW_CONNECTIONS true.",
+    "42501": "The role may not enter this database: GRANT CONNECT ON DATABASE ... TO ...",
+}
+
+
+def advice(cause: Cause, sqlstate: str = "") -> str:
+    """Return what to do next, '' where nothing is wrong."""
+    return "" if cause is Cause.OK else _BY_SQLSTATE.get(sqlstate, ADVICE[cause])
