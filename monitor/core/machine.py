@@ -187,7 +187,6 @@ def _stayed(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
     if doubt and evidence in NEGATIVE and _must_ask_again(subject):
         doubt = replace(doubt, asked_at=seen.at)
         cries = (CannotReach(seen.database, doubt.identity, subject.context.worker, seen.at, seen.cause),)
-    named = NAMED_BY.get(seen.cause)
     recovering = evidence is Evidence.OK and status.state is State.UNAVAILABLE
     doubters, doubted_at = _doubters(subject)
     kept = replace(
@@ -195,11 +194,19 @@ def _stayed(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
         doubt=doubt,
         ok_since=(seen.at if status.ok_since is None else status.ok_since) if recovering else None,
         ok_rounds=status.ok_rounds + 1 if recovering else 0,
-        alive=seen.cause if named not in (None, status.state) else None,
+        alive=_sign_of_life(subject),
         doubters=doubters,
         doubted_at=doubted_at,
     )
     return (status if kept == status else kept), cries
+
+
+def _sign_of_life(subject: Subject) -> Cause | None:
+    """Return the one word that a second one may confirm. What a login said, the kept session cannot take back."""
+    status, seen = subject.status, subject.observation
+    if subject.evidence is Evidence.OK and not seen.fresh_login:
+        return status.alive
+    return seen.cause if NAMED_BY.get(seen.cause) not in (None, status.state) else None
 
 
 def _must_ask_again(subject: Subject) -> bool:
@@ -238,8 +245,8 @@ def cadence(status: Status, policy: Policy, now: float) -> float:
 
 
 def wants_login(status: Status) -> bool:
-    """Tell whether each beat needs a fresh login: only both signals together lead out of any state but available."""
-    return status.state is not State.AVAILABLE
+    """Tell whether each beat needs a fresh login: a failed one is undecided, or both signals must lead back."""
+    return status.state is not State.AVAILABLE or status.alive is not None
 
 
 def diagram() -> str:

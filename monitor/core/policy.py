@@ -13,7 +13,12 @@ class Policy:
     fast_interval: float = 1.0  # while uncertain, and for fast_seconds after a change to a bad state
     fast_seconds: float = 60.0
     bad_interval: float = 2.0  # in a bad state after that
-    login_interval: float = 300.0  # proof that fresh logins work
+    login_interval: float = 60.0  # proof that fresh logins work; stretched where that costs too much
+    login_least: float = 2.0  # a login that takes longer is severed: at least this ...
+    login_most: float = 5.0  # ... and at most this, by the database's own usual login; this where none is known
+    entry_interval: float = 30.0  # between logins at a server that lets us in nowhere: no such database, pg_hba, TLS
+    password_first: float = 60.0  # from the second refusal of a password to the next login ...
+    password_interval: float = 300.0  # ... and between all later ones
     slow_interval: float = 60.0  # table sums and sizes; stretched by their measured cost
     absent_rounds: int = 2
     absent_seconds: float = 2.0

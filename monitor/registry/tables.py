@@ -62,6 +62,12 @@ class Policies(Base):
     fast_seconds: Mapped[float]
     bad_interval: Mapped[float]
     login_interval: Mapped[float]
+    # An older version that runs beside writes rows without these.
+    login_least: Mapped[float] = mapped_column(server_default="2")
+    login_most: Mapped[float] = mapped_column(server_default="5")
+    entry_interval: Mapped[float] = mapped_column(server_default="30")
+    password_first: Mapped[float] = mapped_column(server_default="60")
+    password_interval: Mapped[float] = mapped_column(server_default="300")
     slow_interval: Mapped[float]
     absent_rounds: Mapped[int] = mapped_column(Integer)
     absent_seconds: Mapped[float]

@@ -27,10 +27,10 @@ def context(worker: str = "w1", counter: int = 1, **more) -> Context:
     return Context(**{"worker": worker, "epoch": Epoch(1, counter), "policy": POLICY, "eligible": 3} | more)
 
 
-def seen(cause: Cause, at: float, *, sent: float | None = None, worker: str = "w1") -> Observation:
-    """Make an observation; times count from START, the probe takes no time unless said."""
+def seen(cause: Cause, at: float, *, sent: float | None = None, worker: str = "w1", fresh: bool = True) -> Observation:
+    """Make an observation; times count from START, the probe takes no time and logs in unless said."""
     sent_at = START + (at if sent is None else sent)
-    return Observation(database="db1", worker=worker, sent_at=sent_at, at=START + at, cause=cause)
+    return Observation(database="db1", worker=worker, sent_at=sent_at, at=START + at, cause=cause, fresh_login=fresh)
 
 
 @dataclass
@@ -43,9 +43,9 @@ class Story:
     events: list[Event] = field(default_factory=list)
     more: dict = field(default_factory=dict)  # what the context says besides
 
-    def feel(self, cause: Cause, at: float, *, sent: float | None = None) -> str:
+    def feel(self, cause: Cause, at: float, *, sent: float | None = None, fresh: bool = True) -> str:
         """Tick, and return the name of the rule that fired."""
-        observation = seen(cause, at, sent=sent, worker=self.worker)
+        observation = seen(cause, at, sent=sent, worker=self.worker, fresh=fresh)
         self.status, events = tick(self.status, observation, context(self.worker, self.counter, **self.more))
         self.events += events
         return next((event.rule for event in events if isinstance(event, Transition)), "steady")

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from monitor.core.cause import Cause
-from monitor.core.machine import Opinion
+from monitor.core.machine import Opinion, wants_login
 from monitor.core.policy import Policy
 from monitor.core.status import MAX_ROUNDS, Identity, State
+from monitor.core.verdict import NAMED_BY
 from tests.core.making import START, Story
 
 
@@ -177,6 +178,25 @@ def test_anything_between_two_words_starts_over(between):
     causes = [Cause.STARTING, between, Cause.STARTING]
     assert [story.feel(cause, at) for at, cause in enumerate(causes, 5)] == ["steady"] * 3
     assert story.feel(Cause.STARTING, 9) == "answered"
+
+
+@pytest.mark.parametrize("cause", [Cause.LOGIN_FAILING, Cause.LOCKED_OUT])
+def test_the_kept_session_takes_back_no_word_of_a_login(cause):
+    story = healthy()
+    assert story.feel(cause, 5) == "steady"
+    assert wants_login(story.status)
+    assert [story.feel(Cause.OK, at, fresh=False) for at in (6, 7)] == ["steady"] * 2
+    assert wants_login(story.status)
+    assert story.feel(cause, 8) == "answered"
+    assert story.status.state is NAMED_BY[cause]
+
+
+def test_a_login_takes_back_the_word_of_a_login():
+    story = healthy()
+    story.feel(Cause.LOGIN_FAILING, 5)
+    assert story.feel(Cause.OK, 6) == "steady"
+    assert not wants_login(story.status)
+    assert story.feel(Cause.LOGIN_FAILING, 60) == "steady"
 
 
 def test_an_outage_of_ours_between_two_words_does_not():

@@ -22,7 +22,7 @@ from tests.servers import PostgresServer
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-ALL = ("0001", "0002")
+ALL = ("0001", "0002", "0003")
 
 
 @pytest.fixture
