@@ -1,33 +1,52 @@
 """Which cries of 'I can't reach this database' still ask for another worker: pure, the leader's alone."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from monitor.core.assignment import Refusal
+from monitor.core.cause import Cause
 from monitor.core.event import CannotReach, Transition
+from monitor.core.policy import Policy
 from monitor.core.status import Identity, State
+from monitor.core.verdict import patience
 from monitor.live.assignments import Place
 
-REFUSAL = 60.0  # seconds a database stays away from a worker that cannot reach it
-MOVES_MOST = 3  # of one database ...
-MOVES_WITHIN = 600.0  # ... in so many seconds
+MOVES_MOST = 3  # of one database at once ...
+MOVES_WITHIN = 600.0  # ... in so many seconds; more only in doubts that last
 ASK_AGAIN = 20.0  # a doubt moved this long ago may be moved again: the former owner's word has expired
 
 
-class Doubts:
-    """Open cries by database, and the refusals that came of them."""
+@dataclass(slots=True)
+class _Question:
+    """A doubt that is open: who cried last, why, and since when the leader has known of it."""
 
-    def __init__(self) -> None:
-        self._open: dict[str, tuple[str, Identity]] = {}  # database -> the worker that cried, in which doubt
-        self._refusals: dict[tuple[str, str], Refusal] = {}
+    worker: str
+    doubt: Identity
+    cause: Cause | None = None  # None: taken from the hash, which does not tell
+    since: float | None = None
+
+
+class Doubts:
+    """Open cries by database, and the refusals that came of them. No moment in the future counts: clocks are set."""
+
+    def __init__(self, policy: Callable[[str], Policy] = lambda _: Policy()) -> None:
+        self._policy = policy
+        self._open: dict[str, _Question] = {}
+        self._refusals: dict[tuple[str, str], tuple[Refusal, Identity]] = {}  # each with its doubt
+        self._confirmed: dict[str, float] = {}  # when a database was found unavailable last
 
     def hear(self, cry: CannotReach) -> None:
         """Note a cry; the newest worker's counts."""
-        self._open[cry.database] = (cry.worker, cry.doubt)
+        known = self._open.get(cry.database)
+        since = known.since if known and known.doubt == cry.doubt else None
+        self._open[cry.database] = _Question(cry.worker, cry.doubt, cry.cause, since)
 
     def settle(self, transition: Transition) -> None:
         """A state was reached: nobody needs to look for it any more."""
         if transition.target is not State.UNCERTAIN:
             self._open.pop(transition.database, None)
+        if transition.target is State.UNAVAILABLE:
+            self._confirmed[transition.database] = transition.at
 
     def review(self, places: Iterable[Place]) -> None:
         """Take up what the hashes say: a new leader has not heard the cries of the old one's time."""
@@ -35,26 +54,39 @@ class Doubts:
             if place.state is not State.UNCERTAIN:
                 self._open.pop(place.database, None)  # this look may have overtaken the news of it
             elif place.doubt and place.owner:
-                self._open.setdefault(place.database, (place.owner, place.doubt))
+                self._open.setdefault(place.database, _Question(place.owner, place.doubt))
 
     def doubt(self, database: str) -> Identity | None:
         """Return the open doubt of a database."""
-        cry = self._open.get(database)
-        return cry[1] if cry else None
+        question = self._open.get(database)
+        return question.doubt if question else None
 
     def refusals(self, places: Mapping[str, Place], now: float) -> list[Refusal]:
         """Return who must not get what: cries of present owners within their limits, and those of the last minute."""
-        for database, (worker, doubt) in self._open.items():
+        self._confirmed = {name: at for name, at in self._confirmed.items() if 0 <= now - at < MOVES_WITHIN}
+        for database, asked in self._open.items():
             place = places.get(database)
-            if place and place.owner == worker and _may_move(place, doubt, now):
-                self._refusals[database, worker] = Refusal(database, worker, now)
-        self._refusals = {key: one for key, one in self._refusals.items() if now - one.at < REFUSAL}
-        return list(self._refusals.values())
+            if place and place.owner == asked.worker and self._may_move(place, asked, now):
+                self._refusals[database, asked.worker] = Refusal(database, asked.worker, now), asked.doubt
+        self._refusals = {
+            key: (one, doubt)
+            for key, (one, doubt) in self._refusals.items()
+            if one.counts(now) and self._counts(one, doubt, places)
+        }
+        return [one for one, _ in self._refusals.values()]
 
+    def _counts(self, one: Refusal, doubt: Identity, places: Mapping[str, Place]) -> bool:
+        """Tell whether a refusal counts: it keeps a database away for a minute, but takes it in its own doubt only."""
+        place = places.get(one.database)
+        return place is None or place.owner != one.worker or self.doubt(one.database) == doubt
 
-def _may_move(place: Place, doubt: Identity, now: float) -> bool:
-    """One move for each doubt while the former owner's word counts, three in ten minutes."""
-    recent = [moment for moment in place.moves if now - moment < MOVES_WITHIN]
-    if len(recent) >= MOVES_MOST:
-        return False
-    return place.moved_for != doubt or not recent or now - max(recent) > ASK_AGAIN
+    def _may_move(self, place: Place, asked: _Question, now: float) -> bool:
+        """Tell whether a doubt may move now: once while the former owner's word counts, and at once three times in ten
+        minutes. A doubt that outlives its rule's patience needs its second observer whatever was before it."""
+        if asked.since is None or asked.since > now:
+            asked.since = now
+        recent = [moment for moment in place.moves if 0 <= now - moment < MOVES_WITHIN]
+        if recent and place.moved_for == asked.doubt and now - max(recent) <= ASK_AGAIN:
+            return False
+        used = [moment for moment in recent if moment > self._confirmed.get(place.database, 0.0)]
+        return len(used) < MOVES_MOST or now - asked.since >= patience(self._policy(place.database), asked.cause)

@@ -13,6 +13,7 @@ from monitor.core.assignment import Move
 from monitor.core.database import DatabaseStatus
 from monitor.core.errors import StoreUnavailable
 from monitor.core.event import CannotReach, Transition
+from monitor.core.policy import Policy
 from monitor.core.status import Status
 from monitor.live import assignments, connections, generation, journal, observations, presence, requests, targets
 from monitor.live.assignments import Place
@@ -54,7 +55,7 @@ class Leader:
         self._fleet_known = False
         self.reading: asyncio.Task[tuple[Registered, ...]] | None = None
         self._published: dict[str, int] = {}  # revision of each target in Redis
-        self._doubts = Doubts()
+        self._doubts = Doubts(self._policy)
         self._heard: list[Entry] = []
         self._members: set[str] = set()
         self._fleet_at = self._review_at = 0.0
@@ -184,6 +185,10 @@ class Leader:
         if place and (place.identity is None or event.identity > place.identity):
             self._places[event.database] = replace(place, state=event.target, identity=event.identity)
             self._doubts.settle(event)
+
+    def _policy(self, database: str) -> Policy:
+        row = self._fleet.get(database)
+        return row.policy if row else Policy()
 
     # --- deciding -------------------------------------------------------------------------------------------------
 

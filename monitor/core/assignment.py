@@ -51,6 +51,10 @@ class Refusal:
     worker: str
     at: float
 
+    def counts(self, now: float) -> bool:
+        """Tell whether it still bars the worker; one of the future does not: the clock was set back."""
+        return 0 <= now - self.at < REFUSAL_SECONDS
+
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -191,7 +195,7 @@ class _Draft:
 def _fresh(refusals: Collection[Refusal], now: float) -> dict[str, dict[str, float]]:
     fresh: dict[str, dict[str, float]] = {}
     for refusal in refusals:
-        if now - refusal.at < REFUSAL_SECONDS:
+        if refusal.counts(now):
             by_worker = fresh.setdefault(refusal.database, {})
             by_worker[refusal.worker] = max(refusal.at, by_worker.get(refusal.worker, refusal.at))
     return fresh

@@ -113,6 +113,11 @@ def all_absent(words: Iterable[Seen]) -> bool:
     return all(EVIDENCE[word.cause] is Evidence.ABSENT for word in words)
 
 
+def patience(policy: Policy, cause: Cause | None) -> float:
+    """Return the seconds that the rule for negatives of this kind waits; the longer where the kind is not known."""
+    return policy.absent_seconds if cause and EVIDENCE[cause] is Evidence.ABSENT else policy.silent_seconds
+
+
 # The proof of a rule: the evidence that fires it, empty when it does not hold.
 
 

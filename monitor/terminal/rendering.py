@@ -19,6 +19,7 @@ GLYPHS = {
     "refusing": "⊖",
     "locked_out": "⊘",
 }
+REACHED = ("available", "starting", "refusing", "locked_out")  # states whose owner hears from the server
 STALE = "◌ stale"
 NONE = "-"
 _SHOWN = ("connections", "db_size", "cache_hit_rate")
@@ -95,7 +96,8 @@ def info_lines(answer: LastObservationShape) -> Iterator[tuple[str, str]]:
     if labels:
         yield "labels", clean(" ".join(f"{key}={value}" for key, value in sorted(labels.items())))
     if answer["doubters"]:
-        yield "doubters", clean(", ".join(answer["doubters"]) + " cannot reach it, its owner can")
+        told = "cannot reach it, its owner can" if answer["state"] in REACHED else "could not reach it lately"
+        yield "doubters", clean(f"{', '.join(answer['doubters'])} {told}")
     if seen:
         yield from _observation_lines(seen)
 

@@ -66,7 +66,7 @@ def fleets(draw: st.DrawFn, zones: bool = True, refused: bool = True, tight: boo
 def young(one: Fleet) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for refusal in sorted(one.refusals, key=lambda refusal: refusal.at):
-        if NOW - refusal.at < REFUSAL_SECONDS:
+        if 0 <= NOW - refusal.at < REFUSAL_SECONDS:
             found.setdefault(refusal.database, {})[refusal.worker] = refusal.at
     return found
 

@@ -121,6 +121,32 @@ async def test_killed_with_one_worker(make_lab: MakeLab, start_postgres: StartPo
     assert alone[0] - lab.began >= 30
 
 
+@pytest.mark.timeout(400)
+@pytest.mark.row(
+    "a server killed eight times in ten minutes, with two workers and with three: four times it is back at once, then "
+    "four times it stays away",
+    "each of the last four is `unavailable` within 10 s by two observers",
+)
+@pytest.mark.parametrize("workers", [2, 3])
+async def test_killed_again_and_again(
+    workers: int, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    lab, server = make_lab(workers=workers), start_postgres()
+    lab.monitor("orders", server)
+    await up(lab, "orders")
+    for _ in range(4):
+        with injecting.target_killed(lab, server):
+            await lab.all_in(["orders"], "uncertain", within=10)
+        await up(lab, "orders")
+    took = []
+    for _ in range(4):
+        with injecting.target_killed(lab, server):
+            took.append(await lab.all_in(["orders"], "unavailable", within=30))
+        await up(lab, "orders")
+    figure("unavailable after", max(took), most=10)
+    await eventually(lambda: lab.rules("orders").count("confirm_absent") == 4, within=15, every=0.2)
+
+
 @pytest.mark.row(
     "every process of a server SIGSTOPped: it accepts connections and never answers",
     "`unavailable` within 17 s; every probe over 0.1 s after its deadline of 2 s; no other database observed more "

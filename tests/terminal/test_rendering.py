@@ -87,6 +87,12 @@ def test_info_shows_each_family_with_its_own_age_and_failure():
     }
 
 
+@pytest.mark.parametrize("state", ["uncertain", "new", "unavailable"])
+def test_info_never_says_that_the_owner_reaches_what_it_does_not(state):
+    said = dict(rendering.info_lines(answer(doubters=["w2"], state=state)))["doubters"]
+    assert said == "w2 could not reach it lately"
+
+
 @pytest.mark.parametrize("state", State)
 def test_every_state_is_a_word_and_a_glyph_of_its_own(state):
     assert rendering.state(state.value) == f"{rendering.GLYPHS[state]} {state}"
