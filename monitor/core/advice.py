@@ -1,4 +1,4 @@
-"""What to do next about a cause, for people: by SQLSTATE where it says more. Anyone may import this.
+"""What to do next about a cause, for people. Anyone may import this.
 
 Every cause has its advice: a test compares the table with core/cause.py.
 """
@@ -17,8 +17,21 @@ ADVICE: dict[Cause, str] = {
         "reconnect. Look at the server's log and processes, and at a pooler between."
     ),
     Cause.LOCKED_OUT: (
-        "The server does not let feeler in. Check role, password, database name, pg_hba.conf and "
-        "TLS; a new address goes in with `feeler db set-url NAME -`."
+        "The server does not let feeler in: it asks for a way to prove who we are that feeler does not have. "
+        "Check its pg_hba.conf; a new address goes in with `feeler db set-url NAME -`."
+    ),
+    Cause.WRONG_PASSWORD: "The server refuses this password. Give the right one: `feeler db set-url NAME -`.",
+    Cause.NOT_ADMITTED: (
+        "The server does not admit this role from here: there is no such role, it may not log in "
+        "(NOLOGIN), or pg_hba.conf has no line for role, database, the worker's address and TLS."
+    ),
+    Cause.NO_DATABASE: "The server has no database of this name. Give the right one: `feeler db set-url NAME -`.",
+    Cause.CLOSED: "This database takes no connections: ALTER DATABASE ... ALLOW_CONNECTIONS true.",
+    Cause.NO_PRIVILEGE: "The role may not enter this database: GRANT CONNECT ON DATABASE ... TO ...",
+    Cause.NO_TLS: "The URL wants TLS and the server has none. Turn ssl on there, or choose another sslmode.",
+    Cause.UNTRUSTED: (
+        "The server's certificate is not trusted: it expired, names another host, or another CA signed it. "
+        "Renew it, or give the right CA as sslrootcert."
     ),
     Cause.SERVER_ERROR: "The server answers every question with an error. Look its code up in the server's log.",
     Cause.REFUSED: "The host answers and nothing listens on this port. Start the server, or check the port.",
@@ -51,18 +64,7 @@ ADVICE: dict[Cause, str] = {
     ),
 }
 
-_BY_SQLSTATE = {
-    "28P01": "The server refuses this password. Give the right one: `feeler db set-url NAME -`.",
-    "28000": (
-        "The server does not admit this role from here: there is no such role, it may not log in "
-        "(NOLOGIN), or pg_hba.conf has no line for role, database, the worker's address and TLS."
-    ),
-    "3D000": "The server has no database of this name. Give the right one: `feeler db set-url NAME -`.",
-    "55000": "This database takes no connections: ALTER DATABASE ... ALLOW_CONNECTIONS true.",
-    "42501": "The role may not enter this database: GRANT CONNECT ON DATABASE ... TO ...",
-}
 
-
-def advice(cause: Cause, sqlstate: str = "") -> str:
+def advice(cause: Cause) -> str:
     """Return what to do next, '' where nothing is wrong."""
-    return "" if cause is Cause.OK else _BY_SQLSTATE.get(sqlstate, ADVICE[cause])
+    return ADVICE[cause]

@@ -23,7 +23,14 @@ class Cause(StrEnum):
     STARTING = "starting"
     REFUSING = "refusing"
     LOGIN_FAILING = "login_failing"  # the kept session answers, fresh logins do not
-    LOCKED_OUT = "locked_out"
+    LOCKED_OUT = "locked_out"  # the server asks for what we cannot do, or turns us away in another way
+    WRONG_PASSWORD = "wrong_password"  # noqa: S105 (a name)
+    NOT_ADMITTED = "not_admitted"  # no pg_hba.conf entry, no such role, NOLOGIN
+    NO_DATABASE = "no_database"
+    CLOSED = "closed"  # allow_connections false
+    NO_PRIVILEGE = "no_privilege"  # no CONNECT on the database
+    NO_TLS = "no_tls"  # we want TLS, the server has none
+    UNTRUSTED = "untrusted"  # its certificate is not trusted, or it does not trust ours
     SERVER_ERROR = "server_error"
     REFUSED = "refused"
     RESET = "reset"  # closed or reset in the handshake
@@ -40,12 +47,26 @@ class Cause(StrEnum):
     BYTE_BUDGET = "byte_budget"
 
 
+# The server speaks, and lets nobody in as us until somebody changes something.
+LOCKS = frozenset(
+    {
+        Cause.LOCKED_OUT,
+        Cause.WRONG_PASSWORD,
+        Cause.NOT_ADMITTED,
+        Cause.NO_DATABASE,
+        Cause.CLOSED,
+        Cause.NO_PRIVILEGE,
+        Cause.NO_TLS,
+        Cause.UNTRUSTED,
+    }
+)
+
 EVIDENCE: dict[Cause, Evidence] = {
     Cause.OK: Evidence.OK,
     Cause.STARTING: Evidence.ALIVE,
     Cause.REFUSING: Evidence.ALIVE,
     Cause.LOGIN_FAILING: Evidence.ALIVE,
-    Cause.LOCKED_OUT: Evidence.ALIVE,
+    **dict.fromkeys(LOCKS, Evidence.ALIVE),
     Cause.SERVER_ERROR: Evidence.ALIVE,
     Cause.REFUSED: Evidence.ABSENT,
     Cause.RESET: Evidence.ABSENT,
@@ -65,11 +86,11 @@ EVIDENCE: dict[Cause, Evidence] = {
 _BY_SQLSTATE = {
     "57P03": Cause.STARTING,  # cannot_connect_now
     "53300": Cause.REFUSING,  # too_many_connections, reserved slots and role limits too
-    "28P01": Cause.LOCKED_OUT,  # invalid_password
-    "28000": Cause.LOCKED_OUT,  # no pg_hba entry, no such role, NOLOGIN
-    "3D000": Cause.LOCKED_OUT,  # no such database
-    "55000": Cause.LOCKED_OUT,  # the database accepts no connections
-    "42501": Cause.LOCKED_OUT,  # no CONNECT privilege (sent at login)
+    "28P01": Cause.WRONG_PASSWORD,  # invalid_password
+    "28000": Cause.NOT_ADMITTED,  # invalid_authorization_specification
+    "3D000": Cause.NO_DATABASE,  # invalid_catalog_name
+    "55000": Cause.CLOSED,  # object_not_in_prerequisite_state (sent at login)
+    "42501": Cause.NO_PRIVILEGE,  # insufficient_privilege (sent at login)
 }
 
 

@@ -9,7 +9,7 @@ witness in the Status) or as a peer that was asked (an opinion in the Context).
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from monitor.core.cause import EVIDENCE, Cause, Evidence
+from monitor.core.cause import EVIDENCE, LOCKS, Cause, Evidence
 from monitor.core.event import Seen
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
@@ -20,7 +20,7 @@ NAMED_BY = {
     Cause.STARTING: State.STARTING,
     Cause.REFUSING: State.REFUSING,
     Cause.LOGIN_FAILING: State.REFUSING,
-    Cause.LOCKED_OUT: State.LOCKED_OUT,
+    **dict.fromkeys(LOCKS, State.LOCKED_OUT),
 }  # server_error is alive too, but names no state
 
 

@@ -8,7 +8,7 @@ import re
 import socket
 from dataclasses import dataclass
 
-from monitor.core.cause import EVIDENCE, Cause, Evidence, cause_of_sqlstate
+from monitor.core.cause import EVIDENCE, LOCKS, Cause, Evidence, cause_of_sqlstate
 
 DETAIL_LENGTH = 512  # characters kept of a server's text
 
@@ -67,17 +67,17 @@ def cause_of_handshake(
     refused_by_us = seen.encrypting and sent and first != b"S"  # an alert of ours, on which the server may hang up
     if ended and not refused_by_us:
         return Cause.RESET
-    if seen.encrypting or seen.encrypted:
-        return Cause.LOCKED_OUT  # no TLS there, an alert, or we sent one: its certificate is not trusted
+    if seen.encrypting:
+        return Cause.NO_TLS if first == b"N" else Cause.UNTRUSTED  # an alert, the server's or ours
     # A server that speaks our protocol asked for what we cannot or will not do; any other is no Postgres.
-    return Cause.LOCKED_OUT if first in _POSTGRES_SPEAKS else Cause.RESET
+    return Cause.LOCKED_OUT if seen.encrypted or first in _POSTGRES_SPEAKS else Cause.RESET
 
 
 def cause_beside_kept(login: Cause) -> Cause:
     """Name what a feel proves when the kept session answered and a fresh login ended so."""
     if EVIDENCE[login] is Evidence.VOID:
         return Cause.OK  # our own fault says nothing, and the kept session spoke
-    return login if login in (Cause.STARTING, Cause.REFUSING, Cause.LOCKED_OUT) else Cause.LOGIN_FAILING
+    return login if login in LOCKS | {Cause.STARTING, Cause.REFUSING} else Cause.LOGIN_FAILING
 
 
 def sqlstate_of_message(message: str) -> tuple[str, str]:

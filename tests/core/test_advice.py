@@ -1,7 +1,7 @@
 import pytest
 
 from monitor.core.advice import ADVICE, advice
-from monitor.core.cause import EVIDENCE, Cause, Evidence
+from monitor.core.cause import EVIDENCE, LOCKS, Cause, Evidence
 
 
 @pytest.mark.parametrize("cause", Cause)
@@ -14,8 +14,8 @@ def test_our_own_faults_do_not_blame_the_server():
     assert not [cause for cause in ours if "the server's log" in ADVICE[cause]]
 
 
-def test_the_code_says_more_than_the_cause():
-    assert "set-url" in advice(Cause.LOCKED_OUT, "28P01")
-    assert "GRANT CONNECT" in advice(Cause.LOCKED_OUT, "42501")
-    assert advice(Cause.LOCKED_OUT, "0LXXX") == advice(Cause.LOCKED_OUT) == ADVICE[Cause.LOCKED_OUT]
-    assert advice(Cause.OK, "28P01") == ""
+def test_each_way_to_be_locked_out_has_its_own_advice():
+    assert "set-url" in advice(Cause.WRONG_PASSWORD)
+    assert "GRANT CONNECT" in advice(Cause.NO_PRIVILEGE)
+    assert len({advice(cause) for cause in LOCKS}) == len(LOCKS)
+    assert advice(Cause.OK) == ""

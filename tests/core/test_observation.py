@@ -12,7 +12,7 @@ def test_every_cause_is_evidence_of_one_class_and_every_class_has_a_cause():
 def test_whatever_the_server_says_it_is_alive():
     assert cause_of_sqlstate("57P03") is Cause.STARTING
     assert cause_of_sqlstate("53300") is Cause.REFUSING
-    assert cause_of_sqlstate("28P01") is Cause.LOCKED_OUT
+    assert cause_of_sqlstate("28P01") is Cause.WRONG_PASSWORD
     assert cause_of_sqlstate("57014") is Cause.SERVER_ERROR
     assert {EVIDENCE[cause_of_sqlstate(code)] for code in ("57P03", "53300", "3D000", "XX000", "")} == {Evidence.ALIVE}
 

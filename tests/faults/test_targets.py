@@ -337,7 +337,7 @@ async def failed_logins(server: PostgresServer, seconds: float) -> int:
 @pytest.mark.quick
 @pytest.mark.row(
     "a wrong password, a role that may not log in, a missing database, a closed one, an address pg_hba rejects",
-    "each `locked_out`, never `unavailable` or `uncertain`",
+    "each `locked_out` with a cause of its own, never `unavailable` or `uncertain`",
 )
 async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
     lab, server = make_lab(workers=2), start_postgres()
@@ -365,6 +365,14 @@ async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure
     await up(lab, "good")
     for name in ways:
         assert await durable(lab, name, "answered")
+    causes = {name: lab.hash(name)["cause"] for name in ways}
+    assert causes == {
+        "wrong-password": "wrong_password",
+        "nologin": "not_admitted",
+        "missing": "no_database",
+        "closed": "closed",
+        "rejected": "not_admitted",
+    }
     assert lab.rules("good") == ["first_light"]
 
 
@@ -389,6 +397,7 @@ async def test_certificate(how: str, make_lab: MakeLab, start_postgres: StartPos
         ended = time.time()
         await lab.all_in(["orders"], "locked_out", within=20)
         figure("locked out after", time.time() - ended, most=7)
+        assert lab.hash("orders")["cause"] == "untrusted"
         renew(server, authority)
         server.execute("select pg_reload_conf()")
         renewed = time.time()

@@ -101,13 +101,13 @@ def test_a_code_outweighs_everything_else_seen_of_a_login() -> None:
 @pytest.mark.parametrize(
     ("seen", "sent", "ended", "cause"),
     [
-        (replace(TLS, heard=b"N"), False, False, Cause.LOCKED_OUT),  # it has no TLS, we want some
+        (replace(TLS, heard=b"N"), False, False, Cause.NO_TLS),  # it has no TLS, we want some
         (replace(TLS, heard=b"S"), False, False, Cause.MISSING_FILE),  # our roots cannot be read
         (replace(TLS, heard=b"S"), False, True, Cause.RESET),
         (replace(TLS, heard=b"S"), True, True, Cause.RESET),  # it hung up on our hello
-        (replace(TLS, heard=b"\x16"), True, False, Cause.LOCKED_OUT),  # we sent an alert: not trusted
-        (replace(TLS, heard=b"\x16"), True, True, Cause.LOCKED_OUT),  # and the server hung up on reading it
-        (replace(TLS, heard=b"\x15"), False, False, Cause.LOCKED_OUT),  # the server's alert
+        (replace(TLS, heard=b"\x16"), True, False, Cause.UNTRUSTED),  # we sent an alert: not trusted
+        (replace(TLS, heard=b"\x16"), True, True, Cause.UNTRUSTED),  # and the server hung up on reading it
+        (replace(TLS, heard=b"\x15"), False, False, Cause.UNTRUSTED),  # the server's alert
         (TLS, False, True, Cause.RESET),
         (replace(TLS, heard=b"E"), False, True, Cause.SERVER_ERROR),  # an error before encryption, without fields
         (replace(PLAIN, heard=b"R"), False, False, Cause.LOCKED_OUT),  # a method we do not have
@@ -127,6 +127,8 @@ def test_a_login_without_a_code_is_told_by_bytes(seen: GivenUp, sent: bool, ende
         (Cause.REFUSING, Cause.REFUSING),
         (Cause.STARTING, Cause.STARTING),
         (Cause.LOCKED_OUT, Cause.LOCKED_OUT),
+        (Cause.WRONG_PASSWORD, Cause.WRONG_PASSWORD),
+        (Cause.UNTRUSTED, Cause.UNTRUSTED),
         (Cause.REFUSED, Cause.LOGIN_FAILING),
         (Cause.HUNG, Cause.LOGIN_FAILING),
         (Cause.SERVER_ERROR, Cause.LOGIN_FAILING),

@@ -50,12 +50,12 @@ def visitor(server: PostgresServer, dbname: str = "postgres", user: str = "visit
 @pytest.mark.parametrize(
     ("changes", "cause", "words"),
     [
-        ({"password": "wrong"}, Cause.LOCKED_OUT, "28P01"),
-        ({"user": "nobody", "password": "x"}, Cause.LOCKED_OUT, "28P01"),
-        ({"user": "outsider"}, Cause.LOCKED_OUT, "28000"),
-        ({"dbname": "nowhere"}, Cause.LOCKED_OUT, "3D000"),
-        ({"dbname": "closed"}, Cause.LOCKED_OUT, "55000"),
-        ({"dbname": "private"}, Cause.LOCKED_OUT, "42501"),
+        ({"password": "wrong"}, Cause.WRONG_PASSWORD, "28P01"),
+        ({"user": "nobody", "password": "x"}, Cause.WRONG_PASSWORD, "28P01"),
+        ({"user": "outsider"}, Cause.NOT_ADMITTED, "28000"),
+        ({"dbname": "nowhere"}, Cause.NO_DATABASE, "3D000"),
+        ({"dbname": "closed"}, Cause.CLOSED, "55000"),
+        ({"dbname": "private"}, Cause.NO_PRIVILEGE, "42501"),
         ({"user": "single"}, Cause.REFUSING, "53300"),
         ({"dbname": "narrow"}, Cause.REFUSING, "53300"),
     ],
@@ -80,7 +80,7 @@ async def test_a_reject_in_pg_hba_is_locked_out(start_postgres: StartPostgres) -
     rules.write_text("host all visitor all reject\n" + rules.read_text())
     server.execute("select pg_reload_conf()")
     feeling = await eventually(lambda: when(probe(visitor(server)), "pg_hba"))
-    assert feeling.cause is Cause.LOCKED_OUT
+    assert feeling.cause is Cause.NOT_ADMITTED
     assert "28000" in feeling.detail
 
 
@@ -305,7 +305,7 @@ def test_causes_are_the_same_with_any_loop_and_any_psycopg_whatever_the_environm
         check=True,
         timeout=60,
     )
-    assert done.stdout.decode().split() == [implementation, "ok", "locked_out", "locked_out"], done.stderr.decode()
+    assert done.stdout.decode().split() == [implementation, "ok", "wrong_password", "no_database"], done.stderr.decode()
     assert done.stderr == b""
 
 

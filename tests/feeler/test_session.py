@@ -232,7 +232,7 @@ async def test_a_rotated_password_is_locked_out_though_the_kept_session_answers(
     await session.feel(fresh=False, slow=False)
     server.execute("alter role visitor password 'rotated'")
     assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
-    assert (await session.feel(fresh=True, slow=False)).cause is Cause.LOCKED_OUT
+    assert (await session.feel(fresh=True, slow=False)).cause is Cause.WRONG_PASSWORD
     assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
 
 

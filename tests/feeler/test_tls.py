@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from monitor.core.cause import EVIDENCE, Cause, Evidence
+from monitor.core.cause import EVIDENCE, LOCKS, Cause, Evidence
 from monitor.core.database import Address, parse_address
 from monitor.feeler.session import probe
 from monitor.programs import own
@@ -66,7 +66,7 @@ async def cause(address: Address, ca_dir: Path | None) -> Cause:
 async def test_a_trusted_certificate_lets_us_in(server: PostgresServer, ca_dir: Path) -> None:
     assert await eventually(lambda: is_ok(over_tls(server), ca_dir))
     encrypted = await probe(over_tls(server, password="wrong"), ca_dir=ca_dir)
-    assert encrypted.cause is Cause.LOCKED_OUT
+    assert encrypted.cause is Cause.WRONG_PASSWORD
     assert "28P01" in encrypted.detail  # the code is readable through TLS too
     assert "3D000" in (await probe(over_tls(server, dbname="nowhere"), ca_dir=ca_dir)).detail
 
@@ -85,7 +85,7 @@ async def test_a_certificate_we_do_not_trust_locks_us_out(
 ) -> None:
     assert await eventually(lambda: is_ok(over_tls(server), ca_dir))
     seen = await cause(over_tls(server, **changes), ca_dir)
-    assert seen is Cause.LOCKED_OUT
+    assert seen is Cause.UNTRUSTED
     assert EVIDENCE[seen] is Evidence.ALIVE
 
 
@@ -97,20 +97,20 @@ async def test_an_expired_certificate_locks_us_out(server: PostgresServer, ca_di
 
 
 async def is_locked_out(address: Address, ca_dir: Path) -> bool:
-    return await cause(address, ca_dir) is Cause.LOCKED_OUT
+    return await cause(address, ca_dir) in LOCKS
 
 
 async def test_a_server_without_tls_locks_us_out(start_postgres: StartPostgres, ca_dir: Path) -> None:
     server = start_postgres()
-    assert await cause(over_tls(server, sslmode="require", sslrootcert=""), ca_dir) is Cause.LOCKED_OUT
-    assert await cause(over_tls(server), ca_dir) is Cause.LOCKED_OUT
+    assert await cause(over_tls(server, sslmode="require", sslrootcert=""), ca_dir) is Cause.NO_TLS
+    assert await cause(over_tls(server), ca_dir) is Cause.NO_TLS
     assert await cause(over_tls(server, sslmode="prefer", sslrootcert=""), ca_dir) is Cause.OK
 
 
 async def test_a_refusal_through_tls_is_not_asked_for_again_without(server: PostgresServer, ca_dir: Path) -> None:
     assert await eventually(lambda: is_ok(over_tls(server), ca_dir))
     wrong = over_tls(server, sslmode="prefer", sslrootcert="", password="wrong")
-    assert await cause(wrong, ca_dir) is Cause.LOCKED_OUT
+    assert await cause(wrong, ca_dir) is Cause.WRONG_PASSWORD
     assert server.log.read_text().count("password authentication failed") == 1
 
 
