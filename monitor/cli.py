@@ -116,6 +116,17 @@ def db_add(
     typer.echo(f"{added['name']}\t{added['url']}")
 
 
+@db.command("set-url")
+def db_set_url(
+    name: NameArgument,
+    url: Annotated[str, typer.Argument(metavar="URL|-|env:NAME", help="`-` reads it from stdin.")],
+) -> None:
+    """Change the address of a database, or its role and password; its history goes on."""
+    with _client() as client:
+        changed = client.change_url(name, _address(url))
+    typer.echo(f"{changed['name']}\t{changed['url']}")
+
+
 @db.command("list")
 def db_list(output: Output = None) -> None:
     """List the registered databases."""
@@ -133,7 +144,7 @@ def db_list(output: Output = None) -> None:
 
 @db.command("remove")
 def db_remove(name: NameArgument, yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False) -> None:
-    """Retire a database: watching ends, its history stays."""
+    """Retire a database: watching ends, its history stays and goes on when it is added again."""
     if not yes:
         say(f"feeler: this ends the watching of {name}; add --yes to do it")
         raise typer.Exit(2)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from monitor.config import Settings
-from monitor.core.database import parse_address
 from monitor.core.errors import FeelerError
 from monitor.processes import say
 from monitor.terminal.client import Client, Refused
@@ -36,16 +35,19 @@ class Welcome:
             self._say_where()
             wanted = self.databases or ({} if known else {OURSELVES: self.settings.database_url})
             for name, url in wanted.items():
-                self._register(client, name, url, known)
+                try:
+                    self._register(client, name, url, known)
+                except FeelerError as error:
+                    say("up", f"{name} was not registered: {error}")
             self._await_observation(client)
         if not self.databases and set(known) <= {OURSELVES}:
             say("up", "feeler watches its own registry; add yours: feeler db add NAME - (it asks for the URL)")
 
-    def _await_web(self, client: Client) -> dict[str, str]:
-        """Return name and redacted URL of each registered database, as soon as the web knows."""
+    def _await_web(self, client: Client) -> dict[str, int]:
+        """Return name and revision of each registered database, as soon as the web knows."""
         for pause in _pauses():
             try:
-                return {row["name"]: row["url"] for row in client.databases()}
+                return {row["name"]: row["revision"] for row in client.databases()}
             except FeelerError:
                 time.sleep(pause)
         raise AssertionError("pauses never end")
@@ -54,16 +56,12 @@ class Welcome:
         sys.stdout.write(f"{self.settings.url}/last_observation\nFEELER_TOKEN={self.settings.token}\n")
         sys.stdout.flush()
 
-    def _register(self, client: Client, name: str, url: str, known: Mapping[str, str]) -> None:
-        if name in known:
-            if known[name] != parse_address(url).redacted():
-                say("up", f"{name} is registered with another address, which stays: names are given once")
-            return
-        try:
+    def _register(self, client: Client, name: str, url: str, known: Mapping[str, int]) -> None:
+        if name not in known:
             client.add(name, url, labels={}, policy="default", zone="")
             say("up", f"registered {name}")
-        except FeelerError as error:
-            say("up", f"{name} was not registered: {error}")
+        elif client.change_url(name, url)["revision"] != known[name]:
+            say("up", f"{name} has a new address or password, which is taken from now on")
 
     def _await_observation(self, client: Client) -> None:
         told = False

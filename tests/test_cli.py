@@ -142,6 +142,8 @@ async def test_get_takes_names_and_states(feeler, fill):
         ("transitions", ""),
         ("db", "add", "", "-"),
         ("db", "add", "a", ""),
+        ("db", "set-url", "", "-"),
+        ("db", "set-url", "a", ""),
         ("db", "remove", "", "--yes"),
     ],
 )
@@ -226,6 +228,18 @@ def test_a_database_comes_and_goes(feeler, served):
     assert feeler("db", "remove", "orders", "--yes").exit_code == 0
     assert feeler("db", "list").stdout.count("\n") == 1
     assert feeler("db", "remove", "orders", "--yes").exit_code == 4
+    assert feeler("db", "add", "orders", "-", input=URL).exit_code == 0
+
+
+def test_an_address_is_changed(feeler, served):
+    feeler("db", "add", "orders", "-", "-l", "env=prod", input=URL)
+    changed = feeler("db", "set-url", "orders", "-", input=URL.replace("/orders", "/orders2"))
+    assert (changed.exit_code, changed.stderr) == (0, "")
+    assert changed.stdout == "orders\tpostgresql://app:***@db.example:5432/orders2\n"
+    assert rows(feeler("db", "list").stdout)[1][4:] == [changed.stdout.split("\t")[1].strip(), "env=prod"]
+    assert feeler("db", "set-url", "unknown", "-", input=URL).exit_code == 4
+    refused = feeler("db", "set-url", "orders", "-", input=CANARY)
+    assert (refused.exit_code, CANARY in refused.output) == (2, False)
 
 
 def test_a_url_need_not_stand_on_the_command_line(feeler, served):

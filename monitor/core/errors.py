@@ -27,9 +27,17 @@ class NotFound(FeelerError):
 class AlreadyExists(FeelerError):
     """The name is taken, and names are immutable."""
 
-    def __init__(self, kind: str, name: str, fix: str = "") -> None:
-        self.kind, self.name, self.fix = kind, name, fix
-        super().__init__(f"a {kind} named {name!r} exists already" + (f" ({fix})" if fix else ""))
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind, self.name = kind, name
+        super().__init__(f"a {kind} named {name!r} exists already")
+
+
+class Outdated(FeelerError):
+    """Somebody changed it since the revision that the caller had read."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind, self.name = kind, name
+        super().__init__(f"the {kind} {name!r} was changed meanwhile (read it again)")
 
 
 class StoreUnavailable(FeelerError):

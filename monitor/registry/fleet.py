@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from monitor.core.database import DatabaseStatus, check_name
-from monitor.core.errors import AlreadyExists, InvalidInput, NotFound
+from monitor.core.errors import AlreadyExists, InvalidInput, NotFound, Outdated
 from monitor.core.policy import Policy
 from monitor.registry.store import Store
 from monitor.registry.tables import Databases, Policies
@@ -40,15 +40,15 @@ class Registered:
 def add(
     store: Store, name: str, ciphertext: str, labels: Mapping[str, str], policy: str = "default", zone: str = ""
 ) -> Registered:
-    """Register a database. A name is given once: a retired one stays taken, its history hangs on it."""
-    row = {"name": check_name(name), "ciphertext": ciphertext, "labels": dict(labels), "policy": policy, "zone": zone}
+    """Register a database. The name of a retired one is taken up again, and with it its history."""
+    values = {"ciphertext": ciphertext, "labels": dict(labels), "policy": policy, "zone": zone}
+    new = insert(Databases).values(name=check_name(name), **values)
+    again = values | {"status": DatabaseStatus.ACTIVE.value, "revision": Databases.revision + 1}
+    taken = new.on_conflict_do_update(index_elements=["name"], set_=again, where=Databases.status == RETIRED)
     try:
         with store.begin() as connection:
-            taken = insert(Databases).values(row).on_conflict_do_nothing(index_elements=["name"])
             if connection.execute(taken.returning(Databases.id)).scalar() is None:
-                status = connection.execute(select(Databases.status).where(Databases.name == name)).scalar_one()
-                fix = "it is retired and names are never given again: choose another" if status == RETIRED else ""
-                raise AlreadyExists("database", name, fix)
+                raise AlreadyExists("database", name)
             return _read(connection, Databases.name == name)[0]
     except IntegrityError:
         raise NotFound("policy", policy) from None
@@ -80,14 +80,14 @@ def fleet(store: Store) -> tuple[Registered, ...]:
 
 
 def remove(store: Store, name: str) -> None:
-    """Retire a database for good: its history stays, its address is forgotten at once."""
+    """Retire a database: its history stays, its address is forgotten at once; `add` takes it up again."""
     _change(store, name, status=RETIRED, ciphertext="")
 
 
 def set_status(store: Store, name: str, status: DatabaseStatus) -> None:
-    """Pause a database or go on with it; retiring is `remove`, and nobody comes back from it."""
+    """Pause a database or go on with it; retiring is `remove`, and `add` the way back."""
     if status is DatabaseStatus.RETIRED:
-        raise InvalidInput("status", "retiring is for good", "remove the database instead")
+        raise InvalidInput("status", "retiring forgets the address", "remove the database instead")
     _change(store, name, status=status.value)
 
 
@@ -99,11 +99,15 @@ def change(
     labels: Mapping[str, str] | None = None,
     policy: str | None = None,
     zone: str | None = None,
-) -> None:
-    """Change what is given, in one step; workers take up a new address without a restart."""
+    revision: int | None = None,
+) -> Registered:
+    """Change what is given, in one step, and where told only at this revision; workers take up a new address
+    without a restart.
+    """
     values = {"ciphertext": ciphertext, "labels": labels and dict(labels), "policy": policy, "zone": zone}
     try:
-        _change(store, name, **{key: value for key, value in values.items() if value is not None})
+        given = {key: value for key, value in values.items() if value is not None}
+        return _change(store, name, revision, **given)
     except IntegrityError:
         raise NotFound("policy", policy or "") from None
 
@@ -127,12 +131,14 @@ def put_policy(store: Store, policy: Policy) -> None:
         connection.execute(governed.values(revision=Databases.revision + 1))
 
 
-def _change(store: Store, name: str, **values: object) -> None:
-    found = Databases.name == name, Databases.status != RETIRED
+def _change(store: Store, name: str, revision: int | None = None, **values: object) -> Registered:
+    mine = Databases.name == name, Databases.status != RETIRED
+    meant = mine if revision is None else (*mine, Databases.revision == revision)
     with store.begin() as connection:
-        done = connection.execute(update(Databases).where(*found).values(**values, revision=Databases.revision + 1))
+        done = connection.execute(update(Databases).where(*meant).values(**values, revision=Databases.revision + 1))
         if not done.rowcount:
-            raise NotFound("database", name)
+            raise Outdated("database", name) if _read(connection, *mine) else NotFound("database", name)
+        return _read(connection, Databases.name == name)[0]
 
 
 def _read(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> tuple[Registered, ...]:

@@ -2,14 +2,14 @@
 
 import logging
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, SecretStr
 from starlette.concurrency import run_in_threadpool
 
-from monitor.core.database import check_name, parse_address
-from monitor.core.errors import InvalidInput, StoreUnavailable
+from monitor.core.database import DatabaseStatus, check_name, parse_address
+from monitor.core.errors import InvalidInput, Outdated, StoreUnavailable
 from monitor.live import observations, requests
 from monitor.live.connections import Live
 from monitor.registry import fleet
@@ -46,6 +46,17 @@ async def box_of(request: Request) -> SecretBox:
     return box
 
 
+class Changes(BaseModel):
+    """What `PATCH /api/v1/databases/{name}` takes: what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    url: SecretStr | None = None
+    labels: dict[str, str] | None = None
+    policy: str | None = None
+    zone: str | None = None
+
+
 BoxOf = Annotated[SecretBox, Depends(box_of)]
 
 
@@ -58,26 +69,49 @@ def listed(store: StoreOf, box: BoxOf, limit: Limit = 100, cursor: Cursor = "") 
 
 
 @router.get("/databases/{name}")
-def read(name: Name, store: StoreOf, box: BoxOf) -> RegisteredShape:
-    """Return one registered database."""
-    return _shape(fleet.get(store, name), box)
+def read(name: Name, response: Response, store: StoreOf, box: BoxOf) -> RegisteredShape:
+    """Return one registered database; its ETag is what If-Match of a PATCH compares."""
+    return _answer(fleet.get(store, name), response, box)
 
 
 @router.post("/databases", status_code=201, dependencies=[Depends(BEARER)])
 async def register(new: NewDatabase, response: Response, store: StoreOf, box: BoxOf, live: LiveOf) -> RegisteredShape:
     """Register a database; a worker begins to watch it within seconds."""
-    address = parse_address(new.url.get_secret_value())
+    parse_address(new.url.get_secret_value())
     name, labels = check_name(new.name), _check_labels(new.labels)
     sealed = box.seal(name, new.url.get_secret_value().strip())
     row = await run_in_threadpool(fleet.add, store, name, sealed, labels, new.policy, new.zone)
     await _tell(live)
     response.headers["Location"] = f"/api/v1/databases/{name}"
-    return _shape(row, box) | {"url": address.redacted()}
+    return _answer(row, response, box)
+
+
+@router.patch("/databases/{name}", dependencies=[Depends(BEARER)])
+async def change(
+    name: Name,
+    changes: Changes,
+    response: Response,
+    store: StoreOf,
+    box: BoxOf,
+    live: LiveOf,
+    if_match: Annotated[str | None, Header(description="The ETag that was read; without it, whatever is there")] = None,
+) -> RegisteredShape:
+    """Change address, labels, policy or zone; its worker takes the new address up within seconds."""
+    before = await run_in_threadpool(fleet.get, store, name)
+    revision = None if if_match in (None, "*") else before.revision
+    if revision and _etag(before) not in map(str.strip, str(if_match).split(",")):
+        raise Outdated("database", name)
+    values = _changed(before, changes, box)
+    row = before
+    if values or before.status is DatabaseStatus.RETIRED:  # for which `change` has the right error
+        row = await run_in_threadpool(fleet.change, store, name, **values, revision=revision)
+        await _tell(live)
+    return _answer(row, response, box)
 
 
 @router.delete("/databases/{name}", status_code=204, dependencies=[Depends(BEARER)])
 async def retire(name: Name, store: StoreOf, live: LiveOf) -> None:
-    """Retire a database: watching ends, its history stays, its name is not given again."""
+    """Retire a database: watching ends, its history stays and goes on when the name is registered again."""
     await run_in_threadpool(fleet.remove, store, name)
     await _tell(live)
 
@@ -109,16 +143,48 @@ def _check_labels(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
-def _shape(row: Registered, box: SecretBox) -> RegisteredShape:
+def _changed(before: Registered, changes: Changes, box: SecretBox) -> dict[str, Any]:
+    """Return what is really new, as the registry takes it: the same once more is no change."""
+    values: dict[str, Any] = {}
+    if changes.url is not None:
+        url = changes.url.get_secret_value().strip()
+        parse_address(url)
+        if url != _opened(before, box):
+            values["ciphertext"] = box.seal(before.name, url)
+    if changes.labels is not None and _check_labels(changes.labels) != before.labels:
+        values["labels"] = changes.labels
+    if changes.policy not in (None, before.policy.name):
+        values["policy"] = changes.policy
+    if changes.zone not in (None, before.zone):
+        values["zone"] = changes.zone
+    return values
+
+
+def _opened(row: Registered, box: SecretBox) -> str:
+    """Return the URL, '' where it is sealed with a key that is gone."""
     try:
-        url = parse_address(box.open(row.name, row.ciphertext)).redacted()
-    except InvalidInput:  # sealed with a key that is gone
-        url = ""
+        return box.open(row.name, row.ciphertext)
+    except InvalidInput:
+        return ""
+
+
+def _answer(row: Registered, response: Response, box: SecretBox) -> RegisteredShape:
+    response.headers["ETag"] = _etag(row)
+    return _shape(row, box)
+
+
+def _etag(row: Registered) -> str:
+    return f'"{row.revision}"'
+
+
+def _shape(row: Registered, box: SecretBox) -> RegisteredShape:
+    url = _opened(row, box)
     return {
         "name": row.name,
-        "url": url,
+        "url": parse_address(url).redacted() if url else "",
         "labels": dict(row.labels),
         "policy": row.policy.name,
         "zone": row.zone,
         "status": row.status.value,
+        "revision": row.revision,
     }

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from monitor.core.errors import AlreadyExists, FeelerError, InvalidInput, NotFound, StoreUnavailable
+from monitor.core.errors import AlreadyExists, FeelerError, InvalidInput, NotFound, Outdated, StoreUnavailable
 from monitor.web.shapes import ErrorShape, ProblemShape
 
 _QUOTABLE = re.compile(r"[A-Za-z0-9_.-]{1,63}\Z")  # whoever pastes a URL in the wrong place does not get it back
@@ -85,6 +85,9 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case Problem():
             problem = error
+        case Outdated():
+            detail = f"Somebody changed this {error.kind} since that revision. Read it again."
+            problem = Problem(412, "precondition-failed", detail)
         case FeelerError():
             problem = _of_feeler(error) or problem
         case RequestValidationError():
@@ -107,8 +110,8 @@ def _of_feeler(error: FeelerError) -> Problem | None:
             pointer = f"/{error.kind}", f"there is no such {error.kind}"
             return Problem(422, "invalid-input", "Nothing was changed.", errors=[pointer])
         case AlreadyExists():
-            detail = error.fix or "it exists already, and names are immutable"
-            return Problem(409, "already-exists", f"The name of this {error.kind} is taken: {detail}.")
+            detail = f"The name of this {error.kind} is taken. PATCH changes what is registered under it."
+            return Problem(409, "already-exists", detail)
         case StoreUnavailable():
             detail = f"{error.store.capitalize()} does not answer. Nothing is known to be wrong with your databases."
             return Problem(503, "store-unavailable", detail, headers={"Retry-After": "2"})

@@ -79,6 +79,7 @@ class RegisteredShape(TypedDict):
     policy: str
     zone: str
     status: str
+    revision: int  # one higher with each change, and the ETag
 
 
 class FleetShape(TypedDict):

@@ -14,7 +14,6 @@ import psycopg
 import pytest
 
 from monitor.core.database import DatabaseStatus
-from monitor.core.errors import AlreadyExists
 from monitor.core.event import Transition
 from monitor.core.policy import Policy
 from monitor.programs import own
@@ -562,15 +561,15 @@ async def test_slow(make_lab: MakeLab, start_postgres: StartPostgres, start_prox
 
 @pytest.mark.row(
     "a database removed from the registry and one paused, both down, Redis frozen meanwhile",
-    "both released within 15 s of the thaw; no transition after, whatever the servers do; the name of the one is "
-    "taken for ever; the other goes on with its own story, `available` within 15 s of being resumed",
+    "both released within 15 s of the thaw; no transition after, whatever the servers do; each goes on with its own "
+    "story, `available` within 15 s of being added again or resumed",
 )
 async def test_no_longer_watched(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
     lab, server, other = make_lab(workers=2), start_postgres(), start_postgres()
     lab.monitor("gone", server)
     lab.monitor("paused", other)
     await up(lab, "gone", "paused")
-    lab.note("down when it was removed", Effect.ABSENT, ["gone"])
+    down = time.time()
     server.kill_all()
     with injecting.target_killed(lab, other):
         await lab.all_in(["gone", "paused"], "unavailable", within=30)
@@ -582,6 +581,7 @@ async def test_no_longer_watched(make_lab: MakeLab, start_postgres: StartPostgre
         await eventually(lambda: lab.tolerantly(lambda: not lab.hash("gone") and not lab.owner("paused")), within=30)
         figure("released after", time.time() - thawed, most=15)
     server.start()
+    lab.note("down when it was removed", Effect.ABSENT, ["gone"], began=down, ended=time.time())
     before = {name: lab.rules(name) for name in ("gone", "paused")}
     assert all(rules == ["first_light", "doubt", "confirm_absent"] for rules in before.values())
     await asyncio.sleep(6)  # more than an interval
@@ -594,6 +594,9 @@ async def test_no_longer_watched(make_lab: MakeLab, start_postgres: StartPostgre
     figure("available after", time.time() - resumed, most=15)
     assert {name: lab.rules(name)[:3] for name in before} == before
     await durable(lab, "paused", *before["paused"], "recovered")
-    with pytest.raises(AlreadyExists):
-        lab.add("gone", server.url())
-    assert lab.rules("gone") == before["gone"]
+    added = time.time()
+    lab.add("gone", server.url())
+    lab.retired.discard("gone")
+    await lab.all_in(["gone"], "available", within=30)
+    figure("available after it was added again", time.time() - added, most=15)
+    await durable(lab, "gone", *before["gone"], "recovered")

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from monitor.core.database import DatabaseStatus
-from monitor.core.errors import AlreadyExists, InvalidInput, NotFound
+from monitor.core.errors import AlreadyExists, InvalidInput, NotFound, Outdated
 from monitor.core.policy import Policy
 from monitor.registry import fleet
 from monitor.registry.store import Store
@@ -33,17 +33,29 @@ def test_repr_shows_no_ciphertext(store: Store) -> None:
 
 def test_a_name_is_given_once(store: Store) -> None:
     fleet.add(store, "db1", "sealed", {})
-    with pytest.raises(AlreadyExists) as caught:
+    with pytest.raises(AlreadyExists):
         fleet.add(store, "db1", "another", {})
-    assert caught.value.fix == ""
     assert fleet.get(store, "db1").ciphertext == "sealed"
 
 
-def test_a_retired_name_stays_taken_and_says_why(store: Store) -> None:
-    fleet.add(store, "db1", "sealed", {})
+def test_a_retired_name_is_taken_up_again_as_the_same_database(store: Store) -> None:
+    first = fleet.add(store, "db1", "sealed", {"a": "b"}, zone="eu")
     fleet.remove(store, "db1")
-    with pytest.raises(AlreadyExists, match="it is retired and names are never given again: choose another"):
-        fleet.add(store, "db1", "another", {})
+    again = fleet.add(store, "db1", "another", {})
+    assert again == replace(first, ciphertext="another", labels={}, zone="", revision=3)
+    assert names(fleet.fleet(store)) == ["db1"]
+    with pytest.raises(AlreadyExists):
+        fleet.add(store, "db1", "a third", {})
+
+
+def test_a_change_is_made_at_the_revision_it_was_meant_for(store: Store) -> None:
+    fleet.add(store, "db1", "sealed", {})
+    assert fleet.change(store, "db1", labels={"a": "b"}, revision=1).revision == 2
+    with pytest.raises(Outdated):
+        fleet.change(store, "db1", ciphertext="late", revision=1)
+    assert fleet.get(store, "db1").ciphertext == "sealed"
+    with pytest.raises(NotFound):
+        fleet.change(store, "db2", ciphertext="late", revision=1)
 
 
 @pytest.mark.parametrize("name", ["", "DB", "a b", "-a", "a" * 64, "a\n"])
@@ -97,7 +109,7 @@ def test_a_retired_database_is_out_of_the_fleet_and_its_address_forgotten(store:
     assert (gone.status, gone.ciphertext, gone.revision) == (DatabaseStatus.RETIRED, "", 2)
 
 
-def test_nobody_comes_back_from_retirement(store: Store) -> None:
+def test_only_adding_it_again_brings_a_retired_one_back(store: Store) -> None:
     fleet.add(store, "db1", "sealed", {})
     fleet.remove(store, "db1")
     for work in (

@@ -214,3 +214,22 @@ async def test_given_databases_are_registered_and_seen(
     await run.says(r"registered orders")
     await run.says(r"registered gone")
     await run.says(r"first observation \S+ s after the start: (orders is available|gone is )", within=60)
+
+
+async def test_a_changed_password_is_taken(start_up: Callable[..., Up], postgres_server: PostgresServer) -> None:
+    role = "rotated_beside_up"
+    postgres_server.execute(f"create role {role} login password 'right'")
+    url = postgres_server.url(user=role, password="{}")
+    first = start_up(f"orders={url.format('wrong')}", stubs=False)
+    await first.says(r"first observation \S+ s after the start: orders is ", within=60)
+    assert first.stop() == 0
+    again = start_up(f"orders={url.format('right')}", stubs=False)
+    await again.says("orders has a new address or password, which is taken from now on", within=60)
+
+    def available() -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{again.port}/last_observation/orders") as answer:
+            return b'"state":"available"' in answer.read()
+
+    await eventually(available, within=30)
+    assert again.stop() == 0
+    postgres_server.execute(f"drop role {role}")

@@ -11,6 +11,7 @@ ROUTES = {
     ("GET", "/api/v1/databases"),
     ("POST", "/api/v1/databases"),
     ("GET", "/api/v1/databases/{name}"),
+    ("PATCH", "/api/v1/databases/{name}"),
     ("DELETE", "/api/v1/databases/{name}"),
     ("POST", "/api/v1/databases/{name}/observe"),
     ("GET", "/api/v1/databases/{name}/transitions"),

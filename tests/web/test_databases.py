@@ -14,6 +14,7 @@ from tests.web.conftest import TOKEN, client_of
 
 CANARY = "Kanarie/vogel+7%c!"
 URL = f"postgresql://app:{quote(CANARY, safe='')}@db.example:5433/orders"
+OTHER = "postgresql://app:rotated@db.example:5433/orders"
 REDACTED = "postgresql://app:***@db.example:5433/orders"
 
 
@@ -30,8 +31,9 @@ async def test_a_database_is_registered_sealed_and_the_leader_told(app, web, box
     RegisteredShape.__pydantic_config__ = ConfigDict(extra="forbid")
     assert TypeAdapter(RegisteredShape).validate_json(answer.content) == {
         "name": "orders", "url": REDACTED, "labels": {"env": "prod"}, "policy": "default", "zone": "eu-1",
-        "status": "active",
+        "status": "active", "revision": 1,
     }  # fmt: skip
+    assert answer.headers["ETag"] == '"1"'
     kept = fleet.get(app.state.store, "orders")
     assert parse_address(box.open("orders", kept.ciphertext)).password == CANARY
     assert [one.kind for one in await requests.take(app.state.live, "leader")] == ["fleet_changed"]
@@ -103,15 +105,79 @@ async def test_a_body_that_is_no_json(web, caplog):
     assert quote(CANARY, safe="") not in answer.text + caplog.text
 
 
-async def test_a_name_is_given_once_for_ever(web):
+async def test_a_name_is_given_once_and_taken_up_again_after_it_was_retired(app, web):
     body = {"name": "orders", "url": URL}
     assert (await web.post("/api/v1/databases", json=body)).status_code == 201
     again = await web.post("/api/v1/databases", json=body)
     assert (again.status_code, again.json()["type"]) == (409, "urn:feeler:problem:already-exists")
     assert (await web.delete("/api/v1/databases/orders")).status_code == 204
-    retired = await web.post("/api/v1/databases", json=body)
-    assert retired.status_code == 409
-    assert "retired" in retired.json()["detail"]
+    other = await web.post("/api/v1/databases", json=body | {"url": OTHER, "labels": {"env": "new"}})
+    assert (other.status_code, other.json()["revision"], other.json()["labels"]) == (201, 3, {"env": "new"})
+
+
+async def test_credentials_are_changed_and_the_leader_told(app, web, box):
+    await web.post("/api/v1/databases", json={"name": "orders", "url": URL, "labels": {"env": "prod"}})
+    await requests.take(app.state.live, "leader")
+    changed = await web.patch("/api/v1/databases/orders", json={"url": f" {OTHER}\n"})
+    assert (changed.status_code, changed.headers["ETag"], changed.json()["labels"]) == (200, '"2"', {"env": "prod"})
+    assert changed.json()["url"] == REDACTED
+    for form in forms(CANARY):
+        assert form not in changed.text
+    assert box.open("orders", fleet.get(app.state.store, "orders").ciphertext) == OTHER
+    assert [one.kind for one in await requests.take(app.state.live, "leader")] == ["fleet_changed"]
+    rest = {"labels": {}, "zone": "eu-1", "policy": "default"}
+    assert (await web.patch("/api/v1/databases/orders", json=rest)).json() | rest == (
+        await web.get("/api/v1/databases/orders")
+    ).json()
+
+
+async def test_the_same_once_more_changes_nothing(app, web):
+    body = {"url": URL, "labels": {"env": "prod"}, "policy": "default", "zone": "eu-1"}
+    await web.post("/api/v1/databases", json={"name": "orders"} | body)
+    await requests.take(app.state.live, "leader")
+    for same in (body, {"url": URL}, {}):
+        answer = await web.patch("/api/v1/databases/orders", json=same)
+        assert (answer.status_code, answer.json()["revision"]) == (200, 1)
+    assert await requests.take(app.state.live, "leader") == []
+
+
+async def test_a_change_meant_for_another_revision_is_refused(app, web):
+    await web.post("/api/v1/databases", json={"name": "orders", "url": URL})
+    read = (await web.get("/api/v1/databases/orders")).headers["ETag"]
+    for number, tags in enumerate(("{}", '"77", {}', "*")):
+        meant, change = {"If-Match": tags.format(read)}, {"labels": {"a": str(number)}}
+        answer = await web.patch("/api/v1/databases/orders", json=change, headers=meant)
+        assert answer.status_code == 200
+        read = answer.headers["ETag"]
+    late = await web.patch("/api/v1/databases/orders", json={"url": OTHER}, headers={"If-Match": '"1"'})
+    assert (late.status_code, late.json()["type"]) == (412, "urn:feeler:problem:precondition-failed")
+    assert (await web.get("/api/v1/databases/orders")).headers["ETag"] == read
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"url": ""}, "/url"),
+        ({"url": CANARY}, "/url"),
+        ({"labels": {"K": "v"}}, "/labels"),
+        ({"policy": "none-such"}, "/policy"),
+        ({"name": "other"}, "/"),
+    ],
+)
+async def test_a_change_that_cannot_be_made_changes_nothing(web, body, pointer):
+    await web.post("/api/v1/databases", json={"name": "orders", "url": URL})
+    answer = await web.patch("/api/v1/databases/orders", json=body)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+    assert CANARY not in answer.text
+    assert (await web.get("/api/v1/databases/orders")).json()["revision"] == 1
+
+
+async def test_what_is_not_there_cannot_be_changed(web):
+    await web.post("/api/v1/databases", json={"name": "retired", "url": URL})
+    await web.delete("/api/v1/databases/retired")
+    for name in ("retired", "never-was", "No"):
+        for body in ({}, {"url": OTHER}):
+            assert (await web.patch(f"/api/v1/databases/{name}", json=body)).status_code == 404
 
 
 async def test_retiring_tells_the_leader_and_ends_the_listing(app, web):
@@ -142,7 +208,8 @@ async def test_an_address_sealed_with_a_lost_key_is_shown_as_none(app, web):
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("POST", "/databases"), ("DELETE", "/databases/a"), ("POST", "/databases/a/observe")]
+    ("method", "path"),
+    [("POST", "/databases"), ("PATCH", "/databases/a"), ("DELETE", "/databases/a"), ("POST", "/databases/a/observe")],
 )
 async def test_writing_needs_the_token_even_here(connect, method, path):
     async with connect(Authorization="Bearer wrong") as stranger:

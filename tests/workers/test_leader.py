@@ -11,7 +11,7 @@ from monitor.core.machine import Context, tick
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
 from monitor.core.status import State, Status
-from monitor.live import assignments, connections, generation, observations, requests
+from monitor.live import assignments, connections, generation, journal, observations, requests
 from monitor.live.assignments import Place
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
@@ -279,3 +279,25 @@ async def test_retired_databases_leave_nothing_and_paused_ones_their_last_observ
     latest = (await observations.latest(live, ["ledger"]))["ledger"]
     assert (latest.owner, latest.status.state) == ("", State.AVAILABLE)
     assert await assignments.mine(live, "w1") == {}
+
+
+async def test_a_database_that_was_removed_and_added_again_goes_on_with_its_history(
+    live: Live, store: Store, leader: Leader, arrive: Arrive
+) -> None:
+    register(store, "orders")
+    await arrive("w1")
+    await sweep(leader)
+    await sweep(leader)
+    await beat(live, "orders", Cause.OK)
+    before = (await observations.latest(live, ["orders"]))["orders"].status
+    history.write_transitions(store, [one.event for one in await journal.read(live, "test", "t", count=9, block=1)])
+    for change in (lambda: fleet.remove(store, "orders"), lambda: register(store, "orders")):
+        change()
+        await requests.ask(live, "fleet_changed")
+        await sweep(leader)
+    await beat(live, "orders", Cause.REFUSED)
+    after = (await observations.latest(live, ["orders"]))["orders"].status
+    assert (before.state, after.state) == (State.AVAILABLE, State.UNCERTAIN)
+    assert after.identity
+    assert before.identity
+    assert after.identity > before.identity
