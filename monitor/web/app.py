@@ -14,6 +14,7 @@ from monitor.live import connections
 from monitor.registry.store import open_store
 from monitor.secrets import SecretBox, load_keys
 from monitor.web import databases, health, last_observation, metrics, problems, transitions, workers
+from monitor.web.protocol import bounded
 from monitor.web.security import Guard
 
 API = "/api/v1"
@@ -69,7 +70,7 @@ def serve(settings: Settings) -> None:
         create_app(settings, box),
         host=settings.host,
         port=settings.port,
-        http="httptools",
+        http=bounded(),
         ws="none",
         log_config=None,
         access_log=False,

@@ -104,8 +104,8 @@ async def _whole_body(receive: Receive, headers: Headers) -> Receive:
     body, more = bytearray(), True
     while more:
         message = await receive()
-        if message["type"] == "http.disconnect":
-            break
+        if message["type"] == "http.disconnect":  # half a body may read like a whole one
+            raise Problem(400, "body-broke-off", "The connection ended before the body did.")
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > MAX_BODY:

@@ -1,0 +1,76 @@
+"""Strangers at the door of the web: whoever has no token must not keep others from their answers."""
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.faults.conftest import Figures, MakeLab
+from tests.faults.test_metadata import Visitor
+from tests.servers import PostgresServer
+from tests.waiting import eventually
+
+HALVES = 2_000
+
+# One header of 150 MB, then as many bodies that never come, then half requests: each until the door hangs up.
+STRANGERS = f"""
+import socket, sys, time
+port = int(sys.argv[1])
+
+def call(text):
+    peer = socket.create_connection(("127.0.0.1", port), timeout=60)
+    peer.sendall(text)
+    return peer
+
+def poured(peer, piece, times):
+    try:
+        for _ in range(times):
+            peer.sendall(piece)
+        peer.recv(1)
+    except OSError:
+        pass
+
+poured(call(b"GET /livez HTTP/1.1\\r\\nX-Long: "), b"x" * 65536, 150 * 16)
+began = time.monotonic()
+post = b"POST /api/v1/databases HTTP/1.1\\r\\nHost: localhost\\r\\nAuthorization: Bearer token-for-tests\\r\\n"
+peers = [call(post + b"Content-Length: 100\\r\\n\\r\\n{{") for _ in range(20)]
+peers += [call(b"GET /livez HTTP/1.1\\r\\nHost: local") for _ in range({HALVES})]
+for peer in peers:
+    poured(peer, b"", 0)
+print(time.monotonic() - began)
+"""
+
+
+@pytest.mark.row(
+    "strangers send the web an endless header, bodies that never come and 2,000 half requests",
+    "others get each answer <= 2 s, with no worker's beat disturbed; the strangers are cut off <= 15 s",
+)
+@pytest.mark.timeout(180)
+async def test_strangers(make_lab: MakeLab, postgres_server: PostgresServer, figure: Figures) -> None:
+    lab = make_lab(workers=2)
+    names = lab.monitor_many(3, postgres_server)
+    visitor = Visitor(lab)
+    await lab.all_in(names, "available", within=30)
+    await eventually(visitor.answering, within=20, every=0.2)
+    with visitor.visiting():
+        await attack(visitor, figure)
+    visitor.demand(figure)
+    assert await lab.all_in(names, "available", within=5) < 5
+
+
+async def attack(visitor: Visitor, figure: Figures) -> None:
+    """Let the strangers do their worst, in a process of their own."""
+    port = str(urlsplit(str(visitor.client.base_url)).port)
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(
+            subprocess.Popen([sys.executable, "-c", STRANGERS, port], stdout=subprocess.PIPE, text=True)
+        )
+        stack.callback(process.kill)
+        began = time.monotonic()
+        said, _ = await asyncio.to_thread(process.communicate, timeout=90)
+        figure("the strangers gave up after", time.monotonic() - began)
+        figure("the last half request was ended after", float(said), most=15)
