@@ -46,8 +46,10 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     through = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
     if path and through and not broken:
         rows = report.gathered(stats.get("passed", []))
-        Path(path).parent.mkdir(exist_ok=True)
-        Path(path).write_text(report.render(rows, WAITING, report.machine()))
+        target = Path(path)
+        target.parent.mkdir(exist_ok=True)
+        mutants = report.mutants_of(target.read_text()) if target.exists() else ""
+        target.write_text(report.with_mutants(report.render(rows, WAITING, report.machine()), mutants))
         terminalreporter.write_line(f"{len(rows)} rows held; report: {path}")
 
 

@@ -33,6 +33,13 @@ one the faults demand; at most 2 connections per database; the workers' loops st
 password anywhere. A record call captured before the fault is sent again after it: refused, counted, the hash untouched.
 `./run faults --random --seed S --minutes M` draws faults at random, overlapping, and judges the same.
 """
+MUTANTS = "\n## Broken on purpose"
+MUTANTS_HEAD = """
+Made by `./run faults --mutants` on {machine}: each of {count} edits breaks the product in a copy of the tree, and the
+tests and rows beside it, which pass without the edit, fail.
+| mutant | where | the edit | what failed |
+|---|---|---|---|
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +79,25 @@ def render(rows: Iterable[Row], waiting: Mapping[str, str], machine: str) -> str
     return "".join(parts)
 
 
+def without_mutants(document: str) -> str:
+    """Return the document's rows."""
+    return document.partition(MUTANTS)[0]
+
+
+def with_mutants(document: str, section: str) -> str:
+    """Return the document with another section of mutants, the last one."""
+    return without_mutants(document) + section
+
+
+def mutants_of(document: str) -> str:
+    """Return the section of mutants, '' where there is none."""
+    _, heading, table = document.partition(MUTANTS)
+    return heading + table
+
+
 def is_row(report: Any) -> bool:
     """Tell whether this is the report of a row."""
-    return any(name == "row" for name, _ in report.user_properties)
+    return any(name == "row" for name, _ in getattr(report, "user_properties", ()))  # collecting has none
 
 
 def gathered(reports: Sequence[Any]) -> list[Row]:

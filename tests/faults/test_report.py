@@ -13,7 +13,8 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "faults.md"
 
 def lines(text: str) -> list[tuple[str, ...]]:
     """Return the first two columns of every table row."""
-    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
+    lines = report.without_mutants(text).splitlines()
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("| ")]
     return [tuple(cell.strip() for cell in row[:2]) for row in rows if row[0].strip() != "fault"]
 
 
@@ -40,6 +41,19 @@ def test_figures_of_a_rows_variants_come_together() -> None:
     (found,) = report.gathered([Report("away 1.00 s"), Report("away 2.00 s"), Report("away 1.00 s")])
     assert found == Row(row.subject, row.fault, row.required, ("away 1.00 s", "away 2.00 s"))
     assert lines(report.render([found], {"a": "b"}, "2 cores")) == [(row.fault, row.required), ("a", "b")]
+
+
+def test_rows_and_mutants_leave_each_others_tables_alone() -> None:
+    document = report.render(report.defined()[:1], {"a": "b"}, "2 cores")
+    section = (
+        report.MUTANTS
+        + report.MUTANTS_HEAD.format(count=1, machine="2 cores")
+        + "| m | `x.py` f | no `y` | test: z (1 s) |\n"
+    )
+    both = report.with_mutants(report.with_mutants(document, section), section)
+    assert both == document + section
+    assert (report.without_mutants(both), report.mutants_of(both)) == (document, section)
+    assert report.with_mutants(document, report.mutants_of(document)) == document
 
 
 def test_whoever_is_alone_waits_for_the_others_and_they_for_it(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""The table of mutants: ways to break the product, and the tests and rows that must notice. mutating.py runs it.
+
+Keep each beside its neighbours of the same file, and name tests that look from further away than the broken line.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One edit: `before` stands exactly once in the function (the whole file where there is none)."""
+
+    name: str
+    file: str
+    function: str  # "name" or "Class.name"; in Lua the name of a local function
+    before: str
+    after: str
+    killers: tuple[str, ...]  # each of these must fail; pytest's own names for them
+
+
+_SCRIPTS = "monitor/live/scripts"
+_MONITOR = "monitor"
+_LIVE, _CORE, _WORKERS, _FAULTS = "tests/live", "tests/core", "tests/workers", "tests/faults"
+_REGISTRY = "tests/registry"
+
+MUTANTS: tuple[Mutant, ...] = (
+    # --- record: who may write ------------------------------------------------------------------------------------
+    Mutant(
+        "record-fence",
+        f"{_SCRIPTS}/record.lua",
+        "record",
+        "if hash[1] ~= worker or hash[2] ~= epoch then return 'fenced' end",
+        "",
+        (f"{_LIVE}/test_record.py::test_rows_of_one_partition_are_judged_one_by_one",),
+    ),
+    Mutant(
+        "record-batch",
+        f"{_SCRIPTS}/record.lua",
+        "record",
+        "(tonumber(last) or 0) >= batch",
+        "false",
+        (f"{_LIVE}/test_record.py::test_a_batch_that_arrives_after_a_later_one_changes_nothing",),
+    ),
+    Mutant(
+        "record-generation",
+        f"{_SCRIPTS}/record.lua",
+        "",
+        "open_generation(KEYS[1]) == ARGV[1]",
+        "true",
+        (f"{_LIVE}/test_record.py::test_a_write_captured_before_a_flush_is_rejected_after_it",),
+    ),
+    # --- rules: what proves a state ------------------------------------------------------------------------------
+    Mutant(
+        "confirm-absent-never",
+        f"{_MONITOR}/core/verdict.py",
+        "confirm_absent",
+        "words if agreed else ()",
+        "()",
+        (f"{_FAULTS}/test_targets.py::test_killed[kill_all]",),
+    ),
+    Mutant(
+        "confirm-alone",
+        f"{_MONITOR}/core/verdict.py",
+        "confirm_absent",
+        "others and all_absent",
+        "all_absent",
+        (f"{_CORE}/test_machine.py::test_only_alone_reaches_unavailable_on_one_workers_word",),
+    ),
+)

@@ -1,0 +1,253 @@
+"""Break the product on purpose, one mutant at a time, and see the tests named for it fail: `./run faults --mutants`.
+
+All of it happens in a copy of the tree. Before anything is broken the named tests must pass in that copy.
+"""
+
+import argparse
+import ast
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from tests.faults import report
+from tests.faults.mutants import MUTANTS, Mutant
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "faults.md"
+LIMIT = 300  # seconds for one test; the longest row that is named takes two minutes
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis", "dist")
+OPTIONS = ["-x", "--all-rows", "-p", "no:randomly", "-p", "no:cacheprovider", "--hypothesis-seed=1"]
+OPTIONS += ["-o", "timeout_func_only=true"]
+TELL = 40  # last lines of a test's output that say why there is no verdict
+
+
+class Broken(Exception):
+    """A mutant that proves nothing: it does not apply, or its tests could not be run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A test that noticed a mutant."""
+
+    mutant: Mutant
+    killer: str
+    seconds: float
+
+
+# --- editing ----------------------------------------------------------------------------------------------------------
+
+
+def mutate(text: str, mutant: Mutant) -> str:
+    """Return the file's text with the edit in it."""
+    start, end = _span(text, mutant)
+    inside = text[start:end]
+    if (found := inside.count(mutant.before)) != 1:
+        place = mutant.function or "the file"
+        raise Broken(f"{mutant.file}: {mutant.before!r} stands {found} times in {place}, not once")
+    edited = text[:start] + inside.replace(mutant.before, mutant.after) + text[end:]
+    if mutant.file.endswith(".py"):
+        _check_syntax(edited, mutant)
+    return edited
+
+
+def _check_syntax(text: str, mutant: Mutant) -> None:
+    try:
+        compile(text, mutant.file, "exec")
+    except SyntaxError as exc:
+        raise Broken(f"{mutant.file}: {exc}") from None
+
+
+def _span(text: str, mutant: Mutant) -> tuple[int, int]:
+    """Return where the function begins and ends."""
+    if not mutant.function:
+        return 0, len(text)
+    find = _python_span if mutant.file.endswith(".py") else _lua_span
+    if (span := find(text, mutant.function)) is None:
+        raise Broken(f"{mutant.file} has no function {mutant.function}")
+    return span
+
+
+def _python_span(text: str, function: str) -> tuple[int, int] | None:
+    nodes: list[ast.AST] = [ast.parse(text)]
+    for name in function.split("."):
+        inside = (child for node in nodes for child in ast.iter_child_nodes(node))
+        nodes = [child for child in inside if getattr(child, "name", "") == name]
+    if len(nodes) != 1:
+        return None
+    lines, node = text.splitlines(keepends=True), nodes[0]
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    assert node.end_lineno
+    return len("".join(lines[: node.lineno - 1])), len("".join(lines[: node.end_lineno]))
+
+
+def _lua_span(text: str, function: str) -> tuple[int, int] | None:
+    head = rf"^local function {re.escape(function)}\("
+    found = re.search(rf"{head}[^\n]*\bend$|{head}.*?^end$", text, re.MULTILINE | re.DOTALL)
+    return found.span() if found else None
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy of the tree that may be broken."""
+
+    folder: Path
+
+    def environment(self) -> dict[str, str]:
+        """Return an environment in which every Python, our tests' child processes too, imports the copy."""
+        return {
+            **os.environ,
+            "PYTHONPATH": str(self.folder),  # comes before the path of an editable installation
+            "PYTHONDONTWRITEBYTECODE": "1",  # two edits of one second look alike to what is cached
+            "FEELER_REQUIRE_ALL": "1",  # a test that is skipped notices nothing
+        }
+
+    def check(self) -> None:
+        """Make sure that a child process sees the copy, wherever it is started."""
+        argv = [sys.executable, "-c", "import monitor, workers; print(monitor.__file__); print(workers.__file__)"]
+        told = subprocess.run(argv, cwd="/", env=self.environment(), capture_output=True, text=True, check=True)
+        if not all(Path(line).is_relative_to(self.folder) for line in told.stdout.split()):
+            raise Broken(f"child processes import {told.stdout.split()}, not the copy in {self.folder}")
+
+    def run(self, tests: Sequence[str], limit: float) -> tuple[str, str]:
+        """Run these tests; return "passed", "failed" or "unclear", and what they printed."""
+        results = self.folder / "results.xml"
+        results.unlink(missing_ok=True)
+        argv = [sys.executable, "-m", "pytest", *tests, *OPTIONS, "--junitxml", str(results)]
+        code, output = _run(argv, self.folder, self.environment(), limit)
+        if code == 0:
+            return "passed", output
+        sound = code == 1 and "Error compiling script" not in output
+        return "failed" if sound and _has_failed(results) else "unclear", output
+
+
+def _run(argv: list[str], folder: Path, environment: dict[str, str], limit: float) -> tuple[int, str]:
+    """Run a program for a limited time; who takes longer may still tidy up its servers."""
+    with tempfile.TemporaryFile("w+") as out:
+        process = subprocess.Popen(argv, cwd=folder, env=environment, stdout=out, stderr=out, start_new_session=True)
+        try:
+            process.wait(limit)
+        except BaseException as exc:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+            if not isinstance(exc, subprocess.TimeoutExpired):
+                raise
+        out.seek(0)
+        return process.returncode, out.read()
+
+
+def _has_failed(results: Path) -> bool:
+    """Tell whether a test failed by what it looked at: the history of a row is judged when it is torn down."""
+    if not results.exists():
+        return False
+    root = ElementTree.parse(results).getroot()
+    errors = (error.get("message", "") for error in root.iter("error"))
+    judged = any(message.startswith("failed on teardown") for message in errors)
+    return judged or root.find(".//failure") is not None
+
+
+# --- all of them ------------------------------------------------------------------------------------------------------
+
+
+def run(mutants: Sequence[Mutant], root: Path) -> tuple[list[Kill], list[str]]:
+    """Try each mutant in a copy of the tree; return what noticed them and what is wrong."""
+    with tempfile.TemporaryDirectory(prefix="feeler-mutants-") as place:
+        copy = Copy(Path(place, "tree"))
+        shutil.copytree(root, copy.folder, ignore=LEFT_OUT, symlinks=True)
+        copy.check()
+        wrong = [f"{one.name}: {why}" for one in mutants if (why := _inapplicable(copy, one))]
+        if wrong:
+            return [], wrong
+        tests = list(dict.fromkeys(killer for one in mutants for killer in one.killers))
+        print(f"{len(mutants)} mutants; first their {len(tests)} tests on the tree as it is", flush=True)
+        told, output = copy.run(tests, LIMIT * len(tests))
+        if told != "passed":
+            return [], [f"the tests do not pass without any mutant:\n{_end(output)}"]
+        return _try_all(copy, mutants)
+
+
+def _inapplicable(copy: Copy, mutant: Mutant) -> str:
+    """Say why an edit cannot be made, '' where it can."""
+    try:
+        mutate((copy.folder / mutant.file).read_text(), mutant)
+    except (Broken, OSError) as exc:
+        return str(exc)
+    return ""
+
+
+def _try_all(copy: Copy, mutants: Iterable[Mutant]) -> tuple[list[Kill], list[str]]:
+    kills, wrong = [], list[str]()
+    for mutant in mutants:
+        path = copy.folder / mutant.file
+        text = path.read_text()
+        path.write_text(mutate(text, mutant))
+        for killer in mutant.killers:
+            began = time.monotonic()
+            told, output = copy.run([killer], LIMIT)
+            seconds = time.monotonic() - began
+            print(f"{mutant.name}: {killer} {told} after {seconds:.1f} s", flush=True)
+            if told == "failed":
+                kills.append(Kill(mutant, killer, seconds))
+            else:
+                wrong.append(f"{mutant.name}: {killer} {told}\n{_end(output) if told == 'unclear' else ''}")
+        path.write_text(text)
+    return kills, wrong
+
+
+def _end(output: str) -> str:
+    return "\n".join(output.splitlines()[-TELL:])
+
+
+def section(kills: Sequence[Kill]) -> str:
+    """Return the part of docs/faults.md that tells of this run."""
+    count = len({kill.mutant.name for kill in kills})
+    parts = [report.MUTANTS + report.MUTANTS_HEAD.format(count=count, machine=report.machine())]
+    for kill in kills:
+        mutant = kill.mutant
+        where = f"`{Path(mutant.file).name}` {mutant.function}".strip()
+        edit = f"{_code(mutant.before)} becomes {_code(mutant.after)}" if mutant.after else f"no {_code(mutant.before)}"
+        noticed = f"{Path(kill.killer.partition('::')[0]).stem}: {kill.killer.rpartition('::')[2]}"
+        parts.append(f"| {mutant.name} | {where} | {edit} | {noticed} ({kill.seconds:.0f} s) |\n")
+    return "".join(parts)
+
+
+def _code(text: str) -> str:
+    """Return one line of code for a cell of a table."""
+    return f"`{' '.join(text.split())}`".replace("|", "\\|")
+
+
+def chosen(names: Sequence[str]) -> list[Mutant]:
+    """Return the mutants of these names, all of them where none is named."""
+    known = {mutant.name: mutant for mutant in MUTANTS}
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(f"no mutant {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in names] or list(MUTANTS)
+
+
+def main() -> None:
+    """Run all mutants and write the table, or run some and only tell."""
+    parser = argparse.ArgumentParser(prog="./run faults --mutants")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="mutants to run (default: all, then write the table)")
+    names = parser.parse_args().names
+    kills, wrong = run(chosen(names), ROOT)
+    if wrong:
+        sys.exit("\n".join([f"{len(wrong)} wrong:", *wrong]))
+    table = section(kills)
+    print(table)
+    if not names:
+        DOCUMENT.write_text(report.with_mutants(DOCUMENT.read_text(), table))
+
+
+if __name__ == "__main__":
+    main()
