@@ -18,6 +18,7 @@ from monitor.core.status import State
 
 if TYPE_CHECKING:
     from monitor.config import Settings
+    from monitor.live.letters import Letter
     from monitor.terminal.client import Client
     from monitor.web.shapes import LastObservationShape
 
@@ -47,6 +48,8 @@ OPTIONS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "p
 app = typer.Typer(cls=Commands, help="The state of every Postgres database you own.", **OPTIONS)
 db = typer.Typer(help="The databases feeler watches.", **OPTIONS)
 app.add_typer(db, name="db")
+journal = typer.Typer(help="What a version of feeler could not read of the journal.", **OPTIONS)
+app.add_typer(journal, name="journal")
 
 
 def _named(given: str | list[str] | None) -> str | list[str] | None:
@@ -170,6 +173,7 @@ def get(
         now = client.now
     answers = [answer for page in pages for answer in page["data"]]
     missing = [name for page in pages for name in page["missing"]]
+    unreadable = {name for page in pages for name in page.get("unreadable", ())}
     if (form := _form(output)) == "table":
         from monitor.terminal import tables
 
@@ -178,9 +182,12 @@ def get(
         from monitor.terminal import printing
 
         printing.observations(answers, missing, form)
+    for name in sorted(unreadable):
+        say(f"feeler: the web cannot read what is stored of {name}: a newer version wrote it, or it is damaged")
     for name in missing:
-        say(f"feeler: there is no database named {name}")
-    if missing or (names and not all(map(_fresh, answers))):
+        if name not in unreadable:
+            say(f"feeler: there is no database named {name}")
+    if missing or unreadable or (names and not all(map(_fresh, answers))):
         raise typer.Exit(STALE_OR_UNKNOWN)
     if state and len(answers) < max(1, len(names)):
         raise typer.Exit(CONDITION_FALSE)
@@ -245,6 +252,45 @@ def transitions(
             printing.transitions(rows, form)
         if follow:
             printing.follow(client, name, {row["identity"] for row in rows}, form)
+
+
+@journal.command("dead")
+def journal_dead() -> None:
+    """List the entries that a process could not read, and whether this version can; exit 3 if there are any."""
+    found = _dead_letters(replay=False)
+    for letter in found:
+        readable = "readable" if letter.readable else "unreadable"
+        typer.echo(f"{letter.partition}\t{letter.entry}\t{','.join(letter.groups)}\t{readable}\t{letter.event}")
+    raise typer.Exit(CONDITION_FALSE if found else 0)
+
+
+@journal.command("replay")
+def journal_replay() -> None:
+    """Give what this version can read of them to the journal again; do it once all supervisors are of this version."""
+    found = _dead_letters(replay=True)
+    revived = sum(letter.readable for letter in found)
+    say(f"{revived} entries replayed, {len(found) - revived} left that this version cannot read either")
+
+
+def _dead_letters(*, replay: bool) -> "list[Letter]":
+    import asyncio
+
+    from monitor.live import connections, generation, letters
+
+    settings = _settings(stores=True)
+
+    async def work() -> "list[Letter]":
+        live = connections.connect(settings.redis_url, settings.cache_url, part="cli")
+        try:
+            found = await letters.dead_letters(live)
+            opened = (await generation.generation(live)).name
+            if replay and not await letters.revive(live, opened, [letter for letter in found if letter.readable]):
+                raise FeelerError("nothing can be replayed before a supervisor has opened the generation: try again")
+            return found
+        finally:
+            await connections.close(live)
+
+    return asyncio.run(work())
 
 
 @app.command()

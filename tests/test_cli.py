@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import re
@@ -19,8 +20,10 @@ from monitor.cli import app as cli
 from monitor.config import Settings, write_runtime
 from monitor.core.cause import Cause
 from monitor.core.database import parse_address
-from monitor.core.status import State
-from monitor.live import connections
+from monitor.core.event import Transition, encode
+from monitor.core.status import Epoch, Identity, State
+from monitor.live import connections, letters
+from monitor.live.keys import database_key
 from monitor.programs import free_port
 from monitor.registry import fleet, history
 from monitor.registry.store import open_store
@@ -412,3 +415,34 @@ def test_run_becomes_the_role(tmp_path, role):
     )
     assert done.returncode != 0
     assert "DATABASE_URL" in done.stderr
+
+
+async def test_dead_letters_are_listed_and_replayed(environ: dict[str, str], fill: Filler):
+    assert (await asyncio.to_thread(invoke, environ, "journal", "dead")).exit_code == 0
+    text = encode(
+        Transition("a", Identity(Epoch(1, 1), 1), None, State.NEW, State.AVAILABLE, "first_light", 1.0, "w4", (), ())
+    )
+    for group in ("historian", "supervisor"):
+        await letters.bury(fill.live, group, 3, [("5-1", {"event": text})])
+    await letters.bury(fill.live, "historian", 3, [("6-1", {"event": '{"type":"blinded"}'})])
+    listed = await asyncio.to_thread(invoke, environ, "journal", "dead")
+    assert [row[:4] for row in rows(listed.stdout)] == [
+        ["3", "5-1", "historian,supervisor", "readable"],
+        ["3", "6-1", "historian", "unreadable"],
+    ]
+    assert listed.exit_code == 3
+    done = await asyncio.to_thread(invoke, environ, "journal", "replay")
+    assert done.stderr == "1 entries replayed, 1 left that this version cannot read either\n"
+    assert [row[1] for row in rows((await asyncio.to_thread(invoke, environ, "journal", "dead")).stdout)] == ["6-1"]
+
+
+async def test_a_row_that_cannot_be_read_is_neither_new_nor_missing(feeler: Run, fill: Filler):
+    await fill.beat("orders", state=State.AVAILABLE)
+    await fill.beat("ledger", state=State.AVAILABLE)
+    await fill.live.cache.hset(database_key("orders"), "state", "blind")
+    for words in (("orders",), ("orders", "ledger", "--state", "available"), ("--state", "available"), ()):
+        got = feeler("get", *words)
+        assert (got.exit_code, "cannot read what is stored of orders" in got.stderr) == (4, True)
+        assert "no database named" not in got.stderr
+    told = feeler("info", "orders")
+    assert (told.exit_code, "cannot read" in told.stderr) == (1, True)

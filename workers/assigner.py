@@ -68,7 +68,8 @@ class Assigner:
         return place is not None and place.seeded
 
     async def seeds(self, databases: list[str]) -> dict[str, Status]:
-        """Return the last durable Status of each, `new` where there never was one; nothing while Postgres is away."""
+        """Return the last durable Status of each, `new` where there never was one; nothing while Postgres is away,
+        or where a newer version wrote it."""
         if not databases:
             return {}
         try:
@@ -76,4 +77,5 @@ class Assigner:
         except StoreUnavailable as exc:
             log.warning("action=seeds_unread databases=%d error=%s", len(databases), exc.detail)
             return {}
-        return {name: known.get(name, Status()) for name in databases}
+        found = {name: known.get(name, Status()) for name in databases}
+        return {name: status for name, status in found.items() if status}

@@ -111,13 +111,13 @@ class Patrol:
             return
         for start in range(0, len(gone), CHUNK):
             names = sorted(gone)[start : start + CHUNK]
-            known = await observations.latest(self._live, names)
+            known = await observations.held(self._live, names)
             for database in names:
                 await self._release(database, known.get(database))
         unlearned = [name for name, value in index.items() if self._must_learn(name, value)]
         for start in range(0, len(unlearned), CHUNK):
             names = unlearned[start : start + CHUNK]
-            latest = await observations.latest(self._live, names)
+            latest = await observations.held(self._live, names)
             wanted = await targets.targets(self._live, names)
             for name in names:
                 if name in latest and name in wanted:

@@ -67,4 +67,4 @@ ADVICE: dict[Cause, str] = {
 
 def advice(cause: Cause) -> str:
     """Return what to do next, '' where nothing is wrong."""
-    return ADVICE[cause]
+    return ADVICE.get(cause, "")

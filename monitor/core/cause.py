@@ -5,6 +5,8 @@ The codes are PostgreSQL's SQLSTATEs (documentation, appendix A). Anyone may imp
 
 from enum import StrEnum
 
+from monitor.core.foreign import OpenWord
+
 
 class Evidence(StrEnum):
     """What one feel proves about the database."""
@@ -16,8 +18,8 @@ class Evidence(StrEnum):
     VOID = "void"  # our own fault: says nothing about the database
 
 
-class Cause(StrEnum):
-    """The closed list of causes; texts of servers never become one."""
+class Cause(OpenWord):
+    """The list of causes; texts of servers never become one. One of a newer version proves nothing here."""
 
     OK = "ok"
     STARTING = "starting"
@@ -61,7 +63,7 @@ LOCKS = frozenset(
     }
 )
 
-EVIDENCE: dict[Cause, Evidence] = {
+_KNOWN: dict[Cause, Evidence] = {
     Cause.OK: Evidence.OK,
     Cause.STARTING: Evidence.ALIVE,
     Cause.REFUSING: Evidence.ALIVE,
@@ -82,6 +84,14 @@ EVIDENCE: dict[Cause, Evidence] = {
     Cause.NO_CREDENTIALS: Evidence.VOID,
     Cause.BYTE_BUDGET: Evidence.VOID,
 }
+
+
+class _Evidence(dict[Cause, Evidence]):
+    def __missing__(self, cause: Cause) -> Evidence:
+        return Evidence.VOID  # a cause of a newer version: whatever it means, it proves nothing here
+
+
+EVIDENCE = _Evidence(_KNOWN)
 
 _BY_SQLSTATE = {
     "57P03": Cause.STARTING,  # cannot_connect_now

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from monitor.core.errors import InvalidInput
+from monitor.core.foreign import OpenWord
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
@@ -16,7 +16,7 @@ _OPTIONS = ("sslmode", "sslrootcert")
 _SHAPE = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 
 
-class DatabaseStatus(StrEnum):
+class DatabaseStatus(OpenWord):
     """What its owner wants of us; not to be mistaken for its state."""
 
     ACTIVE = "active"

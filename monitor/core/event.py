@@ -1,9 +1,13 @@
 """What ticks report, and the JSON they travel as in the journal. Anyone may import this."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from monitor.core.cause import Cause
+from monitor.core.errors import InvalidInput
+from monitor.core.foreign import fitting, moment
 from monitor.core.status import Identity, State
 
 
@@ -64,14 +68,37 @@ def encode(event: Event) -> str:
 
 
 def decode(text: str) -> Event:
-    """Read what `encode` wrote."""
-    fields = json.loads(text)
-    if fields.pop("type") == "cannot_reach":
-        fields |= {"doubt": Identity.parse(fields["doubt"]), "cause": Cause(fields["cause"])}
-        return CannotReach(**fields)
-    fields["identity"] = Identity.parse(fields["identity"])
-    fields["prev"] = Identity.parse(fields["prev"]) if fields["prev"] else None
-    fields["source"], fields["target"] = State(fields["source"]), State(fields["target"])
-    fields["observers"] = tuple(fields["observers"])
-    fields["evidence"] = tuple(Seen(**seen | {"cause": Cause(seen["cause"])}) for seen in fields["evidence"])
-    return Transition(**fields)
+    """Read what `encode` of this or a newer version wrote; what is no event known here is InvalidInput."""
+    try:
+        told = json.loads(text)
+        return _transition(told) if told["type"] == "transition" else _cannot_reach(told)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as exc:
+        raise InvalidInput("event", f"{type(exc).__name__}: {exc}"[:80]) from None
+
+
+def _cannot_reach(told: Mapping[str, Any]) -> CannotReach:
+    if told["type"] != "cannot_reach":
+        raise InvalidInput("event", "of a type not known here")
+    moment(told["at"])
+    read = {"doubt": Identity.parse(told["doubt"]), "cause": Cause(told["cause"])}
+    return CannotReach(**fitting(CannotReach, told) | read)
+
+
+def _transition(told: Mapping[str, Any]) -> Transition:
+    moment(told["at"])
+    read = {
+        "identity": Identity.parse(told["identity"]),
+        "prev": Identity.parse(told["prev"]) if told["prev"] else None,
+        "source": State(told["source"]),
+        "target": State(told["target"]),
+        "observers": tuple(str(worker) for worker in told["observers"]),
+        "evidence": tuple(map(decode_seen, told["evidence"])),
+    }
+    return Transition(**fitting(Transition, told) | read)
+
+
+def decode_seen(told: Mapping[str, Any]) -> Seen:
+    """Read one observation kept as evidence."""
+    moment(told["sent_at"])
+    moment(told["at"])
+    return Seen(**fitting(Seen, told) | {"cause": Cause(told["cause"])})

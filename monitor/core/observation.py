@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from monitor.core.cause import EVIDENCE, Cause, Evidence
+from monitor.core.foreign import OpenWord
 
 Value = bool | int | float | str
 
 
-class ReadingStatus(StrEnum):
+class ReadingStatus(OpenWord):
     """How a family of gauges came out; a missing privilege is `denied`, never a zero."""
 
     OK = "ok"

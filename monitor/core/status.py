@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from monitor.core.cause import Cause
 from monitor.core.errors import InvalidInput
+from monitor.core.foreign import moment
 
 MAX_WITNESSES = 4
 MAX_ROUNDS = 9_999  # more say nothing new, and the encoded witness must stay within 64 bytes for ever
@@ -136,15 +137,15 @@ def decode(fields: Mapping[str, str]) -> Status:
     ok_since = fields.get("ok_since", "")
     return Status(
         state=State(fields.get("state") or State.NEW),
-        since=float(fields.get("since") or 0),
+        since=moment(fields.get("since") or 0),
         identity=Identity.parse(fields["identity"]) if fields.get("identity") else None,
         rule=fields.get("rule", ""),
         doubt=_decode_doubt(fields),
-        ok_since=float(ok_since) if ok_since else None,
+        ok_since=moment(ok_since) if ok_since else None,
         ok_rounds=int(fields.get("ok_rounds") or 0),
         alive=Cause(fields["alive"]) if fields.get("alive") else None,
         doubters=doubters,
-        doubted_at=float(fields.get("doubted_at") or 0),
+        doubted_at=moment(fields.get("doubted_at") or 0),
     )
 
 
@@ -157,14 +158,14 @@ def _decode_doubt(fields: Mapping[str, str]) -> Doubt | None:
     if not fields.get("doubt"):
         return None
     identity, sent_at, asked_at = fields["doubt"].split()
-    origin = float(sent_at)
+    origin = moment(sent_at)
     witnesses = []
     for i in range(1, MAX_WITNESSES + 1):
         if text := fields.get(f"witness_{i}", ""):
             worker, rounds, sent, took, cause = text.split()
             moments = _moment(origin, int(sent)), _moment(origin, int(sent) + int(took))
             witnesses.append(Witness(worker, int(rounds), *moments, Cause(cause)))
-    return Doubt(Identity.parse(identity), origin, float(asked_at), tuple(witnesses))
+    return Doubt(Identity.parse(identity), origin, moment(asked_at), tuple(witnesses))
 
 
 def _moment(origin: float, milliseconds: int) -> float:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from monitor.core.assignment import Assignment
 from monitor.core.status import Epoch, Identity, State, Status
-from monitor.live import steps
+from monitor.live import quarantine, steps
 from monitor.live.connections import Live, unavailable
 from monitor.live.fields import status_fields
 from monitor.live.keys import PARTITIONS, database_key, index_key, partition, partition_key, target_key
@@ -95,13 +95,18 @@ async def _unassign(live: Live, database: str, term: int, *, forget: bool) -> bo
 
 
 async def places(live: Live, databases: Sequence[str]) -> dict[str, Place]:
-    """Return the place of each database, an empty one where Redis knows nothing."""
+    """Return the place of each database, an empty one where Redis knows nothing.
+
+    Of one that cannot be read only its owner is told: it is neither free for the taking nor lost with its owner.
+    """
     pipe = live.cache.pipeline(transaction=False)
     for name in databases:
         pipe.hmget(database_key(name), *_PLACE)
     with unavailable():
         rows = await pipe.execute()
-    return {name: _place(name, row) for name, row in zip(databases, rows, strict=True)}
+    told = dict(zip(databases, rows, strict=True))
+    found = await quarantine.decode(live, "place", told.items(), _place)
+    return {name: found.get(name) or _owned(name, row) for name, row in told.items()}
 
 
 def _place(name: str, row: Sequence[str | None]) -> Place:
@@ -120,6 +125,11 @@ def _place(name: str, row: Sequence[str | None]) -> Place:
         Identity.parse(moved_for) if moved_for else None,
         tuple(map(float, (moves or "").split())),
     )
+
+
+def _owned(name: str, row: Sequence[str | None]) -> Place:
+    owner, _, proven, *_ = row
+    return Place(name, owner or "", proven=bool(proven), seeded=True)
 
 
 async def mine(live: Live, worker: str) -> dict[str, str]:

@@ -133,6 +133,7 @@ def _client(url: str, part: str, timeout: float) -> Redis:
             timeout=WAIT_FOR_CONNECTION,
             protocol=2,
             decode_responses=True,
+            encoding_errors="replace",  # bytes that are no text spoil their own row, not the whole reply
             socket_timeout=timeout,
             socket_connect_timeout=TIMEOUT,
             retry=Retry(NoBackoff(), 0),

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from monitor.core import status as statuses
 from monitor.core.cause import Evidence
+from monitor.core.foreign import moment
 from monitor.core.observation import FAMILIES, GAUGES, Observation, Reading, ReadingStatus, Value
 from monitor.core.status import Status
 
@@ -61,7 +62,7 @@ def _readings(fields: Mapping[str, str]) -> Iterator[Reading]:
         if text := fields.get(f"family:{family}"):
             status, observed_at, *code = text.split(" ")
             values = {name: _value(fields[name]) for name in _GAUGES_OF[family] if name in fields}
-            yield Reading(family, float(observed_at), ReadingStatus(status), values, "".join(code))
+            yield Reading(family, moment(observed_at), ReadingStatus(status), values, "".join(code))
 
 
 def _text(value: Value) -> str:

@@ -6,6 +6,7 @@ missing key (FLUSHALL does not end a life) closes it; the counter makes every op
 
 import itertools
 import logging
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ log = logging.getLogger("feeler.live")
 _RESTORE, _OPEN, _LEAD = steps.step("restore"), steps.step("open"), steps.step("lead")
 _ROWS = 250  # of one script call: about 2 ms of Redis
 _MERGED = (*STATUS_FIELDS, "batch", "restored")  # `batch` goes: it vouches for fields the merge may change
+_NAME = re.compile(r"[0-9a-f]+:\d+\.\d+\Z")
 _attempts = itertools.count(1)
 
 
@@ -60,7 +62,7 @@ async def generation(live: Live) -> Generation:
         info, *found = await pipe.execute()
     life, names = str(info["master_replid"]), set(found)
     name = names.pop() if len(names) == 1 else None
-    return Generation(name if name and name.startswith(f"{life}:") else "", life)
+    return Generation(name if name and _NAME.match(name) and name.startswith(f"{life}:") else "", life)
 
 
 async def lead(live: Live, term: int) -> bool:

@@ -15,7 +15,7 @@ from monitor.core import event as events
 from monitor.core.errors import InvalidInput
 from monitor.core.event import Event, Transition
 from monitor.core.status import Identity
-from monitor.live import steps
+from monitor.live import letters, steps
 from monitor.live.connections import BLOCK_MOST, Live, unavailable
 from monitor.live.keys import PARTITIONS, partition, partition_key
 
@@ -95,17 +95,17 @@ def _is_missing(exc: Exception) -> bool:
 
 
 async def _entries(live: Live, group: str, found: Sequence[tuple[int, Iterable[_Row]]]) -> list[Entry]:
-    """Decode; what cannot be read is acknowledged and told loudly: it must hold up neither the others nor the trim."""
-    entries, broken = [], []
+    """Decode; what cannot be read becomes a dead letter: it must hold up neither the others nor the trim."""
+    entries: list[Entry] = []
+    broken: dict[int, list[tuple[str, dict[str, str]]]] = {}
     for number, id_, row in ((number, id_, row) for number, rows in found for id_, row in rows if row):
         try:
             entries.append(Entry(number, id_, events.decode(row["event"]), row.get("replayed") == "1"))
-        except (KeyError, TypeError, ValueError, InvalidInput):
-            broken.append((number, id_))
-    for number, id_ in broken:
-        log.error("action=entry_unreadable group=%s partition=%d id=%s", group, number, id_)
-        with unavailable():
-            await live.cache.xack(_JOURNALS[number], group, id_)
+        except (KeyError, InvalidInput) as exc:
+            log.error("action=entry_unreadable group=%s partition=%d id=%s error=%s", group, number, id_, exc)
+            broken.setdefault(number, []).append((id_, row))
+    for number, rows in broken.items():
+        await letters.bury(live, group, number, rows)
     return entries
 
 
@@ -175,15 +175,17 @@ async def is_behind(live: Live) -> bool:
 
 
 async def backlog(live: Live) -> dict[str, int]:
-    """Return the journal's length, and per group what is pending (taken) and lagging (not yet taken)."""
+    """Return the journal's length, the dead letters, and per group what is pending (taken) and lagging (not taken)."""
     pipe = live.cache.pipeline(transaction=False)
     for key in _JOURNALS:
         pipe.xlen(key)
         pipe.xinfo_groups(key)
+    for number in range(PARTITIONS):
+        pipe.xlen(partition_key(number, "dead"))
     with unavailable():
         replies: list[Any] = await pipe.execute(raise_on_error=False)
-    total: Counter[str] = Counter({"length": 0})
-    for length, groups in zip(replies[::2], replies[1::2], strict=True):
+    total: Counter[str] = Counter({"length": 0, "dead": sum(replies[2 * PARTITIONS :])})
+    for length, groups in zip(replies[: 2 * PARTITIONS : 2], replies[1 : 2 * PARTITIONS : 2], strict=True):
         if isinstance(groups, Exception):  # no stream in this partition yet
             continue
         total["length"] += length

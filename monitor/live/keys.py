@@ -26,11 +26,13 @@ feeler:{pNN}:reports         hash    -    whoever restores             leader
     reporter -> "life attempt busy|done"; data that vanishes takes the report of it along
 feeler:{pNN}:journal         stream  -    owner (record, replay)       groups: supervisor, historian, ...
     event (JSON), replayed ("1" or absent)
+feeler:{pNN}:dead            stream  -    every group                  cli (`feeler journal`)
+    dead letters, at most 10,000: what a group could not read. group, entry (its id in the journal), event
 feeler:{pNN}:drained         zset    1 h  historian                    workers, who then forget the event
     "D identity" -> fleet seconds; pruned by trim
 feeler:{pNN}:counters        hash    -    every Lua step               web, tests
     beats, transitions, duplicates (beats that came twice or late and changed nothing), rejected_<verdict>, replayed,
-    trimmed, trimmed_unacknowledged, identity_conflicts (historian)
+    trimmed, trimmed_unacknowledged, identity_conflicts (historian), dead_letters, unreadable_<kind> (rows set aside)
 
 REDIS_URL (the bus: RQ lives here too, under rq:)
 feeler:presence:W            string  7 s  worker                       everybody
@@ -61,7 +63,7 @@ def partition(name: str) -> int:
 
 
 def partition_key(number: int, kind: str) -> str:
-    """Return a key that a partition has once: generation, term, reports, names, journal, drained or counters."""
+    """Return a key that a partition has once: generation, term, reports, names, journal, dead, drained or counters."""
     return f"feeler:{{p{number:02}}}:{kind}"
 
 

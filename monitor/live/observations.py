@@ -1,10 +1,9 @@
 """The last observation and the Status of every database. `record` is the only way in. Doors and workers import this."""
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from zlib import crc32
 
@@ -12,14 +11,17 @@ from monitor.core import event as events
 from monitor.core import status as statuses
 from monitor.core.cause import Cause
 from monitor.core.event import Event, Transition
+from monitor.core.foreign import moment
 from monitor.core.observation import Observation, Reading
 from monitor.core.policy import Policy
-from monitor.core.status import Epoch, Status
-from monitor.live import fields, steps, targets
+from monitor.core.status import STATUS_FIELDS, Epoch, Status
+from monitor.live import fields, quarantine, steps, targets
 from monitor.live.connections import Live, unavailable
 from monitor.live.keys import PARTITIONS, database_key, partition, partition_key, target_key
+from monitor.live.quarantine import Rows
 
 _RECORD = steps.step("record")
+_HELD = ("owner", "epoch", *STATUS_FIELDS)
 _batches = itertools.count(1)  # of this process: a batch that arrives after a later one is known to be late
 
 
@@ -112,8 +114,8 @@ def _event_words(event: Event) -> tuple[str, str, str, str]:
     return "cry", str(event.doubt), f"{event.at:.3f}", events.encode(event)
 
 
-async def latest(live: Live, names: Sequence[str]) -> dict[str, Latest]:
-    """Return what is known of each of these databases; unknown ones are left out."""
+async def latest(live: Live, names: Sequence[str]) -> Rows[Latest]:
+    """Return what is known of each of these databases; those that are unknown or cannot be read are left out."""
     pipe = live.cache.pipeline(transaction=False)
     for name in names:
         pipe.hgetall(database_key(name))
@@ -121,27 +123,48 @@ async def latest(live: Live, names: Sequence[str]) -> dict[str, Latest]:
     with unavailable():
         replies = await pipe.execute()
     rows = zip(names, replies[::2], replies[1::2], strict=True)
-    return {name: _latest(name, stored, *target) for name, stored, target in rows if stored}
+    known = [(name, (stored, *target)) for name, stored, target in rows if stored]
+    return await quarantine.decode(live, "database", known, _latest)
 
 
-def _latest(name: str, stored: Mapping[str, str], policy: str | None, labels: str | None) -> Latest:
-    def moment(key: str) -> float | None:
-        return float(stored[key]) if key in stored else None
+async def held(live: Live, names: Sequence[str]) -> Rows[Latest]:
+    """Return what an owner learns from the hash: owner, epoch and Status. What else stands there its beats renew."""
+    pipe = live.cache.pipeline(transaction=False)
+    for name in names:
+        pipe.hmget(database_key(name), *_HELD)
+    with unavailable():
+        replies = await pipe.execute()
+    rows = zip(names, (dict(zip(_HELD, row, strict=True)) for row in replies), strict=True)
+    known = [(name, {field: text for field, text in row.items() if text}) for name, row in rows]
+    return await quarantine.decode(live, "status", [row for row in known if row[1]], _held)
 
+
+def _held(name: str, stored: Mapping[str, str]) -> Latest:
     return Latest(
         database=name,
         status=statuses.decode(stored),
         seeded="state" in stored,
         owner=stored.get("owner", ""),
         epoch=Epoch.parse(stored["epoch"]) if "epoch" in stored else None,
+    )
+
+
+def _latest(name: str, row: tuple[Mapping[str, str], str | None, str | None]) -> Latest:
+    stored, policy, labels = row
+
+    def at(key: str) -> float | None:
+        return moment(stored[key]) if key in stored else None
+
+    return replace(
+        _held(name, stored),
         worker=stored.get("seen_by", ""),
-        sent_at=moment("sent_at"),
-        at=moment("observed_at"),
+        sent_at=at("sent_at"),
+        at=at("observed_at"),
         cause=Cause(stored["cause"]) if "cause" in stored else None,
         number=int(stored.get("number", 0)),
         fresh_login=stored.get("fresh_login") == "1",
         readings=fields.readings(stored),
-        labels=json.loads(labels) if labels else {},
+        labels=targets.decode_labels(labels) if labels else {},
         policy=targets.decode_policy(policy) if policy else Policy(),
     )
 
@@ -163,5 +186,5 @@ async def counters(live: Live) -> dict[str, int]:
     total: Counter[str] = Counter()
     with unavailable():
         for part in await pipe.execute():
-            total.update({name: int(value) for name, value in part.items()})
+            total.update({name: int(value) for name, value in part.items() if value.isdecimal()})
     return dict(total)

@@ -5,11 +5,15 @@ Absence proves something only after 6 s of uninterrupted Redis: `mark_bus` says 
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from monitor.core.errors import InvalidInput
+from monitor.core.foreign import fitting, moment
+from monitor.live import quarantine
 from monitor.live.connections import Live, unavailable
 from monitor.live.keys import LED, WORKERS, bus_key, presence_key
+from monitor.live.quarantine import Rows
 
 TTL = 7.0  # seconds; who is frozen for 5 s just before it renews keeps its databases
 MARK = 60  # seconds a leader's mark stays
@@ -35,9 +39,6 @@ class Presence:
     at: float
 
 
-_FIELDS = {field.name for field in fields(Presence)}
-
-
 async def announce(live: Live, presence: Presence) -> None:
     """Say that a worker is here for the next 7 s."""
     pipe = live.bus.pipeline(transaction=False)
@@ -47,23 +48,25 @@ async def announce(live: Live, presence: Presence) -> None:
         await pipe.execute()
 
 
-async def present(live: Live) -> dict[str, Presence]:
+async def present(live: Live) -> Rows[Presence]:
     """Return the workers whose presence has not expired."""
     workers = sorted(await known(live))
     if not workers:
-        return {}
+        return Rows()
     with unavailable():
         texts = await live.bus.mget([presence_key(worker) for worker in workers])
-    found = (_presence(text) for text in texts if text)
-    return {one.worker: one for one in found if one}
+    told = [(worker, text) for worker, text in zip(workers, texts, strict=True) if text]
+    return await quarantine.decode(live, "presence", told, _presence)
 
 
-def _presence(text: str | bytes) -> Presence | None:
+def _presence(worker: str, text: str | bytes) -> Presence:
     """Read a presence of this or a newer version; one that tells less than we need counts as absent."""
-    try:
-        return Presence(**{key: value for key, value in json.loads(text).items() if key in _FIELDS})
-    except (TypeError, ValueError, AttributeError):
-        return None
+    presence = Presence(**fitting(Presence, json.loads(text)))
+    if presence.worker != worker:
+        raise InvalidInput("presence", "speaks of another worker")
+    moment(presence.at)
+    moment(presence.started_at)
+    return presence
 
 
 async def known(live: Live) -> set[str]:

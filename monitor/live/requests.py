@@ -1,10 +1,13 @@
 """What doors ask of the leader: they never talk to RQ themselves. web/ and cli ask, the leader takes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, get_args
 
 from redis.exceptions import ResponseError
 
+from monitor.core.errors import InvalidInput
+from monitor.live import quarantine
 from monitor.live.connections import Live, unavailable
 from monitor.live.keys import REQUESTS
 
@@ -31,7 +34,7 @@ async def ask(live: Live, kind: Kind, database: str = "") -> str:
 
 
 async def take(live: Live, consumer: str, *, count: int = 100) -> list[Request]:
-    """Return requests nobody has taken, and remove them."""
+    """Return requests nobody has taken, and remove them; those not known here are dropped, as all may get lost."""
     with unavailable():
         try:
             rows = await _read(live, consumer, count)
@@ -42,7 +45,15 @@ async def take(live: Live, consumer: str, *, count: int = 100) -> list[Request]:
             rows = await _read(live, consumer, count)
         if rows:
             await live.bus.xdel(REQUESTS, *(id_ for id_, _ in rows))
-    return [Request(cast(Kind, row["kind"]), row["database"], id_) for id_, row in rows]
+    return list((await quarantine.decode(live, "request", rows, _request)).values())
+
+
+def _request(id_: str, row: Mapping[str, str]) -> Request:
+    kind: Kind
+    for kind in get_args(Kind):
+        if row["kind"] == kind:
+            return Request(kind, row["database"], id_)
+    raise InvalidInput("kind", "of a request not known here")
 
 
 async def _read(live: Live, consumer: str, count: int) -> list[tuple[str, dict[str, str]]]:

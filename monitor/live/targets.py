@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
+from monitor.core.foreign import fitting
 from monitor.core.policy import Policy
-from monitor.live import steps
+from monitor.live import quarantine, steps
 from monitor.live.connections import Live, unavailable
 from monitor.live.keys import database_key, index_key, partition, partition_key, target_key
+from monitor.live.quarantine import Rows
 
 _PUBLISH = steps.step("publish")
-_POLICY = {field.name for field in fields(Policy)}
 _FIELDS = ("ciphertext", "policy", "labels", "revision")
 
 
@@ -39,20 +40,27 @@ async def target(live: Live, name: str) -> Target | None:
     return (await targets(live, [name])).get(name)
 
 
-async def targets(live: Live, names: Sequence[str]) -> dict[str, Target]:
-    """Return the targets of these databases; those without are left out."""
+async def targets(live: Live, names: Sequence[str]) -> Rows[Target]:
+    """Return the targets of these databases; those without, and those that cannot be read, are left out."""
     pipe = live.cache.pipeline(transaction=False)
     for name in names:
         pipe.hmget(target_key(name), *_FIELDS)
     with unavailable():
         replies = await pipe.execute()
-    return {
-        name: Target(ciphertext, decode_policy(policy), json.loads(labels), int(revision))
-        for name, (ciphertext, policy, labels, revision) in zip(names, replies, strict=True)
-        if revision is not None
-    }
+    rows = [(name, row) for name, row in zip(names, replies, strict=True) if row[-1] is not None]
+    return await quarantine.decode(live, "target", rows, _target)
+
+
+def _target(name: str, row: Sequence[str]) -> Target:
+    ciphertext, policy, labels, revision = row
+    return Target(ciphertext, decode_policy(policy), decode_labels(labels), int(revision))
+
+
+def decode_labels(text: str) -> Mapping[str, str]:
+    """Read labels as `publish` wrote them."""
+    return {str(key): str(value) for key, value in json.loads(text).items()}
 
 
 def decode_policy(text: str) -> Policy:
     """Read a policy as `publish` of this or a newer version wrote it."""
-    return Policy(**{key: value for key, value in json.loads(text).items() if key in _POLICY})
+    return Policy(**fitting(Policy, json.loads(text)))

@@ -19,7 +19,6 @@ from monitor.registry.tables import Databases, Policies
 
 RETIRED = DatabaseStatus.RETIRED.value
 PAGE = 10_000
-_STATUSES = {status.value: status for status in DatabaseStatus}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +153,7 @@ def _read(connection: Connection, *where: ColumnElement[bool], limit: int | None
             labels=row.labels,
             policy=policies[row.policy],
             zone=row.zone,
-            status=_STATUSES[row.status],
+            status=DatabaseStatus(row.status),
             revision=row.revision,
             created_at=row.created_at.timestamp(),
         )

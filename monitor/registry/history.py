@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from monitor.core import chain
+from monitor.core.errors import InvalidInput
 from monitor.core.event import Transition, encode
 from monitor.core.observation import GAUGES, Value
 from monitor.core.status import Identity, Status
@@ -96,18 +97,40 @@ def write_transitions(store: Store, transitions: Sequence[Transition]) -> Writte
 
 def transitions(store: Store, database: str, limit: int = 50, before: int | None = None) -> tuple[TransitionRow, ...]:
     """Return a page of a database's transitions, newest first; `before` is the id of the last row so far."""
+    found: list[TransitionRow] = []
+    with store.begin() as connection:
+        while wanted := limit - len(found):
+            rows = _page(connection, database, wanted, before)
+            found += [row for row in map(_readable, rows) if row]
+            if len(rows) < wanted:
+                break
+            before = rows[-1].id
+    return tuple(found)
+
+
+def _page(connection: Connection, database: str, limit: int, before: int | None) -> Sequence[Row[Any]]:
     page = select(Transitions.__table__).where(Transitions.database_name == database)
     if before is not None:
         page = page.where(tuple_(*_IDENTITY) < select(*_IDENTITY).where(Transitions.id == before).scalar_subquery())
-    with store.begin() as connection:
-        rows = connection.execute(page.order_by(*_NEWEST_FIRST).limit(limit))
-        return tuple(row_of(row) for row in rows)
+    return connection.execute(page.order_by(*_NEWEST_FIRST).limit(limit)).all()
 
 
-def last_status(store: Store, names: Iterable[str]) -> dict[str, Status]:
-    """Return the status each database's last transition left it in; names without one are left out."""
+def _readable(row: Row[Any]) -> TransitionRow | None:
+    """Return a row, None where a newer version wrote what is not known here: it must not hide the others."""
+    try:
+        return row_of(row)
+    except (KeyError, TypeError, ValueError, InvalidInput) as exc:
+        log.error("action=row_unreadable kind=transition database=%s id=%d error=%s", row.database_name, row.id, exc)
+        return None
+
+
+def last_status(store: Store, names: Iterable[str]) -> dict[str, Status | None]:
+    """Return the status each database's last transition left it in, None where a newer version wrote that one.
+
+    Names without a transition are left out.
+    """
     with store.begin() as connection:
-        return {row.database_name: status_of(row) for row in _heads(connection, names)}
+        return {row.database_name: status_of(row) if _readable(row) else None for row in _heads(connection, names)}
 
 
 def _digests(connection: Connection, transitions: Sequence[Transition]) -> dict[_Key, bytes]:

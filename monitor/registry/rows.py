@@ -7,8 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from monitor.core.cause import Cause
-from monitor.core.event import Seen, Transition, encode
+from monitor.core.event import Transition, decode_seen, encode
 from monitor.core.status import MAX_WITNESSES, Doubt, Epoch, Identity, State, Status, Witness
 
 
@@ -75,7 +74,7 @@ def transition_of(row: Row[Any]) -> Transition:
         at=seconds(row.at),
         worker=row.worker,
         observers=tuple(row.observers),
-        evidence=tuple(Seen(**seen | {"cause": Cause(seen["cause"])}) for seen in row.evidence),
+        evidence=tuple(map(decode_seen, row.evidence)),
     )
 
 

@@ -119,7 +119,8 @@ async def retire(name: Name, store: StoreOf, live: LiveOf) -> None:
 @router.post("/databases/{name}/observe", status_code=202, dependencies=[Depends(BEARER)])
 async def observe(name: Name, live: LiveOf) -> AcceptedShape:
     """Ask the owner to feel the database now; the answer is the next observation."""
-    if name not in await observations.latest(live, [name]):
+    known = await observations.latest(live, [name])
+    if name not in known and name not in known.unreadable:
         raise unknown_database(name)
     return {"request": await requests.ask(live, "observe", name), "database": name}
 

@@ -15,7 +15,7 @@ from monitor.live.connections import Live, now
 from monitor.live.observations import Latest
 from monitor.web.answers import age, etag, last_observation, meta
 from monitor.web.parameters import MAX_PAGE, STRICT, Cursor, Limit, LiveOf, Name, decode_cursor, encode_cursor
-from monitor.web.problems import DOCUMENTED, Problem, quotable, unknown_database
+from monitor.web.problems import DOCUMENTED, Problem, quotable, unknown_database, unreadable_database
 from monitor.web.shapes import LastObservationShape, ObservationsShape
 
 CHUNK = 100  # databases read at once: about 10 ms of the loop
@@ -30,6 +30,8 @@ async def one(
 ) -> Response:
     """Return the last observation and the state of one database."""
     found, at = await asyncio.gather(observations.latest(live, [name]), now(live))
+    if name in found.unreadable:
+        raise unreadable_database(name)
     latest = found.get(name) or (await _unobserved(live, [name])).get(name)
     if latest is None:
         raise unknown_database(name)
@@ -54,7 +56,7 @@ async def many(
     after = decode_cursor(cursor)
     names = sorted(set(map(_asked, database))) if database else await observations.names(live)
     rest = [name for name in names if name > after]
-    page, missing, following = await _page(live, rest, frozenset(state or State), limit)
+    page, missing, unreadable, following = await _page(live, rest, frozenset(state or State), limit)
     at = await now(live)
 
     def answer() -> Response:
@@ -63,6 +65,7 @@ async def many(
             "data": data,
             "meta": meta(data, len(names)),
             "missing": missing if database else [],
+            "unreadable": unreadable,
             "next_cursor": encode_cursor(following) if following else None,
         }
         return _json(body, {"Cache-Control": "private, no-cache"})
@@ -72,22 +75,26 @@ async def many(
 
 async def _page(
     live: Live, names: Sequence[str], states: frozenset[State], limit: int
-) -> tuple[list[Latest], list[str], str]:
-    """Return the matches, the names nobody knows, and the name to continue after (empty at the end)."""
+) -> tuple[list[Latest], list[str], list[str], str]:
+    """Return the matches, the names nobody can tell of, those of them whose row this version cannot read, and the
+    name to continue after (empty at the end)."""
     page: list[Latest] = []
     missing: list[str] = []
+    unreadable: list[str] = []
     for start in range(0, min(len(names), MAX_SCAN), CHUNK):
         chunk = names[start : start + CHUNK]
         found = await observations.latest(live, chunk)
-        found |= await _unobserved(live, [name for name in chunk if name not in found])
+        broken = found.unreadable
+        found |= await _unobserved(live, [name for name in chunk if name not in found and name not in broken])
         for name in chunk:
             if name not in found:
                 missing.append(name)
+                unreadable += [name] if name in broken else []
             elif found[name].status.state in states:
                 if len(page) == limit:
-                    return page, missing, page[-1].database
+                    return page, missing, unreadable, page[-1].database
                 page.append(found[name])
-    return page, missing, names[MAX_SCAN - 1] if len(names) > MAX_SCAN else ""
+    return page, missing, unreadable, names[MAX_SCAN - 1] if len(names) > MAX_SCAN else ""
 
 
 async def _unobserved(live: Live, names: Sequence[str]) -> dict[str, Latest]:

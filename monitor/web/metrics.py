@@ -28,7 +28,7 @@ from monitor.web.patience import soon
 
 CHUNK = 100  # databases read at once
 AGES = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)  # seconds
-REJECTED = "rejected_"
+REJECTED, UNREADABLE = "rejected_", "unreadable_"
 
 router = APIRouter(tags=["metrics"], dependencies=[STRICT])
 
@@ -48,6 +48,7 @@ class LiveReading:
     writable: bool
     open: bool
     states: Mapping[State, int]
+    unreadable: int
     ages: tuple[float, ...]  # seconds since each database's last observation
     counters: Mapping[str, int]
     backlog: Mapping[str, int]
@@ -88,6 +89,8 @@ class Scrape(Collector):
 def _fleet(live: LiveReading) -> Iterator[Metric]:
     states = {state.value: live.states.get(state, 0) for state in State}
     yield _gauges("feeler_databases", "Databases by state", "state", states)
+    unreadable = "Databases whose stored state this version cannot read: a newer one wrote it, or it is damaged"
+    yield GaugeMetricFamily("feeler_databases_unreadable", unreadable, live.unreadable)
     ages = HistogramMetricFamily("feeler_observation_age_seconds", "Age of the last observations")
     bounds = [(str(bound), float(sum(seconds <= bound for seconds in live.ages))) for bound in AGES]
     ages.add_metric([], [*bounds, ("+Inf", float(len(live.ages)))], sum(live.ages))
@@ -103,17 +106,26 @@ def _counters(counts: Mapping[str, int]) -> Iterator[Metric]:
     yield CounterMetricFamily("feeler_transitions", "Changes of state accepted", counts.get("transitions", 0))
     doubled = counts.get("duplicates", 0)
     yield CounterMetricFamily("feeler_duplicates", "Observations that came twice or late, and changed nothing", doubled)
-    refused = CounterMetricFamily("feeler_rejected", "Observations Redis refused", labels=["reason"])
-    for name, count in sorted(counts.items()):
-        if name.startswith(REJECTED):
-            refused.add_metric([name.removeprefix(REJECTED)], count)
-    yield refused
+    yield _by_kind("feeler_rejected", "Observations Redis refused", counts, REJECTED, label="reason")
+    yield _by_kind("feeler_unreadable", "Rows that some process set aside, unable to read them", counts, UNREADABLE)
     conflicts = counts.get("identity_conflicts", 0)
     yield CounterMetricFamily("feeler_identity_conflicts", "One identity with two contents: always a bug", conflicts)
 
 
+def _by_kind(
+    name: str, help_text: str, counts: Mapping[str, int], prefix: str, *, label: str = "kind"
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, help_text, labels=[label])
+    for counter, count in sorted(counts.items()):
+        if counter.startswith(prefix):
+            family.add_metric([counter.removeprefix(prefix)], count)
+    return family
+
+
 def _journal(backlog: Mapping[str, int]) -> Iterator[Metric]:
     yield GaugeMetricFamily("feeler_journal_length", "Entries kept in the journal", backlog.get("length", 0))
+    dead = "Entries that some consumer could not read and nobody has replayed: see `feeler journal dead`"
+    yield GaugeMetricFamily("feeler_journal_dead_letters", dead, backlog.get("dead", 0))
     for what, help_text in (("pending", "Entries taken and not yet worked off"), ("lag", "Entries not yet taken")):
         groups = {key.removesuffix(f"_{what}"): count for key, count in backlog.items() if key.endswith(f"_{what}")}
         yield _gauges(f"feeler_journal_{what}", help_text, "group", groups)
@@ -144,16 +156,19 @@ async def _read_live(live: Live) -> LiveReading | None:
             now(live),
         )
         states: Counter[State] = Counter()
+        unreadable = 0
         ages: list[float] = []
         names = await observations.names(live)
         for start in range(0, len(names), CHUNK):
-            for latest in (await observations.latest(live, names[start : start + CHUNK])).values():
+            found = await observations.latest(live, names[start : start + CHUNK])
+            unreadable += len(found.unreadable)
+            for latest in found.values():
                 states[latest.status.state] += 1
                 if latest.at is not None:
                     ages.append(age(latest.at, at))
     except StoreUnavailable:
         return None
-    return LiveReading(await _is_writable(live), opened.open, states, tuple(ages), counts, backlog, workers)
+    return LiveReading(await _is_writable(live), opened.open, states, unreadable, tuple(ages), counts, backlog, workers)
 
 
 async def _is_writable(live: Live) -> bool:

@@ -48,6 +48,12 @@ def unknown_database(name: str) -> Problem:
     return Problem(404, "unknown-database", f"There is no database{called}. `feeler db add` registers one.")
 
 
+def unreadable_database(name: str) -> Problem:
+    """Return the 503 of a database whose row this version cannot read; `name` is one that Redis knows."""
+    detail = f"This version cannot read what is stored of {name}: a newer one wrote it, or it is damaged."
+    return Problem(503, "unreadable", f"{detail} Nothing is known to be wrong with your database.")
+
+
 def quotable(text: str) -> bool:
     """Say whether a text from the request may be repeated in an answer."""
     return bool(_QUOTABLE.match(text))

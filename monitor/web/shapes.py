@@ -64,11 +64,15 @@ class ListMetaShape(TypedDict):
 
 
 class ObservationsShape(TypedDict):
-    """A page may be shorter than its limit: go on while there is a `next_cursor`."""
+    """A page may be shorter than its limit: go on while there is a `next_cursor`.
+
+    `unreadable` names databases whose rows this version cannot read; those asked for by name are in `missing` too.
+    """
 
     data: list[LastObservationShape]
     meta: ListMetaShape
     missing: list[str]
+    unreadable: list[str]
     next_cursor: str | None
 
 

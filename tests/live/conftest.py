@@ -5,6 +5,7 @@ import pytest
 from monitor.live import connections
 from monitor.live.connections import Live
 from tests.live.builders import opened
+from tests.workers.conftest import arrive  # noqa: F401
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ async def test_a_restart_that_kept_its_data_closes_the_generation(
     assert (await stored(live))["observed_at"] == f"{NOW:.3f}"
     event = transition("1.1.1")
     assert not await journal.replay(live, name, [event])
-    assert await journal.backlog(live) == {"length": 0}
+    assert await journal.backlog(live) == {"length": 0, "dead": 0}
     again = await opened(live, "1.3")
     await given(live, "1.4")
     assert again != name

@@ -112,13 +112,14 @@ async def test_what_a_dead_consumer_took_is_claimed_until_it_is_acknowledged(liv
 
 
 async def test_the_backlog_is_summed_over_partitions(live: Live, name: str) -> None:
-    assert await journal.backlog(live) == {"length": 0}
+    assert await journal.backlog(live) == {"length": 0, "dead": 0}
     await happen(live, name, NAMES)
     await journal.ensure(live, "supervisor")
     taken = await read(live)
     await journal.ack(live, "historian", taken[:15])
     assert await journal.backlog(live) == {
-        "length": 40, "historian_pending": 25, "historian_lag": 0, "supervisor_pending": 0, "supervisor_lag": 40,
+        "length": 40, "dead": 0,
+        "historian_pending": 25, "historian_lag": 0, "supervisor_pending": 0, "supervisor_lag": 40,
     }  # fmt: skip
 
 
@@ -150,7 +151,7 @@ async def test_replayed_events_go_to_the_journal_alone(live: Live, name: str) ->
 async def test_nothing_is_replayed_into_another_generation(live: Live, name: str) -> None:
     await opened(live, "1.8")
     assert not await journal.replay(live, name, [transition("1.1.1")])
-    assert await journal.backlog(live) == {"length": 0}
+    assert await journal.backlog(live) == {"length": 0, "dead": 0}
 
 
 async def test_conflicts_in_postgres_are_counted(live: Live) -> None:

@@ -37,6 +37,7 @@ def test_every_key_stands_in_the_table_and_no_script_makes_keys_of_its_own() -> 
         "term",
         "reports",
         "journal",
+        "dead",
         "drained",
         "counters",
     ):

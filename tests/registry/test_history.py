@@ -235,3 +235,14 @@ def test_the_last_status_of_an_open_doubt_says_who_doubted(store: Store) -> None
     assert [witness.worker for witness in status.doubt.witnesses] == [f"w{n}" for n in range(1, MAX_WITNESSES + 1)]
     write_transitions(store, [replace(one, database="db2", evidence=())])
     assert last_status(store, ["db2"])["db2"].doubt is not None
+
+
+def test_a_state_of_a_newer_version_hides_no_other_transition(store: Store) -> None:
+    write_transitions(store, [*line("1.1.1", "1.1.2", "1.1.3", "1.1.4"), transition("1.1.1", database="db2")])
+    with store.begin() as connection:
+        connection.execute(text("UPDATE transitions SET target = 'blind' WHERE database_name = 'db1' AND n IN (2, 4)"))
+    assert list(versions(store)) == ["1.1.3", "1.1.1"]
+    [first] = transitions(store, "db1", limit=1)
+    assert [str(one.transition.identity) for one in transitions(store, "db1", 1, first.id)] == ["1.1.1"]
+    found = last_status(store, ["db1", "db2", "db3"])
+    assert (found["db1"], found["db2"] is not None, "db3" in found) == (None, True, False)

@@ -180,7 +180,7 @@ async def test_all_databases_with_counts(web, fill: Filler):
 async def test_an_empty_fleet(web, fill: Filler):
     body = (await web.get("/last_observation")).json()
     assert body == {"data": [], "meta": {"total": 0, "oldest_age_seconds": None, "states": {}}, "missing": [],
-                    "next_cursor": None}  # fmt: skip
+                    "unreadable": [], "next_cursor": None}  # fmt: skip
 
 
 async def test_only_those_asked_for(web, fill: Filler):

@@ -1,0 +1,60 @@
+"""Rows of Redis that this process cannot read: each is set aside, told and counted once, and stops no other.
+
+A newer version beside this one may have written them, or a hand. Only live/ imports this; `Rows` is what readers get.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from monitor.core.errors import StoreUnavailable
+from monitor.live.connections import Live, unavailable
+from monitor.live.keys import partition_key
+
+log = logging.getLogger("feeler.live")
+
+MOST = 10_000  # known by name; beyond that they are told again
+
+R = TypeVar("R")
+T = TypeVar("T")
+_aside: set[tuple[str, str]] = set()  # of this process: kind and name of what is counted already
+
+
+class Rows(dict[str, T]):
+    """Rows by name; `unreadable` names those that are there and cannot be read."""
+
+    unreadable: frozenset[str] = frozenset()
+
+
+async def decode(live: Live, kind: str, rows: Iterable[tuple[str, R]], read: Callable[[str, R], T]) -> Rows[T]:
+    """Read rows one by one; those that cannot be read are left out of the answer and named."""
+    found, bad = Rows[T](), {}
+    for name, row in rows:
+        try:
+            found[name] = read(name, row)
+        except Exception as exc:  # `read` is pure: whatever it raises, it is this row's fault
+            bad[name] = exc
+    found.unreadable = frozenset(bad)
+    _aside.difference_update([(kind, name) for name in found] if _aside else ())
+    news = {name: exc for name, exc in bad.items() if (kind, name) not in _aside}
+    if news:
+        await _set_aside(live, kind, news)
+    return found
+
+
+async def _set_aside(live: Live, kind: str, news: dict[str, Exception]) -> None:
+    for name, exc in news.items():
+        log.error("action=row_unreadable kind=%s name=%s error=%s", kind, name, f"{type(exc).__name__}: {exc}"[:120])
+    if len(_aside) > MOST:
+        _aside.clear()
+    _aside.update((kind, name) for name in news)
+    try:
+        await count(live, f"unreadable_{kind}", len(news))
+    except StoreUnavailable as exc:
+        log.warning("action=unreadable_uncounted kind=%s rows=%d error=%s", kind, len(news), exc.detail)
+
+
+async def count(live: Live, what: str, by: int) -> None:
+    """Add to one of the counters that /metrics shows."""
+    with unavailable():
+        await live.cache.hincrby(partition_key(0, "counters"), what, by)
