@@ -50,6 +50,8 @@ db = typer.Typer(help="The databases feeler watches.", **OPTIONS)
 app.add_typer(db, name="db")
 journal = typer.Typer(help="What a version of feeler could not read of the journal.", **OPTIONS)
 app.add_typer(journal, name="journal")
+redis = typer.Typer(help="The Redis that holds the fleet.", **OPTIONS)
+app.add_typer(redis, name="redis")
 
 
 def _named(given: str | list[str] | None) -> str | list[str] | None:
@@ -154,6 +156,16 @@ def db_remove(name: NameArgument, yes: Annotated[bool, typer.Option("--yes", hel
     with _client() as client:
         client.remove(name)
     say(f"{name} is retired")
+
+
+@redis.command("adopt")
+def redis_adopt(
+    holder: Annotated[str, typer.Argument(metavar="HOLDER", help="Short name of the registry that holds it.")] = "",
+) -> None:
+    """Give the Redis to the registry at DATABASE_URL, where another registry holds it, for good."""
+    from monitor.terminal import adoption
+
+    say(adoption.adopt(_settings(stores=True), holder))
 
 
 @app.command()

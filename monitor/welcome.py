@@ -39,6 +39,9 @@ class Welcome:
                     self._register(client, name, url, known)
                 except FeelerError as error:
                     say("up", f"{name} was not registered: {error}")
+            if holder := self._holder(client):
+                say("up", f"nothing is watched: {holder}")
+                return
             self._await_observation(client)
         if not self.databases and set(known) <= {OURSELVES}:
             say("up", "feeler watches its own registry; add yours: feeler db add NAME - (it asks for the URL)")
@@ -62,6 +65,13 @@ class Welcome:
             say("up", f"registered {name}")
         elif client.change_url(name, url)["revision"] != known[name]:
             say("up", f"{name} has a new address or password, which is taken from now on")
+
+    def _holder(self, client: Client) -> str:
+        """Return what /readyz says of the Redis we were given where another registry holds it."""
+        try:
+            return client.trouble().get("registry", "")
+        except FeelerError:
+            return ""
 
     def _await_observation(self, client: Client) -> None:
         told = False

@@ -22,7 +22,8 @@ from monitor.core.cause import Cause
 from monitor.core.database import parse_address
 from monitor.core.event import Transition, encode
 from monitor.core.status import Epoch, Identity, State
-from monitor.live import connections, letters
+from monitor.live import connections, generation, letters
+from monitor.live.generation import Signature
 from monitor.live.keys import database_key
 from monitor.programs import free_port
 from monitor.registry import fleet, history
@@ -446,3 +447,21 @@ async def test_a_row_that_cannot_be_read_is_neither_new_nor_missing(feeler: Run,
         assert "no database named" not in got.stderr
     told = feeler("info", "orders")
     assert (told.exit_code, "cannot read" in told.stderr) == (1, True)
+
+
+async def test_a_redis_is_adopted_by_its_holders_short_name_alone(environ: dict[str, str], fill: Filler) -> None:
+    holder = "fedcba9876543210"
+
+    async def adopt(*words: str) -> Any:
+        return await asyncio.to_thread(invoke, environ, "redis", "adopt", *words)
+
+    assert "nothing to do" in (await adopt()).stderr
+    await generation.take_over(fill.live, holder, 4)
+    for wrong in ([], ["fedcba"], [holder]):
+        refused = await adopt(*wrong)
+        assert refused.exit_code == 2
+        assert "registry fedcba98 holds this Redis" in refused.stderr
+    assert (await generation.standing(fill.live)).signature == Signature(4, holder)
+    assert (await adopt("fedcba98")).exit_code == 0
+    signature = (await generation.standing(fill.live)).signature
+    assert (signature.takeovers, len(signature.registry)) == (5, 32)

@@ -18,7 +18,7 @@ log = logging.getLogger("feeler.leader")
 
 
 class Deposed(Exception):
-    """Somebody leads with a higher term."""
+    """Somebody leads with a higher term, or for another registry."""
 
 
 class Assigner:
@@ -48,9 +48,10 @@ class Assigner:
         """Give a database to a worker; False where the step does not allow it yet."""
         epoch = self.epoch()
         result = await assignments.assign(
-            self._live, Assignment(database, owner, epoch), planned=planned, doubt=doubt, now=now, seed=seed
-        )
-        if result is Assigned.STALE:
+            self._live, Assignment(database, owner, epoch), planned=planned, now=now, registry=self.lease.registry,
+            doubt=doubt, seed=seed,
+        )  # fmt: skip
+        if result in (Assigned.STALE, Assigned.FOREIGN):
             raise Deposed
         if result is not Assigned.ASSIGNED:
             return False

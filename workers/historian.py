@@ -4,13 +4,14 @@ import asyncio
 import logging
 import time
 
+from monitor.core.errors import ForeignRedis
 from monitor.core.event import Transition
 from monitor.core.observation import ReadingStatus, Value
-from monitor.live import connections, journal, observations
+from monitor.live import connections, generation, journal, observations
 from monitor.live.connections import Live
 from monitor.live.journal import Entry
 from monitor.live.observations import Latest
-from monitor.registry import history
+from monitor.registry import history, leadership
 from monitor.registry.history import Sample
 from monitor.registry.store import Store
 
@@ -30,15 +31,18 @@ class Historian:
         self._live, self._store, self._consumer = live, store, consumer
         self._claim_at = 0.0
         self._held: list[Entry] = []
+        self._ours = ""  # the name of our registry
 
     async def drain(self) -> bool:
         """Write one batch of transitions; True when there was work. Nothing is acknowledged before it is committed."""
+        await self._check()
         if not self._held:  # else Postgres failed us: the stream waits with the rest
             self._held = await self._abandoned()
             self._held += await journal.read(self._live, GROUP, self._consumer, count=BATCH, block=BLOCK)
         entries = self._held
         transitions = [entry.event for entry in entries if isinstance(entry.event, Transition)]
         if transitions:
+            await self._check()  # it may have been taken over while we waited
             written = await asyncio.to_thread(history.write_transitions, self._store, transitions)
             if written.conflicts:
                 log.error("action=identity_conflict count=%d", written.conflicts)
@@ -48,6 +52,15 @@ class Historian:
             await journal.ack(self._live, GROUP, entries)
         self._held = []
         return bool(entries)
+
+    async def _check(self) -> None:
+        """Leave another registry's journal to its own historians, with what we took of it: our Postgres is not its."""
+        standing = await generation.standing(self._live)
+        if standing.holder(self._ours):
+            self._ours = await asyncio.to_thread(leadership.registry, self._store)
+        if holder := standing.holder(self._ours):
+            self._held = []
+            raise ForeignRedis(self._ours, holder)
 
     async def _abandoned(self) -> list[Entry]:
         """Return entries a historian took and never finished."""

@@ -94,9 +94,10 @@ class Leader:
             raise
 
     async def _sweep(self) -> None:
-        term = await generation.highest_term(self._live)
+        standing = await generation.standing(self._live)
         self._failing_since = None  # a Redis that answers us and then refuses, full or read-only, refuses everybody
-        if term > self.lease.term:
+        term = standing.term
+        if term > self.lease.term or standing.holder(self.lease.registry):
             raise Deposed
         if not await presence.mark_bus(self._live, self.lease.owner):
             self._steady_since = time.monotonic()
@@ -109,7 +110,7 @@ class Leader:
             await self._recover(present, term)
             return
         self._recovery.over()
-        if term < self.lease.term and not await generation.lead(self._live, self.lease.term):
+        if term < self.lease.term and not await generation.lead(self._live, self.lease.term, self.lease.registry):
             raise Deposed
         await self._review()
         await self._hear()
@@ -149,7 +150,6 @@ class Leader:
             return
         known = set(await observations.names(self._live)) | self._fleet.keys()
         places = await assignments.places(self._live, sorted(known))
-        await generation.sign(self._live, self.lease.registry)
         self._assigner.places = {
             name: place for name, place in places.items() if place.owner or name not in self._paused
         }
@@ -263,8 +263,10 @@ class Leader:
         changed = [row for name, row in self._fleet.items() if self._published.get(name) != row.revision]
         for start in range(0, len(changed), CHUNK):
             chunk = changed[start : start + CHUNK]
-            term = self.lease.term
-            await asyncio.gather(*(targets.publish(self._live, row.name, _target(row), term) for row in chunk))
+            lease = self.lease
+            await asyncio.gather(
+                *(targets.publish(self._live, row.name, _target(row), lease.term, lease.registry) for row in chunk)
+            )
             for row in chunk:
                 self._published[row.name] = row.revision
         owners = {place.owner for row in changed if (place := self._places.get(row.name)) and place.owner}
@@ -276,7 +278,7 @@ class Leader:
         for name in self._places.keys() - self._fleet.keys():
             place = self._places.pop(name)
             take = assignments.unassign if name in self._paused else assignments.forget
-            if not await take(self._live, name, self.lease.term):
+            if not await take(self._live, name, self.lease.term, self.lease.registry):
                 raise Deposed
             self._published.pop(name, None)
             if place.owner:

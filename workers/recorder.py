@@ -15,6 +15,7 @@ from monitor.core.observation import Observation
 from monitor.core.status import Epoch, Identity, Status
 from monitor.live import generation, journal, observations
 from monitor.live.connections import Live
+from monitor.live.generation import Generation, Signature
 from monitor.live.observations import Beat, Verdict
 from workers.ledger import Ledger
 from workers.pulse import Pulse
@@ -50,6 +51,7 @@ class Recorder:
         self._retained: dict[tuple[str, Identity], Transition] = {}
         self._found: list[Transition] = []  # accepted, as the hash told: the journal may have lost them
         self._term = 0
+        self._signature = Signature()  # whose the Redis is that we follow
         self._settled = asyncio.Lock()  # while we restore and replay no beat is on its way: it would be missing
         self._waiting: tuple[tuple[str, Identity], ...] = ()  # what was retained when it was last replayed
         self._repeat_at = 0.0
@@ -240,6 +242,7 @@ class Recorder:
 
     async def _follow(self) -> bool:
         seen = await generation.generation(self._live)
+        self._sign(seen)
         if not seen.open:
             self.generation = ""
             if not self._restored or self._worker not in await generation.reported(self._live):
@@ -258,6 +261,12 @@ class Recorder:
         log.info("action=following generation=%s", seen.name)
         return True
 
+    def _sign(self, seen: Generation) -> None:
+        """Remember whose the Redis is: a take-over is obeyed, and whoever has opened a generation."""
+        told, known = seen.signature, self._signature
+        if told > known or (seen.open and told.registry and told.takeovers == known.takeovers):
+            self._signature = told
+
     async def _restore(self) -> bool:
         kept = {name: (r.status, r.epoch) for name, r in self._released.items()}
         kept |= {name: (ledger.accepted, ledger.epoch) for name, ledger in self.ledgers.items()}
@@ -265,6 +274,6 @@ class Recorder:
             generation.Restored(database=name, status=status, epoch=epoch, owner=self._worker)
             for name, (status, epoch) in kept.items()
         ]
-        done = await generation.restore(self._live, self._worker, rows, self._term)
+        done = await generation.restore(self._live, self._worker, rows, self._term, self._signature)
         log.info("action=restored databases=%d term=%d whole=%s", len(rows), self._term, done)
         return done

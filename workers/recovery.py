@@ -37,7 +37,8 @@ class Recovery:
         if self._since is None:
             self._since = time.monotonic()
             log.warning("action=generation_closed term_seen=%d members=%d", term_seen, len(members))
-            await generation.restore(self._live, lease.owner, [], lease.term)  # marks where the wait began
+            mark = generation.restore(self._live, lease.owner, [], lease.term, lease.registry)
+            await mark  # where the wait began
         reports = await generation.reported(self._live)
         if lease.owner not in reports:
             self._since = None  # memory was lost again
@@ -72,7 +73,7 @@ class Recovery:
         lease, databases = self._assigner.lease, sorted(zones)
         seeds = await self._assigner.seeds(databases)
         rows = [Restored(name, status, None, "") for name, status in seeds.items()]
-        await generation.restore(self._live, lease.owner, rows, lease.term)
+        await generation.restore(self._live, lease.owner, rows, lease.term, lease.registry)
         self._assigner.places = await assignments.places(self._live, databases)
         now = await connections.now(self._live)
         reporters = {who: planner.Worker(who) for who in reports - {lease.owner}}  # here, announced again or not
@@ -81,8 +82,8 @@ class Recovery:
         for database, owner in owners.items():
             await self._assigner.assign(database, owner, planned=False, now=now)
         for database in set(await observations.names(self._live)) - owners.keys():
-            await assignments.unassign(self._live, database, lease.term)  # no old epoch may count again
-        opened = await generation.open_generation(self._live, self._assigner.epoch(), reports)
+            await assignments.unassign(self._live, database, lease.term, lease.registry)  # no old epoch may count again
+        opened = await generation.open_generation(self._live, self._assigner.epoch(), reports, lease.registry)
         self._since = None
         if opened:
             log.info("action=generation_opened name=%s databases=%d", opened, len(databases))

@@ -4,14 +4,16 @@ import asyncio
 import logging
 import os
 import signal
+import time
 import uuid
 
 import uvloop
 
 from monitor.config import Settings
-from monitor.core.errors import StoreUnavailable
+from monitor.core.errors import ForeignRedis, StoreUnavailable
 from monitor.live import connections, generation
 from monitor.live.connections import Live
+from monitor.live.generation import Standing
 from monitor.registry import leadership
 from monitor.registry.store import Store, open_store
 from workers.assigner import Deposed
@@ -25,6 +27,7 @@ log = logging.getLogger("feeler.supervisor")
 POLL = 1.0  # seconds between tries to take the lead, and between sweeps
 RENEW = 2.0
 SAMPLE_EVERY = 60.0
+FOREIGN = 30.0  # seconds for which another registry's name is respected in a Redis that forgot it
 
 
 class Supervisor:
@@ -39,6 +42,7 @@ class Supervisor:
         self._leader: Leader | None = None
         self._before: Leader | None = None  # who led here last
         self._renewed = 0.0
+        self._foreign_until = 0.0
         self._stop = asyncio.Event()
         self._sweep_now = asyncio.Event()
 
@@ -71,15 +75,25 @@ class Supervisor:
         """
         now = asyncio.get_running_loop().time()
         if (leader := self._leader) is None:
-            await self._take_lead(await generation.signature(self._live))
+            await self._take_lead(await generation.standing(self._live))
         elif leader.cut_off < self._settings.lease and now - self._renewed >= RENEW:
             if await asyncio.to_thread(leadership.renew, self._store, leader.lease, self._settings.lease):
                 self._renewed = now
             else:
                 self._step_down(leader)
 
-    async def _take_lead(self, seen: tuple[str, int]) -> None:
-        lease = await asyncio.to_thread(leadership.acquire, self._store, self._id, self._settings.lease, seen=seen)
+    async def _take_lead(self, standing: Standing) -> None:
+        """Try to; where another registry's name stood lately its workers may be about to restore it: then wait."""
+        signed = {one.registry for one in standing.signatures}
+        if signed == {""} and time.monotonic() < self._foreign_until:
+            return
+        try:
+            lease = await asyncio.to_thread(
+                leadership.acquire, self._store, self._id, self._settings.lease, seen=standing.term, signed=signed
+            )
+        except ForeignRedis:
+            self._foreign_until = time.monotonic() + FOREIGN
+            raise
         if lease:
             log.info("action=leading supervisor=%s term=%d", self._id, lease.term)
             self._renewed = asyncio.get_running_loop().time()

@@ -48,3 +48,21 @@ class StoreUnavailable(FeelerError):
     def __init__(self, store: str, detail: str) -> None:
         self.store, self.detail = store, detail
         super().__init__(f"{store} is unavailable: {detail}")
+
+
+class ForeignRedis(FeelerError):
+    """The Redis we were given holds the fleet of another registry: leading there would forget that fleet."""
+
+    permanent = False
+
+    def __init__(self, ours: str, holder: str) -> None:
+        self.ours, self.holder = short(ours), short(holder)
+        super().__init__(
+            f"this Redis holds the fleet of registry {self.holder}, DATABASE_URL is registry {self.ours}:"
+            f" give that one a Redis of its own, or this one for good with `feeler redis adopt {self.holder}`"
+        )
+
+
+def short(registry: str) -> str:
+    """Return the part of a registry's name that people see and type."""
+    return registry[:8]

@@ -25,6 +25,7 @@ class Assigned(StrEnum):
     """What Redis says to an assignment."""
 
     ASSIGNED = "assigned"
+    FOREIGN = "foreign"  # this Redis is another registry's: step down
     STALE = "stale"  # a higher term was seen, or the epoch is not higher: step down
     UNPROVEN = "unproven"  # a planned move before the owner's first accepted beat under its epoch
     CLOSED = "closed"  # a planned move while the generation is closed
@@ -60,6 +61,7 @@ async def assign(
     *,
     planned: bool,
     now: float,
+    registry: str = "",
     doubt: Identity | None = None,
     seed: Status | None = None,
 ) -> Assigned:
@@ -67,30 +69,30 @@ async def assign(
     this move answers, remembered in `moved_for` and `moves`. `seed`: the Status where the hash has none."""
     name, number = assignment.database, partition(assignment.database)
     kinds = [partition_key(number, kind) for kind in ("generation", "term", "names")]
-    keys = (database_key(name), *kinds, target_key(name), index_key(number, ""))
+    keys = (database_key(name), *kinds, target_key(name), index_key(number, ""), partition_key(number, "registry"))
     words: list[str | int] = [name, assignment.owner, str(assignment.epoch), assignment.epoch.term]
-    words += (int(planned), str(doubt or ""), int(now))
+    words += (int(planned), str(doubt or ""), int(now), registry)
     if seed is not None:
         words += (word for pair in status_fields(seed).items() if pair[1] for word in pair)
     [answer] = await steps.run(live.cache, _ASSIGN, [(keys, words)])
     return Assigned(answer)
 
 
-async def unassign(live: Live, database: str, term: int) -> bool:
+async def unassign(live: Live, database: str, term: int, registry: str = "") -> bool:
     """Take a paused database from its owner: its hash stays, its target goes; False for a deposed leader."""
-    return await _unassign(live, database, term, forget=False)
+    return await _unassign(live, database, term, registry, forget=False)
 
 
-async def forget(live: Live, database: str, term: int) -> bool:
+async def forget(live: Live, database: str, term: int, registry: str = "") -> bool:
     """Remove all Redis knows of a retired database; False for a deposed leader."""
-    return await _unassign(live, database, term, forget=True)
+    return await _unassign(live, database, term, registry, forget=True)
 
 
-async def _unassign(live: Live, database: str, term: int, *, forget: bool) -> bool:
+async def _unassign(live: Live, database: str, term: int, registry: str, *, forget: bool) -> bool:
     number = partition(database)
-    kinds = [partition_key(number, kind) for kind in ("term", "names")]
-    keys = (database_key(database), *kinds, target_key(database), index_key(number, ""))
-    [done] = await steps.run(live.cache, _UNASSIGN, [(keys, (database, term, int(forget)))])
+    term_key, names_key, registry_key = (partition_key(number, kind) for kind in ("term", "names", "registry"))
+    keys = (database_key(database), term_key, names_key, target_key(database), index_key(number, ""), registry_key)
+    [done] = await steps.run(live.cache, _UNASSIGN, [(keys, (database, term, int(forget), registry))])
     return bool(done)
 
 

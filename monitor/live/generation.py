@@ -14,15 +14,48 @@ from monitor.core.status import STATUS_FIELDS, Epoch, Status
 from monitor.live import steps
 from monitor.live.connections import Live, unavailable
 from monitor.live.fields import status_fields
-from monitor.live.keys import PARTITIONS, REGISTRY, database_key, partition, partition_key
+from monitor.live.keys import PARTITIONS, database_key, partition, partition_key
 
 log = logging.getLogger("feeler.live")
 
-_RESTORE, _OPEN, _LEAD = steps.step("restore"), steps.step("open"), steps.step("lead")
+_RESTORE, _OPEN, _LEAD, _TAKE_OVER = map(steps.step, ("restore", "open", "lead", "take_over"))
 _ROWS = 250  # of one script call: about 2 ms of Redis
 _MERGED = (*STATUS_FIELDS, "batch", "restored")  # `batch` goes: it vouches for fields the merge may change
 _NAME = re.compile(r"[0-9a-f]+:\d+\.\d+\Z")
 _attempts = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Signature:
+    """Whose a Redis is: which registry gave the terms in it ('' while nobody said so), after how many take-overs."""
+
+    takeovers: int = 0
+    registry: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.registry} {self.takeovers}" if self.registry else ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Signature":
+        """Read what stands in a partition; a newer version may say more."""
+        registry, takeovers = [*text.split(), "", ""][:2]
+        return cls(int(takeovers) if takeovers.isdecimal() else 0, registry)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a leader must know before it leads: the highest term seen in any partition, and whose they are."""
+
+    term: int = 0
+    signatures: frozenset[Signature] = frozenset()
+
+    def holder(self, registry: str) -> str:
+        """Return the registry that keeps this one from leading here, '' where none does."""
+        return next((one.registry for one in sorted(self.signatures) if one.registry not in ("", registry)), "")
+
+    @property
+    def signature(self) -> Signature:
+        return max(self.signatures, default=Signature())
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +64,7 @@ class Generation:
 
     name: str
     life: str
+    signature: Signature
 
     @property
     def open(self) -> bool:
@@ -57,47 +91,49 @@ async def generation(live: Live) -> Generation:
     pipe = live.cache.pipeline(transaction=False)
     pipe.info("replication")
     for number in range(PARTITIONS):
-        pipe.get(partition_key(number, "generation"))
+        pipe.mget(partition_key(number, "generation"), partition_key(number, "registry"))
     with unavailable():
         info, *found = await pipe.execute()
-    life, names = str(info["master_replid"]), set(found)
+    life, names = str(info["master_replid"]), {name for name, _ in found}
     name = names.pop() if len(names) == 1 else None
-    return Generation(name if name and _NAME.match(name) and name.startswith(f"{life}:") else "", life)
+    signature = max(Signature.parse(text or "") for _, text in found)
+    return Generation(name if name and _NAME.match(name) and name.startswith(f"{life}:") else "", life, signature)
 
 
-async def lead(live: Live, term: int) -> bool:
-    """Make a new leader's term known everywhere, so that an older one steps down; False if a higher one is known."""
-    calls = [([partition_key(number, "term")], [term]) for number in range(PARTITIONS)]
-    return all(await steps.run(live.cache, _LEAD, calls))
+async def lead(live: Live, term: int, registry: str = "") -> bool:
+    """Make a new leader's term known everywhere, so that an older one steps down; False if a higher one is known, or
+    another registry's name."""
+    keys = [[partition_key(number, kind) for kind in ("term", "registry")] for number in range(PARTITIONS)]
+    words: steps.Words = (term, registry)
+    return all(await steps.run(live.cache, _LEAD, [(its, words) for its in keys]))
 
 
-async def highest_term(live: Live) -> int:
-    """Return the highest term any partition has seen, 0 for none."""
+async def standing(live: Live) -> Standing:
+    """Look at the terms and at whose they are."""
     pipe = live.cache.pipeline(transaction=False)
     for number in range(PARTITIONS):
-        pipe.get(partition_key(number, "term"))
+        pipe.mget(partition_key(number, "term"), partition_key(number, "registry"))
     with unavailable():
-        return max(int(term or 0) for term in await pipe.execute())
+        found = await pipe.execute()
+    signatures = frozenset(Signature.parse(text or "") for _, text in found)
+    return Standing(max(int(term or 0) for term, _ in found), signatures)
 
 
-async def sign(live: Live, registry: str) -> None:
-    """Say of which registry the terms are that this Redis has seen."""
-    with unavailable():
-        await live.cache.set(REGISTRY, registry)
+async def take_over(live: Live, registry: str, takeovers: int) -> bool:
+    """Give this Redis to another registry, for the `takeovers`-th time; False when somebody else did meanwhile."""
+    words: steps.Words = (registry, takeovers)
+    calls = [([partition_key(number, "registry")], words) for number in range(PARTITIONS)]
+    return all(await steps.run(live.cache, _TAKE_OVER, calls))
 
 
-async def signature(live: Live) -> tuple[str, int]:
-    """Return which registry gave the terms that Redis has seen, '' while nobody said so, and the highest of them."""
-    with unavailable():
-        registry = await live.cache.get(REGISTRY)
-    return str(registry or ""), await highest_term(live)
-
-
-async def restore(live: Live, worker: str, rows: Sequence[Restored], term: int) -> bool:
+async def restore(
+    live: Live, worker: str, rows: Sequence[Restored], term: int, signature: Signature | str = ""
+) -> bool:
     """Merge what `worker` remembers into a closed generation and report it; into an open one only what is newer.
 
-    False when Redis lost its memory meanwhile: restore again. With no rows it is a mark: the leader sets one when it
-    begins to wait for the workers, and names it in `open_generation`.
+    `signature` is what a worker remembers, or the bare name of the registry a leader leads for. False when Redis lost
+    its memory meanwhile: restore again. With no rows it is a mark: the leader sets one when it begins to wait for the
+    workers, and names it in `open_generation`.
     """
     life, attempt = (await generation(live)).life, next(_attempts)
     by_partition: dict[int, list[Restored]] = {number: [] for number in range(PARTITIONS)}
@@ -106,7 +142,7 @@ async def restore(live: Live, worker: str, rows: Sequence[Restored], term: int) 
     parts = {number: [[], *(list(steps.chunks(its, _ROWS)) or [[]])] for number, its in by_partition.items()}
     for i in range(max(map(len, parts.values()))):
         calls = [
-            _call(number, (life, worker, attempt, _part(i, len(its)), term), its[i])
+            _call(number, (life, worker, attempt, _part(i, len(its)), term, str(signature)), its[i])
             for number, its in parts.items()
             if i < len(its)
         ]
@@ -122,7 +158,7 @@ def _part(i: int, count: int) -> str:
 
 
 def _call(number: int, head: steps.Words, rows: Sequence[Restored]) -> steps.Call:
-    keys = [partition_key(number, kind) for kind in ("generation", "term", "names", "reports")]
+    keys = [partition_key(number, kind) for kind in ("generation", "term", "names", "reports", "registry")]
     words = [*head, len(_MERGED), *_MERGED]
     for row in rows:
         status, epoch = status_fields(row.status), str(row.epoch or "")
@@ -148,16 +184,18 @@ def _is_done(report: str, life: str) -> bool:
     return report.startswith(f"{life} ") and report.endswith(" done")
 
 
-async def open_generation(live: Live, leader: Epoch, reports: Collection[str]) -> str | None:
-    """Open all partitions under a new name and return it; None when a higher term or a loss of memory forbids it.
+async def open_generation(live: Live, leader: Epoch, reports: Collection[str], registry: str = "") -> str | None:
+    """Open all partitions under a new name and return it; None when a higher term, another registry or a loss of memory
+    forbids it.
 
     `reports` names everybody whose memory this opening rests on, the leader's own mark among them: a partition in
     which one of them is missing was wiped since. Then wait anew. Opening again after an error is safe.
     """
     life = (await generation(live)).life
     name = f"{life}:{leader}"
-    keys = [[partition_key(number, kind) for kind in ("generation", "term", "reports")] for number in range(PARTITIONS)]
-    words: steps.Words = (name, life, leader.term, *sorted(reports))
+    kinds = ("generation", "term", "reports", "registry")
+    keys = [[partition_key(number, kind) for kind in kinds] for number in range(PARTITIONS)]
+    words: steps.Words = (name, life, leader.term, registry, *sorted(reports))
     answers = await steps.run(live.cache, _OPEN, [(its, words) for its in keys])
     if set(answers) == {"opened"}:
         return name

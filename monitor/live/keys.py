@@ -20,8 +20,9 @@ feeler:{pNN}:generation      string  -    leader (open)                everybody
     "life:term.counter"; record needs it and the server's own life (replication id) to agree
 feeler:{pNN}:term            string  -    leader, restoring workers    leader
     the highest term seen here
-feeler:registry              string  -    leader                       supervisor
-    the name of the registry that gave these terms
+feeler:{pNN}:registry        string  -    leader, restoring workers,   leader, historian, worker, web
+                                          cli (adopt)
+    "name takeovers": whose this Redis is; a leader of another registry is refused here
 feeler:{pNN}:reports         hash    -    whoever restores             leader
     reporter -> "life attempt busy|done"; data that vanishes takes the report of it along
 feeler:{pNN}:journal         stream  -    owner (record, replay)       groups: supervisor, historian, ...
@@ -53,7 +54,6 @@ PARTITIONS = 16
 WORKERS = "feeler:workers"
 REQUESTS = "feeler:requests"
 LED = "feeler:led"
-REGISTRY = "feeler:registry"
 PROBE = "feeler:probe"
 
 
@@ -63,7 +63,7 @@ def partition(name: str) -> int:
 
 
 def partition_key(number: int, kind: str) -> str:
-    """Return a key that a partition has once: generation, term, reports, names, journal, dead, drained or counters."""
+    """Return a key that a partition has once: generation, term, registry, reports, names, journal and the like."""
     return f"feeler:{{p{number:02}}}:{kind}"
 
 

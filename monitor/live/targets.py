@@ -25,12 +25,15 @@ class Target:
     revision: int
 
 
-async def publish(live: Live, name: str, target: Target, term: int) -> bool:
-    """Store a target and tell its owner's index; False when a higher term or revision stands already."""
+async def publish(live: Live, name: str, target: Target, term: int, registry: str = "") -> bool:
+    """Store a target and tell its owner's index; False when a higher term or revision stands already, or Redis is
+    another registry's."""
     number = partition(name)
-    keys = (target_key(name), database_key(name), index_key(number, ""), partition_key(number, "term"))
+    fences = (partition_key(number, "term"), partition_key(number, "registry"))
+    keys = (target_key(name), database_key(name), index_key(number, ""), *fences)
     policy, labels = json.dumps(asdict(target.policy)), json.dumps(dict(target.labels))
-    words = (name, target.revision, term, "ciphertext", target.ciphertext, "policy", policy, "labels", labels)
+    fields = ("ciphertext", target.ciphertext, "policy", policy, "labels", labels)
+    words = (name, target.revision, term, registry, *fields)
     [published] = await steps.run(live.cache, _PUBLISH, [(keys, words)])
     return bool(published)
 

@@ -4,10 +4,12 @@ Every acquisition takes a new term, one's own after expiry too: a process that s
 its old epochs again.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, case, func, select, text, update
+from sqlalchemy import ColumnElement, and_, func, not_, select, text, update
 
+from monitor.core.errors import ForeignRedis
 from monitor.registry.store import Store
 from monitor.registry.tables import Leadership
 
@@ -23,23 +25,33 @@ class Lease:
     registry: str = field(default="", compare=False)  # the name of the registry that gave it
 
 
-def acquire(store: Store, owner: str, seconds: float = 8.0, *, seen: tuple[str, int] = ("", 0)) -> Lease | None:
+def acquire(
+    store: Store, owner: str, seconds: float = 8.0, *, seen: int = 0, signed: Collection[str] = ()
+) -> Lease | None:
     """Take the lead in a new term; None while anybody's lease runs.
 
-    `seen` is the highest term Redis has seen and of which registry: one that was restored from an older copy must not
-    give its terms out again. Another registry's terms are left alone: then Redis is not ours, and refuses us.
+    `seen` is the highest term in Redis: a registry that was restored from an older copy must not give its terms out
+    again. `signed` are the registries whose names stand there: where another is among them, ForeignRedis.
     """
-    registry, highest = seen
-    ours = case((Leadership.registry_name == registry, highest if highest < HIGHEST else 0), else_=0)
+    highest = seen if seen < HIGHEST else 0
     take = (
         update(Leadership)
-        .where(Leadership.expires_at <= _now())
-        .values(term=func.greatest(Leadership.term, ours) + 1, owner=owner, expires_at=_in(seconds))
-        .returning(Leadership.term, Leadership.registry_name)
+        .where(not_(_runs(seconds)))
+        .values(term=func.greatest(Leadership.term, highest) + 1, owner=owner, expires_at=_in(seconds))
+        .returning(Leadership.term)
     )
     with store.begin() as connection:
-        row = connection.execute(take).one_or_none()
-    return Lease(owner, row.term, row.registry_name) if row else None
+        ours = connection.execute(select(Leadership.registry_name)).scalar_one()
+        if others := sorted(set(signed) - {ours, ""}):
+            raise ForeignRedis(ours, others[0])
+        term = connection.execute(take).scalar()
+    return Lease(owner, term, ours) if term else None
+
+
+def registry(store: Store) -> str:
+    """Return this registry's name, its own for ever."""
+    with store.begin() as connection:
+        return connection.execute(select(Leadership.registry_name)).scalar_one()
 
 
 def renew(store: Store, lease: Lease, seconds: float = 8.0) -> bool:
@@ -55,13 +67,12 @@ def release(store: Store, lease: Lease) -> None:
         connection.execute(update(Leadership).where(*_held(lease)).values(expires_at=_now()))
 
 
-def current(store: Store) -> Lease | None:
+def current(store: Store, seconds: float = 8.0) -> Lease | None:
     """Return the lease that runs now."""
+    columns = Leadership.owner, Leadership.term, Leadership.registry_name
     with store.begin() as connection:
-        row = connection.execute(
-            select(Leadership.owner, Leadership.term).where(Leadership.expires_at > _now())
-        ).one_or_none()
-    return Lease(row.owner, row.term) if row else None
+        row = connection.execute(select(*columns).where(_runs(seconds))).one_or_none()
+    return Lease(row.owner, row.term, row.registry_name) if row else None
 
 
 def _now() -> ColumnElement[object]:
@@ -71,6 +82,11 @@ def _now() -> ColumnElement[object]:
 
 def _in(seconds: float) -> ColumnElement[object]:
     return func.clock_timestamp() + func.make_interval(text("secs => :seconds").bindparams(seconds=seconds))
+
+
+def _runs(seconds: float) -> ColumnElement[bool]:
+    """One that ends later than a lease given now was dated by a clock that was set back since: it is nobody's."""
+    return and_(Leadership.expires_at > _now(), Leadership.expires_at <= _in(seconds))
 
 
 def _held(lease: Lease) -> tuple[ColumnElement[bool], ...]:

@@ -44,7 +44,7 @@ class Client:
         parts = urlsplit(settings.url)
         connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._http = connect(parts.hostname or "", parts.port, timeout=TIMEOUT)
-        self._place, self._prefix = f"{self._http.host}:{self._http.port}", f"{parts.path}/api/v1/"
+        self._place, self._root = f"{self._http.host}:{self._http.port}", parts.path
         self._headers = {"Connection": "close", "Content-Type": "application/json"}
         if settings.token:
             self._headers["Authorization"] = f"Bearer {settings.token}"
@@ -102,13 +102,28 @@ class Client:
         """Ask the owner of a database to feel it now."""
         return cast(AcceptedShape, self._ask("POST", f"databases/{_segment(name)}/observe"))
 
+    def trouble(self) -> dict[str, str]:
+        """Return which checks of /readyz do not pass, and why."""
+        status, content = self._exchange("GET", f"{self._root}/readyz")
+        try:
+            checks = json.loads(content)["checks"]
+            return {name: check["detail"] for name, check in checks.items() if check["status"] != "pass"}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise _refusal(status, content, self._place) from None
+
     def _get(self, path: str, params: Params = (), cursor: str = "") -> Any:
         query = urlencode([*params, *([("cursor", cursor)] if cursor else [])])
         return self._ask("GET", f"{path}?{query}" if query else path)
 
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+        status, content = self._exchange(method, f"{self._root}/api/v1/{path}", json.dumps(body) if body else None)
+        if status in SUCCESS:
+            return json.loads(content) if content else None
+        raise _refusal(status, content, self._place)
+
+    def _exchange(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
         try:
-            self._http.request(method, self._prefix + path, json.dumps(body) if body else None, self._headers)
+            self._http.request(method, path, body, self._headers)
             response = self._http.getresponse()
             content = response.read()
         except (OSError, HTTPException) as error:
@@ -117,9 +132,7 @@ class Client:
             raise Refused(f"no feeler answers at {self._place}: {type(error).__name__} ({fix})") from None
         if date := response.headers.get("Date"):
             self.now = parsedate_to_datetime(date).timestamp()
-        if response.status in SUCCESS:
-            return json.loads(content) if content else None
-        raise _refusal(response.status, content, self._place)
+        return response.status, content
 
 
 def _segment(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 from fastapi import APIRouter, Request, Response
 from typing_extensions import TypedDict
 
-from monitor.core.errors import StoreUnavailable
+from monitor.core.errors import ForeignRedis, StoreUnavailable
 from monitor.live import connections, generation
 from monitor.live.connections import Live
 from monitor.registry import leadership
@@ -98,9 +98,20 @@ class Readiness:
             leader = await soon(leadership.current, self._store) if self._migrated else None
         except StoreUnavailable:
             return {"postgres": _check("warn", "does not answer: no history, no changes to the fleet")}
+        registry = {"registry": await self._holder()} if self._migrated else {}
         wanting = _check("fail", f"{len(pending)} pending: run `feeler migrate`")
         leads = _check("pass", f"term {leader.term}") if leader else _check("warn", "nobody leads: start a supervisor")
-        return {"postgres": _check("pass"), "migrations": wanting if pending else _check("pass"), "leader": leads}
+        schema = wanting if pending else _check("pass")
+        return {"postgres": _check("pass"), "migrations": schema, "leader": leads, **registry}
+
+    async def _holder(self) -> Check:
+        """Look whether the fleet in this Redis is our registry's: no supervisor of ours touches another's."""
+        try:
+            ours = await soon(leadership.registry, self._store)
+            holder = (await generation.standing(self._live)).holder(ours)
+        except StoreUnavailable:
+            return _check("warn", "unknown: a store does not answer")
+        return _check("warn", str(ForeignRedis(ours, holder))) if holder else _check("pass")
 
 
 def _check(status: Verdict, detail: str = "") -> Check:

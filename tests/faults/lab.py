@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +13,14 @@ from urllib.parse import urlsplit
 from monitor.live.keys import PARTITIONS
 from monitor.live.presence import _presence
 from monitor.registry import fleet
+from monitor.registry.store import open_store
 from tests.faults import evidence, replaying
 from tests.faults.groups import Group, new_group
 from tests.faults.observed import Effect, Fault, History
 from tests.faults.watching import Eye
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
-from tests.system.cluster import KEY, Cluster, Role
+from tests.system.cluster import KEY, ROOT, Cluster, Role
 from tests.waiting import eventually
 
 INTERVAL = 5.0  # seconds: the default policy's
@@ -78,6 +81,19 @@ class Lab(Cluster):
         """Have a database monitored no longer, for good."""
         fleet.remove(self.store, name)
         self.retired.add(name)
+
+    def replace_registry(self, url: str, dropped: Collection[str]) -> None:
+        """Go on with another registry that lists the same databases but those `dropped`; nobody is told."""
+        self.store.close()
+        self.database_url, self.store = url, open_store(url)
+        for name in self.targets.keys() - set(dropped):
+            self.add(name, self.targets[name].url(name))
+        self.retired.update(dropped)
+
+    def feeler(self, *words: str) -> int:
+        """Run the command line and return its exit code."""
+        argv = [sys.executable, "-m", "monitor.cli", *words]
+        return subprocess.run(argv, env=self.environment(), cwd=ROOT, check=False).returncode
 
     def workers(self) -> list[Role]:
         """Return the worker processes that live."""

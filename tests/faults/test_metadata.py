@@ -20,9 +20,10 @@ from tests.faults.conftest import Figures, MakeLab
 from tests.faults.history import lateness
 from tests.faults.injecting import SmallDisk
 from tests.faults.lab import Lab, partition_keys
-from tests.faults.observed import History
+from tests.faults.observed import Effect, History
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
+from tests.system.cluster import Role
 from tests.waiting import eventually
 
 StartPostgres = Callable[..., PostgresServer]
@@ -124,7 +125,7 @@ async def taken_over(lab: Lab, names: list[str], figure: Figures) -> None:
 
 async def goes_down(lab: Lab, server: PostgresServer, figure: Figures) -> None:
     """Kill a target: it must become unavailable, and available again when it is back."""
-    names = injecting.databases_of(lab, server)
+    names = [name for name in injecting.databases_of(lab, server) if name not in lab.retired]
     with injecting.target_killed(lab, server):
         figure("unavailable after", await lab.all_in(names, "unavailable", within=30), most=DOWN)
     figure("available again after", await lab.all_in(names, "available", within=30), most=7)
@@ -362,6 +363,79 @@ async def new_leader(lab: Lab) -> None:
     for role in old:
         role.terminate()
     await eventually(lambda: highest_term(lab) > before, within=20, every=0.05)
+
+
+# --- another one ---------------------------------------------------------------------------------------------------
+
+
+def another_registry(server: PostgresServer) -> str:
+    """Return the URL of a registry with more terms behind it than ours, on the same server."""
+    server.execute("create database another")
+    url = server.url("another")
+    store.migrate(url)
+    server.execute("update leadership set term = 1000", "another")
+    return url
+
+
+def says_whose_it_is(role: Role) -> bool:
+    return "feeler redis adopt " in role.text()
+
+
+@pytest.mark.row(
+    "the supervisor of another registry is pointed at our Redis, which forgets everything meanwhile",
+    "it never leads, takes no history and names whose the Redis is and what to do <= 5 s; no database is lost, its"
+    " epoch moves by our leader alone; a target that dies is unavailable <= 12 s",
+)
+async def test_another_registrys_supervisor(
+    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    lab, target = make_lab(workers=2, metadata=metadata.url("feeler")), start_postgres()
+    names = lab.monitor_many(4, target)
+    await lab.all_in(names, "available", within=30)
+    another, since = another_registry(metadata), time.monotonic()
+    stranger = lab.launch("supervisor", DATABASE_URL=another)
+    await eventually(lambda: says_whose_it_is(stranger), within=20, every=0.05)
+    figure("it said whose the Redis is after", time.monotonic() - since, most=5)
+    await goes_down(lab, target, figure)
+    injecting.flushed(lab)
+    figure("observed again after", await lab.observed_again(names, within=30), most=TAKEN_OVER)
+    await goes_down(lab, target, figure)
+    await lab.settle()
+    assert "action=leading" not in stranger.text()
+    assert metadata.execute("select count(*) from transitions", "another") == [(0,)]
+
+
+@pytest.mark.row(
+    "the metadata Postgres replaced by another registry, which adopts our Redis",
+    "refused without the holder's short name; then watching goes on <= 16 s under terms above all before; the former"
+    " supervisor obeys, after Redis forgot everything too; what the new registry does not list is forgotten",
+)
+async def test_a_redis_is_adopted(
+    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    lab, target = make_lab(workers=2, metadata=metadata.url("feeler")), start_postgres()
+    dropped, *names = lab.monitor_many(4, target)
+    await lab.all_in([dropped, *names], "available", within=30)
+    await lab.settle()
+    [former], before = lab.supervisors(), highest_term(lab)
+    lab.note("metadata Postgres replaced", Effect.RESTORED, parties=["postgres"], began=lab.began, ended=time.time())
+    lab.replace_registry(another_registry(metadata), [dropped])
+    heir = lab.launch("supervisor")
+    await eventually(lambda: says_whose_it_is(heir), within=20, every=0.05)
+    assert lab.feeler("redis", "adopt") == 2
+    holder = heir.text().partition("feeler redis adopt ")[2][:8]
+    assert lab.feeler("redis", "adopt", holder) == 0
+    since = time.time()
+    await eventually(lambda: highest_term(lab) > before, within=30, every=0.05)
+    await lab.observed_again(names, within=30, since=since + 1)
+    figure("watched for the new registry after", time.time() - since, most=TAKEN_OVER)
+    await eventually(lambda: not lab.hash(dropped), within=10, every=0.05)
+    assert "action=stepped_down" in former.text()
+    injecting.flushed(lab)
+    figure("observed again after", await lab.observed_again(names, within=30), most=TAKEN_OVER)
+    await goes_down(lab, target, figure)
+    await caught_up(lab, figure)
+    assert former.text().count("action=leading") == 1
 
 
 # --- the historian dies --------------------------------------------------------------------------------------------

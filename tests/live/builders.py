@@ -68,10 +68,12 @@ async def opened(live: Live, by: str = "1.1") -> str:
     return name
 
 
-async def given(live: Live, under: str, owner: str = W1, database: str = DB, seed: Status | None = None) -> None:
+async def given(
+    live: Live, under: str, owner: str = W1, database: str = DB, seed: Status | None = None, registry: str = ""
+) -> None:
     """Assign without more ado."""
     answer = await assignments.assign(
-        live, Assignment(database, owner, epoch(under)), planned=False, now=NOW, seed=seed
+        live, Assignment(database, owner, epoch(under)), planned=False, now=NOW, seed=seed, registry=registry
     )
     assert answer is Assigned.ASSIGNED
 

@@ -50,7 +50,7 @@ async def test_assigned(live: Live, name: str) -> None:
     assert (found.owner, found.epoch, found.proven, found.seeded) == (W1, epoch("1.2"), False, False)
     assert await assignments.mine(live, W1) == {DB: "1.2 0"}
     assert await observations.names(live) == [DB]
-    assert await generation.highest_term(live) == 1
+    assert (await generation.standing(live)).term == 1
 
 
 async def test_the_first_accepted_beat_proves_the_owner_and_a_new_epoch_starts_over(live: Live, name: str) -> None:

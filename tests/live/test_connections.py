@@ -25,7 +25,7 @@ CALLS: dict[str, Callable[[Live], Awaitable[object]]] = {
     "generation": generation.generation,
     "restore": lambda live: generation.restore(live, W1, (), 1),
     "open": lambda live: generation.open_generation(live, epoch("1.1"), {"leader"}),
-    "highest_term": generation.highest_term,
+    "standing": generation.standing,
     "record": lambda live: observations.record(live, "name", W1, [beat("1.2", status())]),
     "latest": lambda live: observations.latest(live, [DB]),
     "names": observations.names,

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from monitor.core.cause import Cause
+from monitor.core.policy import Policy
 from monitor.core.status import Epoch, Identity, State, Status
-from monitor.live import assignments, connections, generation, journal, observations, steps
+from monitor.live import assignments, connections, generation, journal, observations, steps, targets
 from monitor.live.connections import Live
-from monitor.live.generation import Restored
+from monitor.live.generation import Restored, Signature, Standing
 from monitor.live.keys import PARTITIONS, database_key, partition, partition_key
 from tests.live.builders import (
     DB,
@@ -36,6 +37,7 @@ from tests.live.builders import (
 from tests.servers import RedisServer
 
 UP = State.AVAILABLE
+Report = tuple[list[Restored], int, Signature]
 
 
 async def test_an_empty_redis_is_closed(live: Live) -> None:
@@ -92,21 +94,73 @@ async def test_a_restart_that_kept_its_data_closes_the_generation(
 
 
 async def test_terms_are_signed_by_the_registry_that_gave_them(live: Live) -> None:
-    await generation.lead(live, 4)
-    assert await generation.signature(live) == ("", 4)
-    await generation.sign(live, "ours")
-    assert await generation.signature(live) == ("ours", 4)
+    assert await generation.lead(live, 4)
+    assert (await generation.standing(live)).signature == Signature()
+    assert await generation.lead(live, 4, "ours")
+    assert await generation.standing(live) == Standing(4, frozenset({Signature(0, "ours")}))
+
+
+async def test_a_leader_of_another_registry_is_refused_by_every_step(live: Live) -> None:
+    """Whatever its term: it may be the higher one, or the very same."""
+    await generation.lead(live, 3, "ours")
+    await given(live, "3.1", registry="ours")
+    before = await everything(live, but=[":counters"])
+    for term in (3, 9):
+        assert not await generation.lead(live, term, "theirs")
+        assert not await generation.restore(live, "theirs", [row("9.9.9", "", database="toy")], term, "theirs")
+        assignment = assignments.Assignment(DB, W2, Epoch(term, 9))
+        told = await assignments.assign(live, assignment, planned=False, now=NOW, registry="theirs")
+        assert told is assignments.Assigned.FOREIGN
+        assert not await assignments.unassign(live, DB, term, "theirs")
+        assert not await assignments.forget(live, DB, term, "theirs")
+        assert not await targets.publish(live, DB, targets.Target("x", Policy(), {}, 99), term, "theirs")
+        assert await generation.open_generation(live, Epoch(term, 9), (), "theirs") is None
+    assert await everything(live, but=[":counters"]) == before
+
+
+async def test_the_registry_is_restored_with_the_term(live: Live) -> None:
+    await generation.restore(live, W1, (), 7, Signature(0, "ours"))
+    standing = await generation.standing(live)
+    assert (standing.term, standing.holder("ours"), standing.holder("theirs")) == (7, "", "ours")
+    await generation.restore(live, "leader", (), 7, "ours")
+    assert await generation.open_generation(live, epoch("7.1"), {"leader"}, "ours")
+    await generation.restore(live, W2, (), 7, Signature(0, "zebra"))
+    assert (await generation.standing(live)).signature == Signature(0, "ours"), "it is open"
+    await generation.restore(live, W2, (), 7, Signature(1, "heirs"))
+    assert (await generation.standing(live)).signature == Signature(1, "heirs"), "it was taken over"
+
+
+async def test_an_opening_signs_and_a_generation_tells_by_whom(live: Live) -> None:
+    await generation.restore(live, "leader", (), 1, "ours")
+    assert (await generation.generation(live)).signature == Signature()
+    assert await generation.open_generation(live, epoch("1.1"), {"leader"}, "ours")
+    assert (await generation.generation(live)).signature == Signature(0, "ours")
+
+
+async def test_of_two_who_adopt_at_once_one_has_it(live: Live) -> None:
+    await generation.lead(live, 3, "ours")
+    assert await generation.take_over(live, "heirs", 1)
+    assert await generation.take_over(live, "heirs", 1), "its reply may have been lost"
+    assert not await generation.take_over(live, "others", 1)
+    assert not await generation.lead(live, 9, "ours")
+    assert await generation.lead(live, 4, "heirs")
+
+
+def test_a_signature_of_a_newer_version_is_read() -> None:
+    assert Signature.parse("ours 3 since-yesterday") == Signature(3, "ours")
+    assert Signature.parse("ours") == Signature(0, "ours")
+    assert Signature.parse("") == Signature()
 
 
 async def test_a_term_only_rises(live: Live) -> None:
-    assert await generation.highest_term(live) == 0
+    assert (await generation.standing(live)).term == 0
     assert await generation.lead(live, 4)
     assert not await generation.lead(live, 3)
     assert await generation.lead(live, 4)
-    assert await generation.highest_term(live) == 4
+    assert (await generation.standing(live)).term == 4
     await generation.restore(live, W1, (), 9)
     await generation.restore(live, W2, (), 2)
-    assert await generation.highest_term(live) == 9
+    assert (await generation.standing(live)).term == 9
     assert {await live.cache.get(partition_key(number, "term")) for number in range(PARTITIONS)} == {"9"}
 
 
@@ -143,7 +197,7 @@ async def test_a_memory_that_comes_late_takes_nothing_back(live: Live, name: str
     unknown = Restored("unknown", status("1.9.9"), epoch("1.9"), W1)
     assert await generation.restore(live, W1, [row("1.9.9", "1.9", State.REFUSING), unknown], 9)
     assert await everything(live, but=[":reports", ":term"]) == before
-    assert await generation.highest_term(live) == 9
+    assert (await generation.standing(live)).term == 9
 
 
 async def test_a_large_memory_goes_in_parts_and_is_reported_at_the_end(live: Live) -> None:
@@ -157,11 +211,11 @@ async def test_a_large_memory_goes_in_parts_and_is_reported_at_the_end(live: Liv
 async def test_a_wipe_in_the_middle_of_a_report_is_noticed(live: Live) -> None:
     life = (await generation.generation(live)).life
     number = partition(DB)
-    middle = generation._call(number, (life, W1, 10**9, "middle", 1), [row("1.2.1", "1.2")])
+    middle = generation._call(number, (life, W1, 10**9, "middle", 1, ""), [row("1.2.1", "1.2")])
     assert await observations.steps.run(live.cache, generation._RESTORE, [middle]) == [0]
-    first = generation._call(number, (life, W1, 10**9, "first", 1), [row("1.2.1", "1.2")])
-    last = generation._call(number, (life, W1, 10**9, "last", 1), [])
-    other = generation._call(number, (life, W1, 10**9 + 1, "last", 1), [])
+    first = generation._call(number, (life, W1, 10**9, "first", 1, ""), [row("1.2.1", "1.2")])
+    last = generation._call(number, (life, W1, 10**9, "last", 1, ""), [])
+    other = generation._call(number, (life, W1, 10**9 + 1, "last", 1, ""), [])
     steps = [
         await observations.steps.run(live.cache, generation._RESTORE, [one]) for one in (first, other, middle, last)
     ]
@@ -206,7 +260,7 @@ async def test_a_late_memory_counts_without_an_owner_but_not_after_retirement(li
 
 
 async def test_memories_of_another_life_of_the_server_are_refused(live: Live) -> None:
-    call = generation._call(partition(DB), ("0" * 40, W1, 10**9, "first", 1), [row("1.2.1", "1.2")])
+    call = generation._call(partition(DB), ("0" * 40, W1, 10**9, "first", 1, ""), [row("1.2.1", "1.2")])
     assert await observations.steps.run(live.cache, generation._RESTORE, [call]) == [0]
     assert await live.cache.keys("*") == []
 
@@ -236,7 +290,8 @@ memories = st.builds(
     epoch=st.none() | st.builds(Epoch, st.integers(1, 2), st.integers(1, 11)),
     owner=st.sampled_from([W1, W2]),
 )
-reports = st.lists(st.tuples(st.lists(memories, max_size=3), st.integers(1, 3)), min_size=1, max_size=5)
+signatures = st.builds(Signature, st.integers(0, 2), st.sampled_from(["ours", "theirs"])) | st.just(Signature())
+reports = st.lists(st.tuples(st.lists(memories, max_size=3), st.integers(1, 3), signatures), min_size=1, max_size=5)
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["empty", "kept"])
@@ -245,7 +300,7 @@ def test_restores_end_alike_in_any_order_and_repetition(redis_url: str, kept: bo
 
     @settings(max_examples=60, deadline=None)
     @for_all(reports, st.randoms(use_true_random=False))
-    def check(restores: list[tuple[list[Restored], int]], random: object) -> None:
+    def check(restores: list[Report], random: object) -> None:
         shuffled = restores + restores[:2]
         random.shuffle(shuffled)  # type: ignore[attr-defined]
         assert asyncio.run(ends(redis_url, restores, kept)) == asyncio.run(ends(redis_url, shuffled, kept))
@@ -253,13 +308,13 @@ def test_restores_end_alike_in_any_order_and_repetition(redis_url: str, kept: bo
     check()
 
 
-async def ends(redis_url: str, restores: list[tuple[list[Restored], int]], kept: bool) -> dict[str, object]:
+async def ends(redis_url: str, restores: list[Report], kept: bool) -> dict[str, object]:
     live = connections.connect(redis_url)
     try:
         await live.cache.flushall()
         if kept:
             await given(live, "1.5", seed=replace(status("1.5.1", UP), ok_rounds=1))
-        calls = [generation.restore(live, f"w{i}", rows, term) for i, (rows, term) in enumerate(restores)]
+        calls = [generation.restore(live, f"w{i}", *report) for i, report in enumerate(restores)]
         assert all(await asyncio.gather(*calls))
         return await everything(live, but=[":reports"])
     finally:
@@ -274,7 +329,7 @@ async def test_nobody_opens_against_a_higher_term(live: Live) -> None:
     await live.cache.set(partition_key(7, "term"), 3)
     assert await generation.open_generation(live, epoch("2.1"), {"leader"}) is None
     assert not (await generation.generation(live)).open
-    assert await generation.highest_term(live) == 3
+    assert (await generation.standing(live)).term == 3
 
 
 async def test_nobody_opens_without_the_reports_it_rests_on(live: Live) -> None:
@@ -298,8 +353,8 @@ async def test_a_leader_that_died_between_partitions_leaves_it_closed_until_the_
     await generation.restore(live, "one", (), 1)
     life = (await generation.generation(live)).life
     mine = partition(DB)
-    keys = [partition_key(mine, kind) for kind in ("generation", "term", "reports")]
-    await observations.steps.run(live.cache, generation._OPEN, [(keys, (f"{life}:1.3", life, 1, "one", W1))])
+    keys = [partition_key(mine, kind) for kind in ("generation", "term", "reports", "registry")]
+    await observations.steps.run(live.cache, generation._OPEN, [(keys, (f"{life}:1.3", life, 1, "", "one", W1))])
     assert not (await generation.generation(live)).open
     assert await generation.reported(live) == set(), "what was opened wants its reports anew"
     await generation.restore(live, "two", (), 2)
@@ -312,9 +367,9 @@ async def test_a_leader_that_died_between_partitions_leaves_it_closed_until_the_
 async def test_a_flush_between_partitions_leaves_the_rest_closed(live: Live) -> None:
     await generation.restore(live, "leader", (), 1)
     life = (await generation.generation(live)).life
-    words = (f"{life}:1.3", life, 1, "leader")
+    words = (f"{life}:1.3", life, 1, "", "leader")
     calls = [
-        ([partition_key(number, kind) for kind in ("generation", "term", "reports")], words)
+        ([partition_key(number, kind) for kind in ("generation", "term", "reports", "registry")], words)
         for number in range(PARTITIONS)
     ]
     assert set(await observations.steps.run(live.cache, generation._OPEN, calls[:9])) == {"opened"}
@@ -326,6 +381,8 @@ async def test_a_flush_between_partitions_leaves_the_rest_closed(live: Live) -> 
 async def test_an_opening_meant_for_another_life_of_the_server_is_refused(live: Live) -> None:
     await generation.restore(live, "leader", (), 1)
     other = "0" * 40
-    keys = [partition_key(0, kind) for kind in ("generation", "term", "reports")]
-    answer = await observations.steps.run(live.cache, generation._OPEN, [(keys, (f"{other}:1.1", other, 1, "leader"))])
+    keys = [partition_key(0, kind) for kind in ("generation", "term", "reports", "registry")]
+    answer = await observations.steps.run(
+        live.cache, generation._OPEN, [(keys, (f"{other}:1.1", other, 1, "", "leader"))]
+    )
     assert answer == ["moved"]

@@ -20,8 +20,10 @@ from tests.model.world import (
     Redis,
     Side,
     World,
+    is_open,
     joined,
     put,
+    violated,
     worked,
 )
 
@@ -179,6 +181,20 @@ def mended(world: World, who: int) -> World | None:
     """It reaches Postgres again."""
     leader = world.leaders[who]
     return world._replace(leaders=put(world.leaders, who, leader._replace(cut=False))) if leader.cut else None
+
+
+def intruded(world: World, without: Without) -> World | None:
+    """The supervisor of another registry leads here, with as high a term as it needs, where nothing refuses it.
+
+    An unsigned Redis that nobody who knows better has told of is free to have: that is where the search ends.
+    """
+    redis = world.redis
+    if redis.signed and Repair.SIGNED not in without:
+        return None
+    told = any(world.workers[who].opened != NO_EPOCH for who in redis.reported)
+    if not told and not is_open(redis):
+        return None
+    return world._replace(past=violated(world.past, "TAKEN: a leader of another registry assigns and forgets"))
 
 
 def postgres_away(world: World) -> World:

@@ -130,7 +130,7 @@ def open_half(world: World, who: int, without: Without, *, here: bool) -> World 
         return _led(world, who, _anew(leader), redis)
     if here:
         world = world._replace(past=judging.opened(world, without, everybody=_everybody(world, who, without)))
-        redis = redis._replace(generation=name, begun=(), reported=(), claimant=NOBODY, claim=NO_EPOCH)
+        redis = redis._replace(generation=name, signed=True, begun=(), reported=(), claimant=NOBODY, claim=NO_EPOCH)
     else:
         redis = redis._replace(others=name)
     if redis.generation == redis.others == name:

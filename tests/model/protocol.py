@@ -9,9 +9,9 @@ be; one fault of each kind; as many assignments and elections as the test says. 
 so a worker may restore too late, a live owner be taken for dead, a leader act on a lease it lost. What takes several
 requests is one step, or cut in its parts, as the bounds say.
 
-Not modelled: the index and the nudges, cries and second opinions, retirement, eviction of single keys, a Postgres that
-loses rows, clocks, ids of journal entries (a historian that acknowledges by an id of another life). A worker never
-comes back under its id.
+Another registry's supervisor is one step, allowed or not. Not modelled: take-overs by a person's word, the index and
+the nudges, cries and second opinions, retirement, eviction of single keys, a Postgres that loses rows, clocks, ids of
+journal entries (a historian that acknowledges by an id of another life). A worker never comes back under its id.
 
 Only tests/model may import this.
 """

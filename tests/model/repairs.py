@@ -48,6 +48,8 @@ class Repair(StrEnum):
     UNOWNED = "a restore that comes late counts in a hash without an owner, too"
     MET = "a leader new to its workers waits the time-out out: what Redis knows of them may be an older memory"
     NEVER_BACK = "a worker never enters a generation older than the newest it has entered"
+    SIGNED = "a leader acts only where the name of its own registry stands beside the term, or none"
+    NAME_RESTORED = "workers restore that name with the term"
     PROVEN = "no planned move before the owner's first accepted beat"
 
 

@@ -7,6 +7,7 @@ part may reach Redis when nobody waits for it any more.
 from tests.model.repairs import Repair, Without
 from tests.model.world import (
     ABSENT,
+    NO_EPOCH,
     NOBODY,
     Event,
     Part,
@@ -79,6 +80,8 @@ def _is_news(redis: Redis, worker: Worker, without: Without) -> bool:
     """Say whether a restore would change an open Redis; it is no step where it would not."""
     if worker.term > redis.term and Repair.TERM_RESTORED not in without:
         return True
+    if knows_the_name(worker, without) and not redis.signed:
+        return True
     return _known(worker, without) > redis.status and _is_wanted(redis, without)
 
 
@@ -91,7 +94,13 @@ def _telling(world: World, who: int, part: int, without: Without) -> Telling:
     worker = world.workers[who]
     out = {late.telling.attempt for late in world.late if isinstance(late, Part) and late.who == who}
     attempt = min({0, 1} - out)
-    return Telling(attempt, world.redis.life, part, _known(worker, without), worker.epoch, worker.term)
+    name = knows_the_name(worker, without)
+    return Telling(attempt, world.redis.life, part, _known(worker, without), worker.epoch, worker.term, name)
+
+
+def knows_the_name(worker: Worker, without: Without) -> bool:
+    """Say whether the worker can tell of which registry the terms are: it learns that with a generation."""
+    return worker.opened != NO_EPOCH and Repair.NAME_RESTORED not in without
 
 
 def _known(worker: Worker, without: Without) -> Event:
@@ -126,6 +135,7 @@ def _merged(redis: Redis, who: int, telling: Telling, without: Without) -> Redis
     """Merge by the highest identity; an open partition takes a newer Status only, and no claim."""
     known = telling.status
     term = redis.term if Repair.TERM_RESTORED in without else max(redis.term, telling.term)
+    redis = redis._replace(signed=redis.signed or telling.named)
     if is_open_here(redis):
         status = max(redis.status, known) if _is_wanted(redis, without) else redis.status
         return redis._replace(term=term, status=status)

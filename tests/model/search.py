@@ -210,8 +210,8 @@ def _faults(world: World, fault: str, bounds: Bounds, without: Without) -> Itera
             yield "the replica falls behind", faults.lag(world)
         case "failback":
             yield "FAILBACK to the first master", faults.failback(world, without)
-        case "postgres_away":
-            yield "Postgres AWAY", faults.postgres_away(world)
+        case "postgres_away" | "intruder":
+            yield _postgres_fault(world, fault, without)
         case "force" | "expire":
             yield from _journal_faults(world, fault)
         case "cut":
@@ -219,6 +219,12 @@ def _faults(world: World, fault: str, bounds: Bounds, without: Without) -> Itera
         case _:
             for who in staff(world):
                 yield from _worker_faults(world, fault, who, without)
+
+
+def _postgres_fault(world: World, fault: str, without: Without) -> Maybe:
+    if fault == "intruder":
+        return "ANOTHER REGISTRY leads", faults.intruded(world, without)
+    return "Postgres AWAY", faults.postgres_away(world)
 
 
 def _journal_faults(world: World, fault: str) -> Iterator[Maybe]:

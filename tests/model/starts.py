@@ -23,6 +23,7 @@ def running(without: Without = frozenset(), *, others: int = 1) -> World:
             generation=name,
             others=name,
             term=1,
+            signed=True,
             owner=0,
             epoch=epoch,
             proven=True,

@@ -38,6 +38,8 @@ EXHAUSTED = [
     (running, Bounds(("lost_reply", "flush"), feels=1, assigns=1, elections=0)),
     (running, Bounds(("lost_reply", "failover"), feels=1, assigns=1, elections=0)),
     (running, Bounds(("failover", "failback"), feels=1, assigns=1, elections=0)),
+    (running, Bounds(("flush", "intruder"), feels=0, assigns=1, elections=1)),
+    (joining, Bounds(("failover", "intruder"), feels=0, assigns=1, elections=0)),
 ]
 STARVING = [
     (fresh, Bounds((), feels=1, assigns=2, elections=1, strained=True)),
@@ -252,6 +254,8 @@ ABLATIONS: dict[Repair, tuple[Start, Bounds, str]] = {
     Repair.UNOWNED: (running, Bounds(("flush",), feels=1, assigns=2, elections=0, ownerless=True), "DIVERGED"),
     Repair.MET: (joining, Bounds((), feels=1, assigns=1, elections=1), "FORGOTTEN"),
     Repair.NEVER_BACK: (parted, Bounds(("stray",), feels=2, assigns=0, elections=0), "ROLLBACK"),
+    Repair.SIGNED: (running, Bounds(("intruder",), feels=0, assigns=0, elections=0), "TAKEN"),
+    Repair.NAME_RESTORED: (running, Bounds(("flush", "intruder"), feels=0, assigns=0, elections=0), "TAKEN"),
     Repair.PROVEN: (running, Bounds((), feels=0, assigns=0, elections=0, strained=True), "STARVED"),
 }
 

@@ -54,6 +54,7 @@ class Redis(NamedTuple):
     others: Name = NO_NAME  # the generation in the other partitions: another one while an opening stands half-way
     opening: Name = NO_NAME  # the leader's mark in this life: the name it is about to open
     term: int = 0
+    signed: bool = False  # it holds the name of our registry
     owner: int = NOBODY
     epoch: Epoch = NO_EPOCH
     proven: bool = False  # the owner has had a beat accepted under its epoch
@@ -87,6 +88,7 @@ class Telling(NamedTuple):
     status: Event
     claim: Epoch
     term: int
+    named: bool  # it tells the name of our registry
 
 
 class Flight(NamedTuple):

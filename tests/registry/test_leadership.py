@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from monitor.registry.leadership import Lease, acquire, current, release, renew
+from monitor.core.errors import ForeignRedis
+from monitor.registry.leadership import Lease, acquire, current, registry, release, renew
 from monitor.registry.store import Store
 from tests.waiting import eventually
 
@@ -63,24 +64,49 @@ def test_a_term_lies_above_all_that_redis_has_seen_of_this_registry(store: Store
     first = acquire(store, "a")
     assert first
     release(store, first)
-    lease = acquire(store, "a", seen=(first.registry, 40))  # Postgres was restored from an older copy
+    lease = acquire(store, "a", seen=40, signed={first.registry})  # Postgres was restored from an older copy
     assert lease == Lease("a", 41)
-    assert acquire(store, "b", seen=(first.registry, 90)) is None, "a lease that runs keeps its term"
+    assert acquire(store, "b", seen=90) is None, "a lease that runs keeps its term"
     release(store, lease)
-    assert acquire(store, "b", seen=(first.registry, 7)) == Lease("b", 42)
+    assert acquire(store, "b", seen=7) == Lease("b", 42)
 
 
-@pytest.mark.parametrize("registry", ["", "another's"])
-def test_the_terms_of_another_registry_are_left_alone(registry: str, store: Store) -> None:
-    """A supervisor that reaches somebody else's Redis by mistake must stay too low to lead there."""
-    assert acquire(store, "a", seen=(registry, 500)) == Lease("a", 1)
+def test_nobody_leads_where_another_registry_is_named(store: Store) -> None:
+    """A supervisor that reaches somebody else's Redis by mistake, in whole or in part."""
+    ours = registry(store)
+    for signed in ({"another's"}, {"", "another's"}, {ours, "another's"}):
+        with pytest.raises(ForeignRedis, match=r"feeler redis adopt another'"):
+            acquire(store, "a", seen=500, signed=signed)
+    assert current(store) is None
+    assert acquire(store, "a", seen=500, signed={ours, ""}) == Lease("a", 501)
+
+
+def test_a_lease_dated_in_the_future_is_nobodys(store: Store) -> None:
+    """Postgres's clock was an hour ahead when its holder renewed for the last time."""
+    dead = acquire(store, "dead")
+    assert dead
+    with store.begin() as connection:
+        connection.execute(text("UPDATE leadership SET expires_at = clock_timestamp() + interval '1 hour'"))
+    assert current(store) is None
+    assert acquire(store, "standby") == Lease("standby", dead.term + 1)
+    assert not renew(store, dead)
+
+
+def test_who_renews_after_the_clock_was_set_back_goes_on(store: Store) -> None:
+    lease = acquire(store, "a")
+    assert lease
+    with store.begin() as connection:
+        connection.execute(text("UPDATE leadership SET expires_at = clock_timestamp() + interval '1 hour'"))
+    assert renew(store, lease)
+    assert current(store) == lease
+    assert acquire(store, "b") is None
 
 
 def test_a_term_that_no_leader_can_have_given_is_nobodys(store: Store) -> None:
     first = acquire(store, "a")
     assert first
     release(store, first)
-    assert acquire(store, "a", seen=(first.registry, 1 << 60)) == Lease("a", 2)
+    assert acquire(store, "a", seen=1 << 60) == Lease("a", 2)
 
 
 def test_release_lets_the_next_one_in_at_once(store: Store, other_store: Store) -> None:

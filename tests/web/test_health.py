@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 import redis
 
 from monitor.config import Settings
+from monitor.live import generation
 from monitor.registry import leadership, store
 from monitor.web.app import create_app
 from monitor.web.health import FRESH
@@ -34,7 +35,7 @@ async def test_ready_when_all_is_there(app, web, fill):
     body = answer.json()
     assert body["status"] == "pass"
     assert {name: check["status"] for name, check in body["checks"].items()} == dict.fromkeys(
-        ("redis", "generation", "postgres", "migrations", "leader"), "pass"
+        ("redis", "generation", "postgres", "migrations", "leader", "registry"), "pass"
     )
 
 
@@ -44,6 +45,14 @@ async def test_a_closed_generation_and_no_leader_are_warnings(web):
     checks = answer.json()["checks"]
     assert (checks["generation"]["status"], checks["leader"]["status"]) == ("warn", "warn")
     assert (checks["redis"]["status"], checks["migrations"]["status"]) == ("pass", "pass")
+
+
+async def test_a_redis_of_another_registry_is_named_with_what_to_do(app, web, fill):
+    await generation.take_over(app.state.live, "0123abcdef" * 3, 1)
+    answer = await web.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "warn")
+    check = answer.json()["checks"]["registry"]
+    assert (check["status"], check["detail"].count("feeler redis adopt 0123abcd`")) == ("warn", 1)
 
 
 async def test_without_postgres_it_still_serves_what_redis_holds(box, tmp_path, redis_url):

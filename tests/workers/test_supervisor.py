@@ -1,34 +1,40 @@
 """Who leads when Redis cannot be reached: two supervisors on real stores, moved step by step."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from monitor.config import Settings
-from monitor.core.errors import StoreUnavailable
-from monitor.live import connections
-from monitor.registry import leadership
-from monitor.registry.store import Store
+from monitor.core.errors import ForeignRedis, StoreUnavailable
+from monitor.live import assignments, connections, generation, observations
+from monitor.live.connections import Live
+from monitor.live.generation import Signature
+from monitor.registry import fleet, leadership
+from monitor.registry.store import Store, open_store
+from tests.conftest import numbers
 from tests.proxy import Proxy
+from tests.servers import PostgresServer
 from tests.waiting import eventually
+from workers.leader import Leader
+from workers.recorder import Recorder
 from workers.supervisor import Supervisor
 
 LEASE = 1.5  # seconds
-MakeSupervisor = Callable[[str], Supervisor]
+MakeSupervisor = Callable[..., Supervisor]
 
 
 @pytest.fixture
 async def make_supervisor(tmp_path: Path, database_url: str, store: Store) -> AsyncIterator[MakeSupervisor]:
     async with contextlib.AsyncExitStack() as stack:
 
-        def make(redis_url: str) -> Supervisor:
+        def make(redis_url: str, other: Store | None = None) -> Supervisor:
             live = connections.connect(redis_url)
             stack.push_async_callback(connections.close, live)
             settings = Settings(home=tmp_path, database_url=database_url, redis_url=redis_url, lease=LEASE)
-            return Supervisor(settings, live, store)
+            return Supervisor(settings, live, other or store)
 
         yield make
 
@@ -37,8 +43,39 @@ async def step(*supervisors: Supervisor) -> None:
     """Let each try to hold the lead and to sweep, once."""
     for one in supervisors:
         for part in (one._hold, one._sweep):
-            with contextlib.suppress(StoreUnavailable):
+            with contextlib.suppress(StoreUnavailable, ForeignRedis):
                 await part()
+
+
+@pytest.fixture
+def staging(postgres_server: PostgresServer, migrated_template: str) -> Iterator[Store]:
+    """Another registry, which has had more leaders than ours."""
+    name = f"feeler_{next(numbers)}"
+    postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
+    postgres_server.execute("UPDATE leadership SET registry_name = 'staging', term = 50", name)
+    other = open_store(postgres_server.url(name))
+    fleet.add(other, "toy", "sealed", labels={})
+    yield other
+    other.close()
+
+
+@pytest.fixture
+async def production(
+    make_supervisor: MakeSupervisor, store: Store, redis_url: str, live: Live, arrive: Any
+) -> AsyncIterator[Supervisor]:
+    """A leader of ours whose fleet is assigned to two workers."""
+    for name in ("orders", "ledger"):
+        fleet.add(store, name, "sealed", labels={})
+    leader = make_supervisor(redis_url)
+
+    async def watched() -> bool:
+        await arrive("w1", "w2")
+        await step(leader)
+        places = await assignments.places(live, ["orders", "ledger"])
+        return all(place.owner for place in places.values())
+
+    await eventually(watched)
+    return leader
 
 
 @pytest.fixture
@@ -74,3 +111,66 @@ async def test_nobody_leads_who_cannot_reach_redis(
     with pytest.raises(StoreUnavailable):
         await make_supervisor(link.url(redis_url))._hold()
     assert leadership.current(store) is None
+
+
+async def test_the_supervisor_of_another_registry_leads_nowhere_else(
+    production: Supervisor, make_supervisor: MakeSupervisor, staging: Store, redis_url: str, live: Live
+) -> None:
+    stranger = make_supervisor(redis_url, staging)
+    for _ in range(3):
+        with pytest.raises(ForeignRedis, match="feeler redis adopt"):
+            await stranger._hold()
+        await step(production, stranger)
+    assert leadership.current(staging) is None
+    assert production._leader
+    assert await observations.names(live) == ["ledger", "orders"]
+    with pytest.raises(ForeignRedis):
+        await stranger._historian.drain()
+
+
+async def test_a_leader_steps_down_where_another_registry_is_named(
+    production: Supervisor, make_supervisor: MakeSupervisor, staging: Store, redis_url: str, live: Live
+) -> None:
+    """Its term may be the higher one, or the very same: it led before it was pointed here, or the name came late."""
+    stranger = make_supervisor(redis_url, staging)
+    lease = leadership.acquire(staging, "stranger", seen=99)
+    assert lease
+    stranger._leader = Leader(live, staging, lease, stranger._nudger)
+    await step(stranger)
+    assert stranger._leader is None
+    assert await observations.names(live) == ["ledger", "orders"]
+
+
+async def test_a_redis_that_forgot_its_registry_is_left_to_those_who_remember(
+    production: Supervisor, make_supervisor: MakeSupervisor, staging: Store, redis_url: str, live: Live, arrive: Any
+) -> None:
+    stranger, worker = make_supervisor(redis_url, staging), Recorder(live, "w1", lambda: None)
+    assert await worker.follow_generation()
+    await step(stranger)
+    await live.cache.flushall()
+    await arrive("w1", "w2", restored=False)
+    await step(stranger)
+    assert stranger._leader is None, "the name stood there a moment ago"
+    await worker.follow_generation()
+    with pytest.raises(ForeignRedis):
+        await stranger._hold()
+
+
+async def test_a_take_over_by_a_persons_word_is_obeyed(
+    production: Supervisor, make_supervisor: MakeSupervisor, staging: Store, redis_url: str, live: Live, arrive: Any
+) -> None:
+    heir, worker = make_supervisor(redis_url, staging), Recorder(live, "w1", lambda: None)
+    assert await worker.follow_generation()
+    assert await generation.take_over(live, "staging", 1)
+
+    async def taken_over() -> bool:
+        await arrive("w1", "w2")
+        await step(production, heir)
+        return await observations.names(live) == ["toy"]
+
+    await eventually(taken_over)
+    assert production._leader is None
+    await worker.follow_generation()
+    await live.cache.flushall()
+    await worker.follow_generation()
+    assert (await generation.standing(live)).signature == Signature(1, "staging")

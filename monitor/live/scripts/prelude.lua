@@ -28,6 +28,19 @@ local function open_generation(key)
   return life and is_own_life(life) and name
 end
 
+-- Returns why a leader may not act in a partition, or nil: 'foreign' where the name of another registry stands beside
+-- the term, 'stale' where a higher term was seen.
+local function objection(term_key, registry_key, term, registry)
+  local holder = string.match(redis.call('GET', registry_key) or '', '^%S+')
+  if holder and holder ~= registry then return 'foreign' end
+  if tonumber(redis.call('GET', term_key) or 0) > tonumber(term) then return 'stale' end
+end
+
+-- Says whose a partition is where nobody has said it yet.
+local function sign(registry_key, registry)
+  if registry ~= '' then redis.call('SETNX', registry_key, registry .. ' 0') end
+end
+
 local function count(counters, what, by)
   if by > 0 then redis.call('HINCRBY', counters, what, by) end
 end

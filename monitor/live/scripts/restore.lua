@@ -1,23 +1,27 @@
 -- restore: merge what a reporter remembers into a partition of a Redis that forgot. Merging is a maximum, so any order
 -- and any repetition of restores ends alike. Where the generation is open already, a memory that comes late counts only
 -- if it is newer than all that happened since: its owner then learns from the hash.
--- KEYS  1 generation  2 term  3 names  4 reports  5.. one database hash per row
+-- KEYS  1 generation  2 term  3 names  4 reports  5 registry  6.. one database hash per row
 -- ARGV  1 life the reporter reached  2 reporter  3 attempt  4 'first', 'middle' or 'last' part of its report
---       5 highest term it saw  6 #fields, then their names: the status fields and `restored`; then per row:
---       database, its claim: owner epoch ('' '' for none), identity, the values of the fields ('' for none)
+--       5 highest term it saw  6 whose that is: a worker's "name takeovers", to be merged, or a leader's bare name
+--       7 #fields, then their names: the status fields and `restored`; then per row: database,
+--       its claim: owner epoch ('' '' for none), identity, the values of the fields ('' for none)
 -- The report stands in the partition it is about: whatever wipes the rows wipes the report. Its parts carry one
 -- attempt, so a wipe in between is noticed; each waits for the answer of the one before, so a request that arrives
 -- when nobody waits for it can begin a report or end one, never both.
--- Returns 1, or 0 where this is another life of the server, or the first part of the report is gone.
+-- Returns 1, or 0 where this is another life of the server, the first part of the report is gone, or the reporter leads
+-- for another registry than the one whose name stands.
 local run, reporter, part, names = ARGV[1], ARGV[2], ARGV[4], {}
 local report = run .. ' ' .. ARGV[3]
+local told, takeovers = string.match(ARGV[6], '^(%S+) ?(%d*)')
 if not is_own_life(run) then return 0 end
+if takeovers == '' and objection(KEYS[2], KEYS[5], math.huge, told) then return 0 end
 if part == 'first' then
   redis.call('HSET', KEYS[4], reporter, report .. ' busy')
 elseif redis.call('HGET', KEYS[4], reporter) ~= report .. ' busy' then
   return 0
 end
-for i = 1, tonumber(ARGV[6]) do names[i] = ARGV[6 + i] end
+for i = 1, tonumber(ARGV[7]) do names[i] = ARGV[7 + i] end
 
 -- By identity; on a tie the later epoch's holder knows more; then any order will do, as long as it is one.
 local function merge_status(key, epoch, identity, values)
@@ -53,9 +57,19 @@ local function is_news(key, identity)
   return (hash[1] or hash[3]) and newer(identity, hash[2])
 end
 
+-- A take-over counts everywhere. Without one, what workers remember counts until the generation is open; any order of
+-- names will do, as long as it is one.
+local function merge_registry(late)
+  if not told or takeovers == '' then return end
+  local known, before = string.match(redis.call('GET', KEYS[5]) or '', '^(%S+) (%d+)')
+  local more = tonumber(takeovers) - tonumber(before or -1)
+  if more > 0 or (more == 0 and not late and told > known) then redis.call('SET', KEYS[5], ARGV[6]) end
+end
+
 if tonumber(ARGV[5]) > tonumber(redis.call('GET', KEYS[2]) or 0) then redis.call('SET', KEYS[2], ARGV[5]) end
-local late, at = open_generation(KEYS[1]), 7 + #names
-for i = 5, #KEYS do
+local late, at = open_generation(KEYS[1]), 8 + #names
+merge_registry(late)
+for i = 6, #KEYS do
   local values = {unpack(ARGV, at + 4, at + 3 + #names)}
   if not late then
     redis.call('SADD', KEYS[3], ARGV[at])
