@@ -27,7 +27,7 @@ from monitor.secrets import SecretBox
 from workers.clock import FleetClock
 from workers.ledger import Ledger
 from workers.recorder import Recorder
-from workers.watch import Sealed, Watch, next_due
+from workers.watch import Sealed, Watch, login_interval, next_due, urgency
 from workers.wheel import Wheel
 
 log = logging.getLogger("feeler.patrol")
@@ -158,7 +158,8 @@ class Patrol:
             clock=self.clock.now,
             logins=self._logins,
             ca_dir=self._ca_dir,
-            on_lost=lambda: self._lost(database),
+            on_lost=lambda: self._look_soon(database),
+            on_turn=lambda: self._look_soon(database),
         )
 
     def _adopt(self, database: str, epoch: Epoch, stored: Status) -> None:
@@ -175,7 +176,7 @@ class Patrol:
         await self._watches.pop(database).session.close()
         log.info("action=released database=%s", database)
 
-    def _lost(self, database: str) -> None:
+    def _look_soon(self, database: str) -> None:
         if watch := self._watches.get(database):
             self._soon(watch)
 
@@ -216,15 +217,16 @@ class Patrol:
         status = self._status(watch.database)
         fresh = wants_login(status) or began >= watch.login_due
         slow = began >= watch.slow_due and status.state in (State.NEW, State.AVAILABLE)
-        feeling = await watch.session.feel(fresh=fresh, slow=slow)
-        if feeling.fresh_login or fresh:
-            watch.login_due = began + watch.policy.login_interval
+        feeling = await watch.session.feel(fresh=fresh, slow=slow, urgency=urgency(status))
+        login_every = login_interval(watch, self.owned, self.company.eligible)
+        if feeling.fresh_login or (fresh and not feeling.waiting):
+            watch.login_due = began + login_every
         if feeling.slots_full:
             watch.login_due = 0.0  # the next beat proves that logins work ...
             watch.again |= not (fresh or feeling.fresh_login)  # ... at once, where this one did not try
         if slow:
             watch.slow_due = began + max(watch.policy.slow_interval, feeling.slow_cost * SLOW_SHARE)
-        return self._observation(watch.database, self._judged(feeling, began))
+        return self._observation(watch.database, self._judged(feeling, began), login_every)
 
     def _judged(self, feeling: Feeling, began: float) -> Feeling:
         """Void a negative that our own standing still may have caused."""
@@ -233,7 +235,7 @@ class Patrol:
             return replace(feeling, cause=Cause.LATE_LOOP)
         return feeling
 
-    def _observation(self, database: str, feeling: Feeling) -> Observation:
+    def _observation(self, database: str, feeling: Feeling, login_every: float) -> Observation:
         return Observation(
             database=database,
             worker=self._worker,
@@ -242,6 +244,7 @@ class Patrol:
             cause=feeling.cause,
             readings=feeling.readings,
             fresh_login=feeling.fresh_login,
+            login_interval=round(login_every, 1),
             detail=feeling.detail,
             steps=feeling.steps,
         )

@@ -7,9 +7,14 @@ from monitor.core.cause import Cause, Evidence
 from monitor.core.machine import cadence
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
-from monitor.core.status import Status
+from monitor.core.status import State, Status
+from monitor.feeler.proofs import Urgency
 from monitor.feeler.session import Feeling, Session
 from workers.wheel import grid
+
+LOGIN_COST = 0.004  # seconds of a processor that a login over SCRAM takes us
+LOGIN_SHARE = 0.05  # of a worker's time may go into proving logins as a matter of routine
+LOGIN_SPACING = 1.0  # seconds between two such proofs at one server, on average
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +22,9 @@ class Sealed:
     """Stands for the session of a database whose address this worker cannot open: it feels nothing, and says so."""
 
     clock: Callable[[], float]
+    neighbours: int = 1
 
-    async def feel(self, *, fresh: bool, slow: bool) -> Feeling:
+    async def feel(self, *, fresh: bool, slow: bool, urgency: Urgency = Urgency.DUE) -> Feeling:
         """Return a void: our own fault proves nothing."""
         return Feeling(Cause.NO_CREDENTIALS, self.clock(), self.clock(), detail="no key of ours fits")
 
@@ -39,6 +45,20 @@ class Watch:
     again: bool = False  # somebody asked while it was felt
     slow_due: float = 0.0
     login_due: float = 0.0
+
+
+def urgency(status: Status) -> Urgency:
+    """Say how urgently a login is to be proved."""
+    if status.alive or status.state in (State.NEW, State.UNCERTAIN):
+        return Urgency.UNDECIDED
+    return Urgency.DUE if status.state is State.AVAILABLE else Urgency.REPEATED
+
+
+def login_interval(watch: Watch, owned: int, workers: int) -> float:
+    """Return the seconds between two routine proofs: the policy's, unless they cost us or a server too much."""
+    ours = owned * LOGIN_COST / LOGIN_SHARE
+    theirs = watch.session.neighbours * workers * LOGIN_SPACING  # the planner spreads a server's databases evenly
+    return max(watch.policy.login_interval, ours, theirs)
 
 
 def next_due(watch: Watch, status: Status, observation: Observation | None, now: float) -> float:

@@ -16,6 +16,10 @@ ADVICE: dict[Cause, str] = {
         "Sessions that were open still work, new logins fail: so will applications that "
         "reconnect. Look at the server's log and processes, and at a pooler between."
     ),
+    Cause.LOGIN_NOT_PROVED: (
+        "Sessions that were open still work. Whether new logins do is not known yet: they wait for their turn, or "
+        "the server has no slot to try one. If that stays, give the role a higher CONNECTION LIMIT."
+    ),
     Cause.LOCKED_OUT: (
         "The server does not let feeler in: it asks for a way to prove who we are that feeler does not have. "
         "Check its pg_hba.conf; a new address goes in with `feeler db set-url NAME -`."

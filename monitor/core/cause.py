@@ -25,6 +25,7 @@ class Cause(OpenWord):
     STARTING = "starting"
     REFUSING = "refusing"
     LOGIN_FAILING = "login_failing"  # the kept session answers, fresh logins do not
+    LOGIN_NOT_PROVED = "login_not_proved"  # the kept session answers, and a login could not be tried
     LOCKED_OUT = "locked_out"  # the server asks for what we cannot do, or turns us away in another way
     WRONG_PASSWORD = "wrong_password"  # noqa: S105 (a name)
     NOT_ADMITTED = "not_admitted"  # no pg_hba.conf entry, no such role, NOLOGIN
@@ -68,6 +69,7 @@ _KNOWN: dict[Cause, Evidence] = {
     Cause.STARTING: Evidence.ALIVE,
     Cause.REFUSING: Evidence.ALIVE,
     Cause.LOGIN_FAILING: Evidence.ALIVE,
+    Cause.LOGIN_NOT_PROVED: Evidence.ALIVE,
     **dict.fromkeys(LOCKS, Evidence.ALIVE),
     Cause.SERVER_ERROR: Evidence.ALIVE,
     Cause.REFUSED: Evidence.ABSENT,

@@ -204,7 +204,7 @@ def _stayed(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
 def _sign_of_life(subject: Subject) -> Cause | None:
     """Return the one word that a second one may confirm. What a login said, the kept session cannot take back."""
     status, seen = subject.status, subject.observation
-    if subject.evidence is Evidence.OK and not seen.fresh_login:
+    if not seen.fresh_login and seen.cause in (Cause.OK, Cause.LOGIN_NOT_PROVED):
         return status.alive
     return seen.cause if NAMED_BY.get(seen.cause) not in (None, status.state) else None
 

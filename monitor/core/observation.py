@@ -73,6 +73,7 @@ class Observation:
     cause: Cause
     readings: tuple[Reading, ...] = ()
     fresh_login: bool = False  # a login was part of it
+    login_interval: float = 0.0  # seconds between logins that are proved as a matter of routine
     detail: str = ""  # text for people, at most 512 characters, controls stripped; never decides anything
     steps: Mapping[str, float] = field(default_factory=dict)  # milliseconds by step: dns, connect, login, query
 

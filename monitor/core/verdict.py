@@ -21,7 +21,7 @@ NAMED_BY = {
     Cause.REFUSING: State.REFUSING,
     Cause.LOGIN_FAILING: State.REFUSING,
     **dict.fromkeys(LOCKS, State.LOCKED_OUT),
-}  # server_error is alive too, but names no state
+}  # server_error and login_not_proved are alive too, but name no state
 
 
 @dataclass(frozen=True, slots=True)

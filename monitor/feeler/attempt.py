@@ -32,6 +32,7 @@ class Attempt:
     own: float = 0.0  # seconds spent waiting for ourselves
     sent_at: float = 0.0  # fleet seconds
     login: bool = False
+    waiting: bool = False  # a login is to be proved, and it is not our turn yet
     steps: dict[str, float] = field(default_factory=dict)  # milliseconds
     stuck: "asyncio.Future[Any] | None" = None  # a call in a thread that outlives the feel
 

@@ -18,6 +18,7 @@ from monitor.feeler.causes import Failed
 from monitor.feeler.conninfo import conninfo, strip_pg_environment
 from monitor.feeler.handshake import Handshake
 from monitor.feeler.names import Names
+from monitor.feeler.proofs import Doors
 from monitor.feeler.threads import Threads
 
 __all__ = ["LoginLimiter", "log_in", "strip_pg_environment"]
@@ -36,7 +37,7 @@ class LoginLimiter:
     """
 
     def __init__(self, per_host: int = 8, lent: float = 0.1, threads: int = 32) -> None:
-        self.names, self.threads = Names(), Threads(threads, overdue=ENDLESS)
+        self.names, self.threads, self.doors = Names(), Threads(threads, overdue=ENDLESS), Doors()
         self._per_host, self._lent = per_host, lent
         self._hosts: WeakValueDictionary[tuple[str, int], asyncio.Semaphore] = WeakValueDictionary()
 

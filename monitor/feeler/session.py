@@ -20,6 +20,7 @@ from monitor.feeler.attempt import Attempt
 from monitor.feeler.causes import Failed, cause_beside_kept
 from monitor.feeler.gauges import Query
 from monitor.feeler.login import Entrance, LoginLimiter, log_in
+from monitor.feeler.proofs import Urgency
 from monitor.feeler.wire import Unit, Wire
 
 log = logging.getLogger("feeler.session")
@@ -41,6 +42,7 @@ class Feeling:
     fresh_login: bool = False  # a login is part of the evidence
     detail: str = ""
     steps: Mapping[str, float] = field(default_factory=dict)  # milliseconds
+    waiting: bool = False  # a login is still to be proved: it was not our turn
     slots_full: bool = False
     slow_cost: float = 0.0  # seconds the slow tier took, 0 if it was not asked
     pooled: bool = False  # a pooler is between: logins and sessions may be the pooler's word
@@ -59,10 +61,13 @@ class Session:
         logins: LoginLimiter | None = None,
         ca_dir: Path | None = None,
         on_lost: Callable[[], None] = lambda: None,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         self._entrance = Entrance(address, worker, ca_dir)
         self._deadline, self._clock, self._on_lost = deadline, clock, on_lost
-        self._logins = logins or LoginLimiter()
+        self._logins, self._on_turn = logins or LoginLimiter(), on_turn
+        self._door = self._logins.doors.of(address)
+        self._door.server.sessions += 1
         self._wire: Wire | None = None
         self._closed = self._pooled = False
         self._stuck: asyncio.Future[object] | None = None
@@ -70,15 +75,21 @@ class Session:
         self._next_slow = 0
         self._told = -QUIET
 
-    async def feel(self, *, fresh: bool, slow: bool) -> Feeling:
+    @property
+    def neighbours(self) -> int:
+        """Return how many sessions of this process are at the same server, this one included."""
+        return self._door.server.sessions
+
+    async def feel(self, *, fresh: bool, slow: bool, urgency: Urgency = Urgency.DUE) -> Feeling:
         """Look at the database once, within the deadline; every failure is a Feeling too.
 
-        `fresh` proves a login even where the kept session answers; `slow` asks the dear gauges as well.
+        `fresh` proves a login even where the kept session answers, once it is our turn: who is woken by `on_turn`
+        feels again. `slow` asks the dear gauges as well.
         """
         attempt = Attempt(self._clock, self._deadline)
         found: tuple[Reading, ...] = ()
         try:
-            answers = await self._evidence(attempt, fresh)
+            answers = await self._evidence(attempt, urgency if fresh else None)
             cause, detail = answers.cause, answers.detail
             found = self._readings(answers)
         except Failed as failed:
@@ -98,6 +109,7 @@ class Session:
             fresh_login=attempt.login and EVIDENCE[cause] is not Evidence.VOID,
             detail=detail,
             steps=attempt.steps,
+            waiting=attempt.waiting,
             slots_full=gauges.slots_full(found),
             slow_cost=cost,
             pooled=self._pooled,
@@ -105,24 +117,38 @@ class Session:
 
     async def close(self) -> None:
         """End the kept connection; a login under way ends with its feel."""
+        if not self._closed:
+            self._door.server.sessions -= 1
         self._closed = True
+        self._door.give_back(self)
         if self._wire:
             self._wire.close()
 
-    async def _evidence(self, attempt: Attempt, fresh: bool) -> Answers:
+    async def _evidence(self, attempt: Attempt, urgency: Urgency | None) -> Answers:
         if self._closed:
             raise Failed(Cause.SEVERED, "closed by us")
         kept = self._wire
         if kept is None or kept.closed:
             return await self._enter(attempt)
-        if fresh or kept.worn:
-            return await self._enter_beside(attempt, kept)
+        if kept.worn and urgency is None:
+            urgency = Urgency.DUE
+        if urgency is not None and self._is_our_turn(attempt, urgency):
+            try:
+                return await self._enter_beside(attempt, kept)
+            finally:
+                self._door.give_back(self)
         try:
-            return await self._ask_kept(attempt, kept)
+            answers = await self._ask_kept(attempt, kept)
+            unproved = attempt.waiting and urgency is not Urgency.DUE and answers.cause is Cause.OK
+            return replace(answers, cause=Cause.LOGIN_NOT_PROVED) if unproved else answers
         except Failed as failed:
             if not failed.lost:
                 raise
         return await self._enter(attempt)  # an administrator may have ended it: one login is the evidence
+
+    def _is_our_turn(self, attempt: Attempt, urgency: Urgency) -> bool:
+        attempt.waiting = not self._door.take(self, urgency, self._on_turn)
+        return not attempt.waiting
 
     async def _ask_kept(self, attempt: Attempt, kept: Wire) -> Answers:
         attempt.sending()

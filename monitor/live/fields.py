@@ -42,6 +42,7 @@ def observation_fields(observation: Observation) -> dict[str, str]:
         "cause": observation.cause.value,
         "duration_ms": f"{(observation.at - observation.sent_at) * 1000:.0f}",
         "fresh_login": "1" if observation.fresh_login else "0",
+        "login_interval": f"{observation.login_interval:g}",
         "services_available": "1" if observation.evidence is Evidence.OK else "0",
     }
     for reading in observation.readings:

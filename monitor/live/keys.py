@@ -8,7 +8,8 @@ key                          type    TTL  writer                       readers
 feeler:{pNN}:db:D            hash    -    owner (record), leader       web, worker, leader, historian
     the talk's `HSET db1 db_size 4213`. owner, epoch, proven (an accepted beat under this epoch), number (beats under
     this epoch), batch (sender's own count, drops late duplicates), state and its kin (core/status.py), asked (newest
-    cannot_reach: doubt, time), observed_at sent_at seen_by cause duration_ms fresh_login services_available,
+    cannot_reach: doubt, time), observed_at sent_at seen_by cause duration_ms fresh_login login_interval (seconds
+    between routine proofs of a login, stretched where they cost too much), services_available,
     family:<family> ("status observed_at code"), each gauge under its own name, moved_for and moves (cannot_reach
     moves: the doubt, the last three times), claim_owner claim_epoch restored (only while Redis is being restored)
 feeler:{pNN}:target:D        hash    -    leader                       worker (address), web (labels, policy)

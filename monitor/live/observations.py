@@ -61,6 +61,7 @@ class Latest:
     cause: Cause | None = None
     number: int = 0  # beats accepted under this epoch
     fresh_login: bool = False
+    login_interval: float | None = None  # between logins proved as a matter of routine, as far as it is stretched
     readings: tuple[Reading, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
@@ -163,6 +164,7 @@ def _latest(name: str, row: tuple[Mapping[str, str], str | None, str | None]) ->
         cause=Cause(stored["cause"]) if "cause" in stored else None,
         number=int(stored.get("number", 0)),
         fresh_login=stored.get("fresh_login") == "1",
+        login_interval=moment("login_interval"),
         readings=fields.readings(stored),
         labels=targets.decode_labels(labels) if labels else {},
         policy=targets.decode_policy(policy) if policy else Policy(),

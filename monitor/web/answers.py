@@ -95,6 +95,7 @@ def _observation(latest: Latest, now: float) -> ObservationShape | None:
         "observed_at": moment(latest.at),
         "age_seconds": age(latest.at, now),
         "interval_seconds": policy.interval,
+        "login_interval_seconds": latest.login_interval or policy.login_interval,
         "stale": now - latest.at > policy.stale_after,
         "stale_after_seconds": policy.stale_after,
         "worker": latest.worker,

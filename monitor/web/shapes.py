@@ -29,6 +29,7 @@ class ObservationShape(TypedDict):
     observed_at: str
     age_seconds: float
     interval_seconds: float
+    login_interval_seconds: float
     stale: bool
     stale_after_seconds: float
     worker: str

@@ -12,6 +12,8 @@ import pytest
 from monitor.core.cause import Cause
 from monitor.core.database import Address, parse_address
 from monitor.core.observation import Reading, ReadingStatus
+from monitor.feeler.login import LoginLimiter
+from monitor.feeler.proofs import Urgency
 from monitor.feeler.session import Feeling
 from tests.feeler.conftest import CountResources, MakeSession
 from tests.proxy import Proxy
@@ -216,12 +218,12 @@ async def test_a_full_server_is_refusing_though_the_kept_session_answers(
     finally:
         for hog in hogs:
             hog.close()
-    assert (await eventually(lambda: ok(session.feel(fresh=True, slow=False)))).fresh_login
+    await eventually(lambda: entered(session.feel(fresh=True, slow=False)))
 
 
-async def ok(feel: Awaitable[Feeling]) -> Feeling | None:
+async def entered(feel: Awaitable[Feeling]) -> Feeling | None:
     feeling = await feel
-    return feeling if feeling.cause is Cause.OK else None
+    return feeling if feeling.cause is Cause.OK and feeling.fresh_login else None
 
 
 async def test_a_rotated_password_is_locked_out_though_the_kept_session_answers(
@@ -307,3 +309,28 @@ async def test_a_target_that_is_cut_off_does_not_delay_another(
         assert feeling.cause is Cause.OK
         assert feeling.steps["query"] < 250
     assert {feeling.cause for feeling in await asyncio.gather(*feels)} <= {Cause.HUNG, Cause.CONNECT_TIMEOUT}
+
+
+async def test_logins_of_a_role_are_proved_one_at_a_time(
+    server: PostgresServer, start_proxy: StartProxy, make_session: MakeSession
+) -> None:
+    proxy, logins = start_proxy(server.port), LoginLimiter()
+    address = parse_address(proxy.url(server.superuser_url()))
+    turns: list[str] = []
+    one, other = (make_session(address, logins=logins, on_turn=lambda name=name: turns.append(name)) for name in "ab")
+    for session in (one, other):
+        assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+    os.kill(server.pid, signal.SIGSTOP)  # the postmaster alone
+    try:
+        slow = asyncio.create_task(one.feel(fresh=True, slow=False))
+        await asyncio.sleep(0)
+        routine = await timed(other.feel(fresh=True, slow=False))
+        assert (routine.cause, routine.waiting, routine.fresh_login) == (Cause.OK, True, False)
+        pressing = await timed(other.feel(fresh=True, slow=False, urgency=Urgency.UNDECIDED))
+        assert (pressing.cause, pressing.waiting, pressing.fresh_login) == (Cause.LOGIN_NOT_PROVED, True, False)
+        assert not slow.done()
+        assert (await slow).cause is Cause.LOGIN_FAILING
+    finally:
+        server.thaw()
+    await eventually(lambda: turns == ["b"], within=5)
+    assert (await other.feel(fresh=True, slow=False)).fresh_login

@@ -1,0 +1,94 @@
+"""Logins that stop working while the kept session lives: known soon, told right, and proved without a storm."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+
+from monitor.live.keys import REQUESTS
+from tests.faults.conftest import Figures, MakeLab
+from tests.faults.history import Bounds
+from tests.faults.lab import Lab
+from tests.faults.observed import Effect
+from tests.servers import PostgresServer
+from tests.waiting import eventually
+
+StartPostgres = Callable[..., PostgresServer]
+USER, PASSWORD, OTHER = "visitor", "first-word-of-visitor", "second-word-of-visitor"
+
+
+@contextmanager
+def postmaster_frozen(server: PostgresServer) -> Iterator[None]:
+    """Stop the postmaster alone: sessions go on, nobody new is served."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.thaw()
+
+
+@contextmanager
+def password_changed(server: PostgresServer) -> Iterator[None]:
+    server.execute(f"alter role {USER} password '{OTHER}'")
+    try:
+        yield
+    finally:
+        server.execute(f"alter role {USER} password '{PASSWORD}'")
+
+
+@contextmanager
+def connections_disallowed(server: PostgresServer) -> Iterator[None]:
+    server.execute("alter database orders allow_connections false")
+    try:
+        yield
+    finally:
+        server.execute("alter database orders allow_connections true")
+
+
+def first_failed_proof(lab: Lab, name: str, since: float) -> float:
+    """Return when the first observation was made that says what a login beside the kept session told."""
+    return next(
+        float(sight.fields["observed_at"])
+        for sight in lab.eye.sights[name]
+        if sight.at > since and sight.fields.get("cause") not in (None, "ok")
+    )
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.row(
+    "logins that stop working while our kept session lives: the postmaster alone frozen, the password changed, the "
+    "database closed to new connections",
+    "`refusing` or `locked_out` within 75 s, and within 10 s of the first failed proof; never `uncertain` or "
+    "`unavailable`; `available` again within 10 s of a look asked for once logins work",
+)
+@pytest.mark.parametrize(
+    ("fault", "state"),
+    [(postmaster_frozen, "refusing"), (password_changed, "locked_out"), (connections_disallowed, "locked_out")],
+    ids=["frozen", "password", "closed"],
+)
+async def test_logins_stop(
+    fault: Callable[[PostgresServer], AbstractContextManager[None]],
+    state: str,
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    figure: Figures,
+) -> None:
+    lab, server = make_lab(workers=2, bounds=Bounds(settled=90)), start_postgres()
+    server.execute(f"create role {USER} login password '{PASSWORD}'")
+    server.execute("create database orders")
+    lab.monitor("orders", server, dbname="orders", user=USER, password=PASSWORD)
+    await lab.all_in(["orders"], "available", within=30)
+    began = time.time()
+    with lab.fault("logins stop", Effect.SPEAKS, ["orders"]), fault(server):
+        await lab.all_in(["orders"], state, within=100)
+        known = float(lab.hash("orders")["since"])
+        figure(f"{state} after", known - began, most=75)
+        figure("after the first failed proof", known - first_failed_proof(lab, "orders", began), most=10)
+    ended = time.time()
+    lab.redis.xadd(REQUESTS, {"kind": "observe", "database": "orders"})
+    await lab.all_in(["orders"], "available", within=60)
+    figure("available after", time.time() - ended, most=10)
+    await eventually(lambda: lab.rules("orders") == ["first_light", "answered", "reopened"], within=15, every=0.2)
