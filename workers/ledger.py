@@ -6,11 +6,13 @@ no: feel on, say nothing), `learn` (a new epoch, or a hash that knows better).
 
 from dataclasses import dataclass, field
 
-from monitor.core.event import Event, Transition
+from monitor.core.event import CannotReach, Event, Transition
 from monitor.core.machine import Context, tick
 from monitor.core.observation import Observation
 from monitor.core.status import Epoch, Identity, Status
 from monitor.live.observations import Beat
+
+PENDING_MOST = 1_000  # events of one database that wait for a Redis that is away: 0.7 MB, hours of the wildest flapping
 
 
 @dataclass(slots=True)
@@ -23,6 +25,7 @@ class Ledger:
     pending: tuple[Event, ...] = ()
     tentative: Status = field(default_factory=Status)
     stopped: bool = False
+    unjudged: int = 0  # observations that could change nothing: too much waits for Redis already
 
     def __post_init__(self) -> None:
         if not self.pending:
@@ -32,8 +35,11 @@ class Ledger:
         """Tick on the tentative Status; return what to record, or None while stopped."""
         if self.stopped:
             return None
-        self.tentative, events = tick(self.tentative, observation, context)
-        self.pending += events
+        if len(self.pending) >= PENDING_MOST:
+            self.unjudged += 1  # starting over would give its identities, accepted or not, to other transitions
+        else:
+            self.tentative, events = tick(self.tentative, observation, context)
+            self.pending = _without_older_cries(self.pending, events) + events
         return Beat(self.database, self.epoch, self.tentative, observation, self.pending)
 
     def accept(self, beat: Beat) -> tuple[Transition, ...]:
@@ -74,6 +80,14 @@ class Ledger:
         self.accepted, self.pending = stored, pending
         if not any(isinstance(event, Transition) for event in pending):
             self.tentative, self.pending = stored, ()
+
+
+def _without_older_cries(pending: tuple[Event, ...], events: tuple[Event, ...]) -> tuple[Event, ...]:
+    """Leave out cries for another worker that are said anew: only the newest of a doubt asks for anything."""
+    doubts = {event.doubt for event in events if isinstance(event, CannotReach)}
+    if not doubts:
+        return pending
+    return tuple(one for one in pending if not isinstance(one, CannotReach) or one.doubt not in doubts)
 
 
 def _is_later(one: Identity | None, other: Identity | None) -> bool:

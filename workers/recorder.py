@@ -23,6 +23,7 @@ from workers.pulse import Pulse
 log = logging.getLogger("feeler.recorder")
 
 BATCH = 500  # beats per round trip
+BYTES = 1_000_000  # of a round trip: 20 ms of this loop, as much of Redis; halved when one takes too long
 GATHER = 0.01  # seconds to wait for company before a batch leaves
 RETRY = 0.5  # seconds between tries while Redis or the generation is away
 RELEASED_FOR = 600.0  # seconds a released database's Status is kept for a restore
@@ -46,6 +47,8 @@ class Recorder:
     def __init__(self, live: Live, worker: str, on_rejected: Callable[[], None]) -> None:
         self._live, self._worker, self._on_rejected = live, worker, on_rejected
         self._outbox: dict[str, Observation] = {}
+        self._flying: dict[str, Observation] = {}  # the batch on its way
+        self._bytes = BYTES
         self._wake = asyncio.Event()
         self._released: dict[str, Released] = {}
         self._retained: dict[tuple[str, Identity], Transition] = {}
@@ -61,6 +64,12 @@ class Recorder:
         self._opened_at = Epoch(0, 0)  # the leader's epoch of the newest generation seen
         self.generation = ""  # "" while closed: feel on, record nothing
         self.rejected = 0
+        self.replaced = 0  # observations that a newer one replaced before they could leave
+
+    @property
+    def unjudged(self) -> int:
+        """Return how many observations could change nothing, since too much waits for Redis."""
+        return sum(ledger.unjudged for ledger in self.ledgers.values())
 
     @property
     def retained(self) -> int:
@@ -68,7 +77,10 @@ class Recorder:
 
     def offer(self, observation: Observation) -> None:
         """Record this observation with the next batch; it replaces an older one that has not left yet."""
-        self._outbox[observation.database] = observation
+        database = observation.database
+        waiting = self._outbox.get(database)
+        self.replaced += waiting is not None and waiting is not self._flying.get(database)
+        self._outbox[database] = observation
         self._wake.set()
 
     def release(self, database: str, stored: Status | None) -> None:
@@ -116,14 +128,27 @@ class Recorder:
             return True
         if not self.generation:
             return False
+        self._flying = {beat.database: observation for beat, observation in beats}
         try:
             verdicts = await self._record([beat for beat, _ in beats])
+            self._bytes = min(BYTES, 2 * self._bytes)
         except StoreUnavailable as exc:
             log.warning("action=record_failed beats=%d error=%s", len(beats), exc.detail)
+            self._retreat(late=exc.detail == "timeout")
             return False
+        finally:
+            self._flying = {}
         for (beat, observation), verdict in zip(beats, verdicts, strict=True):
             self._settle(beat, observation, verdict)
         return Verdict.CLOSED not in verdicts
+
+    def _retreat(self, *, late: bool) -> None:
+        """After a failure: send less at once where it took too long, and let the others go first."""
+        if late:
+            self._bytes = max(1, self._bytes // 2)
+        for database in self._flying:
+            if database in self._outbox:
+                self._outbox[database] = self._outbox.pop(database)
 
     async def _record(self, beats: list[Beat]) -> list[Verdict]:
         """Record; a row that Redis chokes on is set aside alone (recording the others again is safe)."""
@@ -139,14 +164,18 @@ class Recorder:
         return await self._record(beats[:half]) + await self._record(beats[half:])
 
     def _take(self) -> list[tuple[Beat, Observation]]:
-        """Return the next batch; entries stay in the outbox until they are settled."""
-        beats = []
+        """Return the next batch, at least one beat; entries stay in the outbox until they are settled."""
+        beats: list[tuple[Beat, Observation]] = []
+        size = 0
         for database, observation in list(self._outbox.items()):
             ledger = self.ledgers.get(database)
             if ledger is None or ledger.stopped:
                 del self._outbox[database]
                 continue
             beat = Beat(database, ledger.epoch, ledger.tentative, observation, ledger.pending)
+            size += observations.weight(beat)
+            if beats and size > self._bytes:
+                break
             beats.append((beat, observation))
             if len(beats) == BATCH:
                 break

@@ -131,6 +131,8 @@ class Worker:
             rejected=recorder.rejected,
             retained=recorder.retained,
             at=self._patrol.clock.now(),
+            replaced=recorder.replaced,
+            unjudged=recorder.unjudged,
         )
 
     def _meet(self, present: dict[str, Presence], *, led: bool) -> None:

@@ -20,6 +20,8 @@ from monitor.live.connections import Live, unavailable
 from monitor.live.keys import PARTITIONS, database_key, partition, partition_key, target_key
 from monitor.live.quarantine import Rows
 
+ROW_BYTES = 2_000  # of a beat with all gauges and no events, at most
+
 _RECORD = steps.step("record")
 _HELD = ("owner", "epoch", *STATUS_FIELDS)
 _batches = itertools.count(1)  # of this process: a batch that arrives after a later one is known to be late
@@ -92,6 +94,11 @@ def _call(number: int, head: tuple[str, str, int], beats: Sequence[Beat]) -> ste
         keys.append(database_key(beat.database))
         _add_row(words, beat)
     return keys, words
+
+
+def weight(beat: Beat) -> int:
+    """Return about how many bytes a beat takes on the wire."""
+    return ROW_BYTES + sum(len(events.encode(event)) for event in beat.events)
 
 
 def _add_row(words: list[str | int], beat: Beat) -> None:

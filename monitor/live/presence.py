@@ -37,6 +37,8 @@ class Presence:
     rejected: int
     retained: int
     at: float
+    replaced: int = 0  # observations that newer ones replaced before they could leave
+    unjudged: int = 0  # observations that changed no state: too many events wait for Redis
 
 
 async def announce(live: Live, presence: Presence) -> None:
@@ -60,10 +62,15 @@ async def present(live: Live) -> Rows[Presence]:
 
 
 def _presence(worker: str, text: str | bytes) -> Presence:
-    """Read a presence of this or a newer version; one that tells less than we need counts as absent."""
-    presence = Presence(**fitting(Presence, json.loads(text)))
+    presence = decode(text)
     if presence.worker != worker:
         raise InvalidInput("presence", "speaks of another worker")
+    return presence
+
+
+def decode(text: str | bytes) -> Presence:
+    """Read a presence of this or a newer version; whoever tells less than we need counts as absent."""
+    presence = Presence(**fitting(Presence, json.loads(text)))
     moment(presence.at)
     moment(presence.started_at)
     return presence

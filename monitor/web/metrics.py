@@ -115,10 +115,14 @@ def _counters(counts: Mapping[str, int]) -> Iterator[Metric]:
 def _by_kind(
     name: str, help_text: str, counts: Mapping[str, int], prefix: str, *, label: str = "kind"
 ) -> CounterMetricFamily:
+    found = {key.removeprefix(prefix): count for key, count in counts.items() if key.startswith(prefix)}
+    return _counts(name, help_text, label, found)
+
+
+def _counts(name: str, help_text: str, label: str, values: Mapping[str, int]) -> CounterMetricFamily:
     family = CounterMetricFamily(name, help_text, labels=[label])
-    for counter, count in sorted(counts.items()):
-        if counter.startswith(prefix):
-            family.add_metric([counter.removeprefix(prefix)], count)
+    for value, number in sorted(values.items()):
+        family.add_metric([value], number)
     return family
 
 
@@ -137,6 +141,10 @@ def _workers(workers: Mapping[str, Presence]) -> Iterator[Metric]:
     yield _gauges("feeler_worker_owned", "Databases a worker owns", "worker", owned)
     lateness = {worker: one.lateness for worker, one in workers.items()}
     yield _gauges("feeler_worker_lateness_seconds", "How late its beats start, p99 of a minute", "worker", lateness)
+    replaced = {worker: one.replaced for worker, one in workers.items()}
+    yield _counts("feeler_worker_replaced", "Observations replaced by newer ones before they left", "worker", replaced)
+    unjudged = {worker: one.unjudged for worker, one in workers.items()}
+    yield _counts("feeler_worker_unjudged", "Observations that came while too many events waited", "worker", unjudged)
 
 
 def _gauges(name: str, help_text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:

@@ -126,6 +126,9 @@ class TransitionsShape(TypedDict):
 
 
 class WorkerShape(TypedDict):
+    """`replaced`: observations that newer ones replaced before they could leave; `unjudged`: those that changed no
+    state, as too many events waited for Redis."""
+
     id: str
     host: str
     zone: str
@@ -136,6 +139,8 @@ class WorkerShape(TypedDict):
     lateness_seconds: float
     rejected: int
     retained: int
+    replaced: int
+    unjudged: int
     leaving: bool
 
 

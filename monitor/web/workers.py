@@ -34,5 +34,7 @@ def _worker(one: Presence, at: float) -> WorkerShape:
         "lateness_seconds": one.lateness,
         "rejected": one.rejected,
         "retained": one.retained,
+        "replaced": one.replaced,
+        "unjudged": one.unjudged,
         "leaving": one.leaving,
     }

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from monitor.live import presence
 from monitor.live.keys import PARTITIONS
-from monitor.live.presence import _presence
 from monitor.registry import fleet
 from monitor.registry.store import open_store
 from tests.faults import evidence, replaying
@@ -184,7 +184,7 @@ class Lab(Cluster):
     def retained(self) -> int:
         """Return how many accepted transitions workers still hold because nobody said they are durable."""
         texts = self.redis.mget(self.redis.keys("feeler:presence:*") or ["-"])
-        return sum(one.retained for text in texts if text and (one := _presence(text)))
+        return sum(one.retained for one in (presence.decode(text) for text in texts if text))
 
     async def settle(self, within: float = SETTLE) -> None:
         """Wait until everything accepted is durable and the cache says what history says."""

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from monitor.config import read_runtime
+from monitor.live import presence
 from monitor.live.keys import presence_key
-from monitor.live.presence import _presence
 from monitor.programs import command_line, free_port
 from monitor.registry import history
 from monitor.registry.store import open_store
@@ -116,7 +116,7 @@ async def assert_counted(lab: Lab) -> None:
 
     def told() -> int:
         texts = lab.redis.mget([presence_key(lab.id_of(role)) for role in lab.workers()])
-        return sum(one.rejected for text in texts if text and (one := _presence(text)))
+        return sum(one.rejected for one in (presence.decode(text) for text in texts if text))
 
     logged = sum(role.text().count("action=record_rejected") for role in lab.workers())
     assert rejected(lab) == logged

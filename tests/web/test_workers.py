@@ -5,7 +5,7 @@ from monitor.web.shapes import WorkersShape
 
 
 async def test_workers_that_are_here(app, web, fill):
-    await fill.worker("w4", owned=7, rejected=2, retained=1, leaving=True)
+    await fill.worker("w4", owned=7, rejected=2, retained=1, leaving=True, replaced=5, unjudged=6)
     await fill.worker("w1", zone="")
     await fill.worker("w9")
     await presence.leave(app.state.live, "w9")
@@ -14,6 +14,7 @@ async def test_workers_that_are_here(app, web, fill):
     assert [one["id"] for one in body["data"]] == ["w1", "w4"]
     one = body["data"][1]
     assert (one["host"], one["zone"], one["capacity"], one["owned"]) == ("h1", "eu-1", 100, 7)
+    assert (one["replaced"], one["unjudged"]) == (5, 6)
     assert (one["rejected"], one["retained"], one["leaving"], one["lateness_seconds"]) == (2, 1, True, 0.012)
     assert 0 <= one["age_seconds"] < 2
 

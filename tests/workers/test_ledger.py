@@ -1,12 +1,12 @@
 from dataclasses import replace
 
 from monitor.core.cause import Cause
-from monitor.core.event import Transition
+from monitor.core.event import CannotReach, Transition
 from monitor.core.machine import Context
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
 from monitor.core.status import Epoch, Identity, State, Status
-from workers.ledger import Ledger
+from workers.ledger import PENDING_MOST, Ledger
 
 FIRST, SECOND = Epoch(1, 1), Epoch(1, 2)
 
@@ -110,3 +110,38 @@ def test_a_read_older_than_our_own_last_beat_takes_nothing_back() -> None:
     after = ledger.observe(felt(Cause.REFUSED, 20.0), context(FIRST))
     assert after is not None
     assert after.status.identity == Identity(FIRST, 2)
+
+
+def test_of_the_cries_of_one_doubt_only_the_newest_waits() -> None:
+    ledger = ledger_with_a_pending_light()
+    beats = [ledger.observe(felt(Cause.REFUSED, 15.0 + 10 * i), context(FIRST)) for i in range(1_000)]
+    rules = [event.rule for event in ledger.pending if isinstance(event, Transition)]
+    cries = [event for event in ledger.pending if isinstance(event, CannotReach)]
+    assert (rules, [cry.at for cry in cries]) == (["first_light", "doubt"], [15.0 + 10 * 999])
+    assert beats[1]
+    assert len(ledger.accept(beats[1])) == 2, "of a beat with an older cry the transitions are accepted all the same"
+    assert ledger.pending == (cries[0],)
+
+
+def test_each_doubt_keeps_its_cry() -> None:
+    ledger = ledger_with_a_pending_light()
+    for i in range(10):
+        ledger.observe(felt(Cause.REFUSED if i % 2 else Cause.OK, 20.0 + 10 * i), context(FIRST))
+    cries = [event.doubt for event in ledger.pending if isinstance(event, CannotReach)]
+    assert len(cries) == len(set(cries)) == 5
+
+
+def test_what_waits_is_bounded_and_keeps_its_identities() -> None:
+    """A reply may have been lost: what waits may be accepted, so nothing of it may be told anew under its names."""
+    ledger = ledger_with_a_pending_light()
+    for i in range(2_000):
+        ledger.observe(felt(Cause.REFUSED if i % 2 else Cause.OK, 20.0 + 10 * i), context(FIRST))
+    assert len(ledger.pending) < PENDING_MOST + 3
+    assert ledger.unjudged > 0
+    before, last = ledger.pending, ledger.tentative
+    beat = ledger.observe(felt(Cause.OK, 90_000.0), context(FIRST))
+    assert beat
+    assert (beat.events, beat.status) == (before, last)
+    ledger.accept(beat)
+    assert (ledger.pending, ledger.accepted) == ((), last)
+    assert ledger.observe(felt(Cause.REFUSED, 90_010.0), context(FIRST)) is not None

@@ -1,6 +1,9 @@
 """The worker's writing hand on a real Redis: what it retains, restores and replays."""
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,12 +17,14 @@ from monitor.core.status import Epoch, State, Status
 from monitor.live import assignments, connections, generation, journal, observations
 from monitor.live.connections import Live
 from monitor.live.observations import Beat, Verdict
+from tests.proxy import Proxy
 from tests.waiting import eventually
 from workers import recorder as module
 from workers.ledger import Ledger
 from workers.recorder import Recorder
 
 DB, EPOCH = "orders", Epoch(1, 2)
+MANY = 300
 
 
 @pytest.fixture
@@ -139,3 +144,68 @@ async def test_a_hash_that_is_older_than_what_was_accepted_takes_nothing_back(li
     recorder.offer(again)
     assert await recorder.flush()
     assert (await stored(live)).identity == beat.status.identity, "the next beat brings the hash up"
+
+
+async def flapped(live: Live, recorder: Recorder) -> None:
+    """Let many databases flap, each with 60 events, and give their newest observations to the recorder."""
+    for i in range(MANY):
+        name, epoch = f"db-{i}", Epoch(1, 10 + i)
+        await assignments.assign(live, Assignment(name, "w1", epoch), planned=False, now=1.0, seed=Status())
+        ledger = Ledger(name, epoch, Status())
+        recorder.learned(ledger, ())
+        for n in range(40):
+            cause, at = Cause.REFUSED if n % 2 else Cause.OK, 10.0 + 10 * n
+            seen = Observation(database=name, worker="w1", sent_at=at - 0.01, at=at, cause=cause)
+            ledger.observe(seen, Context(worker="w1", epoch=epoch, policy=Policy(), eligible=2))
+        recorder.offer(seen)
+
+
+async def test_a_batch_is_bounded_by_its_bytes(live: Live, recorder: Recorder) -> None:
+    await flapped(live, recorder)
+    batches = 0
+    while recorder._outbox:
+        taken = recorder._take()
+        assert sum(observations.weight(beat) for beat, _ in taken) <= module.BYTES
+        assert await recorder.flush()
+        batches += 1
+    assert batches > 3
+    assert recorder.retained == MANY * 40
+    assert await events(live) == MANY * 60
+
+
+async def test_a_batch_that_takes_too_long_is_halved_and_the_others_go_first(
+    live: Live, recorder: Recorder, redis_url: str, start_proxy: Callable[..., Proxy]
+) -> None:
+    await flapped(live, recorder)
+    proxy = start_proxy(urlsplit(redis_url).port or 0)
+    recorder._live = connections.connect(proxy.url(redis_url))
+    proxy.mode = "deaf"
+    before, first = recorder._bytes, next(iter(recorder._outbox))
+    assert not await recorder.flush()
+    assert (recorder._bytes, next(iter(recorder._outbox)) != first) == (before // 2, True)
+    for _ in range(2):
+        assert not await recorder.flush()
+    assert recorder._bytes == before // 8
+    proxy.mode = "pass"
+
+    async def recorded() -> bool:
+        await recorder.flush()
+        return not recorder._outbox
+
+    await eventually(recorded, within=30)
+    assert recorder._bytes == module.BYTES
+    await connections.close(recorder._live)
+
+
+async def test_what_a_newer_observation_replaces_is_counted(live: Live, recorder: Recorder) -> None:
+    seen = felt(recorder)[1]
+    recorder.offer(seen)
+    assert recorder.replaced == 0
+    recorder.offer(replace(seen, at=11.0))
+    assert recorder.replaced == 1
+    recorder._flying = dict(recorder._outbox)
+    recorder.offer(replace(seen, at=12.0))
+    assert recorder.replaced == 1, "the one before is on its way"
+    recorder._flying = {}
+    assert await recorder.flush()
+    assert (await observations.latest(live, [DB]))[DB].at == 12.0
