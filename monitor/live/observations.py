@@ -171,7 +171,7 @@ def _latest(name: str, row: tuple[Mapping[str, str], str | None, str | None]) ->
         cause=Cause(stored["cause"]) if "cause" in stored else None,
         number=int(stored.get("number", 0)),
         fresh_login=stored.get("fresh_login") == "1",
-        login_interval=moment("login_interval"),
+        login_interval=at("login_interval"),
         readings=fields.readings(stored),
         labels=targets.decode_labels(labels) if labels else {},
         policy=targets.decode_policy(policy) if policy else Policy(),
