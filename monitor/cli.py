@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from monitor.config import Settings
     from monitor.live.letters import Letter
     from monitor.terminal.client import Client
-    from monitor.web.shapes import LastObservationShape
+    from monitor.web.shapes import LastObservationShape, RegisteredShape
 
 Format = Literal["table", "json", "ndjson", "tsv"]
+GetFormat = Literal["table", "wide", "json", "ndjson", "tsv"]
 Role = Literal["web", "supervisor", "worker"]
 CONDITION_FALSE, STALE_OR_UNKNOWN = 3, 4
 
@@ -114,11 +115,11 @@ def db_add(
     policy: Annotated[str, typer.Option()] = "default",
     zone: Annotated[str, typer.Option(help="Only workers of this zone watch it, where there are any.")] = "",
 ) -> None:
-    """Register a database."""
+    """Register a database, and say what the first look at it finds."""
     labels = dict(_pair(text) for text in label or ())
     with _client() as client:
         added = client.add(name, _address(url), labels=labels, policy=policy, zone=zone)
-    typer.echo(f"{added['name']}\t{added['url']}")
+        _show(client, added)
 
 
 @db.command("set-url")
@@ -126,10 +127,9 @@ def db_set_url(
     name: NameArgument,
     url: Annotated[str, typer.Argument(metavar="URL|-|env:NAME", help="`-` reads it from stdin.")],
 ) -> None:
-    """Change the address of a database, or its role and password; its history goes on."""
+    """Change the address of a database, or its role and password, and say what the first look finds."""
     with _client() as client:
-        changed = client.change_url(name, _address(url))
-    typer.echo(f"{changed['name']}\t{changed['url']}")
+        _show(client, client.change_url(name, _address(url)))
 
 
 @db.command("list")
@@ -172,7 +172,9 @@ def redis_adopt(
 def get(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", callback=_named)] = None,
     state: Annotated[list[State] | None, typer.Option(help="May be given more than once.")] = None,
-    output: Output = None,
+    output: Annotated[
+        GetFormat | None, typer.Option("-o", "--output", help="Default: table on a terminal, else tsv; wide: why.")
+    ] = None,
 ) -> None:
     """Show the last observations: all, those named, those in a state.
 
@@ -186,10 +188,11 @@ def get(
     answers = [answer for page in pages for answer in page["data"]]
     missing = [name for page in pages for name in page["missing"]]
     unreadable = {name for page in pages for name in page.get("unreadable", ())}
-    if (form := _form(output)) == "table":
+    form: GetFormat = output or _form(None)
+    if form in ("table", "wide"):
         from monitor.terminal import tables
 
-        tables.observations(answers, now)
+        tables.observations(answers, now, wide=form == "wide")
     else:
         from monitor.terminal import printing
 
@@ -321,6 +324,15 @@ def say(text: str) -> None:
 def main() -> None:
     """Run the command line."""
     app(prog_name="feeler")
+
+
+def _show(client: "Client", registered: "RegisteredShape") -> None:
+    """Print what is registered, and what the first look at it finds."""
+    from monitor.terminal.looking import first_look
+
+    typer.echo(f"{registered['name']}\t{registered['url']}")
+    sys.stdout.flush()
+    say(f"{registered['name']}: {first_look(client, registered)}")
 
 
 def _form(output: Format | None) -> Format:

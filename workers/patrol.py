@@ -226,7 +226,7 @@ class Patrol:
             watch.again |= not (fresh or feeling.fresh_login)  # ... at once, where this one did not try
         if slow:
             watch.slow_due = began + max(watch.policy.slow_interval, feeling.slow_cost * SLOW_SHARE)
-        return self._observation(watch.database, self._judged(feeling, began), login_every)
+        return self._observation(watch, self._judged(feeling, began), login_every)
 
     def _judged(self, feeling: Feeling, began: float) -> Feeling:
         """Void a negative that our own standing still may have caused."""
@@ -235,9 +235,9 @@ class Patrol:
             return replace(feeling, cause=Cause.LATE_LOOP)
         return feeling
 
-    def _observation(self, database: str, feeling: Feeling, login_every: float) -> Observation:
+    def _observation(self, watch: Watch, feeling: Feeling, login_every: float) -> Observation:
         return Observation(
-            database=database,
+            database=watch.database,
             worker=self._worker,
             sent_at=feeling.sent_at,
             at=feeling.at,
@@ -246,6 +246,8 @@ class Patrol:
             fresh_login=feeling.fresh_login,
             login_interval=round(login_every, 1),
             detail=feeling.detail,
+            sqlstate=feeling.sqlstate,
+            revision=watch.revision,
             steps=feeling.steps,
         )
 

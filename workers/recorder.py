@@ -19,6 +19,7 @@ from monitor.live.generation import Generation, Signature
 from monitor.live.observations import Beat, Verdict
 from workers.ledger import Ledger
 from workers.pulse import Pulse
+from workers.reasons import Reasons
 
 log = logging.getLogger("feeler.recorder")
 
@@ -58,6 +59,7 @@ class Recorder:
         self._settled = asyncio.Lock()  # while we restore and replay no beat is on its way: it would be missing
         self._waiting: tuple[tuple[str, Identity], ...] = ()  # what was retained when it was last replayed
         self._repeat_at = 0.0
+        self._reasons = Reasons(live)
         self.pulse = Pulse(self._fence)
         self.ledgers: dict[str, Ledger] = {}
         self._restored = False  # into the closed generation of now: a report may be an earlier period's, come late
@@ -86,6 +88,7 @@ class Recorder:
     def release(self, database: str, stored: Status | None) -> None:
         """Stop speaking for a database, but remember what was accepted of it: with an answer, or as the hash tells."""
         self._outbox.pop(database, None)
+        self._reasons.forget(database)
         if ledger := self.ledgers.pop(database, None):
             if stored is not None:
                 self._find(database, ledger.learn(ledger.epoch, stored))
@@ -140,6 +143,9 @@ class Recorder:
             self._flying = {}
         for (beat, observation), verdict in zip(beats, verdicts, strict=True):
             self._settle(beat, observation, verdict)
+            if verdict is Verdict.ACCEPTED:
+                self._reasons.note(observation)
+        await self._reasons.tell()
         return Verdict.CLOSED not in verdicts
 
     def _retreat(self, *, late: bool) -> None:

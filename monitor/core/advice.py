@@ -72,3 +72,10 @@ ADVICE: dict[Cause, str] = {
 def advice(cause: Cause) -> str:
     """Return what to do next, '' where nothing is wrong."""
     return ADVICE.get(cause, "")
+
+
+def grant(role: str) -> str:
+    """Return the statement that ends a `denied`; where the role is not known the reader fills it in."""
+    simple = role.isascii() and role.isidentifier() and role == role.lower()
+    quoted = role if simple else '"' + role.replace('"', '""') + '"'
+    return f"GRANT pg_monitor TO {quoted if role else '...'};"

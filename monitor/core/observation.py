@@ -75,6 +75,8 @@ class Observation:
     fresh_login: bool = False  # a login was part of it
     login_interval: float = 0.0  # seconds between logins that are proved as a matter of routine
     detail: str = ""  # text for people, at most 512 characters, controls stripped; never decides anything
+    sqlstate: str = ""  # of the error that `detail` tells
+    revision: int = 0  # of the target that was felt; 0 where nobody said
     steps: Mapping[str, float] = field(default_factory=dict)  # milliseconds by step: dns, connect, login, query
 
     @property

@@ -28,13 +28,14 @@ class Answers:
     server_version: int
     answers: tuple[Answer, ...] = ()
     detail: str = ""
+    sqlstate: str = ""
 
 
 def judge(answers: tuple[Answer, ...], server_version: int) -> Answers:
     """Say what the answers prove: one row is enough, and a refusal by rule is an answer."""
     if not answers or any(not answer.code or answer.code.startswith(("42", "0A")) for answer in answers):
         return Answers(Cause.OK, server_version, answers)
-    return Answers(Cause.SERVER_ERROR, server_version, answers, words(answers[0].result))
+    return Answers(Cause.SERVER_ERROR, server_version, answers, words(answers[0].result), answers[0].code)
 
 
 def aborted(results: Sequence[PGresult]) -> bool:

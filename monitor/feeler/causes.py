@@ -29,9 +29,9 @@ _POSTGRES_SPEAKS = b"RNSKv"  # first bytes of a server's messages before ReadyFo
 class Failed(Exception):
     """How a step ended; never leaves this package."""
 
-    def __init__(self, cause: Cause, detail: str = "", *, lost: bool = False) -> None:
+    def __init__(self, cause: Cause, detail: str = "", *, lost: bool = False, sqlstate: str = "") -> None:
         super().__init__(cause)
-        self.cause, self.detail = cause, detail
+        self.cause, self.detail, self.sqlstate = cause, detail, sqlstate
         self.lost = lost  # the session ended under us: no evidence by itself
 
 

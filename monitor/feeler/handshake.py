@@ -90,7 +90,7 @@ class Handshake:
         if self._conn.status == pq.ConnStatus.STARTED:
             code, text = sqlstate_of_message(self._conn.error_message.decode("utf-8", "replace"))
             if code not in ("", "28000"):
-                raise Failed(cause_of_sqlstate(code), clean(text, self._secret))
+                raise Failed(cause_of_sqlstate(code), clean(text, self._secret), sqlstate=code)
 
     def _follow(self) -> socket.socket:
         """Copy libpq's socket anew: a second try (without TLS) has another one under the same number, maybe."""
@@ -140,7 +140,7 @@ class Handshake:
             ended=sockets.peek(sock) is None,
             needs_password=bool(self._conn.needs_password),
         )
-        return Failed(cause, clean(text, self._secret))
+        return Failed(cause, clean(text, self._secret), sqlstate=code)
 
     def close(self) -> "asyncio.Future[int] | None":
         """End what was not given away; return the call that a thread is still in, if any."""

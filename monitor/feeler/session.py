@@ -46,6 +46,7 @@ class Feeling:
     slots_full: bool = False
     slow_cost: float = 0.0  # seconds the slow tier took, 0 if it was not asked
     pooled: bool = False  # a pooler is between: logins and sessions may be the pooler's word
+    sqlstate: str = ""  # of the error that `detail` tells
 
 
 class Session:
@@ -88,12 +89,13 @@ class Session:
         """
         attempt = Attempt(self._clock, self._deadline)
         found: tuple[Reading, ...] = ()
+        code = ""
         try:
             answers = await self._evidence(attempt, urgency if fresh else None)
-            cause, detail = answers.cause, answers.detail
+            cause, detail, code = answers.cause, answers.detail, answers.sqlstate
             found = self._readings(answers)
         except Failed as failed:
-            cause, detail = failed.cause, failed.detail
+            cause, detail, code = failed.cause, failed.detail, failed.sqlstate
         except Exception:
             log.exception("action=feel_failed")  # a bug of ours is no evidence
             cause, detail = Cause.SEVERED, "failed inside feeler"
@@ -113,6 +115,7 @@ class Session:
             slots_full=gauges.slots_full(found),
             slow_cost=cost,
             pooled=self._pooled,
+            sqlstate=code,
         )
 
     async def close(self) -> None:
@@ -191,7 +194,8 @@ class Session:
                 answers = await beside
                 if answers.cause is Cause.OK:
                     attempt.login = EVIDENCE[failed.cause] is not Evidence.VOID
-                    return replace(answers, cause=cause_beside_kept(failed.cause), detail=failed.detail)
+                    cause = cause_beside_kept(failed.cause)
+                    return replace(answers, cause=cause, detail=failed.detail, sqlstate=failed.sqlstate)
             raise
         finally:
             beside.cancel()
@@ -212,7 +216,7 @@ class Session:
         if not self._pooled:
             (result,) = await wire.ask([questions.set_up(self._deadline * STATEMENT_SHARE, wire.backend_pid)])
             if code := sqlstate(result):
-                raise Failed(cause_of_sqlstate(code), words(result))
+                raise Failed(cause_of_sqlstate(code), words(result), sqlstate=code)
             self._pooled = result.ntuples == 1 and result.get_value(0, 0) == b"t"
         wire.pooled = self._pooled
         if not wire.pooled:

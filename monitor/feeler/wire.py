@@ -142,7 +142,8 @@ class Wire:
             severity = result.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED)
             if severity in _FATAL or self._pgconn.status == pq.ConnStatus.BAD:
                 code = sqlstate(result) if severity else ""  # libpq's own word for a FIN has neither
-                raise Failed(cause_of_sqlstate(code) if code else Cause.RESET, words(result), lost=True)
+                cause = cause_of_sqlstate(code) if code else Cause.RESET
+                raise Failed(cause, words(result), lost=True, sqlstate=code)
         elif result.status not in _ANSWERS:
             raise Failed(Cause.SERVER_ERROR, "the server answered out of turn")
         failed = outcome is not None and outcome.status not in _DONE

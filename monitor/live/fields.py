@@ -33,13 +33,13 @@ def observation_fields(observation: Observation) -> dict[str, str]:
 
     A void feel saw nothing of the database: only its cause is told, the last observation stays, with its age.
     """
+    felt = {"cause": observation.cause.value, "revision": str(observation.revision or "")}
     if observation.evidence is Evidence.VOID:
-        return {"cause": observation.cause.value}
-    fields = {
+        return felt
+    fields = felt | {
         "observed_at": f"{observation.at:.3f}",
         "sent_at": f"{observation.sent_at:.3f}",
         "seen_by": observation.worker,
-        "cause": observation.cause.value,
         "duration_ms": f"{(observation.at - observation.sent_at) * 1000:.0f}",
         "fresh_login": "1" if observation.fresh_login else "0",
         "login_interval": f"{observation.login_interval:g}",

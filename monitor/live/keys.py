@@ -8,14 +8,17 @@ key                          type    TTL  writer                       readers
 feeler:{pNN}:db:D            hash    -    owner (record), leader       web, worker, leader, historian
     the talk's `HSET db1 db_size 4213`. owner, epoch, proven (an accepted beat under this epoch), number (beats under
     this epoch), batch (sender's own count, drops late duplicates), state and its kin (core/status.py), asked (newest
-    cannot_reach: doubt, time), observed_at sent_at seen_by cause duration_ms fresh_login login_interval (seconds
-    between routine proofs of a login, stretched where they cost too much), services_available,
+    cannot_reach: doubt, time), observed_at sent_at seen_by cause revision (of the target that was felt) duration_ms
+    fresh_login login_interval (seconds between routine proofs of a login, stretched where they cost too much),
+    services_available,
     family:<family> ("status observed_at code"), each gauge under its own name, moved_for and moves (cannot_reach
     moves: the doubt, the last three times), claim_owner claim_epoch restored (only while Redis is being restored)
 feeler:{pNN}:target:D        hash    -    leader                       worker (address), web (labels, policy)
     ciphertext, policy and labels (JSON), revision, term (of the leader that wrote it)
 feeler:{pNN}:index:W         hash    -    leader, with each assign     worker
     database -> "epoch revision": a hint kept beside the truth, which is the database's own hash
+feeler:{pNN}:reason:D        string  10 m worker                       web
+    while a database is not ok: cause, sqlstate, detail (the server's words, at most 200 characters), worker (JSON)
 feeler:{pNN}:names           set     -    leader                       web, leader, historian
 feeler:{pNN}:generation      string  -    leader (open)                everybody
     "life:term.counter"; record needs it and the server's own life (replication id) to agree
@@ -76,6 +79,11 @@ def database_key(name: str) -> str:
 def target_key(name: str) -> str:
     """Return the key of a database's address, policy and labels."""
     return partition_key(partition(name), f"target:{name}")
+
+
+def reason_key(name: str) -> str:
+    """Return the key of what was said of a database that is not ok."""
+    return partition_key(partition(name), f"reason:{name}")
 
 
 def index_key(number: int, worker: str) -> str:

@@ -67,6 +67,8 @@ class Latest:
     readings: tuple[Reading, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
+    ciphertext: str = field(default="", repr=False)  # of the address
+    revision: int = 0  # of the target that the observation is about
 
 
 async def record(live: Live, generation: str, worker: str, beats: Sequence[Beat]) -> list[Verdict]:
@@ -127,7 +129,7 @@ async def latest(live: Live, names: Sequence[str]) -> Rows[Latest]:
     pipe = live.cache.pipeline(transaction=False)
     for name in names:
         pipe.hgetall(database_key(name))
-        pipe.hmget(target_key(name), "policy", "labels")
+        pipe.hmget(target_key(name), "policy", "labels", "ciphertext")
     with unavailable():
         replies = await pipe.execute()
     rows = zip(names, replies[::2], replies[1::2], strict=True)
@@ -157,8 +159,8 @@ def _held(name: str, stored: Mapping[str, str]) -> Latest:
     )
 
 
-def _latest(name: str, row: tuple[Mapping[str, str], str | None, str | None]) -> Latest:
-    stored, policy, labels = row
+def _latest(name: str, row: tuple[Mapping[str, str], str | None, str | None, str | None]) -> Latest:
+    stored, policy, labels, ciphertext = row
 
     def at(key: str) -> float | None:
         return moment(stored[key]) if key in stored else None
@@ -175,6 +177,8 @@ def _latest(name: str, row: tuple[Mapping[str, str], str | None, str | None]) ->
         readings=fields.readings(stored),
         labels=targets.decode_labels(labels) if labels else {},
         policy=targets.decode_policy(policy) if policy else Policy(),
+        ciphertext=ciphertext or "",
+        revision=int(stored.get("revision", 0)),
     )
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from monitor.config import Settings
-from monitor.core.cause import EVIDENCE
+from monitor.core.advice import advice, grant
+from monitor.core.cause import EVIDENCE, Cause
 from monitor.core.database import Address, parse_address
 from monitor.core.observation import ReadingStatus
 from monitor.feeler.session import Feeling, probe
@@ -38,6 +39,8 @@ def lines(address: Address, feeling: Feeling) -> Iterator[str]:
     yield f"  {'total':<11} {(feeling.at - feeling.sent_at) * 1000:8.1f} ms"
     detail = f": {clean(feeling.detail)}" if feeling.detail else ""
     yield f"  {'cause':<11} {feeling.cause} ({EVIDENCE[feeling.cause]}){detail}"
+    if feeling.cause is not Cause.OK:
+        yield f"  {'next':<11} {advice(feeling.cause)}"
     if feeling.pooled:
         yield f"  {'pooled':<11} a pooler is between: what it says of logins is its own word"
     for reading in feeling.readings:
@@ -45,4 +48,6 @@ def lines(address: Address, feeling: Feeling) -> Iterator[str]:
             shown = " · ".join(f"{name} {gauge(name, value)}" for name, value in reading.values.items())
         else:
             shown = f"{reading.status} {reading.code}".strip()
+        if reading.status is ReadingStatus.DENIED:
+            shown += f"  {clean(grant(address.user))}"
         yield f"  {reading.family:<11} {shown}"

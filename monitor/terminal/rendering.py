@@ -8,7 +8,14 @@ from datetime import datetime
 from itertools import pairwise
 
 from monitor.core.observation import GAUGES, Value
-from monitor.web.shapes import LastObservationShape, ObservationShape, RegisteredShape, SeenShape, TransitionShape
+from monitor.web.shapes import (
+    LastObservationShape,
+    ObservationShape,
+    ReasonShape,
+    RegisteredShape,
+    SeenShape,
+    TransitionShape,
+)
 
 GLYPHS = {
     "new": "·",
@@ -25,6 +32,7 @@ NONE = "-"
 _SHOWN = ("connections", "db_size", "cache_hit_rate")
 _UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 COLUMNS = ("NAME", "STATE", "SINCE", "AGE", "WHY", "OWNER", "CONN", "SIZE", "HIT")
+WIDE_COLUMNS = (*COLUMNS, "ADDRESS", "SQLSTATE", "DETAIL", "NEXT")
 PLAIN_COLUMNS = (*COLUMNS, "STALE")
 TRANSITION_COLUMNS = ("AT", "FROM", "TO", "RULE", "WORKER", "EVIDENCE", "IDENTITY")
 DATABASE_COLUMNS = ("NAME", "STATUS", "POLICY", "ZONE", "URL", "LABELS")
@@ -44,6 +52,14 @@ def observation_row(answer: LastObservationShape, now: float) -> tuple[str, ...]
         *(gauge(name, values[name]) if name in values else NONE for name in _SHOWN),
     )
     return tuple(map(clean, cells))
+
+
+def wide_row(answer: LastObservationShape, now: float) -> tuple[str, ...]:
+    """Return one line of `get -o wide`: what else there is to know of a cause."""
+    reason = answer["reason"]
+    more = ("sqlstate", "detail", "advice")
+    cells = (answer["database"].get("address", ""), *(str(reason.get(one, "")) if reason else "" for one in more))
+    return (*observation_row(answer, now), *(clean(cell) or NONE for cell in cells))
 
 
 def plain_row(answer: LastObservationShape) -> tuple[str, ...]:
@@ -90,8 +106,10 @@ def info_lines(answer: LastObservationShape) -> Iterator[tuple[str, str]]:
     seen, labels = answer["observation"], answer["database"]["labels"]
     decided = f" (rule {answer['rule']}, transition {answer['transition']})" if answer["transition"] else ""
     yield "why", clean((answer["reason"]["code"] if answer["reason"] else "never observed") + decided)
-    if answer["reason"] and (advice := answer["reason"].get("advice")):
-        yield "next", clean(advice)
+    if answer["reason"]:
+        yield from _reason_lines(answer["reason"])
+    if address := answer["database"].get("address"):
+        yield "address", clean(address)
     yield "owner", clean(answer["owner"] or "nobody")
     if labels:
         yield "labels", clean(" ".join(f"{key}={value}" for key, value in sorted(labels.items())))
@@ -100,6 +118,15 @@ def info_lines(answer: LastObservationShape) -> Iterator[tuple[str, str]]:
         yield "doubters", clean(f"{', '.join(answer['doubters'])} {told}")
     if seen:
         yield from _observation_lines(seen)
+
+
+def _reason_lines(reason: ReasonShape) -> Iterator[tuple[str, str]]:
+    """Yield what the server said and what to do about it; an older web says neither."""
+    said = " ".join(filter(None, (reason.get("sqlstate"), reason.get("detail"))))
+    if said:
+        yield "said", clean(said)
+    if advice := reason.get("advice"):
+        yield "next", clean(advice)
 
 
 def _observation_lines(seen: ObservationShape) -> Iterator[tuple[str, str]]:
@@ -111,6 +138,7 @@ def _observation_lines(seen: ObservationShape) -> Iterator[tuple[str, str]]:
         shown = " · ".join(f"{clean(name)} {gauge(name, value)}" for name, value in mine.items())
         failed = clean(f"{told['status']} {told['code']}").strip() if told["status"] != "ok" else NONE
         mark = f"  {STALE}" if told["stale"] else ""
+        mark += f"  {clean(advice)}" if (advice := told.get("advice")) else ""
         yield clean(family), f"{shown or failed}  ({duration(told['age_seconds'])} ago){mark}"
 
 

@@ -18,9 +18,12 @@ _STYLE_OF_GLYPH = {glyph: STYLES.get(state, TROUBLE) for state, glyph in GLYPHS.
 _WHOLE = {"NAME", "STATE", "AT", "FROM", "TO"}  # columns never folded
 
 
-def observations(answers: Iterable[LastObservationShape], now: float) -> None:
+def observations(answers: Iterable[LastObservationShape], now: float, *, wide: bool = False) -> None:
     """Draw what `get` found."""
-    _draw(rendering.COLUMNS, (rendering.observation_row(one, now) for one in answers))
+    if wide:
+        _draw(rendering.WIDE_COLUMNS, (rendering.wide_row(one, now) for one in answers))
+    else:
+        _draw(rendering.COLUMNS, (rendering.observation_row(one, now) for one in answers))
 
 
 def databases(rows: Iterable[RegisteredShape]) -> None:

@@ -6,23 +6,35 @@
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from monitor.core.advice import advice
+from monitor.core.advice import advice, grant
 from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.observation import GAUGES, Reading, ReadingStatus, Value
 from monitor.core.policy import Policy
 from monitor.core.status import State
 from monitor.live.observations import Latest
+from monitor.live.reasons import Reason
 from monitor.web.shapes import (
     FamilyShape,
     LastObservationShape,
     ListMetaShape,
     ObservationShape,
+    ReasonShape,
 )
 
 SLOW_FAMILIES = frozenset({"tables", "size"})
 SERVICES = "services_available"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What else there is for people: the address, whom it logs in as, what the server said."""
+
+    address: str = ""
+    user: str = ""
+    reason: Reason | None = None
 
 
 def moment(at: float) -> str:
@@ -40,18 +52,18 @@ def stale_after(family: str, policy: Policy) -> float:
     return 3 * policy.slow_interval + policy.deadline if family in SLOW_FAMILIES else policy.stale_after
 
 
-def last_observation(latest: Latest, now: float) -> LastObservationShape:
+def last_observation(latest: Latest, now: float, told: Told) -> LastObservationShape:
     """Return the answer for one database."""
     status, name = latest.status, latest.database
     return {
-        "database": {"name": name, "labels": dict(latest.labels)},
+        "database": {"name": name, "labels": dict(latest.labels), "address": told.address},
         "state": status.state.value,
         "state_since": moment(status.since) if status.identity else None,
         "transition": str(status.identity) if status.identity else None,
         "rule": status.rule,
-        "reason": {"code": latest.cause.value, "advice": advice(latest.cause)} if latest.cause else None,
+        "reason": _reason(latest, told.reason),
         "doubters": list(status.doubters),
-        "observation": _observation(latest, now),
+        "observation": _observation(latest, now, told.user),
         "owner": latest.owner,
         "links": {
             "self": f"/api/v1/last_observation/{name}",
@@ -74,7 +86,7 @@ def meta(answers: Sequence[LastObservationShape], total: int) -> ListMetaShape:
 def etag(latest: Latest, now: float) -> str:
     """Return what changes with every transition, assignment, beat and label, and when something turns stale."""
     stale = [is_stale(reading, latest.policy, now) for reading in latest.readings]
-    overlay = f"{stale} {latest.owner} {sorted(latest.labels.items())} {latest.policy}"
+    overlay = f"{stale} {latest.owner} {sorted(latest.labels.items())} {latest.policy} {latest.ciphertext}"
     if latest.at is not None:
         overlay += f" {now - latest.at > latest.policy.stale_after}"
     return (
@@ -87,7 +99,19 @@ def is_stale(reading: Reading, policy: Policy, now: float) -> bool:
     return now - reading.observed_at > stale_after(reading.family, policy)
 
 
-def _observation(latest: Latest, now: float) -> ObservationShape | None:
+def _reason(latest: Latest, reason: Reason | None) -> ReasonShape | None:
+    if latest.cause is None:
+        return None
+    return {
+        "code": latest.cause.value,
+        "sqlstate": reason.sqlstate if reason else "",
+        "detail": reason.detail if reason else "",
+        "advice": advice(latest.cause),
+        "revision": latest.revision,
+    }
+
+
+def _observation(latest: Latest, now: float, user: str) -> ObservationShape | None:
     if latest.at is None or latest.sent_at is None or latest.cause is None:
         return None
     policy, values = latest.policy, _values(latest.cause, latest.readings)
@@ -103,18 +127,19 @@ def _observation(latest: Latest, now: float) -> ObservationShape | None:
         "duration_ms": round(max(0.0, latest.at - latest.sent_at) * 1000, 1),
         "values": values,
         "units": {name: GAUGES[name].unit for name in values if name in GAUGES and GAUGES[name].unit},
-        "families": {reading.family: _family(reading, policy, now) for reading in latest.readings},
+        "families": {reading.family: _family(reading, policy, now, user) for reading in latest.readings},
         "errors": _errors(latest.cause, latest.readings),
     }
 
 
-def _family(reading: Reading, policy: Policy, now: float) -> FamilyShape:
+def _family(reading: Reading, policy: Policy, now: float, user: str) -> FamilyShape:
     return {
         "status": reading.status.value,
         "observed_at": moment(reading.observed_at),
         "age_seconds": age(reading.observed_at, now),
         "stale": is_stale(reading, policy, now),
         "code": reading.code,
+        "advice": grant(user) if reading.status is ReadingStatus.DENIED else "",
     }
 
 

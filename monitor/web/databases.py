@@ -4,7 +4,7 @@ import logging
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Response
 from pydantic import BaseModel, ConfigDict, SecretStr
 from starlette.concurrency import run_in_threadpool
 
@@ -15,7 +15,7 @@ from monitor.live.connections import Live
 from monitor.registry import fleet
 from monitor.registry.fleet import Registered
 from monitor.secrets import SecretBox
-from monitor.web.parameters import STRICT, Cursor, Limit, LiveOf, Name, decode_cursor, encode_cursor
+from monitor.web.parameters import STRICT, BoxOf, Cursor, Limit, LiveOf, Name, decode_cursor, encode_cursor
 from monitor.web.patience import StoreOf
 from monitor.web.problems import DOCUMENTED, unknown_database
 from monitor.web.security import BEARER
@@ -40,12 +40,6 @@ class NewDatabase(BaseModel):
     zone: str = ""
 
 
-async def box_of(request: Request) -> SecretBox:
-    """Return what opens and seals addresses."""
-    box: SecretBox = request.app.state.box
-    return box
-
-
 class Changes(BaseModel):
     """What `PATCH /api/v1/databases/{name}` takes: what is left out stays as it is."""
 
@@ -55,9 +49,6 @@ class Changes(BaseModel):
     labels: dict[str, str] | None = None
     policy: str | None = None
     zone: str | None = None
-
-
-BoxOf = Annotated[SecretBox, Depends(box_of)]
 
 
 @router.get("/databases")

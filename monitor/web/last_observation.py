@@ -4,17 +4,22 @@ import asyncio
 import json
 from collections.abc import Sequence
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from starlette.concurrency import run_in_threadpool
 
+from monitor.core.database import parse_address
+from monitor.core.errors import InvalidInput
 from monitor.core.status import State, Status
-from monitor.live import observations, targets
+from monitor.live import observations, reasons, targets
 from monitor.live.connections import Live, now
 from monitor.live.observations import Latest
-from monitor.web.answers import age, etag, last_observation, meta
-from monitor.web.parameters import MAX_PAGE, STRICT, Cursor, Limit, LiveOf, Name, decode_cursor, encode_cursor
+from monitor.live.reasons import Reason
+from monitor.secrets import SecretBox
+from monitor.web.answers import Told, age, etag, last_observation, meta
+from monitor.web.parameters import MAX_PAGE, STRICT, BoxOf, Cursor, Limit, LiveOf, Name, decode_cursor, encode_cursor
 from monitor.web.problems import DOCUMENTED, Problem, quotable, unknown_database, unreadable_database
 from monitor.web.shapes import LastObservationShape, ObservationsShape
 
@@ -26,7 +31,7 @@ router = APIRouter(tags=["last observation"], dependencies=[STRICT], responses=D
 
 @router.get("/last_observation/{name}", response_model=LastObservationShape)
 async def one(
-    live: LiveOf, name: Name, if_none_match: Annotated[str | None, Header(include_in_schema=False)] = None
+    live: LiveOf, box: BoxOf, name: Name, if_none_match: Annotated[str | None, Header(include_in_schema=False)] = None
 ) -> Response:
     """Return the last observation and the state of one database."""
     found, at = await asyncio.gather(observations.latest(live, [name]), now(live))
@@ -41,12 +46,14 @@ async def one(
         headers |= {"Last-Modified": formatdate(latest.at, usegmt=True), "Age": str(int(age(latest.at, at)))}
     if _matches(if_none_match, tag):
         return Response(status_code=304, headers=headers)
-    return _json(last_observation(latest, at), headers)
+    reason = (await reasons.reasons(live, [latest])).get(name)
+    return _json(last_observation(latest, at, _told(box, latest, reason)), headers)
 
 
 @router.get("/last_observation", response_model=ObservationsShape)
 async def many(
     live: LiveOf,
+    box: BoxOf,
     database: Annotated[list[str] | None, Query(max_length=MAX_PAGE)] = None,
     state: Annotated[list[State] | None, Query()] = None,
     limit: Limit = MAX_PAGE,
@@ -57,10 +64,11 @@ async def many(
     names = sorted(set(map(_asked, database))) if database else await observations.names(live)
     rest = [name for name in names if name > after]
     page, missing, unreadable, following = await _page(live, rest, frozenset(state or State), limit)
-    at = await now(live)
+    why, at = await asyncio.gather(reasons.reasons(live, page), now(live))
 
     def answer() -> Response:
-        data = [last_observation(latest, at) for latest in page]
+        told = (_told(box, latest, why.get(latest.database)) for latest in page)
+        data = [last_observation(latest, at, more) for latest, more in zip(page, told, strict=True)]
         body: ObservationsShape = {
             "data": data,
             "meta": meta(data, len(names)),
@@ -101,9 +109,30 @@ async def _unobserved(live: Live, names: Sequence[str]) -> dict[str, Latest]:
     """Return those that nobody was given to watch yet: known by their target alone."""
     known = await targets.targets(live, names) if names else {}
     return {
-        name: Latest(database=name, status=Status(), labels=target.labels, policy=target.policy)
+        name: Latest(
+            database=name,
+            status=Status(),
+            labels=target.labels,
+            policy=target.policy,
+            ciphertext=target.ciphertext,
+        )
         for name, target in known.items()
     }
+
+
+def _told(box: SecretBox, latest: Latest, reason: Reason | None) -> Told:
+    address, user = _address(box, latest.database, latest.ciphertext)
+    return Told(address, user, reason)
+
+
+@lru_cache(maxsize=10_000)  # 70 us each to open
+def _address(box: SecretBox, name: str, ciphertext: str) -> tuple[str, str]:
+    """Return the URL without its password, and the user; nothing where no key of ours opens it."""
+    try:
+        address = parse_address(box.open(name, ciphertext))
+    except InvalidInput:
+        return "", ""
+    return address.redacted(), address.user
 
 
 def _asked(name: str) -> str:

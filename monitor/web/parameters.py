@@ -11,6 +11,7 @@ from fastapi import Depends, Query, Request
 from monitor.core.database import check_name
 from monitor.core.errors import InvalidInput
 from monitor.live.connections import Live
+from monitor.secrets import SecretBox
 from monitor.web.problems import Problem, quotable, unknown_database
 
 MAX_PAGE = 1000
@@ -20,6 +21,12 @@ async def live_of(request: Request) -> Live:
     """Return the app's Redis connections."""
     live: Live = request.app.state.live
     return live
+
+
+async def box_of(request: Request) -> SecretBox:
+    """Return what opens and seals addresses."""
+    box: SecretBox = request.app.state.box
+    return box
 
 
 async def _strict(request: Request) -> None:
@@ -55,6 +62,7 @@ def decode_cursor(cursor: str) -> str:
 
 STRICT = Depends(_strict)  # a typing error in a filter must not mean "everything"
 LiveOf = Annotated[Live, Depends(live_of)]
+BoxOf = Annotated[SecretBox, Depends(box_of)]
 Name = Annotated[str, Depends(known_name)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 Cursor = Annotated[str, Query(max_length=200, description="`next_cursor` of the page before")]

@@ -6,15 +6,24 @@ from monitor.core.observation import Value
 
 
 class DatabaseShape(TypedDict):
+    """`address` has no password; it is empty where no key of ours opens it."""
+
     name: str
     labels: dict[str, str]
+    address: str
 
 
 class ReasonShape(TypedDict):
-    """`advice` is for people and empty where nothing is wrong; its wording may change."""
+    """`detail` is what the server said, `advice` what to do next: for people, their wording may change.
+
+    `revision` is the registered database's when it was looked at: a lower one is about the address before.
+    """
 
     code: str
+    sqlstate: str
+    detail: str
     advice: str
+    revision: int
 
 
 class FamilyShape(TypedDict):
@@ -23,6 +32,7 @@ class FamilyShape(TypedDict):
     age_seconds: float
     stale: bool
     code: str
+    advice: str
 
 
 class ObservationShape(TypedDict):

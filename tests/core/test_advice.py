@@ -1,6 +1,6 @@
 import pytest
 
-from monitor.core.advice import ADVICE, advice
+from monitor.core.advice import ADVICE, advice, grant
 from monitor.core.cause import EVIDENCE, LOCKS, Cause, Evidence
 
 
@@ -19,3 +19,10 @@ def test_each_way_to_be_locked_out_has_its_own_advice():
     assert "GRANT CONNECT" in advice(Cause.NO_PRIVILEGE)
     assert len({advice(cause) for cause in LOCKS}) == len(LOCKS)
     assert advice(Cause.OK) == ""
+
+
+@pytest.mark.parametrize(
+    ("role", "named"), [("feeler", "feeler"), ("", "..."), ("Read Only", '"Read Only"'), ('a"b', '"a""b"')]
+)
+def test_the_grant_names_the_role(role, named):
+    assert grant(role) == f"GRANT pg_monitor TO {named};"

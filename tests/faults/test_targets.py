@@ -1,6 +1,7 @@
 """The servers that are watched die, freeze, start slowly, lock us out: each state says what is true, and soon."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from monitor.core.database import DatabaseStatus
 from monitor.core.event import Transition
 from monitor.core.policy import Policy
+from monitor.live.keys import reason_key
 from monitor.programs import own
 from monitor.registry import fleet
 from tests.faults import injecting
@@ -336,7 +338,7 @@ async def failed_logins(server: PostgresServer, seconds: float) -> int:
 @pytest.mark.quick
 @pytest.mark.row(
     "a wrong password, a role that may not log in, a missing database, a closed one, an address pg_hba rejects",
-    "each `locked_out` with a cause of its own, never `unavailable` or `uncertain`",
+    "each `locked_out` with a cause of its own, never `unavailable` or `uncertain`; the SQLSTATE stays visible",
 )
 async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
     lab, server = make_lab(workers=2), start_postgres()
@@ -372,6 +374,8 @@ async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure
         "closed": "closed",
         "rejected": "not_admitted",
     }
+    said = {name: json.loads(lab.redis.get(reason_key(name)))["sqlstate"] for name in ways}
+    assert list(said.values()) == ["28P01", "28000", "3D000", "55000", "28000"]
     assert lab.rules("good") == ["first_light"]
 
 

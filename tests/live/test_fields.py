@@ -89,7 +89,7 @@ def test_services_are_available_only_by_evidence(cause: Cause) -> None:
     seen = Observation(database="db", worker="w", sent_at=1.0, at=2.0, cause=cause)
     texts = observation_fields(seen)
     if seen.evidence is Evidence.VOID:  # it saw nothing: the last observation stays, with its age
-        assert texts == {"cause": cause.value}
+        assert texts == {"cause": cause.value, "revision": ""}
     else:
         assert texts["services_available"] == ("1" if seen.evidence is Evidence.OK else "0")
 

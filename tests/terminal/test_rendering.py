@@ -24,17 +24,24 @@ def answer(**changes: object) -> LastObservationShape:
         "families": {
             "connections": {"status": "ok", "observed_at": "", "age_seconds": 3.9, "stale": False, "code": ""},
             "size": {"status": "ok", "observed_at": "", "age_seconds": 400.0, "stale": True, "code": ""},
-            "tables": {"status": "denied", "observed_at": "", "age_seconds": 3.9, "stale": False, "code": "42501"},
+            "tables": {
+                "status": "denied",
+                "observed_at": "",
+                "age_seconds": 3.9,
+                "stale": False,
+                "code": "42501",
+                "advice": "GRANT pg_monitor TO u;",
+            },
         },
         "errors": {"tables": "42501"},
     }
     base = {
-        "database": {"name": "orders-eu", "labels": {"env": "prod"}},
+        "database": {"name": "orders-eu", "labels": {"env": "prod"}, "address": "postgresql://u:***@h:5432/d"},
         "state": "available",
         "state_since": "2026-11-21T01:39:12.000Z",
         "transition": "3.1.2",
         "rule": "first_light",
-        "reason": {"code": "ok", "advice": ""},
+        "reason": {"code": "ok", "sqlstate": "", "detail": "", "advice": "", "revision": 3},
         "doubters": [],
         "observation": seen | changes.pop("seen", {}),  # type: ignore[operator]
         "owner": "w4",
@@ -60,7 +67,9 @@ def test_a_database_never_observed():
         "orders-eu", "· new", "-", "never", "-", "-", "-", "-", "-",
     )  # fmt: skip
     assert rendering.plain_row(new) == ("orders-eu", "new", *[""] * 8)
-    assert dict(rendering.info_lines(new)) == {"why": "never observed", "owner": "nobody", "labels": "env=prod"}
+    assert dict(rendering.info_lines(new)) == {
+        "why": "never observed", "address": "postgresql://u:***@h:5432/d", "owner": "nobody", "labels": "env=prod",
+    }  # fmt: skip
 
 
 def test_a_row_for_pipes_is_bare_and_as_wide_as_its_header():
@@ -77,14 +86,27 @@ def test_info_shows_each_family_with_its_own_age_and_failure():
     )  # fmt: skip
     assert dict(rendering.info_lines(answer(doubters=["w2"]))) == {
         "why": "ok (rule first_light, transition 3.1.2)",
+        "address": "postgresql://u:***@h:5432/d",
         "owner": "w4",
         "labels": "env=prod",
         "doubters": "w2 cannot reach it, its owner can",
         "observed": "3s ago by w4 in 38 ms, every 5 s",
         "connections": "connections 88  (3s ago)",
         "size": "db_size 44.2 GB  (6m40s ago)  ◌ stale",
-        "tables": "denied 42501  (3s ago)",
+        "tables": "denied 42501  (3s ago)  GRANT pg_monitor TO u;",
     }
+
+
+def test_the_cause_stays_visible_in_info_and_in_the_wide_table():
+    reason = {"code": "wrong_password", "sqlstate": "28P01", "detail": "no\x1b[2J", "advice": "Do this.", "revision": 3}
+    told = dict(rendering.info_lines(answer(reason=reason)))
+    assert (told["said"], told["next"]) == ("28P01 no�[2J", "Do this.")
+    row = dict(zip(rendering.WIDE_COLUMNS, rendering.wide_row(answer(reason=reason), NOW), strict=True))
+    assert (row["WHY"], row["SQLSTATE"], row["DETAIL"], row["NEXT"]) == (
+        "wrong_password", "28P01", "no�[2J", "Do this.",
+    )  # fmt: skip
+    assert row["ADDRESS"] == "postgresql://u:***@h:5432/d"
+    assert rendering.wide_row(answer(reason=None), NOW)[-3:] == ("-", "-", "-")
 
 
 @pytest.mark.parametrize("state", ["uncertain", "new", "unavailable"])
@@ -116,6 +138,7 @@ def test_nothing_that_moves_a_cursor_gets_through(text):
     assert rendering.clean(text).isprintable()
     nasty = answer(owner=text, reason={"code": text}, database={"name": text, "labels": {text: text}})
     assert all(cell.isprintable() for cell in rendering.observation_row(nasty, NOW) + rendering.plain_row(nasty))
+    assert all(cell.isprintable() for cell in rendering.wide_row(nasty, NOW))
     assert all(text.isprintable() for line in rendering.info_lines(nasty) for text in line)
 
 

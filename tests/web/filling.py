@@ -44,6 +44,10 @@ class Filler:
     async def give(self, name: str, owner: str = "w4", **target: object) -> None:
         """Publish and assign a database that nobody has observed yet."""
         await self.target(name, **target)  # type: ignore[arg-type]
+        await self.assign(name, owner)
+
+    async def assign(self, name: str, owner: str = "w4") -> None:
+        """Assign a database whose target is published."""
         epoch = self.epoch()
         now = await connections.now(self.live)
         await assignments.assign(self.live, Assignment(name, owner, epoch), planned=False, now=now, seed=Status())

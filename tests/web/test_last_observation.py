@@ -10,12 +10,15 @@ from monitor.core.cause import Cause
 from monitor.core.observation import FAMILIES, Reading, ReadingStatus
 from monitor.core.policy import Policy
 from monitor.core.status import State
-from monitor.live import connections
+from monitor.live import connections, reasons, targets
+from monitor.live.reasons import Reason
+from monitor.live.targets import Target
 from monitor.web.app import create_app
 from monitor.web.shapes import LastObservationShape, ObservationsShape
 from tests.web.conftest import client_of
 from tests.web.filling import GOOD, Filler
 
+CANARY = "Kanarie"
 EXACTLY = ConfigDict(extra="forbid", strict=True)
 
 
@@ -32,11 +35,11 @@ async def test_one_database_in_full(web, fill: Filler):
     body = checked(LastObservationShape, answer)
     seen = body["observation"]
     assert answer.status_code == 200
-    assert body["database"] == {"name": "orders-eu", "labels": {"env": "prod"}}
+    assert body["database"] == {"name": "orders-eu", "labels": {"env": "prod"}, "address": ""}
     assert (body["state"], body["rule"], body["owner"], body["doubters"]) == ("available", "first_light", "w4", ["w2"])
     assert body["transition"] == f"{fill.statuses['orders-eu'][0]}.1"
     assert body["state_since"] == seen["observed_at"]
-    assert body["reason"] == {"code": "ok", "advice": ""}
+    assert body["reason"] == {"code": "ok", "sqlstate": "", "detail": "", "advice": "", "revision": 0}
     assert seen["values"] == {"services_available": True} | GOOD
     assert seen["units"]["db_size"] == "bytes"
     assert "role" not in seen["units"]
@@ -126,6 +129,37 @@ async def test_a_failed_feel_keeps_the_gauges_with_their_own_age(web, fill: Fill
     assert seen["families"]["connections"]["age_seconds"] >= 60
     assert seen["families"]["connections"]["stale"] is True
     assert seen["stale"] is False
+
+
+async def test_what_the_server_said_stays_visible(web, fill: Filler, box):
+    url = f"postgresql://Reader:{CANARY}@db.example/orders"
+    await targets.publish(fill.live, "orders", Target(box.seal("orders", url), Policy(), {}, 3), term=9)
+    denied = Reading("activity", await connections.now(fill.live), ReadingStatus.DENIED, {}, "42501")
+    await fill.assign("orders")
+    await fill.beat("orders", cause=Cause.WRONG_PASSWORD, readings=(denied,), state=State.LOCKED_OUT)
+    await reasons.tell(fill.live, {"orders": Reason("wrong_password", "28P01", "FATAL:  28P01: no", "w4")})
+    for path in ("/last_observation/orders", "/last_observation"):
+        answer = await web.get(path)
+        body = answer.json()
+        body = body["data"][0] if "data" in body else body
+        assert body["database"]["address"] == "postgresql://Reader:***@db.example:5432/orders"
+        assert (body["reason"]["sqlstate"], body["reason"]["detail"]) == ("28P01", "FATAL:  28P01: no")
+        assert "set-url" in body["reason"]["advice"]
+        assert body["observation"]["families"]["activity"]["advice"] == 'GRANT pg_monitor TO "Reader";'
+        assert CANARY not in answer.text
+    await fill.beat("orders", state=State.AVAILABLE)
+    reason = (await web.get("/last_observation/orders")).json()["reason"]
+    assert (reason["code"], reason["sqlstate"], reason["detail"], reason["advice"]) == ("ok", "", "", "")
+
+
+async def test_a_changed_address_has_another_etag(web, fill: Filler, box):
+    tags = set()
+    await fill.beat("a")
+    for revision, host in ((2, "one"), (3, "two")):
+        sealed = box.seal("a", f"postgresql://u@{host}/d")
+        await targets.publish(fill.live, "a", Target(sealed, Policy(), {}, revision), term=9)
+        tags.add((await web.get("/last_observation/a")).headers["ETag"])
+    assert len(tags) == 2
 
 
 async def test_our_own_fault_says_nothing_of_the_service(web, fill: Filler):

@@ -14,7 +14,7 @@ from monitor.core.machine import Context
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
 from monitor.core.status import Epoch, State, Status
-from monitor.live import assignments, connections, generation, journal, observations
+from monitor.live import assignments, connections, generation, journal, observations, reasons
 from monitor.live.connections import Live
 from monitor.live.observations import Beat, Verdict
 from tests.proxy import Proxy
@@ -58,6 +58,18 @@ async def stored(live: Live) -> Status:
 
 async def events(live: Live) -> int:
     return (await journal.backlog(live))["length"]
+
+
+async def test_what_the_server_said_is_told_with_the_beat(live: Live, recorder: Recorder) -> None:
+    said = Observation(
+        database=DB, worker="w1", sent_at=1, at=2, cause=Cause.REFUSED, detail="ECONNREFUSED", revision=7
+    )
+    recorder.ledgers[DB].observe(said, Context(worker="w1", epoch=EPOCH, policy=Policy(), eligible=2))
+    recorder.offer(said)
+    assert await recorder.flush()
+    latest = await observations.latest(live, [DB])
+    assert (await reasons.reasons(live, latest.values()))[DB].detail == "ECONNREFUSED"
+    assert latest[DB].revision == 7
 
 
 async def test_what_is_retained_for_an_hour_is_replayed_once_more(

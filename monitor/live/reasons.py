@@ -1,0 +1,68 @@
+"""What a server said when it was not ok, for people: text too long for the database's hash. Workers tell, doors read.
+
+A reason speaks only for the cause it names: the hash may be further, and nobody removes what has expired in a while.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from monitor.core.cause import Cause
+from monitor.core.observation import Observation
+from monitor.live.connections import Live, unavailable
+from monitor.live.keys import reason_key
+from monitor.live.observations import Latest
+
+LENGTH = 200  # characters
+KEPT = 600  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """The error behind a cause, as the worker that met it tells it."""
+
+    cause: str
+    sqlstate: str
+    detail: str
+    worker: str
+
+
+def reason_of(observation: Observation) -> Reason | None:
+    """Return what there is to tell of an observation beyond its cause."""
+    if observation.cause is Cause.OK or not (observation.detail or observation.sqlstate):
+        return None
+    detail = observation.detail[:LENGTH]
+    return Reason(observation.cause.value, observation.sqlstate, detail, observation.worker)
+
+
+async def tell(live: Live, reasons: Mapping[str, Reason]) -> None:
+    """Keep the reasons of these databases for a while."""
+    pipe = live.cache.pipeline(transaction=False)
+    for name, reason in reasons.items():
+        pipe.set(reason_key(name), json.dumps(asdict(reason)), ex=KEPT)
+    with unavailable():
+        await pipe.execute()
+
+
+async def reasons(live: Live, known: Iterable[Latest]) -> dict[str, Reason]:
+    """Return the reasons of those that are not ok, where the newest observation is what they speak for."""
+    wanted = [one for one in known if one.cause not in (None, Cause.OK)]
+    texts: Sequence[str | None] = ()
+    if wanted:
+        pipe = live.cache.pipeline(transaction=False)
+        for one in wanted:
+            pipe.get(reason_key(one.database))
+        with unavailable():
+            texts = await pipe.execute()
+    found = {one.database: _read(text) for one, text in zip(wanted, texts, strict=True)}
+    causes = {one.database: one.cause for one in wanted}
+    return {name: reason for name, reason in found.items() if reason and reason.cause == causes[name]}
+
+
+def _read(text: str | None) -> Reason | None:
+    """Read what this or a newer version wrote; what it cannot read is no reason."""
+    try:
+        stored = json.loads(text or "{}")
+        return Reason(*(str(stored[name]) for name in ("cause", "sqlstate", "detail", "worker")))
+    except (ValueError, KeyError, TypeError):
+        return None

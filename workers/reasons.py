@@ -1,0 +1,51 @@
+"""Why databases are not ok, told anew when it changes and before it expires. Only the recorder imports this."""
+
+import logging
+import time
+
+from monitor.core.errors import StoreUnavailable
+from monitor.core.observation import Observation
+from monitor.live import reasons
+from monitor.live.connections import Live
+from monitor.live.reasons import Reason
+
+log = logging.getLogger("feeler.recorder")
+
+AGAIN = reasons.KEPT / 2  # seconds after which the same is told once more
+
+
+class Reasons:
+    """What was told of each database, and when (monotonic seconds)."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._told: dict[str, tuple[Reason, float]] = {}
+        self._news: dict[str, Reason] = {}
+
+    def note(self, observation: Observation) -> None:
+        """Take what an accepted observation says; what was told lately is no news."""
+        name, reason = observation.database, reasons.reason_of(observation)
+        if reason is None:
+            self.forget(name)
+            return
+        told, at = self._told.get(name, (None, 0.0))
+        if told != reason or time.monotonic() - at > AGAIN:
+            self._news[name] = reason
+
+    def forget(self, database: str) -> None:
+        """Have nothing more to say of a database; what was told expires by itself."""
+        self._told.pop(database, None)
+        self._news.pop(database, None)
+
+    async def tell(self) -> None:
+        """Write the news; people's text is worth no second try, and holds nothing up."""
+        news, self._news = self._news, {}
+        if not news:
+            return
+        try:
+            await reasons.tell(self._live, news)
+        except StoreUnavailable as exc:
+            log.warning("action=reasons_untold databases=%d error=%s", len(news), exc.detail)
+            return
+        now = time.monotonic()
+        self._told |= {name: (reason, now) for name, reason in news.items()}
