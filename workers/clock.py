@@ -20,7 +20,11 @@ class FleetClock:
 
     def now(self) -> float:
         """Return unix seconds, rounded to the millisecond."""
-        return round(self._monotonic() + self._offset, 3)
+        return self.date(self._monotonic())
+
+    def date(self, moment: float) -> float:
+        """Return when a moment of the monotonic clock was, by the fleet's clock as it is set now."""
+        return round(moment + self._offset, 3)
 
     def anchor(self, fleet_now: float, round_trip: float) -> None:
         """Take the server's time, read within the last `round_trip` seconds, as the truth."""

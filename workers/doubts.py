@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from monitor.core.assignment import Refusal
-from monitor.core.cause import Cause
+from monitor.core.cause import EVIDENCE, Cause, Evidence
+from monitor.core.custody import TELL_AGAIN
 from monitor.core.event import CannotReach, Transition
 from monitor.core.policy import Policy
 from monitor.core.status import Identity, State
@@ -13,6 +14,7 @@ from monitor.live.assignments import Place
 
 MOVES_MOST = 3  # of one database at once ...
 MOVES_WITHIN = 600.0  # ... in so many seconds; more only in doubts that last
+VOID_GRACE = 30.0  # seconds a cry that is due again may take to come
 ASK_AGAIN = 20.0  # a doubt moved this long ago may be moved again: the former owner's word has expired
 
 
@@ -33,10 +35,14 @@ class Doubts:
         self._policy = policy
         self._open: dict[str, _Question] = {}
         self._refusals: dict[tuple[str, str], tuple[Refusal, Identity]] = {}  # each with its doubt
+        self._given_up: dict[str, CannotReach] = {}  # by owners that can only say void
         self._confirmed: dict[str, float] = {}  # when a database was found unavailable last
 
     def hear(self, cry: CannotReach) -> None:
-        """Note a cry; the newest worker's counts."""
+        """Note a cry; the newest worker's counts. Whoever can only say void adds no word to a doubt."""
+        if EVIDENCE[cry.cause] is Evidence.VOID:
+            self._given_up[cry.database] = cry
+            return
         known = self._open.get(cry.database)
         since = known.since if known and known.doubt == cry.doubt else None
         self._open[cry.database] = _Question(cry.worker, cry.doubt, cry.cause, since)
@@ -56,10 +62,10 @@ class Doubts:
             elif place.doubt and place.owner:
                 self._open.setdefault(place.database, _Question(place.owner, place.doubt))
 
-    def doubt(self, database: str) -> Identity | None:
-        """Return the open doubt of a database."""
-        question = self._open.get(database)
-        return question.doubt if question else None
+    def doubt(self, database: str, owner: str | None) -> Identity | None:
+        """Return the open doubt that a move away from this owner answers; none where the owner could only say void."""
+        asked, refused = self._open.get(database), self._refusals.get((database, owner or ""))
+        return None if asked is None or (refused and refused[0].void) else asked.doubt
 
     def refusals(self, places: Mapping[str, Place], now: float) -> list[Refusal]:
         """Return who must not get what: cries of present owners within their limits, and those of the last minute."""
@@ -68,17 +74,26 @@ class Doubts:
             place = places.get(database)
             if place and place.owner == asked.worker and self._may_move(place, asked, now):
                 self._refusals[database, asked.worker] = Refusal(database, asked.worker, now), asked.doubt
+        for database, cry in self._given_up.items():
+            if (place := places.get(database)) and place.owner == cry.worker:
+                self._refusals[database, cry.worker] = Refusal(database, cry.worker, now, void=True), cry.doubt
+        self._given_up.clear()
         self._refusals = {
             key: (one, doubt)
             for key, (one, doubt) in self._refusals.items()
-            if one.counts(now) and self._counts(one, doubt, places)
+            if one.counts(now) and self._counts(one, doubt, places, now)
         }
         return [one for one, _ in self._refusals.values()]
 
-    def _counts(self, one: Refusal, doubt: Identity, places: Mapping[str, Place]) -> bool:
-        """Tell whether a refusal counts: it keeps a database away for a minute, but takes it in its own doubt only."""
+    def _counts(self, one: Refusal, doubt: Identity, places: Mapping[str, Place], now: float) -> bool:
+        """Tell whether a refusal counts against a present owner: in its own doubt, or while it goes on saying void."""
         place = places.get(one.database)
-        return place is None or place.owner != one.worker or self.doubt(one.database) == doubt
+        if place is None or place.owner != one.worker:
+            return True
+        if one.void:
+            return now - one.at < TELL_AGAIN + VOID_GRACE
+        asked = self._open.get(one.database)
+        return asked is not None and asked.doubt == doubt
 
     def _may_move(self, place: Place, asked: _Question, now: float) -> bool:
         """Tell whether a doubt may move now: once while the former owner's word counts, and at once three times in ten

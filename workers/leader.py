@@ -193,12 +193,13 @@ class Leader:
     # --- deciding -------------------------------------------------------------------------------------------------
 
     def _workers(self, present: dict[str, Presence]) -> dict[str, planner.Worker]:
-        """Return who may own databases; while Redis has not been steady, absence proves nothing."""
-        here = {
-            one.worker: planner.Worker(one.worker, one.zone, one.capacity)
-            for one in present.values()
-            if not one.leaving
-        }
+        """Return who may own databases; while Redis has not been steady, absence proves nothing.
+
+        Whoever can watch nothing owns nothing, unless nobody can.
+        """
+        staying = [one for one in present.values() if not one.leaving]
+        able = [one for one in staying if one.able] or staying
+        here = {one.worker: planner.Worker(one.worker, one.zone, one.capacity) for one in able}
         if time.monotonic() - self._steady_since < SETTLE:
             owners = {place.owner for place in self._places.values() if place.owner} - present.keys()
             here |= {owner: planner.Worker(owner) for owner in owners}
@@ -226,7 +227,7 @@ class Leader:
             self._nudge([move for move, done in zip(chunk, results, strict=True) if done])
 
     async def _move(self, move: Move, planned: bool, seeds: dict[str, Status], now: float) -> bool:
-        doubt = self._doubts.doubt(move.database) if move.reason == "cannot_reach" else None
+        doubt = self._doubts.doubt(move.database, move.source) if move.reason == "cannot_reach" else None
         done = await self._assigner.assign(
             move.database, move.target, planned=planned, doubt=doubt, seed=seeds.get(move.database), now=now
         )

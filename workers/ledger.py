@@ -6,6 +6,7 @@ no: feel on, say nothing), `learn` (a new epoch, or a hash that knows better).
 
 from dataclasses import dataclass, field
 
+from monitor.core.custody import Voids, hear
 from monitor.core.event import CannotReach, Event, Transition
 from monitor.core.machine import Context, tick
 from monitor.core.observation import Observation
@@ -26,6 +27,7 @@ class Ledger:
     tentative: Status = field(default_factory=Status)
     stopped: bool = False
     unjudged: int = 0  # observations that could change nothing: too much waits for Redis already
+    voids: Voids = field(default_factory=Voids)
 
     def __post_init__(self) -> None:
         if not self.pending:
@@ -39,8 +41,15 @@ class Ledger:
             self.unjudged += 1  # starting over would give its identities, accepted or not, to other transitions
         else:
             self.tentative, events = tick(self.tentative, observation, context)
+            events += self._give_up(observation, context.worker)
             self.pending = _without_older_cries(self.pending, events) + events
         return Beat(self.database, self.epoch, self.tentative, observation, self.pending)
+
+    def _give_up(self, observation: Observation, worker: str) -> tuple[Event, ...]:
+        """Return a cry where this worker has long found nothing but its own faults; it names the last transition."""
+        self.voids, due = hear(self.voids, observation)
+        last = self.tentative.identity or Identity(self.epoch, 0)
+        return (CannotReach(self.database, last, worker, observation.at, observation.cause),) if due else ()
 
     def accept(self, beat: Beat) -> tuple[Transition, ...]:
         """Note that Redis holds `beat`; return the transitions that became true by it."""
@@ -66,7 +75,7 @@ class Ledger:
         if _is_later(self.accepted.identity, stored.identity):
             stored = self.accepted  # the next beat brings the hash up
         known = tuple(event for event in self.pending if isinstance(event, Transition))
-        self.epoch, self.stopped = epoch, False
+        self.epoch, self.stopped, self.voids = epoch, False, Voids()
         held = [event for event in known if stored.identity and event.identity <= stored.identity]
         if held and held[-1].identity == stored.identity:
             rest = _after(self.pending, held[-1].identity)

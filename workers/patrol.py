@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor.core.cause import Cause
+from monitor.core.custody import Faults
 from monitor.core.database import parse_address
 from monitor.core.errors import InvalidInput
 from monitor.core.machine import Context, wants_login
@@ -41,7 +42,7 @@ SLOW_SHARE = 200  # the slow tier may take 1/200 of the target's time
 class Company:
     """Who else is there to form an opinion.
 
-    `alone_since` is None unless exactly one worker is, without a break, where somebody leads.
+    `alone_since` (monotonic) is None unless exactly one worker is, without a break, where somebody leads.
     """
 
     eligible: int = 1
@@ -61,6 +62,7 @@ class Patrol:
         self.look = asyncio.Event()  # set to reconcile now
         self.clock = FleetClock()
         self.company = Company()
+        self.faults = Faults()
         self.recorder = Recorder(live, worker, self.look.set)
 
     @property
@@ -260,9 +262,10 @@ class Patrol:
             epoch=ledger.epoch,
             policy=watch.policy,
             eligible=self.company.eligible,
-            alone_since=self.company.alone_since,
+            alone_since=None if self.company.alone_since is None else self.clock.date(self.company.alone_since),
         )
         ledger.observe(observation, context)
+        self.faults.note(observation, ledger.voids, time.monotonic())
         self.recorder.offer(observation)
 
     def _status(self, database: str) -> Status:

@@ -133,12 +133,14 @@ class Worker:
             at=self._patrol.clock.now(),
             replaced=recorder.replaced,
             unjudged=recorder.unjudged,
+            able=self._patrol.faults.able(time.monotonic()),
+            given_up=self._patrol.faults.causes(time.monotonic()),
         )
 
     def _meet(self, present: dict[str, Presence], *, led: bool) -> None:
         """See who else is here. At a Redis that nobody leads we may be the one left behind, not the only one."""
-        others = [one for one in present.values() if one.worker != self.id and not one.leaving]
-        since = self._patrol.company.alone_since or self._patrol.clock.now()
+        others = [one for one in present.values() if one.worker != self.id and one.able and not one.leaving]
+        since = self._patrol.company.alone_since or time.monotonic()
         self._patrol.company = Company(1 + len(others), since if led and not others else None)
 
     async def _hand_over(self) -> None:

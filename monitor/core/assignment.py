@@ -2,8 +2,9 @@
 
 What matters more comes first:
 1. total: every database has an owner while any worker lives;
-2. exclusion: a worker that could not reach a database within the last minute does not get it, unless all could not
-   (then it goes to the one whose refusal is longest ago);
+2. exclusion: a worker that could not reach a database within the last minute does not get it, nor one that could
+   only say void of it within the last ten, unless all could not (then it goes to the one whose refusal is longest
+   ago, void the last; where all could only say void it stays);
 3. bounded load: no worker holds more than ceil(1.25 x its fair share), nor more than its capacity while all the
    capacities together suffice. The fair share is databases / workers where every capacity allows it;
 4. sticky: only what must move moves. A worker below 3/4 of its fair share (one that joined) is filled up to that
@@ -19,9 +20,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
+from monitor.core.custody import AWAY
 from monitor.core.status import Epoch
 
 REFUSAL_SECONDS = 60.0
+_Rank = tuple[bool, float]  # of a refusal: void or not, when; the lowest is the first to be asked again
 _URGENCY = ("unowned", "owner_lost", "cannot_reach", "overloaded", "zone")
 
 
@@ -50,10 +53,11 @@ class Refusal:
     database: str
     worker: str
     at: float
+    void: bool = False  # by a fault of the worker's own: it knows nothing of the database
 
     def counts(self, now: float) -> bool:
         """Tell whether it still bars the worker; one of the future does not: the clock was set back."""
-        return 0 <= now - self.at < REFUSAL_SECONDS
+        return 0 <= now - self.at < (AWAY if self.void else REFUSAL_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ class _Draft:
         databases: Mapping[str, str],
         workers: Collection[Worker],
         current: Mapping[str, str],
-        refused: Mapping[str, Mapping[str, float]],
+        refused: Mapping[str, Mapping[str, _Rank]],
     ) -> None:
         self.wanted, self.refused = databases, refused
         self.zones = {worker.id: worker.zone for worker in workers}
@@ -159,7 +163,7 @@ class _Draft:
         home = self._least_loaded(wanted, refused) if wanted else None
         return home or self._least_loaded("", refused)
 
-    def _least_loaded(self, zone: str, refused: Mapping[str, float]) -> str | None:
+    def _least_loaded(self, zone: str, refused: Mapping[str, _Rank]) -> str | None:
         heap = self.heaps.get(zone, [])
         aside: list[tuple[int, str]] = []
         while heap:
@@ -192,12 +196,13 @@ class _Draft:
         return tuple(sorted(moves, key=lambda move: (_URGENCY.index(move.reason), move.database)))
 
 
-def _fresh(refusals: Collection[Refusal], now: float) -> dict[str, dict[str, float]]:
-    fresh: dict[str, dict[str, float]] = {}
+def _fresh(refusals: Collection[Refusal], now: float) -> dict[str, dict[str, _Rank]]:
+    fresh: dict[str, dict[str, _Rank]] = {}
     for refusal in refusals:
         if refusal.counts(now):
             by_worker = fresh.setdefault(refusal.database, {})
-            by_worker[refusal.worker] = max(refusal.at, by_worker.get(refusal.worker, refusal.at))
+            rank = (refusal.void, refusal.at)
+            by_worker[refusal.worker] = max(rank, by_worker.get(refusal.worker, rank))
     return fresh
 
 
@@ -209,13 +214,21 @@ def _place(draft: _Draft) -> None:
         refused = draft.refused.get(name, {})
         allowed = [worker for worker in draft.zones if worker not in refused] if refused else draft.zones
         if not allowed:
-            target = min(draft.zones, key=lambda worker: (refused[worker], worker))
+            target = _last_resort(draft, name)
         else:
             target = draft.roomiest(name) or min(
                 allowed, key=lambda worker: (draft.loads[worker] - draft.shares[worker].limit, worker)
             )
         if target != draft.owners.get(name):
             draft.give(name, target, "cannot_reach")
+
+
+def _last_resort(draft: _Draft, name: str) -> str:
+    """Return who gets what all have refused: where nobody can look, moving it about would help nobody."""
+    refused, owner = draft.refused[name], draft.owners.get(name)
+    if owner and all(refused[worker][0] for worker in draft.zones):
+        return owner
+    return min(draft.zones, key=lambda worker: (refused[worker], worker))
 
 
 def _fill(draft: _Draft) -> int:

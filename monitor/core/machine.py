@@ -20,7 +20,7 @@ from monitor.core.verdict import NAMED_BY, NEGATIVE, Context, Opinion, Subject, 
 __all__ = ["STEADY", "TRANSITIONS", "Context", "Opinion", "Rule", "cadence", "diagram", "tick", "wants_login"]
 
 ASK_AGAIN = 10.0  # seconds between two cries for another worker in one doubt
-CLOCK_STEP = 60.0  # seconds: no feel is told this late; the clock of the fleet was set back
+CLOCK_STEP = 10.0  # seconds: no feel is told this late; the clock of the fleet was set back
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,22 +130,42 @@ def is_quiet(status: Status, observation: Observation) -> bool:
 
 def tick(status: Status, observation: Observation, context: Context) -> tuple[Status, tuple[Event, ...]]:
     """Return what to believe after this observation and what to tell of it; the same Status when nothing changed."""
-    if observation.at < status.since - CLOCK_STEP:
-        status = _redated(status, observation)
-    if is_quiet(status, observation):
+    quiet = is_quiet(status, observation)
+    if observation.at < (status.since if quiet else _newest(status)) - CLOCK_STEP:
+        status = _redated(status, observation.at)
+    if quiet:
         return status, ()
     subject = Subject(status, observation, context)
     MACHINE.events["tick"].trigger(subject)
     return _stayed(subject) if subject.rule == STEADY.name else _moved(subject)
 
 
-def _redated(status: Status, observation: Observation) -> Status:
-    """Return the status on a clock that was set back: else all observations would look outdated until it catches up."""
+def _newest(status: Status) -> float:
+    """Return the newest moment a Status knows of."""
+    doubt = status.doubt
+    asked = (doubt.sent_at, doubt.asked_at, *(witness.at for witness in doubt.witnesses)) if doubt else ()
+    return max(status.since, status.ok_since or 0.0, status.doubted_at, *asked)
+
+
+def _redated(status: Status, now: float) -> Status:
+    """Return the status on a clock that was set back: no moment in the future counts.
+
+    Else all observations would look outdated until the clock catches up.
+    """
     doubt = status.doubt
     if doubt:
-        doubt = replace(doubt, sent_at=observation.sent_at, asked_at=observation.at, witnesses=())
-    since, doubted_at = observation.at, min(status.doubted_at, observation.at)
-    return replace(status, since=since, doubt=doubt, ok_since=None, ok_rounds=0, doubted_at=doubted_at)
+        witnesses = tuple(witness for witness in doubt.witnesses if witness.at <= now)
+        sent_at, asked_at = min(doubt.sent_at, now), min(doubt.asked_at, now)
+        doubt = replace(doubt, sent_at=sent_at, asked_at=asked_at, witnesses=witnesses)
+    recovering = status.ok_since is not None and status.ok_since <= now
+    return replace(
+        status,
+        since=min(status.since, now),
+        doubt=doubt,
+        ok_since=status.ok_since if recovering else None,
+        ok_rounds=status.ok_rounds if recovering else 0,
+        doubted_at=min(status.doubted_at, now),
+    )
 
 
 def _moved(subject: Subject) -> tuple[Status, tuple[Event, ...]]:

@@ -5,7 +5,8 @@ Absence proves something only after 6 s of uninterrupted Redis: `mark_bus` says 
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from monitor.core.errors import InvalidInput
@@ -39,6 +40,8 @@ class Presence:
     at: float
     replaced: int = 0  # observations that newer ones replaced before they could leave
     unjudged: int = 0  # observations that changed no state: too many events wait for Redis
+    able: bool = True  # False: all it was given lately it could only say void of; it gets nothing for a while
+    given_up: Mapping[str, int] = field(default_factory=dict)  # databases it could not look at lately, by cause
 
 
 async def announce(live: Live, presence: Presence) -> None:
@@ -71,6 +74,8 @@ def _presence(worker: str, text: str | bytes) -> Presence:
 def decode(text: str | bytes) -> Presence:
     """Read a presence of this or a newer version; whoever tells less than we need counts as absent."""
     presence = Presence(**fitting(Presence, json.loads(text)))
+    if not isinstance(presence.given_up, dict):
+        raise InvalidInput("given_up", "not a number of databases by cause")
     moment(presence.at)
     moment(presence.started_at)
     return presence

@@ -24,6 +24,7 @@ from monitor.web.shapes import (
     ReasonShape,
 )
 
+CLOCK_STEP = 10.0  # seconds: clocks that nobody set differ by less
 SLOW_FAMILIES = frozenset({"tables", "size"})
 SERVICES = "services_available"
 
@@ -88,7 +89,7 @@ def etag(latest: Latest, now: float) -> str:
     stale = [is_stale(reading, latest.policy, now) for reading in latest.readings]
     overlay = f"{stale} {latest.owner} {sorted(latest.labels.items())} {latest.policy} {latest.ciphertext}"
     if latest.at is not None:
-        overlay += f" {now - latest.at > latest.policy.stale_after}"
+        overlay += f" {_is_old(latest.at, latest.policy.stale_after, now)}"
     return (
         f'W/"{latest.status.identity or "new"}-{latest.epoch or 0}-{latest.number}-{zlib.crc32(overlay.encode()):08x}"'
     )
@@ -96,7 +97,12 @@ def etag(latest: Latest, now: float) -> str:
 
 def is_stale(reading: Reading, policy: Policy, now: float) -> bool:
     """Say whether a family missed its own cadence for too long."""
-    return now - reading.observed_at > stale_after(reading.family, policy)
+    return _is_old(reading.observed_at, stale_after(reading.family, policy), now)
+
+
+def _is_old(at: float, most: float, now: float) -> bool:
+    """Say whether a moment is longer ago than this; one in the future tells no age: the clock was set back."""
+    return not -CLOCK_STEP <= now - at <= most
 
 
 def _reason(latest: Latest, reason: Reason | None) -> ReasonShape | None:
@@ -120,7 +126,7 @@ def _observation(latest: Latest, now: float, user: str) -> ObservationShape | No
         "age_seconds": age(latest.at, now),
         "interval_seconds": policy.interval,
         "login_interval_seconds": latest.login_interval or policy.login_interval,
-        "stale": now - latest.at > policy.stale_after,
+        "stale": _is_old(latest.at, policy.stale_after, now),
         "stale_after_seconds": policy.stale_after,
         "worker": latest.worker,
         "cause": latest.cause.value,

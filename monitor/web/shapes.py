@@ -152,6 +152,8 @@ class WorkerShape(TypedDict):
     replaced: int
     unjudged: int
     leaving: bool
+    able: bool  # False: lately it could look at no database at all, for faults of its own
+    given_up: dict[str, int]  # databases that it could not look at lately, by cause
 
 
 class WorkersShape(TypedDict):

@@ -37,4 +37,6 @@ def _worker(one: Presence, at: float) -> WorkerShape:
         "replaced": one.replaced,
         "unjudged": one.unjudged,
         "leaving": one.leaving,
+        "able": one.able,
+        "given_up": dict(one.given_up),
     }

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.core.assignment import REFUSAL_SECONDS, Move, Refusal, Worker, plan, shares
+from monitor.core.custody import AWAY
 from tests.core.making import examples
 
 NOW = 1_763_000_000.0
@@ -57,17 +58,18 @@ def fleets(draw: st.DrawFn, zones: bool = True, refused: bool = True, tight: boo
         Refusal,
         st.sampled_from(sorted(databases) or ["db0"]),
         st.sampled_from([*ids, "gone"]),
-        st.sampled_from([NOW - age for age in (-1, 0, 5, 59.9, 60, 90)]),
+        st.sampled_from([NOW - age for age in (-1, 0, 5, 59.9, 60, 90, 600)]),
+        st.sampled_from([False, False, True]),
     )
     told = draw(st.lists(refusals, max_size=25)) if refused else []
     return Fleet(databases, workers, current, tuple(told))
 
 
-def young(one: Fleet) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
-    for refusal in sorted(one.refusals, key=lambda refusal: refusal.at):
-        if 0 <= NOW - refusal.at < REFUSAL_SECONDS:
-            found.setdefault(refusal.database, {})[refusal.worker] = refusal.at
+def young(one: Fleet) -> dict[str, dict[str, tuple[bool, float]]]:
+    found: dict[str, dict[str, tuple[bool, float]]] = {}
+    for refusal in sorted(one.refusals, key=lambda refusal: (refusal.void, refusal.at)):
+        if 0 <= NOW - refusal.at < (AWAY if refusal.void else REFUSAL_SECONDS):
+            found.setdefault(refusal.database, {})[refusal.worker] = refusal.void, refusal.at
     return found
 
 
@@ -77,7 +79,9 @@ def check(one: Fleet, current: dict[str, str]) -> None:
     for name in one.databases:
         assert current[name] in ids
         refused = young(one).get(name, {})
-        if ids <= refused.keys():
+        if ids <= refused.keys() and all(refused[worker][0] for worker in ids):
+            assert one.current[name] not in ids or one.current[name] == current[name]
+        elif ids <= refused.keys():
             assert refused[current[name]] == min(refused[worker] for worker in ids)
         else:
             assert current[name] not in refused
@@ -231,6 +235,21 @@ def test_what_all_refuse_goes_to_the_one_whose_refusal_is_longest_ago():
     assert Fleet(two.databases, two.workers[:1], {"a": "w1"}, told).plan() == ()
     again = (Refusal("a", "w1", NOW - 20), Refusal("a", "w2", NOW - 1), Refusal("a", "w2", NOW - 50))
     assert Fleet(two.databases, two.workers, {"a": "w1"}, again).plan() == ()
+
+
+def test_a_worker_that_can_only_say_void_is_the_last_to_get_it_again():
+    told = (Refusal("a", "w1", NOW - 1), Refusal("a", "w2", NOW - 599, void=True))
+    two = Fleet({"a": ""}, (Worker("w1"), Worker("w2")), {"a": "w2"}, told)
+    assert two.plan() == (Move("a", "w2", "w1", "cannot_reach"),)
+    assert two.with_current({"a": "w1"}).plan() == ()
+    three = Fleet(two.databases, (*two.workers, Worker("w3")), {"a": "w1"}, told)
+    assert three.plan() == (Move("a", "w1", "w3", "cannot_reach"),)
+
+
+def test_where_all_can_only_say_void_nothing_moves():
+    told = (Refusal("a", "w1", NOW - 1, void=True), Refusal("a", "w2", NOW - 99, void=True))
+    for owner in ("w1", "w2"):
+        assert Fleet({"a": ""}, (Worker("w1"), Worker("w2")), {"a": owner}, told).plan() == ()
 
 
 def test_exclusion_beats_the_bound():

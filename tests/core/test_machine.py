@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.event import CannotReach, Transition
 from monitor.core.machine import (
+    CLOCK_STEP,
     MACHINE,
     NAMED_BY,
     QUIET,
@@ -178,13 +179,29 @@ def test_a_clock_that_was_set_back_freezes_no_state():
             assert doubted.state is State.UNCERTAIN
 
 
+@pytest.mark.parametrize("back", [15, 59, 3600, 100_000])
+@pytest.mark.parametrize("cause", [Cause.REFUSED, Cause.HUNG])
+def test_no_moment_in_the_future_keeps_an_outage_from_being_told(cause, back):
+    """Alone, or two in turn: however far the clock went back, and whatever was under way, patience begins anew."""
+    for before in settled_statuses() + uncertain_statuses():
+        for alone in (True, False):
+            status = before
+            for i in range(26):
+                at = NOW - back + i
+                worker = "w1" if alone or i < 13 else "w5"
+                there = context(worker, 1 if worker == "w1" else 2, eligible=1 if alone else 3)
+                there = replace(there, alone_since=START + at - 40 if alone else None)
+                status, _ = tick(status, seen(cause, at, sent=at - 0.5, worker=worker), there)
+                assert status.since <= START + at + CLOCK_STEP
+            assert status.state is State.UNAVAILABLE, (before, alone)
+
+
 def test_what_is_older_than_the_state_changes_nothing_at_all():
-    for status in settled_statuses() + uncertain_statuses():
-        if status.identity:
-            for cause in CAUSES:
-                assert tick(
-                    status, seen(cause, status.since - START - 30, sent=status.since - START - 31), context()
-                ) == (status, ())
+    young = [status for status in uncertain_statuses() if status.since > START + NOW - 5]
+    for status, cause in itertools.product(settled_statuses() + young, CAUSES):
+        if status.identity and status.doubted_at <= status.since and not status.ok_since:
+            older = seen(cause, status.since - START - 5, sent=status.since - START - 6)
+            assert tick(status, older, context()) == (status, ())
 
 
 def test_the_same_feel_told_twice_counts_once():

@@ -45,6 +45,15 @@ def test_one_worker_alone_keeps_asking_and_never_decides():
     assert {cry.doubt for cry in story.cries} == {story.status.identity}
 
 
+def test_a_worker_goes_on_asking_after_the_clock_was_set_back():
+    story = healthy()
+    for at in (5, 6, 15):
+        story.feel(Cause.REFUSED, at)
+    for at in range(-3600, -3570):
+        story.feel(Cause.REFUSED, at)
+    assert [cry.at - START for cry in story.cries] == [5, 15, -3590, -3580]
+
+
 def test_nobody_is_asked_where_nobody_else_is():
     story = healthy()
     story.more = {"eligible": 1}

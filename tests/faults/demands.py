@@ -43,6 +43,7 @@ class Bounds:
     reopened: float = 0.5  # looks at sights and at the generation differ by so much
     change: float = 10.0  # around a change of owner two workers may hold connections
     stall: float = 0.25
+    ahead: float = 0.0  # the fleet's clock may have been ahead by so much
     thaw: float = 1.0  # after it a worker may still count the time it was frozen
 
 
@@ -107,7 +108,7 @@ def is_negative(seen: Seen) -> bool:
 def is_true(history: History, database: str, seen: Seen, effects: Iterable[Effect], bounds: Bounds) -> bool:
     """Tell whether a piece of evidence lies in a moment when this worker could not but see it."""
     return any(
-        reaches(fault, seen.sent_at, seen.at, before=bounds.before, after=bounds.deadline + bounds.late)
+        reaches(fault, seen.sent_at, seen.at, before=bounds.before, after=bounds.deadline + bounds.late + bounds.ahead)
         for fault in truth(history, database, effects)
         if fault.effect is not Effect.HIDDEN or seen.worker in fault.parties
     )
@@ -322,7 +323,9 @@ def _misplaced(history: History, chain: list[Transition], bounds: Bounds) -> Ite
 def _strange(chain: list[Transition], parts: list[Episode], bounds: Bounds) -> Iterator[str]:
     """Name transitions no fault explains: outside of all episodes, or out of the order theirs may show."""
     for i, one in enumerate(chain):
-        home = next((part for part in parts if part.began - bounds.before <= one.at <= part.settled), None)
+        home = next(
+            (part for part in parts if part.began - bounds.before <= one.at <= part.settled + bounds.ahead), None
+        )
         if i == 0 and one.rule == "first_light":
             continue
         if home is None:

@@ -43,7 +43,7 @@ def check(history: History, *, forks_allowed: bool = False, bounds: Bounds = STA
     lost = excuses(history, bounds)
     return [
         *no_false_unavailable(history, bounds),
-        *chain(history, lost, forks_allowed=forks_allowed),
+        *chain(history, lost, forks_allowed=forks_allowed, ahead=bounds.ahead),
         *nothing_lost(history, lost),
         *nothing_doubled(history),
         *epochs(history, lost, bounds, forks_allowed=forks_allowed),
@@ -192,12 +192,14 @@ def _workers(history: History) -> set[str]:
 # --- transitions ---------------------------------------------------------------------------------------------------
 
 
-def chain(history: History, lost: Collection[Key] = (), *, forks_allowed: bool = False) -> Iterator[Violation]:
+def chain(
+    history: History, lost: Collection[Key] = (), *, forks_allowed: bool = False, ahead: float = 0.0
+) -> Iterator[Violation]:
     """Demand dense versions, an unbroken chain, and the cache at its end."""
     for database in sorted({*history.rows, *history.cache}):
         rows_ = history.rows.get(database, [])
         gone = {identity for name, identity in lost if name == database}
-        texts = [*_misnumbered(rows_, forks_allowed), *_unlinked(chain_of(history, database), gone)]
+        texts = [*_misnumbered(rows_, forks_allowed), *_unlinked(chain_of(history, database), gone, ahead)]
         if cached := history.cache.get(database):
             texts += _loose_end(chain_of(history, database), cached, gone)
         yield from (Violation("chain", database, text) for text in texts)
@@ -212,7 +214,7 @@ def _misnumbered(rows_: list[TransitionRow], forks_allowed: bool) -> Iterator[st
         yield f"versions {versions}"
 
 
-def _unlinked(links: list[Transition], gone: Collection[Identity]) -> Iterator[str]:
+def _unlinked(links: list[Transition], gone: Collection[Identity], ahead: float) -> Iterator[str]:
     for before, after in itertools.pairwise([None, *links]):
         assert after
         prev = before.identity if before else None
@@ -224,7 +226,7 @@ def _unlinked(links: list[Transition], gone: Collection[Identity]) -> Iterator[s
             yield f"{after.identity} comes from {after.source}, not from {expected}"
         if not _follows(after.identity, prev):
             yield f"{after.identity} does not follow {prev}"
-        if before and after.at < before.at:
+        if before and after.at < before.at - ahead:
             yield f"{after.identity} is dated {before.at - after.at:.3f} s before {prev}"
 
 

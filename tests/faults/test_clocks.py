@@ -14,6 +14,7 @@ from monitor.programs import free_port
 from tests.faults import injecting
 from tests.faults.asserting import assert_unmoved, terms
 from tests.faults.conftest import Figures, MakeLab
+from tests.faults.history import Bounds
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
 from tests.proxy import Proxy, shift_time
@@ -120,6 +121,37 @@ async def test_redis_clock_set(
                 figure("nor is any slow gauge after", took, most=SLOW_INTERVAL + 10)
     assert len(terms(lab)) == 1
     assert_unmoved(lab, names)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.row(
+    "Redis's clock is set back by an hour while a server is frozen; with one worker and with two",
+    "`unavailable` within 25 s of the step: by the one alone (it was for 30 s), or by two observers",
+)
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_redis_clock_set_back_in_an_outage(
+    workers: int,
+    make_lab: MakeLab,
+    start_redis: StartRedis,
+    start_postgres: StartPostgres,
+    start_proxy: StartProxy,
+    figure: Figures,
+) -> None:
+    store, server = start_redis(), start_postgres()
+    proxy = start_proxy(urlsplit(store.url).port)
+    proxy.rewrite_replies(shift_time(HOUR))
+    everybody = {"REDIS_URL": proxy.url(store.url)}
+    lab = make_lab(workers=workers, server=store, environment=everybody, bounds=Bounds(silent=60, ahead=HOUR))
+    names = lab.monitor_many(1, server)
+    await lab.all_in(names, "available", within=30)
+    await asyncio.sleep(max(0.0, lab.began + 30 - time.time()))
+    with injecting.target_frozen(lab, server):
+        await lab.all_in(names, "uncertain", within=10)
+        with lab.fault("Redis's clock set back", Effect.HARMLESS):
+            proxy.rewrite_replies(shift_time(0))
+            figure("unavailable after", await lab.all_in(names, "unavailable", within=60), most=25)
+    assert lab.hash(names[0])["rule"] == ("alone" if workers == 1 else "confirm_silent")
+    await lab.all_in(names, "available", within=30)
 
 
 async def observed_by(lab: Lab, names: Sequence[str], shift: int) -> float:

@@ -14,6 +14,7 @@ import pytest
 from monitor.config import read_runtime
 from monitor.live import presence
 from monitor.live.keys import presence_key
+from monitor.live.presence import Presence
 from monitor.programs import command_line, free_port
 from monitor.registry import history
 from monitor.registry.store import open_store
@@ -21,6 +22,7 @@ from tests.faults import injecting
 from tests.faults.asserting import assert_unmoved, gaps, terms
 from tests.faults.conftest import Figures, MakeLab
 from tests.faults.groups import new_group
+from tests.faults.history import Bounds
 from tests.faults.lab import INTERVAL, Lab
 from tests.faults.observed import Effect
 from tests.proxy import Proxy
@@ -413,6 +415,107 @@ async def test_rolling_restart(make_lab: MakeLab, start_postgres: StartPostgres,
 
 
 # --- feeler up -----------------------------------------------------------------------------------------------------
+
+
+# --- workers that can only say void ---------------------------------------------------------------------------------
+
+OTHER_KEY = {"FEELER_SECRET_KEYS": "1" * 43 + "="}
+BLIND = "no_credentials"
+
+
+def presence_of(lab: Lab, role: Role) -> Presence | None:
+    text = lab.redis.get(presence_key(lab.id_of(role)))
+    return presence.decode(text) if text else None
+
+
+def moves(lab: Lab, name: str) -> int:
+    """Return how often a database was given to somebody."""
+    return sum(role.text().count(f"action=assigned database={name} ") for role in lab.roles)
+
+
+async def start_blind(lab: Lab) -> Role:
+    """Start a worker whose key opens no address."""
+    role = lab.launch("worker", **OTHER_KEY)
+    await says(role, "action=worker_started")
+    await eventually(lambda: presence_of(lab, role), within=20)
+    return role
+
+
+async def gives_up(lab: Lab, role: Role, within: float = 30) -> float:
+    """Wait until a worker says that it can watch nothing, and why; return the seconds."""
+    began = time.monotonic()
+
+    def said() -> bool:
+        one = presence_of(lab, role)
+        return one is not None and not one.able and BLIND in one.given_up
+
+    await eventually(said, within=within)
+    return time.monotonic() - began
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.row(
+    "a worker with another key is the second observer of a server that is killed, then back; then it is killed again",
+    "the worker gives it up within 10 s, says why and gets nothing more; `available` within 10 s of the start; then "
+    "the other one decides alone within 45 s",
+)
+async def test_blind_observer(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=1, bounds=Bounds(absent=60)), start_postgres()
+    names = await observed_fleet(lab, server, 1)
+    sound = owner_of(lab, names[0])
+    blind = await start_blind(lab)
+    with injecting.target_killed(lab, server):
+        await lab.all_in(names, "uncertain", within=10)
+        figure("given up after", await gives_up(lab, blind), most=10)
+        await eventually(lambda: owner_of(lab, names[0]) is sound, within=5)
+    figure("available after", await lab.all_in(names, "available", within=30), most=10)
+    with injecting.target_killed(lab, server):
+        figure("then unavailable after", await lab.all_in(names, "unavailable", within=60), most=45)
+        assert lab.hash(names[0])["rule"] == "alone"
+    await lab.all_in(names, "available", within=30)
+    assert moves(lab, names[0]) == 2, "to the blind one and back"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.row(
+    "a worker with another key joins a fleet of twelve",
+    "what it was given is observed by the others again within 20 s, and it gets nothing more; no state changes",
+)
+async def test_blind_worker_joins(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=2)
+    names = await observed_fleet(lab, start_postgres(), 12)
+    blind = await start_blind(lab)
+    await eventually(lambda: lab.owned_by(blind, names), within=20, every=0.05)
+    given = lab.owned_by(blind, names)
+    figure("observed again after", await lab.observed_by_others(given, blind, within=40), most=20)
+    figure("says so after", await gives_up(lab, blind), most=20)
+    await asyncio.sleep(3 * INTERVAL)
+    assert lab.owned_by(blind, names) == []
+    assert_unmoved(lab, names)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.row(
+    "the only worker with the right key dies, all the others have another one",
+    "each says why within 60 s, nothing moves about, no state changes; all are observed within 30 s of the start of a "
+    "sound worker",
+)
+async def test_everybody_blind(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=1)
+    names = await observed_fleet(lab, start_postgres(), 4)
+    sound = owner_of(lab, names[0])
+    blind = [await start_blind(lab), await start_blind(lab)]
+    injecting.killed(lab, sound)
+    figure("all say why after", max([await gives_up(lab, role, within=60) for role in blind]), most=60)
+    await eventually(lambda: all(lab.owner(name) in map(lab.id_of, blind) for name in names), within=30)
+    await asyncio.sleep(2 * INTERVAL)
+    before = [moves(lab, name) for name in names]
+    await asyncio.sleep(4 * INTERVAL)
+    assert [moves(lab, name) for name in names] == before
+    assert {lab.hash(name)["cause"] for name in names} == {BLIND}
+    lab.launch("worker")
+    figure("observed again after", await lab.observed_again(names, within=60), most=30)
+    assert_unmoved(lab, names)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from monitor.core.cause import Cause
 from monitor.core.observation import GAUGES, Observation, Reading, ReadingStatus
 from monitor.core.status import Doubt, Identity, State, Status, Witness
-from monitor.live import generation, journal, observations
+from monitor.live import connections, generation, journal, observations
 from monitor.live.connections import Live
 from monitor.live.keys import database_key, partition, partition_key
 from monitor.live.observations import Beat
@@ -207,6 +207,17 @@ async def test_a_cry_repeated_in_the_same_doubt_is_heard_again(live: Live, name:
     assert await said(live, name, W1, beat("1.2", doubted("1.2.1"), cry("1.2.1"), at=NOW + 21)) == "accepted"
     assert await journaled(live) == ["1.2.1", "cry 1.2.1", "cry 1.2.1"]
     assert (await stored(live))["asked"] == "1.2.1 1700000020.000"
+
+
+async def test_a_cry_is_heard_after_the_clock_was_set_back(live: Live, name: str) -> None:
+    now = await connections.now(live)
+    await given(live, "1.2", seed=Status())
+    first, ahead = transition("1.2.1", target=State.UNCERTAIN), cry("1.2.1", now + 3600)
+    assert await said(live, name, W1, beat("1.2", doubted("1.2.1"), first, ahead)) == "accepted"
+    again = beat("1.2", doubted("1.2.1"), cry("1.2.1", now + 10), at=now + 10)
+    assert await said(live, name, W1, again) == "accepted"
+    assert await said(live, name, W1, again) == "accepted"
+    assert await journaled(live) == ["1.2.1", "cry 1.2.1", "cry 1.2.1"]
 
 
 async def test_a_rejected_row_leaves_no_cry_behind(live: Live, name: str) -> None:

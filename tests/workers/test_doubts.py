@@ -4,11 +4,12 @@ import pytest
 
 from monitor.core.assignment import REFUSAL_SECONDS
 from monitor.core.cause import Cause
+from monitor.core.custody import AWAY, TELL_AGAIN
 from monitor.core.event import CannotReach, Transition
 from monitor.core.policy import Policy
 from monitor.core.status import Epoch, Identity, State
 from monitor.live.assignments import Place
-from workers.doubts import ASK_AGAIN, MOVES_MOST, MOVES_WITHIN, Doubts
+from workers.doubts import ASK_AGAIN, MOVES_MOST, MOVES_WITHIN, VOID_GRACE, Doubts
 
 DOUBT = Identity(Epoch(1, 1), 2)
 CRY = CannotReach("orders", DOUBT, "w1", 100.0, Cause.REFUSED)
@@ -109,6 +110,40 @@ def test_no_moment_in_the_future_counts(back: float) -> None:
     assert refused(doubts, place(owner="w2"), now - back) == [], "a refusal of the future lasts a minute, no longer"
     doubts.hear(CRY)
     assert refused(doubts, worn, now - back) == ["w1"]
+
+
+VOID = replace(CRY, cause=Cause.NO_CREDENTIALS, worker="w2")
+
+
+def test_a_worker_that_can_only_say_void_gives_it_up_whatever_doubts_and_moves_there_are() -> None:
+    doubts = Doubts()
+    doubts.hear(CRY)
+    assert refused(doubts, place(), 100.0) == ["w1"]
+    assert doubts.doubt("orders", "w1") == DOUBT
+    moved = place(owner="w2", moved_for=DOUBT, moves=WORN)
+    doubts.hear(VOID)
+    assert refused(doubts, moved, 103.0) == ["w1", "w2"]
+    assert doubts.doubt("orders", "w2") is None, "this move answers no doubt and counts for none"
+    doubts.settle(decided(State.AVAILABLE, at=104.0))
+    assert refused(doubts, place(State.AVAILABLE), 102.9 + AWAY) == ["w2"]
+    assert refused(doubts, place(State.AVAILABLE), 103.0 + AWAY) == []
+
+
+def test_a_void_of_a_database_in_any_state_is_heard_and_of_a_former_owner_in_none() -> None:
+    doubts = Doubts()
+    doubts.hear(VOID)
+    assert refused(doubts, place(State.AVAILABLE), 100.0) == []
+    doubts.hear(VOID)
+    assert refused(doubts, place(State.AVAILABLE, owner="w2"), 100.0) == ["w2"]
+
+
+def test_an_owner_that_no_longer_says_void_may_keep_what_it_has() -> None:
+    doubts = Doubts()
+    doubts.hear(VOID)
+    kept = place(State.AVAILABLE, owner="w2")
+    assert refused(doubts, kept, 100.0) == ["w2"]
+    assert refused(doubts, kept, 100.0 + TELL_AGAIN) == ["w2"]
+    assert refused(doubts, kept, 100.0 + TELL_AGAIN + VOID_GRACE) == []
 
 
 def test_a_new_leader_takes_up_what_the_hashes_say() -> None:

@@ -36,6 +36,27 @@ def test_status_is_tentative_until_accepted() -> None:
     assert ledger.pending == ()
 
 
+def test_a_worker_that_can_only_say_void_cries_in_any_state() -> None:
+    for before in (Status(), Status(State.AVAILABLE, 1.0, Identity(FIRST, 3))):
+        last = before.identity or Identity(FIRST, 0)
+        ledger = Ledger("orders", FIRST, before)
+        beats = [ledger.observe(felt(Cause.NO_CREDENTIALS, at), context(FIRST)) for at in (10.0, 15.0, 20.0)]
+        assert ledger.pending == (CannotReach("orders", last, "w1", 20.0, Cause.NO_CREDENTIALS),)
+        assert ledger.tentative == before
+        assert beats[-1] is not None
+        assert ledger.accept(beats[-1]) == ()
+        assert ledger.pending == ()
+
+
+def test_a_new_epoch_counts_voids_anew() -> None:
+    ledger = Ledger("orders", FIRST, Status())
+    for epoch in (FIRST, SECOND):
+        ledger.learn(epoch, Status())
+        for at in (10.0, 11.0):
+            ledger.observe(felt(Cause.NO_CREDENTIALS, at), context(epoch))
+    assert ledger.pending == ()
+
+
 def test_events_wait_in_order_while_nothing_is_accepted() -> None:
     ledger = ledger_with_a_pending_light()
     beat = ledger.observe(felt(Cause.REFUSED, 15.0), context(FIRST))

@@ -10,6 +10,7 @@
 --   ahead     the hash holds a newer identity, or one the first new event does not build on
 --   conflict  same identity, other state
 --   accepted  written; or nothing new: a batch that arrives twice or after a later one of the same sender, counted too
+local CLOCK_STEP = 10 -- seconds; the clocks of workers differ by less
 local worker, batch, at = ARGV[2], tonumber(ARGV[3]), 4
 local verdicts, counts = {}, {}
 
@@ -21,6 +22,12 @@ local function words()
   return {first = first, last = at - 1}
 end
 
+-- A moment in the future does not count: the clock was set back.
+local function later(moment, known)
+  local ahead = tonumber(known) - tonumber(redis.call('TIME')[1])
+  return tonumber(moment) > tonumber(known) or (moment ~= known and ahead > CLOCK_STEP)
+end
+
 -- Returns the events Redis has not accepted yet, or nil where they do not follow from what it has. Events up to the
 -- hash's identity came before and their reply was lost. A hash older than the first new event's base has lost its
 -- memory: under a valid epoch the row is installed.
@@ -30,7 +37,7 @@ local function fresh(key, events, identity)
     local kind, id, base, json = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
     if kind == 'cry' then
       if not doubt then doubt, moment = string.match(redis.call('HGET', key, 'asked') or '', '^(%S+) (%S+)$') end
-      if newer(id, doubt) or (id == doubt and tonumber(base) > tonumber(moment)) then
+      if newer(id, doubt) or (id == doubt and later(base, moment)) then
         doubt, moment, found.asked, found[#found + 1] = id, base, id .. ' ' .. base, json
       end
     elseif newer(id, known) then
