@@ -228,7 +228,8 @@ class Patrol:
             watch.again |= not (fresh or feeling.fresh_login)  # ... at once, where this one did not try
         if slow:
             watch.slow_due = began + max(watch.policy.slow_interval, feeling.slow_cost * SLOW_SHARE)
-        return self._observation(watch, self._judged(feeling, began), login_every)
+        told = _dated(self._judged(feeling, began), time.monotonic() - began)
+        return self._observation(watch, told, login_every)
 
     def _judged(self, feeling: Feeling, began: float) -> Feeling:
         """Void a negative that our own standing still may have caused."""
@@ -283,3 +284,10 @@ class Patrol:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*(watch.session.close() for watch in self._watches.values()), return_exceptions=True)
+
+
+def _dated(feeling: Feeling, longest: float) -> Feeling:
+    """Bound how long a feel took by this host's own clock: the fleet's may have been set meanwhile."""
+    took = round(feeling.at - feeling.sent_at, 3)
+    bounded = min(max(took, 0.0), round(longest, 3))
+    return feeling if took == bounded else replace(feeling, sent_at=round(feeling.at - bounded, 3))

@@ -143,7 +143,11 @@ def tick(status: Status, observation: Observation, context: Context) -> tuple[St
 def _newest(status: Status) -> float:
     """Return the newest moment a Status knows of."""
     doubt = status.doubt
-    asked = (doubt.sent_at, doubt.asked_at, *(witness.at for witness in doubt.witnesses)) if doubt else ()
+    asked = (
+        (doubt.sent_at, doubt.asked_at, *(max(witness.sent_at, witness.at) for witness in doubt.witnesses))
+        if doubt
+        else ()
+    )
     return max(status.since, status.ok_since or 0.0, status.doubted_at, *asked)
 
 
@@ -154,7 +158,7 @@ def _redated(status: Status, now: float) -> Status:
     """
     doubt = status.doubt
     if doubt:
-        witnesses = tuple(witness for witness in doubt.witnesses if witness.at <= now)
+        witnesses = tuple(witness for witness in doubt.witnesses if max(witness.sent_at, witness.at) <= now)
         sent_at, asked_at = min(doubt.sent_at, now), min(doubt.asked_at, now)
         doubt = replace(doubt, sent_at=sent_at, asked_at=asked_at, witnesses=witnesses)
     recovering = status.ok_since is not None and status.ok_since <= now

@@ -54,6 +54,16 @@ def test_a_worker_goes_on_asking_after_the_clock_was_set_back():
     assert [cry.at - START for cry in story.cries] == [5, 15, -3590, -3580]
 
 
+def test_a_clock_set_back_during_a_feel_delays_nothing_by_the_length_of_the_step():
+    story = healthy()
+    assert story.feel(Cause.HUNG, 7, sent=3605) == "doubt"  # sent by the old clock, ended by the new one
+    story.move("w2")
+    assert {story.feel(Cause.HUNG, at, sent=at - 2) for at in range(9, 21, 2)} == {"steady"}
+    assert len(story.cries) == 2
+    story.move("w1")
+    assert story.feel(Cause.HUNG, 22, sent=20) == "confirm_silent"
+
+
 def test_nobody_is_asked_where_nobody_else_is():
     story = healthy()
     story.more = {"eligible": 1}

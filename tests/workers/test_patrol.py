@@ -5,17 +5,20 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pytest
+
 from monitor.core.assignment import Assignment
 from monitor.core.cause import Cause
 from monitor.core.policy import Policy
 from monitor.core.status import Epoch, State, Status
+from monitor.feeler.session import Feeling
 from monitor.live import assignments, generation, observations, targets
 from monitor.live.connections import Live
 from monitor.live.targets import Target
 from monitor.secrets import SecretBox
 from tests.servers import PostgresServer
 from tests.waiting import eventually
-from workers.patrol import Patrol
+from workers.patrol import Patrol, _dated
 
 OURS, OTHER = "0" * 43 + "=", "1" * 42 + "0="
 
@@ -37,6 +40,11 @@ async def working(stack: AsyncExitStack, live: Live) -> Patrol:
         stack.callback(task.cancel)
     stack.push_async_callback(patrol.close)
     return patrol
+
+
+@pytest.mark.parametrize(("sent_at", "told"), [(98.0, 98.0), (3698.0, 100.0), (-3500.0, 97.5), (99.5, 99.5)])
+def test_no_feel_took_longer_than_this_hosts_clock_says(sent_at: float, told: float) -> None:
+    assert _dated(Feeling(Cause.HUNG, sent_at, 100.0), 2.5).sent_at == told
 
 
 async def test_an_address_no_key_opens_hinders_no_other_and_says_so(
