@@ -3,9 +3,10 @@
 import itertools
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,28 @@ def start_proxy() -> Iterator[StartProxy]:
             return proxy
 
         yield start
+
+
+@contextmanager
+def _listener(backlog: int, fillers: int = 0) -> Iterator[int]:
+    """Listen and never answer; a full backlog drops every further SYN."""
+    with socket.create_server(("127.0.0.1", 0), backlog=backlog) as server, ExitStack() as stack:
+        for _ in range(fillers):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def mute() -> Iterator[int]:
+    """The port of a server that takes connections and says nothing."""
+    with _listener(4096) as port:
+        yield port
+
+
+@pytest.fixture
+def dropping() -> Iterator[int]:
+    """The port of a server that takes no connection and refuses none."""
+    with _listener(0, fillers=4) as port:
+        yield port

@@ -234,7 +234,7 @@ class Patrol:
     def _judged(self, feeling: Feeling, began: float) -> Feeling:
         """Void a negative that our own standing still may have caused."""
         negative = feeling.cause not in (Cause.OK, Cause.LATE_LOOP)
-        if negative and self.recorder.pulse.stalled_since(began):
+        if negative and self.recorder.pulse.stalled_since(feeling.began or began):
             return replace(feeling, cause=Cause.LATE_LOOP)
         return feeling
 
@@ -252,6 +252,7 @@ class Patrol:
             sqlstate=feeling.sqlstate,
             revision=watch.revision,
             steps=feeling.steps,
+            waited=feeling.waited,
         )
 
     def _tick(self, watch: Watch, observation: Observation) -> None:

@@ -78,6 +78,7 @@ class Observation:
     sqlstate: str = ""  # of the error that `detail` tells
     revision: int = 0  # of the target that was felt; 0 where nobody said
     steps: Mapping[str, float] = field(default_factory=dict)  # milliseconds by step: dns, connect, login, query
+    waited: float = 0.0  # seconds its login waited for its turn among others at the same address
 
     @property
     def evidence(self) -> Evidence:

@@ -9,6 +9,7 @@ from typing import Any
 
 from monitor.core.cause import Cause
 from monitor.feeler.causes import Failed
+from monitor.feeler.turns import Found
 
 OWN_SHARE = 4  # of the deadline: more than 1/4 of it in our own queues, and a timeout is no evidence
 
@@ -28,9 +29,15 @@ class Attempt:
     clock: Callable[[], float]
     deadline: float
     began: float = field(default_factory=monotonic)
+    since: float = 0.0  # fleet seconds: a probe of somebody else's sent before says nothing new of this database
+    timeout: asyncio.Timeout | None = None  # of a login that may wait for its turn as long as it takes
     stage: str = "query"
     own: float = 0.0  # seconds spent waiting for ourselves
+    waited: float = 0.0  # seconds of it that moved the deadline
+    reached: bool = False  # a host took our connection
     sent_at: float = 0.0  # fleet seconds
+    sent: float = 0.0  # the same moment by the loop's clock
+    heard_at: float = 0.0  # fleet seconds when another database's login found it out for us, else 0
     login: bool = False
     waiting: bool = False  # a login is to be proved, and it is not our turn yet
     steps: dict[str, float] = field(default_factory=dict)  # milliseconds
@@ -40,9 +47,21 @@ class Attempt:
     def until(self) -> float:
         return self.began + self.deadline
 
-    def sending(self) -> None:
-        """Note the time of the first packet."""
-        self.sent_at = self.sent_at or self.clock()
+    def sending(self) -> tuple[float, float]:
+        """Note the time of the first packet; return this one's, by the fleet's clock and the loop's."""
+        sent_at, sent = self.clock(), monotonic()
+        self.heard_at = 0.0
+        if not self.sent_at:
+            self.sent_at, self.sent = sent_at, sent
+        return sent_at, sent
+
+    def take(self, found: Found) -> Failed:
+        """Count another login's end as ours, with its times."""
+        if not self.sent_at or found.sent_at < self.sent_at:
+            self.sent_at, self.sent = found.sent_at, found.began
+        self.heard_at = found.at
+        self.reached = found.cause is Cause.STARTING
+        return Failed(found.cause, found.detail)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -52,6 +71,29 @@ class Attempt:
             yield
         finally:
             self.steps[name] = round(self.steps.get(name, 0.0) + (monotonic() - began) * 1000, 3)
+
+    @contextmanager
+    def queue(self) -> Iterator[None]:
+        """Wait for our turn: the target's time stands still, unless a kept session is asked beside."""
+        self.stage, began = "slot", monotonic()
+        if self.timeout:
+            self.timeout.reschedule(None)
+        try:
+            yield
+        finally:
+            passed = monotonic() - began
+            if self.timeout:
+                self.waited += passed
+                self.began += passed
+            else:
+                self.own += passed
+            if self.timeout and self.timeout.when() is None:
+                self.timeout.reschedule(self.until)
+
+    def give_up(self) -> None:
+        """Wait for our turn no longer."""
+        if self.timeout and self.timeout.when() is None:
+            self.timeout.reschedule(0.0)
 
     @contextmanager
     def own_time(self) -> Iterator[None]:

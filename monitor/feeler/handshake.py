@@ -37,7 +37,6 @@ class Handshake:
 
     def __init__(self, conninfo: bytes, secret: str, attempt: Attempt, threads: Threads) -> None:
         self._attempt, self._threads, self._secret = attempt, threads, secret
-        attempt.sending()
         self._pgconn: PGconn | None = pq.PGconn.connect_start(conninfo)
         libpq.be_verbose(self._pgconn)
         self._socket: socket.socket | None = None  # a copy of libpq's, which closes its own as it likes

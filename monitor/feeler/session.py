@@ -45,6 +45,8 @@ class Feeling:
     waiting: bool = False  # a login is still to be proved: it was not our turn
     slots_full: bool = False
     slow_cost: float = 0.0  # seconds the slow tier took, 0 if it was not asked
+    began: float = 0.0  # `sent_at` by the event loop's clock, 0 if nothing was sent
+    waited: float = 0.0  # seconds its login waited for its turn at the address: the cadence stretches
     pooled: bool = False  # a pooler is between: logins and sessions may be the pooler's word
     sqlstate: str = ""  # of the error that `detail` tells
 
@@ -70,11 +72,13 @@ class Session:
         self._door = self._logins.doors.of(address)
         self._door.server.sessions += 1
         self._wire: Wire | None = None
+        self._attempt: Attempt | None = None
         self._closed = self._pooled = False
         self._stuck: asyncio.Future[object] | None = None
         self._counters: gauges.Counters | None = None
         self._next_slow = 0
         self._told = -QUIET
+        self._seen_at = clock()  # when the last feel ended
 
     @property
     def neighbours(self) -> int:
@@ -87,7 +91,7 @@ class Session:
         `fresh` proves a login even where the kept session answers, once it is our turn: who is woken by `on_turn`
         feels again. `slow` asks the dear gauges as well.
         """
-        attempt = Attempt(self._clock, self._deadline)
+        attempt = self._attempt = Attempt(self._clock, self._deadline, since=self._seen_at)
         found: tuple[Reading, ...] = ()
         code = ""
         try:
@@ -99,7 +103,8 @@ class Session:
         except Exception:
             log.exception("action=feel_failed")  # a bug of ours is no evidence
             cause, detail = Cause.SEVERED, "failed inside feeler"
-        at, cost = self._clock(), 0.0
+        self._seen_at = at = attempt.heard_at or self._clock()
+        cost = 0.0
         if slow and cause is Cause.OK:
             more, cost = await self._slow_tier(attempt)
             found += more
@@ -114,16 +119,20 @@ class Session:
             waiting=attempt.waiting,
             slots_full=gauges.slots_full(found),
             slow_cost=cost,
+            began=attempt.sent,
+            waited=attempt.waited,
             pooled=self._pooled,
             sqlstate=code,
         )
 
     async def close(self) -> None:
-        """End the kept connection; a login under way ends with its feel."""
+        """End the kept connection; a login under way ends with its feel, one that waits for its turn ends now."""
         if not self._closed:
             self._door.server.sessions -= 1
         self._closed = True
         self._door.give_back(self)
+        if self._attempt:
+            self._attempt.give_up()
         if self._wire:
             self._wire.close()
 
@@ -168,7 +177,8 @@ class Session:
             raise Failed(Cause.SEVERED, "a thread still computes what the server asked of a former login")
         attempt.login, wire = True, None
         try:
-            async with asyncio.timeout_at(attempt.until):
+            async with asyncio.timeout_at(attempt.until) as timeout:
+                attempt.timeout = timeout if self._wire is None or self._wire.closed else None
                 wire = Wire(await log_in(self._entrance, attempt, self._logins), self._wire_lost)
                 with attempt.step("query"):
                     await self._set_up(wire)

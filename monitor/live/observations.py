@@ -64,6 +64,7 @@ class Latest:
     number: int = 0  # beats accepted under this epoch
     fresh_login: bool = False
     login_interval: float | None = None  # between logins proved as a matter of routine, as far as it is stretched
+    waited_ms: int = 0
     readings: tuple[Reading, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
@@ -174,6 +175,7 @@ def _latest(name: str, row: tuple[Mapping[str, str], str | None, str | None, str
         number=int(stored.get("number", 0)),
         fresh_login=stored.get("fresh_login") == "1",
         login_interval=at("login_interval"),
+        waited_ms=int(stored.get("waited_ms", 0)),
         readings=fields.readings(stored),
         labels=targets.decode_labels(labels) if labels else {},
         policy=targets.decode_policy(policy) if policy else Policy(),

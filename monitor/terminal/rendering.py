@@ -29,6 +29,7 @@ GLYPHS = {
 REACHED = ("available", "starting", "refusing", "locked_out")  # states whose owner hears from the server
 STALE = "◌ stale"
 NONE = "-"
+WAITED = 0.1  # seconds: less is not worth a word
 _SHOWN = ("connections", "db_size", "cache_hit_rate")
 _UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 COLUMNS = ("NAME", "STATE", "SINCE", "AGE", "WHY", "OWNER", "CONN", "SIZE", "HIT")
@@ -132,7 +133,9 @@ def _reason_lines(reason: ReasonShape) -> Iterator[tuple[str, str]]:
 def _observation_lines(seen: ObservationShape) -> Iterator[tuple[str, str]]:
     stale = f"  {STALE}: older than {duration(seen['stale_after_seconds'])}" if seen["stale"] else ""
     felt = f"{duration(seen['age_seconds'])} ago by {clean(seen['worker'])} in {seen['duration_ms']:g} ms"
-    yield "observed", f"{felt}, every {seen['interval_seconds']:g} s{stale}"
+    waited = seen.get("waited_ms", 0) / 1000
+    turn = f" and {waited:.1f} s that its login waits its turn at this address" if waited >= WAITED else ""
+    yield "observed", f"{felt}, every {seen['interval_seconds']:g} s{turn}{stale}"
     for family, told in seen["families"].items():
         mine = {name: value for name, value in seen["values"].items() if _family(name) == family}
         shown = " · ".join(f"{clean(name)} {gauge(name, value)}" for name, value in mine.items())

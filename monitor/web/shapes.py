@@ -45,6 +45,7 @@ class ObservationShape(TypedDict):
     worker: str
     cause: str
     duration_ms: float
+    waited_ms: int
     values: dict[str, Value]
     units: dict[str, str]
     families: dict[str, FamilyShape]

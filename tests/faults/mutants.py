@@ -21,7 +21,7 @@ class Mutant:
 _SCRIPTS = "monitor/live/scripts"
 _MONITOR = "monitor"
 _LIVE, _CORE, _WORKERS, _FAULTS = "tests/live", "tests/core", "tests/workers", "tests/faults"
-_REGISTRY = "tests/registry"
+_REGISTRY, _FEELER = "tests/registry", "tests/feeler"
 
 MUTANTS: tuple[Mutant, ...] = (
     # --- record: who may write ------------------------------------------------------------------------------------
@@ -65,5 +65,49 @@ MUTANTS: tuple[Mutant, ...] = (
         "others and all_absent",
         "all_absent",
         (f"{_CORE}/test_machine.py::test_only_alone_reaches_unavailable_on_one_workers_word",),
+    ),
+    # --- logins: many databases of one address ---------------------------------------------------------------------
+    Mutant(
+        "turns-share-nothing",
+        f"{_MONITOR}/feeler/turns.py",
+        "Place.learn",
+        "if found.cause in SHARED:",
+        "if False:",
+        (f"{_FEELER}/test_turns.py::test_one_connect_that_times_out_speaks_for_all_who_wait",),
+    ),
+    Mutant(
+        "turns-share-twice",
+        f"{_MONITOR}/feeler/turns.py",
+        "Place.turn",
+        "if self._found and self._found.sent_at >= since:",
+        "if self._found:",
+        (f"{_FEELER}/test_turns.py::test_a_refusal_is_shared_within_its_deadline_and_told_to_nobody_twice",),
+    ),
+    Mutant(
+        "turns-share-locked-out",
+        f"{_MONITOR}/feeler/turns.py",
+        "Place.learn",
+        "if found.cause in SHARED:",
+        "if True:",
+        (f"{_FEELER}/test_turns.py::test_what_is_said_to_one_database_is_not_told_of_another",),
+    ),
+    Mutant(
+        "turns-share-after-an-answer",
+        f"{_MONITOR}/feeler/turns.py",
+        "Place.reached",
+        "self._found = None",
+        "pass",
+        (f"{_FEELER}/test_turns.py::test_a_host_that_takes_connections_again_is_not_talked_down",),
+    ),
+    Mutant(
+        "turns-in-the-deadline",
+        f"{_MONITOR}/feeler/session.py",
+        "Session._enter",
+        "attempt.timeout = timeout if",
+        "attempt.timeout = None if",
+        (
+            f"{_FEELER}/test_turns.py::test_a_hundred_databases_of_a_mute_server_all_get_their_evidence",
+            f"{_FAULTS}/test_targets.py::test_many_at_one_address[mute]",
+        ),
     ),
 )

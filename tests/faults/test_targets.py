@@ -197,6 +197,29 @@ async def test_restarted(make_lab: MakeLab, start_postgres: StartPostgres, figur
 
 
 @pytest.mark.row(
+    "400 databases at one address that refuses, takes no connection, or takes them and says nothing, two workers",
+    "all `unavailable` within 60 s, by two observers each",
+)
+@pytest.mark.parametrize("how", ["refusing", "dropping", "mute"])
+async def test_many_at_one_address(
+    how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures, request: pytest.FixtureRequest
+) -> None:
+    port = 1 if how == "refusing" else request.getfixturevalue(how)
+    wide = Bounds(absent=60, silent=60)
+    lab, server, names = make_lab(workers=2, bounds=wide), start_postgres(), [f"db-{n:03}" for n in range(400)]
+    began = time.time()
+    lab.note(how, Effect.ABSENT if how == "refusing" else Effect.SILENT, names)
+    url = server.url().replace(f":{server.port}/", f":{port}/")
+    for name in names:
+        lab.monitor(name, server, url=url)
+    await lab.all_in(names, "unavailable", within=90)
+    figure(f"{how}: all unavailable after", time.time() - began, most=60)
+    await lab.settle()
+    for name in names:
+        assert len(lab.transitions(name)[-1].transition.observers) == 2
+
+
+@pytest.mark.row(
     "a host name that does not resolve, from the start",
     "`unavailable` on the word of two workers, cause `dns`; other databases untouched",
 )

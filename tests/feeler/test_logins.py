@@ -225,25 +225,6 @@ async def test_a_feel_that_is_cancelled_leaves_nothing(
     await eventually(lambda: count_resources() <= before)
 
 
-async def test_logins_at_one_host_take_turns(make_session: MakeSession, full_backlog: int) -> None:
-    """Who waited for us for most of its deadline has no evidence against the target."""
-    logins = LoginLimiter(per_host=1, lent=10)
-    address = replace(NOWHERE, port=full_backlog)
-    sessions = [make_session(address, logins=logins, deadline=0.4) for _ in range(3)]
-    feelings = await asyncio.gather(*(session.feel(fresh=False, slow=False) for session in sessions))
-    assert sorted(feeling.cause for feeling in feelings) == [Cause.CONNECT_TIMEOUT, Cause.LATE_LOOP, Cause.LATE_LOOP]
-    assert all(EVIDENCE[feeling.cause] is Evidence.VOID for feeling in feelings[1:])
-
-
-async def test_a_connect_that_had_little_time_left_is_no_evidence(make_session: MakeSession, full_backlog: int) -> None:
-    logins = LoginLimiter(per_host=1, lent=0.3)
-    address = replace(NOWHERE, port=full_backlog)
-    sessions = [make_session(address, logins=logins, deadline=0.4) for _ in range(2)]
-    feelings = await asyncio.gather(*(session.feel(fresh=False, slow=False) for session in sessions))
-    assert [feeling.cause for feeling in feelings] == [Cause.CONNECT_TIMEOUT, Cause.LATE_LOOP]
-    assert "connect" in feelings[1].steps
-
-
 async def test_a_silent_host_makes_its_other_databases_wait_for_a_moment_only(
     make_session: MakeSession, full_backlog: int
 ) -> None:

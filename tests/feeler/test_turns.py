@@ -1,0 +1,156 @@
+"""Many databases of one address: what is found out once is known to all; nobody's wait is evidence."""
+
+import asyncio
+import socket
+import time
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from monitor.core.cause import EVIDENCE, Cause, Evidence
+from monitor.feeler.login import LoginLimiter
+from monitor.feeler.session import Feeling, Session
+from tests.feeler import hostile
+from tests.feeler.conftest import MakeSession
+from tests.feeler.hostile import Hostile, Talk
+from tests.servers import PostgresServer
+from tests.waiting import eventually
+
+NOWHERE = hostile.address(1)
+
+
+def refuse(code: str, after: float = 0.0) -> Hostile:
+    def behave(talk: Talk) -> None:
+        talk.start_up()
+        time.sleep(after)
+        talk.refuse("FATAL", code)
+
+    return Hostile(behave)
+
+
+async def feel_all(sessions: list[Session]) -> list[Feeling]:
+    return await asyncio.gather(*(session.feel(fresh=False, slow=False) for session in sessions))
+
+
+async def test_a_hundred_databases_of_a_mute_server_all_get_their_evidence(
+    make_session: MakeSession, mute: int
+) -> None:
+    logins = LoginLimiter()
+    address = replace(NOWHERE, port=mute)
+    sessions = [make_session(address, logins=logins, deadline=0.4) for _ in range(100)]
+    for _ in range(2):
+        feelings = await feel_all(sessions)
+        assert Counter(feeling.cause for feeling in feelings) == {Cause.HUNG: 100}
+        assert max(feeling.at - feeling.sent_at for feeling in feelings) < 0.8
+        assert max(feeling.waited for feeling in feelings) > 0.4  # the cadence stretches, and says so
+        assert min(feeling.waited for feeling in feelings) < 0.1
+
+
+async def test_one_connect_that_times_out_speaks_for_all_who_wait(make_session: MakeSession, dropping: int) -> None:
+    logins = LoginLimiter(per_address=1, lent=10)
+    sessions = [make_session(replace(NOWHERE, port=dropping), logins=logins, deadline=0.4) for _ in range(30)]
+    before: set[float] = set()
+    for _ in range(3):
+        feelings = await feel_all(sessions)
+        assert {feeling.cause for feeling in feelings} == {Cause.CONNECT_TIMEOUT}
+        (sent,) = {feeling.sent_at for feeling in feelings}
+        assert sent not in before, "a round of its own each time"
+        before.add(sent)
+
+
+async def test_a_refusal_is_shared_within_its_deadline_and_told_to_nobody_twice(make_session: MakeSession) -> None:
+    logins = LoginLimiter()
+    one, two = (make_session(NOWHERE, logins=logins, deadline=1.0) for _ in range(2))
+    first = await one.feel(fresh=False, slow=False)
+    assert first.cause is Cause.REFUSED
+    await asyncio.sleep(0.2)
+    second = await two.feel(fresh=False, slow=False)
+    assert (second.cause, second.sent_at) == (Cause.REFUSED, first.sent_at)
+    assert second.at == pytest.approx(first.at, abs=0.1)
+    assert second.fresh_login
+    again = await two.feel(fresh=False, slow=False)
+    assert again.sent_at > first.at
+    await asyncio.sleep(1.1)
+    late = await one.feel(fresh=False, slow=False)
+    assert late.sent_at > again.at + 1.0
+
+
+async def test_a_server_that_starts_is_asked_once_for_all(make_session: MakeSession) -> None:
+    logins = LoginLimiter(per_address=2, lent=10)
+    with refuse("57P03", after=0.2) as server:
+        sessions = [make_session(server.address(), logins=logins) for _ in range(20)]
+        feelings = await feel_all(sessions)
+        assert {feeling.cause for feeling in feelings} == {Cause.STARTING}
+        assert server.accepted == 2
+
+
+@pytest.mark.parametrize("code", ["28P01", "3D000", "53300", "XX000"])
+async def test_what_is_said_to_one_database_is_not_told_of_another(make_session: MakeSession, code: str) -> None:
+    logins = LoginLimiter(per_address=1)
+    with refuse(code) as server:
+        sessions = [make_session(server.address(), logins=logins) for _ in range(5)]
+        feelings = await feel_all(sessions)
+        assert {EVIDENCE[feeling.cause] for feeling in feelings} == {Evidence.ALIVE}
+        assert server.accepted == 5
+
+
+async def test_a_server_that_is_back_is_not_talked_down_by_what_was(
+    postgres_server: PostgresServer, make_session: MakeSession
+) -> None:
+    """The same port: refused first, then a server."""
+    logins = LoginLimiter()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    one, two = (make_session(replace(NOWHERE, port=port), logins=logins) for _ in range(2))
+    assert (await one.feel(fresh=False, slow=False)).cause is Cause.REFUSED
+    with Hostile(hostile.logged_in(hostile.honest), port):
+        assert (await one.feel(fresh=False, slow=False)).cause is Cause.OK
+        assert (await two.feel(fresh=False, slow=False)).cause is Cause.OK
+
+
+async def test_a_host_that_takes_connections_again_is_not_talked_down(make_session: MakeSession) -> None:
+    """The first one through hangs: still nobody may say that the port is closed."""
+    logins = LoginLimiter()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    sessions = [make_session(replace(NOWHERE, port=port), logins=logins, deadline=1.0) for _ in range(3)]
+    assert (await sessions[0].feel(fresh=False, slow=False)).cause is Cause.REFUSED
+    with socket.create_server(("127.0.0.1", port)):
+        hanging = asyncio.create_task(sessions[0].feel(fresh=False, slow=False))
+        await asyncio.sleep(0.1)
+        assert {feeling.cause for feeling in await feel_all(sessions[1:])} == {Cause.HUNG}
+        assert (await hanging).cause is Cause.HUNG
+
+
+async def test_another_address_of_the_same_port_is_another_matter(make_session: MakeSession) -> None:
+    logins = LoginLimiter()
+    with Hostile(hostile.logged_in(hostile.honest)) as server:
+        elsewhere = make_session(server.address(host="127.0.0.2"), logins=logins)
+        assert (await elsewhere.feel(fresh=False, slow=False)).cause is Cause.REFUSED
+        assert (await make_session(server.address(), logins=logins).feel(fresh=False, slow=False)).cause is Cause.OK
+
+
+async def test_a_session_that_is_closed_waits_for_its_turn_no_longer(make_session: MakeSession, mute: int) -> None:
+    logins = LoginLimiter(per_address=1, lent=30)
+    address = replace(NOWHERE, port=mute)
+    first, second = (make_session(address, logins=logins, deadline=5.0) for _ in range(2))
+    feels = [asyncio.create_task(session.feel(fresh=False, slow=False)) for session in (first, second)]
+    await asyncio.sleep(0.1)
+    await second.close()
+    await eventually(feels[1].done, within=1)
+    assert EVIDENCE[feels[1].result().cause] is Evidence.VOID
+    feels[0].cancel()
+
+
+async def test_a_login_beside_a_kept_session_waits_for_no_turn(make_session: MakeSession) -> None:
+    """The kept session has answered; its beat must not come late."""
+    logins = LoginLimiter(per_address=1, lent=30)
+    with Hostile(hostile.logged_in(hostile.honest)) as server:
+        kept = make_session(server.address(), logins=logins, deadline=0.4)
+        assert (await kept.feel(fresh=False, slow=False)).cause is Cause.OK
+        turn = await logins.places.at(("127.0.0.1", server.port)).turn(0.0)
+        feeling = await kept.feel(fresh=True, slow=False)
+        assert (feeling.cause, feeling.fresh_login, feeling.waited) == (Cause.OK, False, 0.0)
+        assert feeling.at - feeling.sent_at < 0.8
+        assert turn
