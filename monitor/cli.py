@@ -181,6 +181,8 @@ def get(
     With names and states the exit code answers: 0 all of them are, 3 some are not, 4 stale or unknown.
     With states alone: 0 there are such, 3 there are none.
     """
+    from monitor.terminal import rendering
+
     names = list(dict.fromkeys(names or ()))
     with _client() as client:
         pages = list(client.observations(names, [one.value for one in state or ()]))
@@ -188,6 +190,8 @@ def get(
     answers = [answer for page in pages for answer in page["data"]]
     missing = [name for page in pages for name in page["missing"]]
     unreadable = {name for page in pages for name in page.get("unreadable", ())}
+    for line in rendering.warnings(answers, pages[0]["meta"].get("trouble", [])):
+        say(f"feeler: {line}")
     form: GetFormat = output or _form(None)
     if form in ("table", "wide"):
         from monitor.terminal import tables

@@ -122,12 +122,13 @@ def test_help_loads_none_of_the_heavy_packages():
 async def test_get_prints_tab_separated_data_to_a_pipe(feeler, fill):
     await fill.beat("b", state=State.AVAILABLE)
     await fill.beat("a", cause=Cause.REFUSED, readings=(), state=State.UNCERTAIN)
-    await fill.give("c")
+    await fill.beat("c", state=State.STARTING, cause=Cause.STARTING)
+    await fill.watchers()
     got = feeler("get")
     assert (got.exit_code, got.stderr) == (0, "")
     head, *found = rows(got.stdout)
     assert head == ["NAME", "STATE", "SINCE", "AGE", "WHY", "OWNER", "CONN", "SIZE", "HIT", "STALE"]
-    assert [row[:2] for row in found] == [["a", "uncertain"], ["b", "available"], ["c", "new"]]
+    assert [row[:2] for row in found] == [["a", "uncertain"], ["b", "available"], ["c", "starting"]]
     assert found[0][4:] == ["refused", "w4", "", "", "", "no"]
     assert found[1][6:] == ["88", "44238471168", "99.1", "no"]
 
@@ -205,8 +206,21 @@ async def test_what_is_stale_or_unknown_ends_with_4(feeler, fill):
     for name in ("old", "new", "unknown"):
         assert feeler("get", "fresh", name).exit_code == 4
         assert feeler("info", name).exit_code == 4
+    await fill.watchers()
     assert feeler("get", "unknown").stderr == "feeler: there is no database named unknown\n"
     assert "no database named unknown" in feeler("info", "unknown").stderr
+
+
+async def test_get_says_first_what_is_not_as_green_as_it_looks(feeler, fill):
+    await fill.beat("fresh", state=State.AVAILABLE)
+    assert feeler("get").stderr.splitlines() == [
+        "feeler: nobody watches: no worker is present (start one: `feeler run worker`)",
+        "feeler: no supervisor is at work: what a lost worker watched stays unwatched",
+    ]
+    await fill.watchers()
+    await fill.beat("old", age=125, state=State.AVAILABLE)
+    await fill.give("new")
+    assert feeler("get").stderr == "feeler: 2 of 3 without a recent observation; the oldest observation is 2m5s old\n"
 
 
 async def test_info_tells_all(feeler, fill, database_url):

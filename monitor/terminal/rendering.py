@@ -3,7 +3,7 @@
 A state is always a word and a glyph, never a colour alone; stale is said wherever a value is shown.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
 
@@ -61,6 +61,16 @@ def wide_row(answer: LastObservationShape, now: float) -> tuple[str, ...]:
     more = ("sqlstate", "detail", "advice")
     cells = (answer["database"].get("address", ""), *(str(reason.get(one, "")) if reason else "" for one in more))
     return (*observation_row(answer, now), *(clean(cell) or NONE for cell in cells))
+
+
+def warnings(answers: Sequence[LastObservationShape], trouble: Iterable[str]) -> Iterator[str]:
+    """Yield what must be read before the answers of `get`: why they may not be as green as they look."""
+    yield from map(clean, trouble)
+    late = [one["observation"] for one in answers if not one["observation"] or one["observation"]["stale"]]
+    ages = [seen["age_seconds"] for seen in late if seen]
+    if late:
+        oldest = f"; the oldest observation is {duration(max(ages))} old" if ages else ""
+        yield f"{len(late)} of {len(answers)} without a recent observation{oldest}"
 
 
 def plain_row(answer: LastObservationShape) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def last_observation(latest: Latest, now: float, told: Told) -> LastObservationS
     }
 
 
-def meta(answers: Sequence[LastObservationShape], total: int) -> ListMetaShape:
+def meta(answers: Sequence[LastObservationShape], total: int, trouble: Iterable[str]) -> ListMetaShape:
     """Return what a page of answers adds up to."""
     ages = [answer["observation"]["age_seconds"] for answer in answers if answer["observation"]]
     states = Counter(answer["state"] for answer in answers)
@@ -81,6 +81,7 @@ def meta(answers: Sequence[LastObservationShape], total: int) -> ListMetaShape:
         "total": total,
         "oldest_age_seconds": max(ages, default=None),
         "states": {state: states[state] for state in State if states[state]},
+        "trouble": list(trouble),
     }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Literal
 
@@ -10,14 +11,16 @@ from fastapi import APIRouter, Request, Response
 from typing_extensions import TypedDict
 
 from monitor.core.errors import ForeignRedis, StoreUnavailable
-from monitor.live import connections, generation
+from monitor.live import connections, generation, watched
 from monitor.live.connections import Live
+from monitor.live.watched import Watched
 from monitor.registry import leadership
 from monitor.registry.store import Store, pending_migrations
 from monitor.web.patience import soon
 
 Verdict = Literal["pass", "warn", "fail"]
 FRESH = 1.0  # seconds
+LOOKING = 0.05  # of the time, at most, all observations are looked at
 _RANK: dict[Verdict, int] = {"pass": 0, "warn": 1, "fail": 2}
 
 
@@ -64,6 +67,7 @@ class Readiness:
         self._found: dict[str, Check] = {}
         self._asked_at = -math.inf
         self._migrated = False
+        self._ages = Ages(live)
 
     async def checks(self) -> dict[str, Check]:
         """Return what is true now or was within the last second."""
@@ -80,7 +84,22 @@ class Readiness:
         except StoreUnavailable:
             return {"redis": _check("fail", "does not answer")}
         closed = _check("warn", "closed: nobody records until a leader opens it")
-        return {"redis": await self._writes(), "generation": _check("pass", "open") if found.open else closed}
+        checks = {"redis": await self._writes(), "generation": _check("pass", "open") if found.open else closed}
+        return checks | await self._watch_checks()
+
+    async def _watch_checks(self) -> dict[str, Check]:
+        """Warn where nobody looks at the databases: what is served says its age, and only grows older."""
+        try:
+            here, seen = await asyncio.gather(watched.watchers(self._live), self._ages.look())
+        except StoreUnavailable:
+            return {"workers": _check("warn", "nobody knows: the Redis of REDIS_URL does not answer")}
+        workers = f"{here.workers} present" if here.workers else "none is present: nobody watches"
+        led = "at work" if here.led else "none is at work: what a lost worker watched stays unwatched"
+        return {
+            "workers": _check("pass" if here.workers else "warn", workers),
+            "supervisor": _check("pass" if here.led else "warn", led),
+            "observations": _check("warn" if seen.overdue else "pass", seen.trouble),
+        }
 
     async def _writes(self) -> Check:
         """A Redis that refuses writes still answers: with observations that grow old."""
@@ -112,6 +131,31 @@ class Readiness:
         except StoreUnavailable:
             return _check("warn", "unknown: a store does not answer")
         return _check("warn", str(ForeignRedis(ours, holder))) if holder else _check("pass")
+
+
+class Ages:
+    """How old the observations are: read in the background, since a large fleet takes longer than anybody waits."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._found = Watched()
+        self._again_at = -math.inf
+        self._looking: asyncio.Task[None] | None = None
+
+    async def look(self) -> Watched:
+        """Return the newest count, a new one where that takes less than a second."""
+        if self._looking is None and time.monotonic() >= self._again_at:
+            self._looking = asyncio.create_task(self._look())
+        if self._looking is not None:
+            await asyncio.wait({self._looking}, timeout=FRESH)
+        return self._found
+
+    async def _look(self) -> None:
+        began = time.monotonic()
+        with suppress(StoreUnavailable):
+            self._found = await watched.watched(self._live)
+        ended = time.monotonic()
+        self._again_at, self._looking = ended + (ended - began) / LOOKING, None
 
 
 def _check(status: Verdict, detail: str = "") -> Check:

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Header, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from monitor.core.database import parse_address
-from monitor.core.errors import InvalidInput
+from monitor.core.errors import InvalidInput, StoreUnavailable
 from monitor.core.status import State, Status
-from monitor.live import observations, reasons, targets
+from monitor.live import observations, reasons, targets, watched
 from monitor.live.connections import Live, now
 from monitor.live.observations import Latest
 from monitor.live.reasons import Reason
@@ -64,14 +64,14 @@ async def many(
     names = sorted(set(map(_asked, database))) if database else await observations.names(live)
     rest = [name for name in names if name > after]
     page, missing, unreadable, following = await _page(live, rest, frozenset(state or State), limit)
-    why, at = await asyncio.gather(reasons.reasons(live, page), now(live))
+    why, trouble, at = await asyncio.gather(reasons.reasons(live, page), _trouble(live), now(live))
 
     def answer() -> Response:
         told = (_told(box, latest, why.get(latest.database)) for latest in page)
         data = [last_observation(latest, at, more) for latest, more in zip(page, told, strict=True)]
         body: ObservationsShape = {
             "data": data,
-            "meta": meta(data, len(names)),
+            "meta": meta(data, len(names), trouble),
             "missing": missing if database else [],
             "unreadable": unreadable,
             "next_cursor": encode_cursor(following) if following else None,
@@ -79,6 +79,14 @@ async def many(
         return _json(body, {"Cache-Control": "private, no-cache"})
 
     return await run_in_threadpool(answer)  # 0.1 ms for each database: the loop has others to serve
+
+
+async def _trouble(live: Live) -> tuple[str, ...]:
+    """Return why observations may not be coming; the bus may be another Redis, and away."""
+    try:
+        return (await watched.watchers(live)).troubles
+    except StoreUnavailable as error:
+        return (f"nobody knows who watches: the Redis of REDIS_URL does not answer ({error.detail})",)
 
 
 async def _page(

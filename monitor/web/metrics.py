@@ -17,9 +17,10 @@ from prometheus_client.registry import Collector
 
 from monitor.core.errors import StoreUnavailable
 from monitor.core.status import State
-from monitor.live import generation, journal, observations, presence
+from monitor.live import generation, journal, observations, presence, watched
 from monitor.live.connections import Live, check_writes, now
 from monitor.live.presence import Presence
+from monitor.live.watched import Watched
 from monitor.registry import leadership
 from monitor.registry.store import Store
 from monitor.web.answers import age
@@ -53,6 +54,8 @@ class LiveReading:
     counters: Mapping[str, int]
     backlog: Mapping[str, int]
     workers: Mapping[str, Presence]
+    watched: Watched
+    led: bool
 
 
 @router.get("/metrics", response_class=Response)
@@ -95,8 +98,10 @@ def _fleet(live: LiveReading) -> Iterator[Metric]:
     bounds = [(str(bound), float(sum(seconds <= bound for seconds in live.ages))) for bound in AGES]
     ages.add_metric([], [*bounds, ("+Inf", float(len(live.ages)))], sum(live.ages))
     yield ages
-    oldest = max(live.ages, default=0.0)
+    oldest, overdue = live.watched.oldest, live.watched.overdue
     yield GaugeMetricFamily("feeler_oldest_observation_seconds", "Age of the oldest last observation", oldest)
+    yield GaugeMetricFamily("feeler_databases_overdue", "Databases without a recent observation", overdue)
+    yield GaugeMetricFamily("feeler_led", "Whether a leader was at work within 20 s", int(live.led))
     yield GaugeMetricFamily("feeler_redis_writable", "Whether Redis takes writes: full, it refuses", int(live.writable))
     yield GaugeMetricFamily("feeler_generation_open", "Whether workers may record", int(live.open))
 
@@ -156,6 +161,7 @@ def _gauges(name: str, help_text: str, label: str, values: Mapping[str, float]) 
 
 async def _read_live(live: Live) -> LiveReading | None:
     try:
+        seen, led = await asyncio.gather(watched.watched(live), presence.is_led(live))
         opened, counts, backlog, workers, at = await asyncio.gather(
             generation.generation(live),
             observations.counters(live),
@@ -176,7 +182,8 @@ async def _read_live(live: Live) -> LiveReading | None:
                     ages.append(age(latest.at, at))
     except StoreUnavailable:
         return None
-    return LiveReading(await _is_writable(live), opened.open, states, unreadable, tuple(ages), counts, backlog, workers)
+    writable = await _is_writable(live)
+    return LiveReading(writable, opened.open, states, unreadable, tuple(ages), counts, backlog, workers, seen, led)
 
 
 async def _is_writable(live: Live) -> bool:

@@ -68,11 +68,15 @@ class LastObservationShape(TypedDict):
 
 
 class ListMetaShape(TypedDict):
-    """`total` counts all databases asked for, `states` and the age only those in this page."""
+    """`total` counts all databases asked for, `states` and the age only those in this page.
+
+    `trouble` says why observations may not be coming: nobody watches, or nobody leads; empty where all is well.
+    """
 
     total: int
     oldest_age_seconds: float | None
     states: dict[str, int]
+    trouble: list[str]
 
 
 class ObservationsShape(TypedDict):

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.faults import injecting
 from tests.faults.conftest import Figures, MakeLab
 from tests.faults.test_metadata import Visitor
 from tests.servers import PostgresServer
@@ -74,3 +75,40 @@ async def attack(visitor: Visitor, figure: Figures) -> None:
         said, _ = await asyncio.to_thread(process.communicate, timeout=90)
         figure("the strangers gave up after", time.monotonic() - began)
         figure("the last half request was ended after", float(said), most=15)
+
+
+@pytest.mark.row(
+    "every worker and every supervisor is killed",
+    "the web answers throughout; /readyz and the list say <= 30 s that nobody watches, leads or observes, and <= 30 s"
+    " after others were started that all is well",
+)
+@pytest.mark.timeout(180)
+async def test_nobody_watches(make_lab: MakeLab, postgres_server: PostgresServer, figure: Figures) -> None:
+    lab = make_lab(workers=2)
+    names = lab.monitor_many(3, postgres_server)
+    visitor = Visitor(lab)
+    await lab.all_in(names, "available", within=30)
+    await eventually(visitor.answering, within=20, every=0.2)
+    await eventually(lambda: troubled(visitor) == set(), within=30, every=0.2)
+    with visitor.visiting():
+        for role in (*lab.workers(), *lab.supervisors()):
+            injecting.killed(lab, role)
+        began = time.monotonic()
+        for trouble in ("workers", "observations", "supervisor"):
+            await eventually(lambda trouble=trouble: trouble in troubled(visitor), within=60, every=0.2)
+            figure(f"/readyz says so of {trouble} after", time.monotonic() - began, most=30)
+        page = visitor.client.get("/last_observation").json()
+        assert len(page["meta"]["trouble"]) == 2
+        assert [one["observation"]["stale"] for one in page["data"]] == [True] * 3
+        for role in ("supervisor", "worker", "worker"):
+            lab.launch(role)
+        began = time.monotonic()
+        await eventually(lambda: troubled(visitor) == set(), within=60, every=0.2)
+        figure("all is well after", time.monotonic() - began, most=30)
+    visitor.demand(figure)
+
+
+def troubled(visitor: Visitor) -> set[str]:
+    """Return the checks of /readyz that do not pass."""
+    checks = visitor.client.get("/readyz").json()["checks"]
+    return {name for name, check in checks.items() if check["status"] != "pass"}

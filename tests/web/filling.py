@@ -105,6 +105,11 @@ class Filler:
             evidence,
         )
 
+    async def watchers(self) -> None:
+        """Have a worker and a leader present, for as long as a test takes."""
+        await self.worker("w4")
+        await presence.mark_bus(self.live, "leader")
+
     async def worker(self, worker: str, **changes: object) -> None:
         now = await connections.now(self.live)
         fields = {

@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager
 import redis
 
 from monitor.config import Settings
-from monitor.live import generation
+from monitor.core.policy import Policy
+from monitor.live import assignments, generation
+from monitor.live.keys import database_key
 from monitor.registry import leadership, store
 from monitor.web.app import create_app
 from monitor.web.health import FRESH
@@ -30,13 +32,56 @@ async def door(box, tmp_path, database_url, redis_url):
 
 async def test_ready_when_all_is_there(app, web, fill):
     leadership.acquire(app.state.store, "leader")
+    await fill.watchers()
+    await fill.beat("orders")
     answer = await web.get("/readyz")
     assert answer.status_code == 200
     body = answer.json()
     assert body["status"] == "pass"
     assert {name: check["status"] for name, check in body["checks"].items()} == dict.fromkeys(
-        ("redis", "generation", "postgres", "migrations", "leader", "registry"), "pass"
+        (
+            "redis",
+            "generation",
+            "workers",
+            "supervisor",
+            "observations",
+            "postgres",
+            "migrations",
+            "leader",
+            "registry",
+        ),
+        "pass",
     )
+
+
+async def test_nobody_watching_is_a_warning(web, fill):
+    answer = await web.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "warn"), "what Redis holds is served, with its age"
+    checks = answer.json()["checks"]
+    assert checks["workers"] == {"status": "warn", "detail": "none is present: nobody watches"}
+    assert checks["supervisor"]["status"] == "warn"
+    assert checks["observations"]["status"] == "pass"
+
+
+async def test_observations_that_do_not_come_are_a_warning(web, fill, redis_url):
+    await fill.watchers()
+    await fill.beat("fresh")
+    await fill.beat("slow", age=60, policy=Policy(interval=100))
+    await fill.beat("old", age=400)
+    await fill.give("new")
+    await fill.beat("paused", age=500)
+    await assignments.unassign(fill.live, "paused", term=9)
+    check = (await web.get("/readyz")).json()["checks"]["observations"]
+    assert check == {"status": "warn", "detail": "2 of 4 without a recent observation; the oldest is 400 s old"}
+
+
+async def test_one_value_nobody_can_read_is_one_that_is_overdue(web, fill, redis_url):
+    await fill.beat("a")
+    await fill.beat("b")
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(database_key("b"), "observed_at", "soon")
+    check = (await web.get("/readyz")).json()["checks"]["observations"]
+    assert check["detail"].startswith("1 of 2 ")
 
 
 async def test_a_closed_generation_and_no_leader_are_warnings(web):

@@ -212,9 +212,10 @@ async def test_all_databases_with_counts(web, fill: Filler):
 
 
 async def test_an_empty_fleet(web, fill: Filler):
+    await fill.watchers()
     body = (await web.get("/last_observation")).json()
-    assert body == {"data": [], "meta": {"total": 0, "oldest_age_seconds": None, "states": {}}, "missing": [],
-                    "unreadable": [], "next_cursor": None}  # fmt: skip
+    meta = {"total": 0, "oldest_age_seconds": None, "states": {}, "trouble": []}
+    assert body == {"data": [], "meta": meta, "missing": [], "unreadable": [], "next_cursor": None}
 
 
 async def test_only_those_asked_for(web, fill: Filler):

@@ -50,6 +50,8 @@ async def test_a_scrape_says_how_the_fleet_is(app, web, fill):
         "feeler_redis_writable": 1,
         "feeler_duplicates_total": 0,
         "feeler_generation_open": 1,
+        "feeler_databases_overdue": 1,
+        "feeler_led": 0,
         "feeler_workers": 1,
         "feeler_worker_owned{worker=w4}": 3,
         "feeler_worker_lateness_seconds{worker=w4}": 0.012,
