@@ -263,6 +263,7 @@ class Patrol:
             worker=self._worker,
             epoch=ledger.epoch,
             policy=watch.policy,
+            revision=watch.revision,
             eligible=self.company.eligible,
             alone_since=None if self.company.alone_since is None else self.clock.date(self.company.alone_since),
         )

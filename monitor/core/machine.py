@@ -14,7 +14,7 @@ from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.event import CannotReach, Event, Seen, Transition
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
-from monitor.core.status import MAX_DOUBTERS, Doubt, Identity, State, Status, Witness
+from monitor.core.status import MAX_DOUBTERS, Doubt, Identity, State, Status
 from monitor.core.verdict import NAMED_BY, NEGATIVE, Context, Opinion, Subject, elapsed
 
 __all__ = ["STEADY", "TRANSITIONS", "Context", "Opinion", "Rule", "cadence", "diagram", "tick", "wants_login"]
@@ -52,7 +52,7 @@ TRANSITIONS: tuple[Rule, ...] = (
     Rule("false_alarm", _U, _A, _OK, "ok, sent after the doubt began and after this worker's own negatives"),
     Rule(
         "confirm_absent", _U, _D, _ABSENT,
-        "2 workers find it absent, 2 rounds, 2 s after the first failed probe; nobody reached it",
+        "2 workers find it absent, 2 rounds and 2 s of nothing else; nobody reached it",
         verdict.confirm_absent,
     ),
     Rule(
@@ -68,7 +68,8 @@ TRANSITIONS: tuple[Rule, ...] = (
     # Leaves `new` too: whoever typed a wrong password must be told locked_out, not new.
     Rule(
         "answered", _ALL, _TALKING, _ALIVE,
-        "the server spoke twice in a row, or once and a peer heard the same; the newest word names the state",
+        "the server spoke twice in a row, or once and a peer heard the same, or erred three times; the newest word "
+        "names the state",
         verdict.answered,
     ),
     Rule("recovered", _D, _A, _OK, "2 ok at least 2 s apart, nothing else between", verdict.recovered),
@@ -123,6 +124,7 @@ def is_quiet(status: Status, observation: Observation) -> bool:
         observation.cause in QUIET[status.state]
         and status.doubt is None
         and status.alive is None
+        and not status.errors
         and not status.ok_rounds
         and not status.doubters
     )
@@ -161,6 +163,8 @@ def _redated(status: Status, now: float) -> Status:
         witnesses = tuple(witness for witness in doubt.witnesses if max(witness.sent_at, witness.at) <= now)
         sent_at, asked_at = min(doubt.sent_at, now), min(doubt.asked_at, now)
         doubt = replace(doubt, sent_at=sent_at, asked_at=asked_at, witnesses=witnesses)
+        if doubt.absent_since is not None and doubt.absent_since > now:
+            doubt = replace(doubt, absent_since=None, absent_rounds=0)
     recovering = status.ok_since is not None and status.ok_since <= now
     return replace(
         status,
@@ -179,8 +183,8 @@ def _moved(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
     doubt = None
     cries: tuple[Event, ...] = ()
     if subject.state is State.UNCERTAIN:
-        own = Witness(context.worker, 1, seen.sent_at, seen.at, seen.cause)
-        doubt = Doubt(identity, seen.sent_at, seen.at, (own,))
+        opened = Doubt(identity, seen.sent_at, seen.at, (), revision=context.revision)
+        doubt = verdict.hear(opened, seen, context.worker)
         cries = (CannotReach(seen.database, identity, context.worker, seen.at, seen.cause),)
     transition = Transition(
         seen.database,
@@ -206,7 +210,7 @@ def _stayed(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
         return status, ()
     doubt = subject.doubt
     if doubt and evidence is Evidence.ALIVE:
-        doubt = replace(doubt, witnesses=())  # the server spoke: counting starts afresh at the next negative
+        doubt = verdict.unheard(doubt)  # the server spoke
     cries: tuple[Event, ...] = ()
     if doubt and evidence in NEGATIVE and _must_ask_again(subject):
         doubt = replace(doubt, asked_at=seen.at)
@@ -219,6 +223,7 @@ def _stayed(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
         ok_since=(seen.at if status.ok_since is None else status.ok_since) if recovering else None,
         ok_rounds=status.ok_rounds + 1 if recovering else 0,
         alive=_sign_of_life(subject),
+        errors=_errors(subject),
         doubters=doubters,
         doubted_at=doubted_at,
     )
@@ -230,7 +235,17 @@ def _sign_of_life(subject: Subject) -> Cause | None:
     status, seen = subject.status, subject.observation
     if not seen.fresh_login and seen.cause in (Cause.OK, Cause.LOGIN_NOT_PROVED):
         return status.alive
-    return seen.cause if NAMED_BY.get(seen.cause) not in (None, status.state) else None
+    unnamed = (None, status.state)
+    return seen.cause if seen.cause is not Cause.SERVER_ERROR and NAMED_BY.get(seen.cause) not in unnamed else None
+
+
+def _errors(subject: Subject) -> int:
+    """Return the server_errors in a row. A negative in a doubt does not end the row: what errs and falls silent in turn
+    must not stay uncertain for ever."""
+    status = subject.status
+    if subject.observation.cause is Cause.SERVER_ERROR:
+        return 0 if status.state is State.REFUSING else status.errors + 1
+    return status.errors if subject.doubt and subject.evidence in NEGATIVE else 0
 
 
 def _must_ask_again(subject: Subject) -> bool:
@@ -261,7 +276,7 @@ def _doubters(subject: Subject) -> tuple[tuple[str, ...], float]:
 
 def cadence(status: Status, policy: Policy, now: float) -> float:
     """Return the seconds until the next beat: fast while a question is open or an outage is young."""
-    if status.state is State.UNCERTAIN or status.alive:
+    if status.state is State.UNCERTAIN or status.alive or status.errors:
         return policy.fast_interval
     if status.state in (State.NEW, State.AVAILABLE):
         return policy.interval

@@ -85,6 +85,9 @@ class Doubt:
     sent_at: float  # send time of the first failed probe
     asked_at: float  # when cannot_reach was last said
     witnesses: tuple[Witness, ...]
+    absent_since: float | None = None  # send time of the first of the absents in a row that are the newest words
+    absent_rounds: int = 0  # how many they are, whoever found them
+    revision: int = 0  # of the address that the witnesses speak of; 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +104,12 @@ class Status:
     alive: Cause | None = None  # one `alive` seen, a second one decides
     doubters: tuple[str, ...] = ()  # workers that could not reach it while its owner can
     doubted_at: float = 0.0
+    errors: int = 0  # server_errors since the last other word of the server
 
 
 STATUS_FIELDS = (
-    "state", "since", "identity", "rule", "doubt", "ok_since", "ok_rounds", "alive", "doubters", "doubted_at",
-    *(f"witness_{i}" for i in range(1, MAX_WITNESSES + 1)),
+    "state", "since", "identity", "rule", "doubt", "ok_since", "ok_rounds", "alive", "errors", "doubters", "doubted_at",
+    "absent", "doubt_revision", *(f"witness_{i}" for i in range(1, MAX_WITNESSES + 1)),
 )  # fmt: skip
 
 
@@ -121,9 +125,13 @@ def encode(status: Status) -> dict[str, str]:
         "ok_since": "" if status.ok_since is None else f"{status.ok_since:.3f}",
         "ok_rounds": str(status.ok_rounds),
         "alive": status.alive.value if status.alive else "",
+        "errors": str(status.errors),
         "doubters": " ".join(status.doubters),
         "doubted_at": f"{status.doubted_at:.3f}",
     }
+    absent = doubt is not None and doubt.absent_since is not None
+    fields["absent"] = f"{doubt.absent_since:.3f} {doubt.absent_rounds}" if doubt and absent else ""
+    fields["doubt_revision"] = str(doubt.revision) if doubt and doubt.revision else ""
     witnesses = doubt.witnesses if doubt else ()
     for i in range(MAX_WITNESSES):
         known = doubt is not None and i < len(witnesses)
@@ -144,6 +152,7 @@ def decode(fields: Mapping[str, str]) -> Status:
         ok_since=moment(ok_since) if ok_since else None,
         ok_rounds=int(fields.get("ok_rounds") or 0),
         alive=Cause(fields["alive"]) if fields.get("alive") else None,
+        errors=int(fields.get("errors") or 0),
         doubters=doubters,
         doubted_at=moment(fields.get("doubted_at") or 0),
     )
@@ -165,7 +174,16 @@ def _decode_doubt(fields: Mapping[str, str]) -> Doubt | None:
             worker, rounds, sent, took, cause = text.split()
             moments = _moment(origin, int(sent)), _moment(origin, int(sent) + int(took))
             witnesses.append(Witness(worker, int(rounds), *moments, Cause(cause)))
-    return Doubt(Identity.parse(identity), origin, moment(asked_at), tuple(witnesses))
+    absent_since, absent_rounds = (fields.get("absent") or " 0").split(" ")
+    return Doubt(
+        Identity.parse(identity),
+        origin,
+        moment(asked_at),
+        tuple(witnesses),
+        moment(absent_since) if absent_since else None,
+        int(absent_rounds),
+        int(fields.get("doubt_revision") or 0),
+    )
 
 
 def _moment(origin: float, milliseconds: int) -> float:

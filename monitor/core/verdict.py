@@ -7,7 +7,7 @@ witness in the Status) or as a peer that was asked (an opinion in the Context).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from monitor.core.cause import EVIDENCE, LOCKS, Cause, Evidence
 from monitor.core.event import Seen
@@ -21,7 +21,9 @@ NAMED_BY = {
     Cause.REFUSING: State.REFUSING,
     Cause.LOGIN_FAILING: State.REFUSING,
     **dict.fromkeys(LOCKS, State.LOCKED_OUT),
-}  # server_error and login_not_proved are alive too, but name no state
+    Cause.SERVER_ERROR: State.REFUSING,  # whatever is the matter: it serves nobody
+}  # login_not_proved is alive too, but names no state
+ERRORS_MOST = 3  # server_errors without another word of the server between
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Context:
     epoch: Epoch
     policy: Policy
     eligible: int = 1  # workers that could watch it: live and not blind, this one included
+    revision: int = 0  # of the address that was felt
     alone_since: float | None = None  # since when this worker has been the only eligible one
     opinions: tuple[Opinion, ...] = ()
     canaries_green: bool = True
@@ -59,9 +62,9 @@ class Subject:
         self.state: State = status.state
         self.status, self.observation, self.context = status, observation, context
         self.evidence = Evidence.VOID if outdated else observation.evidence
-        self.doubt = status.doubt
+        self.doubt = _of_this_address(status.doubt, context.revision) if status.doubt else None
         if self.doubt and self.evidence in NEGATIVE:
-            self.doubt = _hear(self.doubt, observation, context.worker)
+            self.doubt = hear(self.doubt, observation, context.worker)
         self.others = _words_of_others(self.doubt, context) if self.doubt else ()
         self.rule = ""
         self.proof: tuple[Seen, ...] = ()
@@ -97,6 +100,18 @@ class Subject:
         patient = elapsed(self.doubt.sent_at, self.observation.at) >= seconds
         return patient and sum(word.rounds for word in words) >= rounds and all(map(is_negative, self.others))
 
+    def absent_for_long(self, words: tuple[Seen, ...]) -> bool:
+        """Tell whether all these words are absents, many and for long, nothing else between; nobody else reached it.
+
+        A silence before them counts for nothing: it is another kind of evidence, with a patience of its own.
+        """
+        assert self.doubt
+        policy, since = self.context.policy, self.doubt.absent_since
+        asked = {opinion.worker for opinion in _opinions(self.doubt, self.context)}
+        rounds = self.doubt.absent_rounds + sum(word.worker in asked for word in words)
+        patient = since is not None and elapsed(since, self.observation.at) >= policy.absent_seconds
+        return patient and rounds >= policy.absent_rounds and all_absent(words) and all(map(is_negative, self.others))
+
 
 def elapsed(since: float, at: float) -> float:
     """Return the seconds between two moments: two milliseconds-exact floats differ by 1.9999998 where 2 is meant."""
@@ -131,8 +146,7 @@ def confirm_absent(subject: Subject) -> tuple[Seen, ...]:
     policy = subject.context.policy
     others = subject.counted(policy.absent_seconds)
     words = (subject.own, *others)
-    agreed = others and all_absent(words) and subject.suffices(words, policy.absent_rounds, policy.absent_seconds)
-    return words if agreed else ()
+    return words if others and subject.absent_for_long(words) else ()
 
 
 def confirm_silent(subject: Subject) -> tuple[Seen, ...]:
@@ -149,20 +163,28 @@ def alone(subject: Subject) -> tuple[Seen, ...]:
     context, policy, word = subject.context, subject.context.policy, subject.own
     if context.eligible != 1 or context.alone_since is None or not context.canaries_green:
         return ()
-    absent = (policy.absent_rounds, policy.absent_seconds)
-    patience = absent if all_absent((word,)) else (policy.silent_rounds, policy.silent_seconds)
     unbroken = elapsed(context.alone_since, subject.observation.at) >= policy.alone_seconds
-    agreed = unbroken and subject.suffices((word,), *patience)
+    silent = subject.suffices((word,), policy.silent_rounds, policy.silent_seconds)
+    agreed = unbroken and (silent or subject.absent_for_long((word,)))
     return (word,) if agreed and not confirm_absent(subject) and not confirm_silent(subject) else ()
 
 
 def answered(subject: Subject) -> tuple[Seen, ...]:
-    """Prove that the server speaks and does not let us in: twice in a row, or once with a peer's agreement."""
+    """Prove that the server speaks and does not let us in: twice in a row, or once with a peer's agreement.
+
+    An error that says nothing of logins must come three times: one may be the fault of a single statement.
+    """
+    if subject.observation.cause is Cause.SERVER_ERROR:
+        return (subject.own,) if subject.status.errors + 1 >= ERRORS_MOST else ()
     target, policy = NAMED_BY.get(subject.observation.cause), subject.context.policy
 
     def agrees(word: Seen) -> bool:
         age = elapsed(word.at, subject.observation.at)
-        return NAMED_BY.get(word.cause) is target and age <= policy.deadline + policy.opinion_grace
+        return (
+            word.cause is not Cause.SERVER_ERROR
+            and NAMED_BY.get(word.cause) is target
+            and age <= policy.deadline + policy.opinion_grace
+        )
 
     agreeing = tuple(word for word in subject.others if agrees(word))
     return (subject.own, *agreeing) if agreeing or subject.status.alive else ()
@@ -190,14 +212,32 @@ def _is_outdated(status: Status, observation: Observation, worker: str) -> bool:
     )
 
 
-def _hear(doubt: Doubt, observation: Observation, worker: str) -> Doubt:
+def _of_this_address(doubt: Doubt, revision: int) -> Doubt:
+    """Return the doubt without what was found at an address that the database no longer has."""
+    if revision in (0, doubt.revision):
+        return doubt
+    return replace(unheard(doubt) if doubt.revision else doubt, revision=revision)
+
+
+def unheard(doubt: Doubt) -> Doubt:
+    """Return a doubt whose counting starts afresh at the next negative."""
+    return replace(doubt, witnesses=(), absent_since=None, absent_rounds=0)
+
+
+def hear(doubt: Doubt, observation: Observation, worker: str) -> Doubt:
     """Return the doubt with this worker's newest negative in it; the first one after proof of life dates it anew."""
     others = [witness for witness in doubt.witnesses if witness.worker != worker]
     before = sum(witness.rounds for witness in doubt.witnesses if witness.worker == worker)
     rounds = min(before + 1, MAX_ROUNDS)
     own = Witness(worker, rounds, observation.sent_at, observation.at, observation.cause)
     sent_at = doubt.sent_at if doubt.witnesses else observation.sent_at
-    return Doubt(doubt.identity, sent_at, doubt.asked_at, (*others, own)[-MAX_WITNESSES:])
+    since, absents = doubt.absent_since, min(doubt.absent_rounds + 1, MAX_ROUNDS)
+    if observation.evidence is not Evidence.ABSENT:
+        since, absents = None, 0
+    elif since is None:
+        since, absents = observation.sent_at, 1
+    witnesses = (*others, own)[-MAX_WITNESSES:]
+    return Doubt(doubt.identity, sent_at, doubt.asked_at, witnesses, since, absents, doubt.revision)
 
 
 def _words_of_others(doubt: Doubt, context: Context) -> tuple[Seen, ...]:

@@ -14,7 +14,7 @@ from monitor.core.observation import FAMILIES, GAUGES, Observation, Reading, Rea
 from monitor.core.status import Status
 
 MOST_BYTES = 64  # one longer value makes the whole hash 3.5 times larger
-_ZEROES = {"ok_rounds": "0", "doubted_at": "0.000"}
+_ZEROES = {"ok_rounds": "0", "errors": "0", "doubted_at": "0.000"}
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?\Z")
 _GAUGES_OF = {family: tuple(g.name for g in GAUGES.values() if g.family == family) for family in FAMILIES}
 

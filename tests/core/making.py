@@ -97,7 +97,10 @@ def doubts(draw: st.DrawFn) -> Doubt:
         sent, took = draw(offsets), draw(st.integers(-10, 10**6))
         times = (began + sent) / 1000, (began + sent + took) / 1000
         witnesses.append(Witness(draw(worker_ids), draw(st.integers(1, MAX_ROUNDS)), *times, draw(causes)))
-    return Doubt(draw(identities), began / 1000, (began + draw(offsets)) / 1000, tuple(witnesses))
+    absent = draw(st.none() | offsets)
+    run = (None, 0) if absent is None else ((began + absent) / 1000, draw(st.integers(1, MAX_ROUNDS)))
+    asked_at, revision = (began + draw(offsets)) / 1000, draw(st.integers(0, 2**31))
+    return Doubt(draw(identities), began / 1000, asked_at, tuple(witnesses), *run, revision)
 
 
 statuses = st.builds(
@@ -112,4 +115,5 @@ statuses = st.builds(
     alive=st.none() | causes,
     doubters=st.lists(worker_ids, max_size=MAX_DOUBTERS).map(tuple),
     doubted_at=moments,
+    errors=st.integers(0, 10**6),
 )

@@ -26,7 +26,7 @@ from monitor.core.machine import (
 )
 from monitor.core.policy import Policy
 from monitor.core.status import Doubt, Epoch, Identity, State, Status, Witness, decode, encode
-from monitor.core.verdict import Subject, elapsed
+from monitor.core.verdict import ERRORS_MOST, Subject, elapsed
 from tests.core.making import POLICY, START, context, examples, seen
 
 NOW = 100.0  # when the observation ends, in seconds from START
@@ -40,7 +40,9 @@ def witness(worker: str, ago: float, cause: Cause = Cause.REFUSED, rounds: int =
 
 
 def doubtful(age: float, witnesses: tuple[Witness, ...], **more) -> Status:
-    doubt = Doubt(ID, START + NOW - age, START + NOW - age, witnesses)
+    absents = [one for one in witnesses if EVIDENCE[one.cause] is Evidence.ABSENT]
+    run = (START + NOW - age, sum(one.rounds for one in absents)) if len(absents) == len(witnesses) > 0 else (None, 0)
+    doubt = Doubt(ID, START + NOW - age, START + NOW - age, witnesses, *run)
     return Status(State.UNCERTAIN, START + NOW - age, ID, "doubt", doubt, **more)
 
 
@@ -56,7 +58,8 @@ def settled_statuses() -> list[Status]:
     doubted = [
         replace(status, doubters=("w1", "w2"), doubted_at=START + NOW - ago) for status in plain for ago in (9, 900)
     ]
-    return plain + waiting + recovering + doubted
+    erring = [replace(status, errors=2) for status in plain if status.state is not State.REFUSING]
+    return plain + waiting + recovering + doubted + erring
 
 
 def uncertain_statuses() -> list[Status]:
@@ -69,9 +72,10 @@ def uncertain_statuses() -> list[Status]:
         (witness("w2", 90, Cause.HUNG),),
         (witness("w3", 3), witness("w2", 2.5, Cause.HUNG), witness("w1", 1)),
     ]
+    told = ((None, 0), (Cause.LOCKED_OUT, 0), (None, 2))
     return [
-        doubtful(age, group, alive=alive)
-        for age, group, alive in itertools.product((1, 4, 95), groups, (None, Cause.LOCKED_OUT))
+        doubtful(age, group, alive=alive, errors=errors)
+        for age, group, (alive, errors) in itertools.product((1, 4, 95), groups, told)
         if not group or age > 3
     ]
 
@@ -262,12 +266,22 @@ def test_a_dead_database_is_unavailable_soon_after_it_changed_hands(cause):
 
 
 @pytest.mark.parametrize("cause", NAMED_BY)
-def test_a_server_that_speaks_names_the_state_within_two_beats(cause):
+def test_a_server_that_speaks_names_the_state_within_two_beats_and_one_that_errs_within_three(cause):
     for status in settled_statuses() + uncertain_statuses():
         after = status
-        for at in (NOW, NOW + 1):
-            after, _ = tick(after, seen(cause, at), context())
+        for at in range(ERRORS_MOST if cause is Cause.SERVER_ERROR else 2):
+            after, _ = tick(after, seen(cause, NOW + at), context())
         assert after.state is NAMED_BY[cause], status
+
+
+@pytest.mark.parametrize("other", [Cause.REFUSED, Cause.HUNG, Cause.LATE_LOOP])
+def test_a_server_that_errs_and_falls_silent_in_turn_is_refusing_in_the_end(other):
+    for before in settled_statuses() + uncertain_statuses():
+        states, status = set(), before
+        for at in range(12):
+            status, _ = tick(status, seen(other if at % 2 else Cause.SERVER_ERROR, NOW + at), context())
+            states.add(status.state)
+        assert State.REFUSING in states or before.state is State.UNAVAILABLE, before
 
 
 steps = st.lists(
@@ -340,6 +354,22 @@ def test_nothing_is_unavailable_before_its_time(history):
             heard = observation.sent_at
         if events and status.state is State.UNAVAILABLE:
             assert elapsed(heard, events[0].at) >= POLICY.absent_seconds
+
+
+@given(steps)
+@examples(40)
+def test_the_quick_rule_rests_on_absents_alone(history):
+    """Back to its patience before it fired, no word was another than absent."""
+    forward = [(cause, abs(pause) + 1, *rest) for cause, pause, *rest in history]
+    status, since = Status(), None
+    for observation, there in tape(forward):
+        status, events = tick(status, observation, there)
+        if observation.evidence is Evidence.ABSENT:
+            since = observation.sent_at if since is None else since
+        elif observation.evidence is not Evidence.VOID:
+            since = None
+        if status.rule == "confirm_absent" and events:
+            assert elapsed(since, observation.at) >= POLICY.absent_seconds
 
 
 @given(steps)

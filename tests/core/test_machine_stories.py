@@ -174,6 +174,63 @@ def test_a_crash_and_its_recovery_are_starting_not_down():
     assert [event.rule for event in story.transitions] == ["first_light", "doubt", "answered", "reopened"]
 
 
+def test_the_quick_rule_counts_nothing_that_was_silent():
+    story = healthy()
+    assert story.feel(Cause.CONNECT_TIMEOUT, 7, sent=5) == "doubt"
+    assert story.feel(Cause.REFUSED, 7.02) == "steady"
+    story.move("w2")
+    assert [story.feel(Cause.REFUSED, at) for at in (7.04, 8, 9.019)] == ["steady"] * 3
+    assert story.feel(Cause.REFUSED, 9.02) == "confirm_absent"
+
+
+def test_a_silence_between_starts_the_quick_rule_anew():
+    story = healthy()
+    story.feel(Cause.REFUSED, 5)
+    story.move("w2")
+    assert story.feel(Cause.HUNG, 6.9) == "steady"
+    assert [story.feel(Cause.REFUSED, at) for at in (7, 8, 8.999)] == ["steady"] * 3
+    assert story.feel(Cause.REFUSED, 9) == "confirm_absent"
+
+
+def test_the_lone_worker_counts_silences_apart_too():
+    story = Story(more={"eligible": 1, "alone_since": START - 100})
+    story.feel(Cause.OK, 0)
+    story.feel(Cause.HUNG, 7, sent=5)
+    assert [story.feel(Cause.REFUSED, at) for at in (7.1, 8, 9.099, 9.1)] == ["steady"] * 3 + ["alone"]
+
+
+def test_what_was_found_at_an_old_address_confirms_nothing():
+    story = healthy()
+    story.more = {"revision": 3}
+    story.feel(Cause.REFUSED, 5)
+    story.move("w2").more = {"revision": 4}
+    assert [story.feel(Cause.REFUSED, at) for at in (6, 7, 8, 9)] == ["steady"] * 4
+    story.move("w3")
+    assert story.feel(Cause.REFUSED, 10) == "confirm_absent"
+    assert story.transitions[-1].observers == ("w2", "w3")
+
+
+def test_the_first_word_at_a_new_address_dates_the_doubt_anew():
+    story = healthy()
+    story.more = {"revision": 3}
+    story.feel(Cause.HUNG, 7, sent=5)
+    story.more = {"revision": 4}
+    story.feel(Cause.HUNG, 12, sent=11)
+    story.move("w2")
+    assert [story.feel(Cause.HUNG, at) for at in (14, 17, 20.9)] == ["steady"] * 3
+    assert story.feel(Cause.HUNG, 21) == "confirm_silent"
+
+
+def test_three_errors_of_the_server_are_refusing_and_two_are_nothing():
+    story = healthy()
+    assert [story.feel(Cause.SERVER_ERROR, at) for at in (5, 6)] == ["steady"] * 2
+    assert story.feel(Cause.OK, 7) == "steady"
+    assert [story.feel(Cause.SERVER_ERROR, at) for at in (8, 9, 10)] == ["steady", "steady", "answered"]
+    assert story.status.state is State.REFUSING
+    assert story.transitions[-1].evidence[0].cause is Cause.SERVER_ERROR
+    assert story.feel(Cause.OK, 11) == "reopened"
+
+
 def test_one_word_of_the_server_restarts_the_count():
     story = healthy()
     story.feel(Cause.REFUSED, 5)

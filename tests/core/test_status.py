@@ -42,12 +42,13 @@ def test_the_longest_values_stay_within_64_bytes():
             decades_later,
             identity,
             rule.name,
-            Doubt(identity, began, decades_later, (witness,) * MAX_WITNESSES),
+            Doubt(identity, began, decades_later, (witness,) * MAX_WITNESSES, began, MAX_ROUNDS, 2**31),
             decades_later,
             10**9,
             longest,
             (worker,) * MAX_DOUBTERS,
             decades_later,
+            10**9,
         )
         fields = encode(status)
         assert len(worker) == 19
