@@ -6,6 +6,7 @@ Nothing secret stays on a command line, nothing outlives it, and a second one on
 import asyncio
 import fcntl
 import os
+import re
 import secrets
 import shlex
 import signal
@@ -27,7 +28,7 @@ from monitor.processes import Child, say, start_command
 from monitor.programs import make_home, port_is_free, stores_folder
 from monitor.welcome import Welcome
 
-SECRET_FILE = ("feeler-up-", ".databases")  # how a file of ours begins and ends that is removed once it is read
+DESCRIPTOR = re.compile(r"@/dev/fd/(\d{1,6})\Z")  # how a nameless file comes: from `_start_over`, ./run, or a shell
 PLACE = ("FEELER_HOME", "FEELER_HOME_FILE", "XDG_DATA_HOME", "HOME")
 
 
@@ -36,32 +37,36 @@ def up(databases: Sequence[str] = (), workers: int = 2, port: int | None = None)
     home = Settings.from_env({name: os.environ[name] for name in PLACE if name in os.environ}, stores=False).home
     make_home(home)
     if any("://" in text for text in databases):
-        _start_over(home, databases, workers, port)
+        _start_over(databases, workers, port)
     wanted = dict(_database(line) for text in databases for line in _lines(text))
     with _only_one(home):
         return _Up(home, wanted, workers, port).run()
 
 
-def _start_over(home: Path, databases: Sequence[str], workers: int, port: int | None) -> None:
+def _start_over(databases: Sequence[str], workers: int, port: int | None) -> None:
     """Become the same command without the URLs, so that no process list shows a password."""
-    begin, end = SECRET_FILE
-    handle, path = tempfile.mkstemp(prefix=begin, suffix=end, dir=home)
-    with os.fdopen(handle, "w") as file:
-        file.writelines(f"{line}\n" for text in databases for line in _lines(text))
-    command = [sys.executable, "-P", "-m", "monitor.up", f"@{path}", str(workers), str(port or "")]
+    lines = "".join(f"{line}\n" for text in databases for line in _lines(text))
+    if hasattr(os, "memfd_create"):
+        nameless = os.memfd_create("databases")
+    else:
+        with tempfile.TemporaryFile() as file:  # no name leads to it either
+            nameless = os.dup(file.fileno())
+    os.write(nameless, lines.encode())
+    os.lseek(nameless, 0, os.SEEK_SET)
+    os.set_inheritable(nameless, True)
+    command = [sys.executable, "-P", "-m", "monitor.up", f"@/dev/fd/{nameless}", str(workers), str(port or "")]
     os.execv(sys.executable, command)  # noqa: S606
 
 
 def _lines(text: str) -> list[str]:
     if not text.startswith("@"):
         return [text]
-    path = Path(text[1:])
+    nameless = DESCRIPTOR.match(text)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with open(int(nameless[1]) if nameless else text[1:], encoding="utf-8") as file:
+            lines = file.read().splitlines()
     except (OSError, UnicodeDecodeError):
-        raise InvalidInput("databases", f"cannot read {path}", "@FILE has a line NAME=URL for each") from None
-    if path.name.startswith(SECRET_FILE[0]) and path.name.endswith(SECRET_FILE[1]):
-        path.unlink()
+        raise InvalidInput("databases", f"cannot read {text[1:]}", "@FILE has a line NAME=URL for each") from None
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+URL = "postgresql://app:Kanarienvogel@db.example/orders"
 ROOT = Path(__file__).parents[1]
 ECHO = """#!/bin/sh
 echo "$@"
-case "$2" in @*) cat "${2#@}"; ls -l "${2#@}"; rm "${2#@}";; esac
+case "$2" in @*) cat "${2#@}";; esac
 """
 
 
@@ -30,9 +31,9 @@ def ready_venv(tmp_path):
     return venv
 
 
-def run(venv, *words):
+def run(venv, *words, **more):
     argv = [sys.executable, str(ROOT / "run"), *words]
-    environment = {**os.environ, "FEELER_VENV": str(venv), "PATH": "/usr/bin:/bin"}
+    environment = {**os.environ, "FEELER_VENV": str(venv), "PATH": "/usr/bin:/bin", **more}
     return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -41,12 +42,34 @@ def test_any_other_word_is_feelers(ready_venv):
     assert (answer.stdout, answer.stderr) == ("get --state available\n", "")
 
 
-def test_urls_reach_up_in_a_private_file(ready_venv):
-    url = "orders=postgresql://app:Kanarienvogel@db.example/orders"
-    told, content, listing = run(ready_venv, "up", url).stdout.splitlines()
-    assert told.startswith("up @")
+@pytest.mark.parametrize("url", [URL, f"orders={URL}"])
+def test_urls_reach_up_without_a_name_anywhere(ready_venv, url):
+    told, content = run(ready_venv, "up", url).stdout.splitlines()
+    assert told.startswith("up @/dev/fd/")
+    assert "Kanarienvogel" not in told
     assert content == url
-    assert listing.startswith("-rw-------")
+
+
+def mistaken(venv):
+    (venv / "bin" / "feeler").write_text("#!/bin/sh\nexit 2\n")
+
+
+def not_installed(venv):
+    (venv / ".feeler-dev").unlink()
+
+
+def not_there(venv):
+    (venv / "bin" / "feeler").unlink()
+
+
+@pytest.mark.parametrize("mistake", [mistaken, not_installed, not_there])
+def test_no_mistake_leaves_a_password_behind(ready_venv, tmp_path, mistake):
+    mistake(ready_venv)
+    (tmp_path / "tmp").mkdir()
+    failed = run(ready_venv, "up", f"orders={URL}", TMPDIR=str(tmp_path / "tmp"), UV_OFFLINE="1", PIP_NO_INDEX="1")
+    assert failed.returncode
+    assert "Kanarienvogel" not in failed.stdout + failed.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"Kanarienvogel" in path.read_bytes()]
 
 
 def test_no_words_explain_it(ready_venv):

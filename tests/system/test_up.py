@@ -183,17 +183,29 @@ async def test_no_process_list_ever_shows_a_password(start_up: Callable[..., Up]
     secrets = [CANARY, told["FEELER_TOKEN"], told["DATABASE_URL"].split("@")[0], told["REDIS_URL"].split("@")[0]]
     lines = [command_line(pid) for pid in (run.process.pid, *run.family())]
     assert not [line for line in lines for secret in secrets if secret in line]
-    assert not list(run.home.glob("*.databases"))
+    assert not [file for file in run.home.glob("*") if file.is_file() and CANARY in file.read_text(errors="replace")]
     for name in ("runtime.env", "token"):
         assert (run.home / name).stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("given", ["orders", "orders=mysql://u@h/d", "Orders!=postgresql://u@h/d", "@/nowhere"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "orders",
+        f"orders=mysql://u:{CANARY}@h/d",
+        f"Orders!=postgresql://u:{CANARY}@h/d",
+        f"postgresql://u:{CANARY}@h/d",
+        "@/nowhere",
+        "@/dev/fd/99",
+    ],
+)
 def test_what_cannot_be_a_database_is_refused_before_anything_starts(start_up: Callable[..., Up], given: str) -> None:
     run = start_up(given)
     assert run.process.wait(20) in (1, 2)
     assert run.log.read_text().startswith("feeler: ")
+    assert CANARY not in run.log.read_text()
     assert not (run.home / "stores").exists()
+    assert not list(run.home.iterdir())
 
 
 async def test_the_first_observation_comes_by_itself(start_up: Callable[..., Up]) -> None:
