@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from monitor.core.cause import EVIDENCE, Evidence
 from monitor.core.event import Seen, Transition
@@ -41,6 +42,7 @@ class Bounds:
     drain: float = 3.0  # from accepted to durable while nothing of ours is hurt
     replay: float = 5.0  # from the opening of a generation to the last replayed transition
     reopened: float = 0.5  # looks at sights and at the generation differ by so much
+    reread: float = 0.5  # workers read Redis's clock anew; a slow answer may set theirs back by so much
     change: float = 10.0  # around a change of owner two workers may hold connections
     stall: float = 0.25
     ahead: float = 0.0  # the fleet's clock may have been ahead by so much
@@ -396,12 +398,41 @@ def _stretches(history: History, database: str, bounds: Bounds) -> Iterator[tupl
         yield since, until, patience
 
 
-def _overdue(history: History, database: str, chain: list[Transition], bounds: Bounds) -> Iterator[str]:
+class Outage(NamedTuple):
+    """A stretch in which a database was down for everybody, longer than it may go unnoticed."""
+
+    database: str
+    since: float
+    until: float
+    due: float  # it must be called unavailable by then
+
+
+def outages(history: History, bounds: Bounds = STANDARD) -> list[Outage]:
+    """Return the outages a run must have called in time: what is shorter, or behind faults of ours, demands nothing."""
+    return [outage for database in databases_of(history) for outage in _outages(history, database, bounds)]
+
+
+def _outages(history: History, database: str, bounds: Bounds) -> Iterator[Outage]:
     for since, until, patience in _stretches(history, database, bounds):
         stop = min(until, history.ended)
-        due = since + patience + allowance(history, since, stop, bounds)
-        if stop >= due and (state := state_at(chain, due)) is not State.UNAVAILABLE:
-            yield f"{state} at {due:.3f}, {due - since:.1f} s after it went down for {stop - since:.1f} s"
+        due = _due(history, since, stop, patience, bounds)
+        if due <= stop:
+            yield Outage(database, since, stop, due)
+
+
+def _due(history: History, since: float, until: float, patience: float, bounds: Bounds) -> float:
+    """Return when an outage must be known; only faults of ours that came before may have put it off."""
+    due, reached = since, since + patience
+    while due < reached <= until:
+        due, reached = reached, since + patience + allowance(history, since, reached, bounds)
+    return reached
+
+
+def _overdue(history: History, database: str, chain: list[Transition], bounds: Bounds) -> Iterator[str]:
+    for outage in _outages(history, database, bounds):
+        if (state := state_at(chain, outage.due)) is not State.UNAVAILABLE:
+            patience, seconds = outage.due - outage.since, outage.until - outage.since
+            yield f"{state} at {outage.due:.3f}, {patience:.1f} s after it went down for {seconds:.1f} s"
 
 
 def state_at(chain: list[Transition], moment: float) -> State:

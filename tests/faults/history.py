@@ -293,10 +293,12 @@ def _journal_pairs(history: History) -> Iterator[tuple[Transition, Transition]]:
 def epochs(
     history: History, lost: Collection[Key] = (), bounds: Bounds = STANDARD, *, forks_allowed: bool = False
 ) -> Iterator[Violation]:
-    """Demand that no older epoch writes after a newer one, and one owner for each epoch."""
+    """Demand that no older epoch writes after a newer one, one owner for each epoch, and that it alone writes."""
     blurred = _blurred(history, bounds)
+    redated = [(fault.began, end(fault)) for fault in history.faults if fault.effect is Effect.CLOCK]
     for database, sights in _all_sights(history).items():
-        texts = [*_fallen_epochs(sights, blurred)]
+        texts = [*_fallen_epochs(sights, blurred), *_strangers(sights, blurred)]
+        texts += _fallen_observations(sights, blurred + redated, bounds)
         if not forks_allowed:
             texts += _fallen_identities(sights, blurred, {identity for name, identity in lost if name == database})
         yield from (Violation("epochs", database, text) for text in texts)
@@ -337,6 +339,25 @@ def _fallen_epochs(sights: list[Sight], blurred: list[tuple[float, float]]) -> I
         elif last and last < mark:
             yield f"{mark.epoch} wrote beat {mark.number} at {sight.at:.3f}, before a new generation was opened"
         last = mark
+
+
+def _strangers(sights: list[Sight], blurred: list[tuple[float, float]]) -> Iterator[str]:
+    """Name who wrote and did not own: from an epoch's first beat on all that is seen is its owner's."""
+    for sight in sights:
+        owner, seen_by = sight.fields.get("owner"), sight.fields.get("seen_by")
+        proven = "number" in sight.fields  # an assignment removes it
+        if owner and proven and seen_by != owner and not _within(sight.at, blurred):
+            yield f"{seen_by} wrote at {sight.at:.3f} what {owner} owns under {sight.fields.get('epoch')}"
+
+
+def _fallen_observations(sights: list[Sight], excused: list[tuple[float, float]], bounds: Bounds) -> Iterator[str]:
+    """Name observations that gave way to older ones of the same epoch."""
+    seen = [sight for sight in sights if "number" in sight.fields and "observed_at" in sight.fields]
+    for before, after in itertools.pairwise(seen):
+        fall = float(before.fields["observed_at"]) - float(after.fields["observed_at"])
+        same = before.fields.get("epoch") == after.fields.get("epoch")
+        if same and fall > bounds.reread and not _within(after.at, excused):
+            yield f"the observation seen at {after.at:.3f} is {fall:.3f} s older than the one before"
 
 
 def _fallen_identities(

@@ -461,9 +461,10 @@ def answers_cut(lab: Lab, proxies: Mapping[str, tuple[Proxy, int]]) -> Iterator[
 @contextmanager
 def packets_lost(lab: Lab, ports: Collection[int], share: float, effect: Effect) -> Iterator[list[Rule]]:
     """Lose this share of all packets to and from the stores and these ports."""
+    names = [name for name, port in lab.ports.items() if port in ports]
     stores = [urlsplit(url).port or 0 for url in (lab.redis_url, lab.database_url)]
     workers = [lab.party(role) for role in lab.workers()]
     with ExitStack() as stack:
-        stack.enter_context(lab.fault(f"{share:.0%} of packets lost", effect, lab.targets, workers))
+        stack.enter_context(lab.fault(f"{share:.0%} of packets lost", effect, names, workers))
         stack.enter_context(lab.fault(f"{share:.0%} of packets lost", Effect.AWAY, parties=["redis", "postgres"]))
         yield stack.enter_context(cutting.lossy([*ports, *stores], share))

@@ -14,7 +14,8 @@ from monitor.live import presence
 from monitor.live.keys import PARTITIONS
 from monitor.registry import fleet
 from monitor.registry.store import open_store
-from tests.faults import evidence, replaying
+from tests.faults import demands, evidence, replaying
+from tests.faults.demands import Outage
 from tests.faults.groups import Group, new_group
 from tests.faults.observed import Effect, Fault, History
 from tests.faults.watching import Eye
@@ -223,9 +224,14 @@ class Lab(Cluster):
     def _send_again(self) -> None:
         """Demand that records sent before the faults change nothing any more."""
         late = replaying.records(self.tap.captured if self.tap else ())
-        print(f"{len(late)} records sent again late")
-        wrong = replaying.send_again(self.redis_url, late)
+        over, wrong = replaying.send_again(self.redis_url, late)
+        print(f"{len(late)} records sent again late, {over} of them of epochs that are over")
         assert not wrong, "\n".join([f"{len(wrong)} late records were not dropped:", *wrong])
+
+    def outages(self) -> list[Outage]:
+        """Return the outages so far that had to be called in time; the judge demands that they were."""
+        so_far = History(self.began, time.time(), faults=self.faults, sights=self.eye.sights)
+        return demands.outages(so_far)
 
     def close(self) -> None:
         self.eye.close()

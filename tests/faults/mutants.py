@@ -31,7 +31,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "record",
         "if hash[1] ~= worker or hash[2] ~= epoch then return 'fenced' end",
         "",
-        (f"{_LIVE}/test_record.py::test_rows_of_one_partition_are_judged_one_by_one",),
+        (f"{_FAULTS}/test_processes.py::test_worker_killed", f"{_FAULTS}/test_processes.py::test_late_writes"),
     ),
     Mutant(
         "record-batch",
@@ -50,6 +50,14 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_LIVE}/test_record.py::test_a_write_captured_before_a_flush_is_rejected_after_it",),
     ),
     # --- rules: what proves a state ------------------------------------------------------------------------------
+    Mutant(
+        "never-unavailable",
+        f"{_MONITOR}/core/verdict.py",
+        "Subject.suffices",
+        "return patient and",
+        "return False and",
+        (f"{_FAULTS}/test_nemesis.py::test_random_faults",),
+    ),
     Mutant(
         "confirm-absent-never",
         f"{_MONITOR}/core/verdict.py",

@@ -26,7 +26,7 @@ DOCUMENT = ROOT / "docs" / "faults.md"
 LIMIT = 300  # seconds for one test; the longest row that is named takes two minutes
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis", "dist")
 OPTIONS = ["-x", "--all-rows", "-p", "no:randomly", "-p", "no:cacheprovider", "--hypothesis-seed=1"]
-OPTIONS += ["-o", "timeout_func_only=true"]
+OPTIONS += ["-o", "timeout_func_only=true", "--minutes", "1"]  # of random faults: the spared ones need no longer
 TELL = 40  # last lines of a test's output that say why there is no verdict
 
 

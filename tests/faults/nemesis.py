@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from tests.faults import cutting, injecting
+from tests.faults.demands import STANDARD
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
 from tests.servers import PostgresServer
@@ -43,9 +44,8 @@ class Subject:
 
 @dataclass
 class Nemesis:
-    """Hurts a lab for some seconds; everything is undone at the end."""
+    """Hurts its subjects for some seconds; everything is undone at the end."""
 
-    lab: Lab
     seed: int
     subjects: Sequence[Subject]
     injected: list[str] = field(default_factory=list)
@@ -152,9 +152,19 @@ def of_target(lab: Lab, server: PostgresServer, name: str) -> Subject:
     return Subject(name, 20.0, draws)
 
 
-def of_network(lab: Lab) -> Subject:
-    """Return the faults of the network as a whole."""
-    lossy = partial(_lossy, lab, sorted(set(lab.ports.values())))
+def of_spared(lab: Lab, server: PostgresServer, name: str) -> Subject:
+    """Return the faults of a server whose watchers are left alone: each lasts longer than it may go unnoticed."""
+    draws = (
+        Draw("killed", 2, STANDARD.absent + 2, STANDARD.absent + 8, partial(injecting.target_killed, lab, server)),
+        Draw("frozen", 1, STANDARD.silent + 2, STANDARD.silent + 8, partial(injecting.target_frozen, lab, server)),
+        Draw("our sessions ended", 1, 0.1, 0.2, lambda: moment(partial(injecting.sessions_ended, lab, server))),
+    )
+    return Subject(name, 5.0, draws)
+
+
+def of_network(lab: Lab, servers: Sequence[PostgresServer]) -> Subject:
+    """Return the faults of the network between us, our stores and some servers; the others have no excuse."""
+    lossy = partial(_lossy, lab, sorted(server.port for server in servers))
     return Subject("network", 40.0, [] if cutting.why_not() else [Draw("5 % of packets lost", 1, 5, 30, lossy)])
 
 
@@ -165,4 +175,5 @@ def _lossy(lab: Lab, ports: list[int]) -> Iterator[None]:
     with injecting.packets_lost(lab, ports, 0.05, Effect.HARMLESS):
         yield
     everybody = [lab.party(role) for role in lab.roles]
-    lab.note("logins lost", Effect.HIDDEN, lab.targets, everybody, began=began, ended=time.time())
+    names = [name for name, port in lab.ports.items() if port in ports]
+    lab.note("logins lost", Effect.HIDDEN, names, everybody, began=began, ended=time.time())

@@ -23,6 +23,7 @@ class Effect(StrEnum):
     FROZEN = "frozen"  # processes: stopped from `began` to `ended`
     FORGOT = "forgot"  # Redis: memory lost at some moment between `began` and `ended`, all of it or the newest part
     RESTORED = "restored"  # Postgres: what became durable between `began` and `ended` is gone, an older copy is back
+    CLOCK = "clock"  # Redis: its clock was set, and everybody's with it
     AWAY = "away"  # stores: some or all processes cannot reach one; everything may take longer
 
 

@@ -1,5 +1,7 @@
 """Late calls: records sent before the faults are sent again after them, and must change nothing but a counter.
 
+Those of an epoch that is over claim to be the newest of all, so that no batch number hides what the fence lets through.
+
 The lab taps its first worker's way to Redis for them; only lab.py imports this.
 """
 
@@ -15,29 +17,34 @@ from monitor.live.observations import Verdict
 from tests.proxy import Proxy
 
 CAPTURED = 200  # requests: those of the first minutes
-BEFORE_ROWS = 3  # keys: generation, counters, journal; one hash for each row follows
-DROPPED = {"accepted": "duplicates"}  # by verdict, what is counted; a refusal counts itself
-REFUSED = {str(verdict): f"rejected_{verdict}" for verdict in (Verdict.FENCED, Verdict.CLOSED, Verdict.AHEAD)}
+SHARED, HEAD, LISTS = 3, 3, 3  # of a call: keys before the hashes, words before the rows, counted lists in a row
+FIXED = 4  # words of a row before its lists, the epoch first
+LATEST = str(1 << 52).encode()  # a batch number above all others
+COUNTED = {str(verdict): f"rejected_{verdict}" for verdict in Verdict} | {str(Verdict.ACCEPTED): "duplicates"}
+OVER = frozenset({Verdict.FENCED, Verdict.CLOSED})  # what is told under an epoch or a generation that is over
+STILL = OVER | {Verdict.ACCEPTED, Verdict.AHEAD}  # under one that lasts: that nothing is new
 _RECORD = steps.step("record")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One call of the record step, word by word as it was sent."""
+    """One row of a call of the record step, as it was sent."""
 
-    words: tuple[bytes, ...]
-
-    @property
-    def keys(self) -> tuple[bytes, ...]:
-        return self.words[3 : 3 + int(self.words[2])]
-
-    @property
-    def hashes(self) -> tuple[bytes, ...]:
-        return self.keys[BEFORE_ROWS:]
+    shared: tuple[bytes, ...]
+    hash: bytes
+    head: tuple[bytes, ...]
+    row: tuple[bytes, ...]
 
     @property
     def changes_state(self) -> bool:
-        return b"transition" in self.words
+        return b"transition" in self.row
+
+    def words(self, *, batch: bytes = b"") -> tuple[bytes, ...]:
+        """Return the command for this row alone; under another batch number where one is given."""
+        generation, worker, number = self.head
+        keys = (*self.shared, self.hash)
+        head = (generation, worker, batch or number)
+        return (b"EVALSHA", _RECORD.sha.encode(), str(len(keys)).encode(), *keys, *head, *self.row)
 
 
 def tap(port: int) -> Proxy:
@@ -48,18 +55,27 @@ def tap(port: int) -> Proxy:
 
 
 def records(requests: Iterable[bytes]) -> list[Record]:
-    """Return what is worth sending again: of each database its first record, and the first that changes its state."""
-    found, known = [], set[tuple[bytes, bool]]()
+    """Return what is worth sending again: of each epoch of a database the first record, and the first of a change."""
+    found: dict[tuple[bytes, bytes, bool], Record] = {}
     for request in requests:
         for words in _commands(request):
-            if words[:2] != (b"EVALSHA", _RECORD.sha.encode()):
-                continue
-            record = Record(words)
-            news = {(key, record.changes_state) for key in record.hashes} - known
-            if news:
-                known |= news
-                found.append(record)
-    return found
+            if words[:2] == (b"EVALSHA", _RECORD.sha.encode()):
+                for one in _rows(words):
+                    found.setdefault((one.hash, one.row[0], one.changes_state), one)
+    return list(found.values())
+
+
+def _rows(words: tuple[bytes, ...]) -> Iterator[Record]:
+    """Take a call apart into its rows."""
+    keys = words[3 : 3 + int(words[2])]
+    rest = words[3 + len(keys) :]
+    at = HEAD
+    for key in keys[SHARED:]:
+        began = at
+        at += FIXED
+        for _ in range(LISTS):
+            at += 1 + int(rest[at])
+        yield Record(keys[:SHARED], key, rest[:HEAD], rest[began:at])
 
 
 def _commands(request: bytes) -> Iterator[tuple[bytes, ...]]:
@@ -78,35 +94,51 @@ def _commands(request: bytes) -> Iterator[tuple[bytes, ...]]:
         yield tuple(words)
 
 
-def send_again(url: str, late: Sequence[Record]) -> list[str]:
-    """Send records again on a connection of our own; return what is wrong with what they did."""
+def send_again(url: str, late: Sequence[Record]) -> tuple[int, list[str]]:
+    """Send records again on a connection of our own; return how many were of an epoch that is over, and what is wrong.
+
+    Those claim to be the newest batch: nothing but the fence is in their way.
+    """
     with redis.Redis.from_url(url, socket_timeout=5) as client:
         client.script_load(_RECORD.text)
-        return [f"{record.hashes}: {text}" for record in late for text in _send_again(client, record)]
+        over = [record for record in late if _is_over(client, record)]
+        still = [record for record in late if record not in over]
+        wrong = [f"{one.hash!r}: {text}" for one in over for text in _send_again(client, one, LATEST, OVER)]
+        wrong += [f"{one.hash!r}: {text}" for one in still for text in _send_again(client, one, b"", STILL)]
+    return len(over), wrong
 
 
-def _send_again(client: "redis.Redis[bytes]", record: Record) -> Iterator[str]:
+def _is_over(client: "redis.Redis[bytes]", record: Record) -> bool:
+    """Tell whether another epoch or another generation came; neither ever comes back."""
+    place = (client.hget(record.hash, "owner"), client.hget(record.hash, "epoch"))
+    generation, worker, _ = record.head
+    return place != (worker, record.row[0]) or client.get(record.shared[0]) != generation
+
+
+def _send_again(
+    client: "redis.Redis[bytes]", record: Record, batch: bytes, expected: frozenset[Verdict]
+) -> Iterator[str]:
     with client.pipeline(transaction=True) as pipe:
         _look(pipe, record)
-        pipe.execute_command(*record.words)
+        pipe.execute_command(*record.words(batch=batch))
         _look(pipe, record)
         replies: list[Any] = pipe.execute()
     size = len(replies) // 2
-    before, verdicts, after = replies[:size], [word.decode() for word in replies[size]], replies[size + 1 :]
-    if strange := [word for word in verdicts if word not in DROPPED | REFUSED]:
-        yield f"was told {strange}"
-    wanted = Counter((DROPPED | REFUSED).get(word, word) for word in verdicts)
-    if (risen := _risen(before[0], after[0])) != wanted:
-        yield f"counters rose by {dict(risen)}, not by {dict(wanted)}"
+    before, (word,), after = replies[:size], replies[size], replies[size + 1 :]
+    verdict = Verdict(word.decode())
+    if verdict not in expected:
+        yield f"was told {verdict}, not {', '.join(sorted(expected))}"
+    if (risen := _risen(before[0], after[0])) != Counter([COUNTED[verdict]]):
+        yield f"was told {verdict}, and counters rose by {dict(risen)}"
     if before[1:] != after[1:]:
-        yield f"was told {verdicts} and changed {before[1:]} to {after[1:]}"
+        yield f"was told {verdict} and changed {before[1:]} to {after[1:]}"
 
 
 def _look(pipe: Any, record: Record) -> None:
-    pipe.hgetall(record.keys[1])
-    pipe.xlen(record.keys[2])
-    for key in record.hashes:
-        pipe.hgetall(key)
+    _, counters, journal = record.shared
+    pipe.hgetall(counters)
+    pipe.xlen(journal)
+    pipe.hgetall(record.hash)
 
 
 def _risen(before: dict[bytes, bytes], after: dict[bytes, bytes]) -> Counter[str]:

@@ -18,6 +18,7 @@ SUBJECTS = {  # the file of a row -> its heading
     "test_targets": "Databases that are watched",
     "test_hostile_targets": "Hostile and dying fleets",
     "test_messages": "RQ messages",
+    "test_web": "The web",
     "test_clocks": "Clocks",
     "test_nemesis": "At random",
 }
@@ -29,8 +30,11 @@ cut off for real. Do not edit. Figures are of one run on {machine}; machines dif
 After every row the whole history of the run is judged (`tests/faults/history.py`): no false `unavailable`; versions
 1..n of each database without a gap, ending in what the cache says; nothing accepted is lost or doubled, no identity has
 two contents; epochs and terms never fall, no write of an older epoch after a newer one; the sequence of rules is the
-one the faults demand; at most 2 connections per database; the workers' loops stand still for 250 ms at most; no
-password anywhere. A record call captured before the fault is sent again after it: refused, counted, the hash untouched.
+one the faults demand; every outage that outlasts its bound is called in time, as far as no fault of ours is in the
+way; whoever writes owns what it writes, and no observation gives way to an older one; at most 2 connections per
+database; the workers' loops stand still for 250 ms at most; no password anywhere. Record calls captured before the
+fault are sent again after it, those of an epoch that is over as the newest batch of all: told `fenced` or `closed`,
+counted, the hash untouched.
 `./run faults --random --seed S --minutes M` draws faults at random, overlapping, and judges the same.
 """
 MUTANTS = "\n## Broken on purpose"

@@ -112,7 +112,7 @@ async def test_redis_clock_set(
     lab.launch("web", PORT=str(port), FEELER_HOST="127.0.0.1", **everybody)
     await lab.all_in(names, "available", within=30)
     for seconds in (HOUR, -HOUR, 0):
-        with lab.fault(f"Redis's clock {seconds:+} s", Effect.HARMLESS):
+        with lab.fault(f"Redis's clock {seconds:+} s", Effect.CLOCK):
             proxy.rewrite_replies(shift_time(seconds))
             figure(f"observed at {seconds:+} s after", await observed_by(lab, names, seconds), most=10)
             figure("not told to be stale after", await nothing_stale(port, names), most=10)

@@ -18,6 +18,7 @@ from monitor.core.policy import Policy
 from monitor.core.status import Epoch, Identity, State, Status
 from monitor.registry.rows import TransitionRow
 from tests.core.making import examples
+from tests.faults.demands import outages
 from tests.faults.history import caught_up, check, demand, excuses, lateness
 from tests.faults.observed import Accepted, Connections, Counted, Effect, Fault, History, Journaled, Sight, Stall
 
@@ -413,6 +414,16 @@ def an_epoch_with_two_owners(history: History) -> None:
     see(history, -2, owner="w3")
 
 
+@breaks("epochs")
+def somebody_writes_who_does_not_own_it(history: History) -> None:
+    see(history, -2, seen_by="w3")
+
+
+@breaks("epochs")
+def an_older_observation_of_the_same_epoch(history: History) -> None:
+    see(history, -2, observed_at=history.sights[DB][-4].fields["observed_at"])
+
+
 @breaks("epochs", of=[ABSENT])
 def an_epoch_of_another_worker(history: History) -> None:
     rewrite(history, 3, worker="w3")
@@ -693,6 +704,16 @@ def test_counters_may_fall_when_redis_forgets() -> None:
     assert names(history) == set()
 
 
+def test_observations_may_be_dated_back_with_the_clock() -> None:
+    history = tell(120)
+    older = replace(history.sights[DB][-1], fields=history.sights[DB][-1].fields | {"observed_at": f"{at(20):.3f}"})
+    history.sights[DB].append(older)
+    history.cache[DB] = older.fields
+    assert names(history) == {"epochs"}
+    history.faults = [fault(Effect.CLOCK, 100, 125)]
+    assert names(history) == set()
+
+
 @pytest.mark.parametrize("seconds", [50, 90.9], ids=["frozen", "just-thawed"])
 def test_a_frozen_worker_stands_still(seconds: float) -> None:
     history = tell(120, fault(Effect.FROZEN, 40, 90, "w1"))
@@ -744,6 +765,18 @@ def test_faults_of_ours_put_off_what_is_demanded(ours: list[Fault], delay: float
         history.ended = at(60 + length)
         history.cache[DB] = {**history.cache[DB], "state": "available"}
         assert ("rules" in names(history)) is broken, length
+
+
+def test_faults_of_ours_that_come_after_a_verdict_was_due_are_no_excuse() -> None:
+    history = tell(60)
+    history.faults, history.ended = [fault(Effect.ABSENT, 60, 85), fault(Effect.AWAY, 75, 80, "redis")], at(85)
+    assert outages(history) == [(DB, at(60), at(85), at(72))]
+    assert "rules" in names(history)
+
+
+def test_what_is_shorter_than_it_may_go_unnoticed_is_no_outage() -> None:
+    history = tell(120, fault(Effect.ABSENT, 20, 31), fault(Effect.SILENT, 60, 81), fault(Effect.SPEAKS, 90, 119))
+    assert outages(history) == []
 
 
 def test_nothing_is_demanded_while_redis_is_away_for_good() -> None:
@@ -827,7 +860,7 @@ def test_the_cache_may_fall_back_behind_what_is_excused() -> None:
     history = lost_at_85(DIED, FORGOT_IT)
     old, lost = history.cache[DB], history.journal[-1].transition
     history.sights[DB].append(Sight(at(85.1), {**old, "identity": str(lost.identity), "state": "uncertain"}))
-    history.cache[DB] = {**old, "epoch": "1.9", "owner": "w2", "number": "1"}
+    history.cache[DB] = {**old, "epoch": "1.9", "owner": "w2", "seen_by": "w2", "number": "1"}
     assert demand(history) == 1
     history.faults.remove(DIED)
     assert names(history) == {"nothing_lost", "epochs"}

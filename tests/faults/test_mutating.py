@@ -55,6 +55,7 @@ from monitor.scale import Scale
 
 def pytest_addoption(parser):
     parser.addoption("--all-rows", action="store_true")
+    parser.addoption("--minutes")
 
 
 @pytest.fixture

@@ -74,8 +74,9 @@ def rejected(lab: Lab) -> int:
 async def test_worker_killed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
     lab = make_lab()
     names = await observed_fleet(lab, start_postgres(), 9)
-    victim = owner_of(lab, names[0])
+    victim = lab.workers()[0]  # what it said is sent once more
     orphans = lab.owned_by(victim, names)
+    assert orphans
     injecting.killed(lab, victim)
     figure("observed by others after", await lab.observed_by_others(orphans, victim, within=30), most=16)
     assert_unmoved(lab, names)
@@ -129,12 +130,9 @@ async def assert_counted(lab: Lab) -> None:
     "a worker's link to Redis is dead for 20 s, then everything it sent arrives",
     "others observe all its databases within 16 s; every late write is refused and counted",
 )
-async def test_late_writes(
-    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
-) -> None:
-    lab = make_lab(workers=2)
-    proxy = start_proxy(urlsplit(lab.redis_url).port)
-    late = lab.launch("worker", REDIS_URL=proxy.url(lab.redis_url))
+async def test_late_writes(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab()
+    late, proxy = lab.workers()[0], lab.tap  # the first one's way is tapped: what it said is sent once more
     names = await observed_fleet(lab, start_postgres(), 9)
     await eventually(lambda: lab.owned_by(late, names), within=20)
     lost = lab.owned_by(late, names)
