@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -312,12 +313,28 @@ async def test_transitions(feeler, fill, database_url):
     assert feeler("transitions", "unknown").exit_code == 4
 
 
+def hear_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def ended(process):
+    """A process that is over when the block is, however that ends."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 async def test_transitions_are_followed_until_interrupted(served, fill, database_url):
     store = open_store(database_url)
     fleet.add(store, "orders", "sealed", {})
     history.write_transitions(store, [await fill.beat("orders", state=State.AVAILABLE)])
     command = [sys.executable, "-m", "monitor.cli", "transitions", "orders", "--follow", "-o", "ndjson"]
-    with subprocess.Popen(command, env=os.environ | served, stdout=subprocess.PIPE, text=True) as process:
+    # In the background of a script SIGINT is ignored, and every child inherits that.
+    options = {"stdout": subprocess.PIPE, "text": True, "preexec_fn": hear_interrupts}
+    with ended(subprocess.Popen(command, env=os.environ | served, **options)) as process:
         assert json.loads(process.stdout.readline())["to"] == "available"
         history.write_transitions(store, [await fill.beat("orders", state=State.REFUSING, cause=Cause.REFUSING)])
         assert json.loads(process.stdout.readline())["to"] == "refusing"

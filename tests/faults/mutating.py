@@ -135,16 +135,29 @@ class Copy:
 def _run(argv: list[str], folder: Path, environment: dict[str, str], limit: float) -> tuple[int, str]:
     """Run a program for a limited time; who takes longer may still tidy up its servers."""
     with tempfile.TemporaryFile("w+") as out:
-        process = subprocess.Popen(argv, cwd=folder, env=environment, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(
+            argv,
+            cwd=folder,
+            env=environment,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            preexec_fn=_hear_interrupts,  # noqa: PLW1509 - no threads here
+        )
         try:
             process.wait(limit)
-        except BaseException as exc:
+        except BaseException as exc:  # Ctrl-C too
             process.send_signal(signal.SIGINT)
             process.wait(60)
             if not isinstance(exc, subprocess.TimeoutExpired):
                 raise
         out.seek(0)
         return process.returncode, out.read()
+
+
+def _hear_interrupts() -> None:
+    """In the background of a script SIGINT is ignored, and every child inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _has_failed(results: Path) -> bool:
@@ -174,7 +187,7 @@ def run(mutants: Sequence[Mutant], root: Path) -> tuple[list[Kill], list[str]]:
         told, output = copy.run(tests, LIMIT * len(tests))
         if told != "passed":
             return [], [f"the tests do not pass without any mutant:\n{_end(output)}"]
-        return _try_all(copy, mutants)
+        return try_all(copy, mutants)
 
 
 def _inapplicable(copy: Copy, mutant: Mutant) -> str:
@@ -186,7 +199,8 @@ def _inapplicable(copy: Copy, mutant: Mutant) -> str:
     return ""
 
 
-def _try_all(copy: Copy, mutants: Iterable[Mutant]) -> tuple[list[Kill], list[str]]:
+def try_all(copy: Copy, mutants: Iterable[Mutant]) -> tuple[list[Kill], list[str]]:
+    """Break the copy by one mutant after the other; its tests must fail."""
     kills, wrong = [], list[str]()
     for mutant in mutants:
         path = copy.folder / mutant.file
@@ -237,6 +251,7 @@ def chosen(names: Sequence[str]) -> list[Mutant]:
 
 def main() -> None:
     """Run all mutants and write the table, or run some and only tell."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # or the servers of a test would stay
     parser = argparse.ArgumentParser(prog="./run faults --mutants")
     parser.add_argument("names", nargs="*", metavar="NAME", help="mutants to run (default: all, then write the table)")
     names = parser.parse_args().names
