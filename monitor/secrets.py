@@ -55,15 +55,29 @@ class SecretBox:
 
 
 def load_keys(environ: Mapping[str, str], home: Path) -> tuple[str, ...]:
-    """Return the keys, first the one that seals: of the environment, else of a file made at the first run."""
+    """Return the keys, first the one that seals: of the environment, else of the file that `feeler up` made.
+
+    Nobody else makes one: each process would seal under a key of its own, and none could open another's.
+    """
     if environ.get(VARIABLE):
         return _split(environ[VARIABLE])
     if environ.get(f"{VARIABLE}_FILE"):
         return _split(_read(Path(environ[f"{VARIABLE}_FILE"]), private=False))
     path = home / KEY_FILE
     if not path.exists():
-        _make(path)
+        fix = f"the same for web and workers; {_MAKE_ONE}. `feeler up` makes one in FEELER_HOME"
+        raise InvalidInput(VARIABLE, "not set", fix, "environment")
     return _split(_read(path, private=True))
+
+
+def has_keys(environ: Mapping[str, str], home: Path) -> bool:
+    """Say whether there are keys, or would be but for a mistake that `load_keys` names."""
+    return bool(environ.get(VARIABLE) or environ.get(f"{VARIABLE}_FILE")) or (home / KEY_FILE).exists()
+
+
+def make_key(home: Path) -> None:
+    """Leave a new key in this home unless somebody else is quicker; nobody ever sees half a key."""
+    _make(home / KEY_FILE)
 
 
 def _fernet(key: str, number: int) -> Fernet:
@@ -90,7 +104,6 @@ def _read(path: Path, *, private: bool) -> str:
 
 
 def _make(path: Path) -> None:
-    """Leave a new key at this path unless somebody else is quicker; nobody ever sees half a key."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -26,6 +26,7 @@ from monitor.core.errors import FeelerError, InvalidInput
 from monitor.embedded import Postgres, Redis, Server
 from monitor.processes import Child, say, start_command
 from monitor.programs import make_home, port_is_free, stores_folder
+from monitor.secrets import KEY_FILE, VARIABLE, has_keys, make_key
 from monitor.welcome import Welcome
 
 DESCRIPTOR = re.compile(r"@/dev/fd/(\d{1,6})\Z")  # how a nameless file comes: from `_start_over`, ./run, or a shell
@@ -133,6 +134,7 @@ class _Up:
         try:
             self._start_stores()
             self._migrate()
+            self._have_key()
             write_runtime(self.home, self._runtime())
             asyncio.run(self._keep())
         except KeyboardInterrupt:
@@ -174,6 +176,24 @@ class _Up:
         if code:
             raise FeelerError(f"the migration ended with exit code {code}")
         say("up", f"migrated in {time.monotonic() - began:.1f} s")
+
+    def _have_key(self) -> None:
+        """Make the key that seals addresses, at the first run only: a new one would open none that are kept."""
+        if has_keys(os.environ, self.home):
+            return
+        from monitor.registry import fleet  # here, for the first run alone: it costs a second of every start
+        from monitor.registry.store import open_store
+
+        store = open_store(self.settings.database_url)
+        try:
+            kept = fleet.sealed(store)
+        finally:
+            store.close()
+        if kept:
+            lost = f"its key is not here ({kept} addresses are sealed in the registry)"
+            fix = f"set {VARIABLE} to it, or put {KEY_FILE} back into {self.home}"
+            raise InvalidInput(VARIABLE, lost, fix)
+        make_key(self.home)
 
     def _runtime(self) -> dict[str, str]:
         settings = self.settings

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.core.errors import InvalidInput
-from monitor.secrets import KEY_FILE, VARIABLE, SecretBox, load_keys
+from monitor.secrets import KEY_FILE, VARIABLE, SecretBox, has_keys, load_keys, make_key
 
 KEYS = tuple(Fernet.generate_key().decode() for _ in range(3))
 CANARY = "c4n4ry-p4ssw0rd"
@@ -104,18 +104,34 @@ def test_keys_of_a_mounted_file(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+def made(home: Path) -> tuple[str, ...]:
+    """Make a key as `feeler up` does, and load it."""
+    make_key(home)
+    return load_keys({}, home)
+
+
+def test_nobody_makes_a_key_by_loading_it(tmp_path: Path) -> None:
+    text = shown(lambda: load_keys({}, tmp_path))
+    assert f"{VARIABLE}: not set" in text
+    assert not list(tmp_path.iterdir())
+    assert not has_keys({}, tmp_path)
+    assert has_keys({VARIABLE: KEYS[0]}, tmp_path)
+    assert has_keys({f"{VARIABLE}_FILE": "/nowhere"}, tmp_path)
+
+
 def test_the_first_run_makes_a_key_that_stays(tmp_path: Path) -> None:
     home = tmp_path / "share" / "feeler"
-    keys = load_keys({}, home)
+    keys = made(home)
     SecretBox(keys)
-    assert load_keys({}, home) == keys
+    assert made(home) == keys
+    assert has_keys({}, home)
     assert stat.S_IMODE((home / KEY_FILE).stat().st_mode) == 0o600
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     assert [path.name for path in home.iterdir()] == [KEY_FILE]
 
 
 def test_a_key_added_by_hand_on_top_seals(tmp_path: Path) -> None:
-    old = load_keys({}, tmp_path)
+    old = made(tmp_path)
     path = tmp_path / KEY_FILE
     path.write_text(f"{KEYS[0]}\n{path.read_text()}")
     assert load_keys({}, tmp_path) == (KEYS[0], *old)
@@ -123,7 +139,7 @@ def test_a_key_added_by_hand_on_top_seals(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
 def test_a_key_file_others_may_touch_is_refused(tmp_path: Path, mode: int) -> None:
-    (key,) = load_keys({}, tmp_path)
+    (key,) = made(tmp_path)
     (tmp_path / KEY_FILE).chmod(mode)
     text = shown(lambda: load_keys({}, tmp_path))
     assert "chmod 600" in text
@@ -139,12 +155,12 @@ def test_an_unreadable_key_file_is_no_reason_to_make_another(tmp_path: Path) -> 
 
 def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "cannot be made" in shown(lambda: load_keys({}, tmp_path / "file" / "home"))
+    assert "cannot be made" in shown(lambda: make_key(tmp_path / "file" / "home"))
 
 
 def test_of_many_first_runs_all_get_the_same_key(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     with context.Pool(4) as pool:
-        found = pool.starmap(load_keys, [({}, tmp_path / "home")] * 32, chunksize=1)
+        found = pool.map(made, [tmp_path / "home"] * 32, chunksize=1)
     assert len(set(found)) == 1
     assert [path.name for path in (tmp_path / "home").iterdir()] == [KEY_FILE]

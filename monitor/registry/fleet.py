@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from sqlalchemy import ColumnElement, Connection, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -76,6 +76,12 @@ def fleet(store: Store) -> tuple[Registered, ...]:
         if len(page) < PAGE:
             break
     return tuple(every)
+
+
+def sealed(store: Store) -> int:
+    """Return how many addresses are kept under some key."""
+    with store.begin() as connection:
+        return connection.execute(select(func.count()).where(Databases.ciphertext != "")).scalar_one()
 
 
 def remove(store: Store, name: str) -> None:

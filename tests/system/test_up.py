@@ -15,7 +15,9 @@ import pytest
 
 from monitor.config import read_runtime
 from monitor.programs import command_line, free_port, stores_folder
+from monitor.secrets import KEY_FILE
 from tests.servers import PostgresServer, children
+from tests.system.cluster import KEY
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +86,7 @@ def start_up(home: Path, tmp_path: Path) -> Iterator[Callable[..., Up]]:
         def start(*arguments: str, stubs: bool = True, port: int = 0, **environment: str) -> Up:
             if stubs:
                 environment["FEELER_PROCFILE"] = str(procfile)
+                environment["FEELER_SECRET_KEYS"] = KEY  # their migration makes no tables to look for sealed rows in
             log = tmp_path / f"up-{free_port()}.log"
             run = Up(home, port or free_port(), log, arguments, environment)
             stack.callback(lambda: run.process.poll() is None and run.stop())
@@ -245,3 +248,18 @@ async def test_a_changed_password_is_taken(start_up: Callable[..., Up], postgres
     await eventually(available, within=30)
     assert again.stop() == 0
     postgres_server.execute(f"drop role {role}")
+
+
+async def test_no_new_key_is_made_over_sealed_addresses(start_up: Callable[..., Up]) -> None:
+    first = start_up("orders=postgresql://u@127.0.0.1:1/x", stubs=False)
+    await first.says("registered orders", within=60)
+    assert first.stop() == 0
+    (first.home / KEY_FILE).rename(first.home / "mislaid")
+    refused = start_up(stubs=False)
+    assert refused.process.wait(60) == 2
+    assert "(1 addresses are sealed in the registry)" in refused.log.read_text()
+    assert not (first.home / KEY_FILE).exists()
+    (first.home / "mislaid").rename(first.home / KEY_FILE)
+    again = start_up(stubs=False)
+    await again.says(r"first observation \S+ s after the start: orders is ", within=60)
+    assert again.stop() == 0
