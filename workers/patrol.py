@@ -11,7 +11,9 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
+from monitor.core.access import Access
 from monitor.core.cause import Cause
 from monitor.core.custody import Faults
 from monitor.core.database import parse_address
@@ -96,6 +98,7 @@ class Patrol:
         for database in databases:
             if kind == "observe_now" and (watch := self._watches.get(database)):
                 watch.slow_due = watch.login_due = 0.0
+                watch.asked = True
                 self._soon(watch)
 
     async def reconcile(self) -> None:
@@ -134,17 +137,18 @@ class Patrol:
             return  # the index is behind the hash; the hash is the truth
         watch = self._watches.get(database)
         if watch is None or watch.revision != target.revision:
-            await self._open(database, target)
+            await self._open(database, target, latest.access)
         self._watches[database].index = value
         if latest.seeded:  # else nobody knows yet what was: feel, say nothing, wait
             self._adopt(database, latest.epoch, latest.status)
         self._soon(self._watches[database])
 
-    async def _open(self, database: str, target: Target) -> None:
+    async def _open(self, database: str, target: Target, access: Access) -> None:
         if old := self._watches.pop(database, None):
             await old.session.close()
         session = self._session(database, target)
-        self._watches[database] = Watch(database, "", target.policy, target.revision, session)
+        address = f"{crc32(target.ciphertext.encode()):08x}"
+        self._watches[database] = Watch(database, "", target.policy, target.revision, session, access.at(address))
 
     def _session(self, database: str, target: Target) -> Session | Sealed:
         """Open the address; one that we cannot open must not keep us from the others."""
@@ -219,7 +223,15 @@ class Patrol:
         status = self._status(watch.database)
         fresh = wants_login(status) or began >= watch.login_due
         slow = began >= watch.slow_due and status.state in (State.NEW, State.AVAILABLE)
-        feeling = await watch.session.feel(fresh=fresh, slow=slow, urgency=urgency(status))
+        access = watch.access
+        feeling = await watch.session.feel(
+            fresh=fresh,
+            slow=slow,
+            urgency=urgency(status),
+            held=None if watch.asked else access.held(self.clock.now(), watch.policy),
+            login_deadline=access.deadline(watch.policy),
+        )
+        self._learn_access(watch, feeling)
         login_every = login_interval(watch, self.owned, self.company.eligible)
         if feeling.fresh_login or (fresh and not feeling.waiting):
             watch.login_due = began + login_every
@@ -230,6 +242,16 @@ class Patrol:
             watch.slow_due = began + max(watch.policy.slow_interval, feeling.slow_cost * SLOW_SHARE)
         told = _dated(self._judged(feeling, began), time.monotonic() - began)
         return self._observation(watch, told, login_every)
+
+    def _learn_access(self, watch: Watch, feeling: Feeling) -> None:
+        """Remember what a login told, for the next one's sake: ours, or that of the next owner."""
+        if not feeling.fresh_login:
+            return
+        watch.asked = False
+        if feeling.login_seconds:
+            watch.access = watch.access.entered(feeling.login_seconds)
+        else:
+            watch.access = watch.access.refused(feeling.cause, feeling.at, watch.policy)
 
     def _judged(self, feeling: Feeling, began: float) -> Feeling:
         """Void a negative that our own standing still may have caused."""
@@ -248,6 +270,7 @@ class Patrol:
             readings=feeling.readings,
             fresh_login=feeling.fresh_login,
             login_interval=round(login_every, 1),
+            access=watch.access,
             detail=feeling.detail,
             sqlstate=feeling.sqlstate,
             revision=watch.revision,

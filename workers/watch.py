@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from monitor.core.access import UNKNOWN, Access
 from monitor.core.cause import Cause, Evidence
 from monitor.core.machine import cadence
 from monitor.core.observation import Observation
@@ -24,7 +25,15 @@ class Sealed:
     clock: Callable[[], float]
     neighbours: int = 1
 
-    async def feel(self, *, fresh: bool, slow: bool, urgency: Urgency = Urgency.DUE) -> Feeling:
+    async def feel(
+        self,
+        *,
+        fresh: bool,
+        slow: bool,
+        urgency: Urgency = Urgency.DUE,
+        held: Cause | None = None,
+        login_deadline: float | None = None,
+    ) -> Feeling:
         """Return a void: our own fault proves nothing."""
         return Feeling(Cause.NO_CREDENTIALS, self.clock(), self.clock(), detail="no key of ours fits")
 
@@ -41,6 +50,8 @@ class Watch:
     policy: Policy
     revision: int
     session: Session | Sealed
+    access: Access = UNKNOWN
+    asked: bool = False  # somebody wants a login now, whatever the last ones told
     feeling: bool = False
     again: bool = False  # somebody asked while it was felt
     slow_due: float = 0.0

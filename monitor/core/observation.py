@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from monitor.core.access import UNKNOWN, Access
 from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.foreign import OpenWord
 
@@ -74,6 +75,7 @@ class Observation:
     readings: tuple[Reading, ...] = ()
     fresh_login: bool = False  # a login was part of it
     login_interval: float = 0.0  # seconds between logins that are proved as a matter of routine
+    access: Access = UNKNOWN  # what is known of logins after it
     detail: str = ""  # text for people, at most 512 characters, controls stripped; never decides anything
     sqlstate: str = ""  # of the error that `detail` tells
     revision: int = 0  # of the target that was felt; 0 where nobody said

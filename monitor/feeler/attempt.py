@@ -27,8 +27,8 @@ class Attempt:
     """Times are the event loop's, but for `sent_at`."""
 
     clock: Callable[[], float]
-    deadline: float
-    began: float = field(default_factory=monotonic)
+    deadline: float  # of the part under way
+    began: float = field(default_factory=monotonic)  # when that part began
     since: float = 0.0  # fleet seconds: a probe of somebody else's sent before says nothing new of this database
     timeout: asyncio.Timeout | None = None  # of a login that may wait for its turn as long as it takes
     stage: str = "query"
@@ -39,6 +39,7 @@ class Attempt:
     sent: float = 0.0  # the same moment by the loop's clock
     heard_at: float = 0.0  # fleet seconds when another database's login found it out for us, else 0
     login: bool = False
+    login_seconds: float = 0.0  # that it took, where it worked
     waiting: bool = False  # a login is to be proved, and it is not our turn yet
     steps: dict[str, float] = field(default_factory=dict)  # milliseconds
     stuck: "asyncio.Future[Any] | None" = None  # a call in a thread that outlives the feel
@@ -46,6 +47,10 @@ class Attempt:
     @property
     def until(self) -> float:
         return self.began + self.deadline
+
+    def allow(self, seconds: float) -> None:
+        """Begin another part, with a deadline of its own."""
+        self.began, self.deadline, self.own = monotonic(), seconds, 0.0
 
     def sending(self) -> tuple[float, float]:
         """Note the time of the first packet; return this one's, by the fleet's clock and the loop's."""

@@ -3,8 +3,12 @@
 Workers use `LoginLimiter` and `strip_pg_environment`; the rest is for this package alone.
 """
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from psycopg.pq.abc import PGconn
 
@@ -14,12 +18,16 @@ from monitor.feeler.attempt import Attempt
 from monitor.feeler.causes import Failed
 from monitor.feeler.conninfo import conninfo, strip_pg_environment
 from monitor.feeler.handshake import Handshake
+from monitor.feeler.knock import Knock
 from monitor.feeler.names import Names
 from monitor.feeler.proofs import Doors
 from monitor.feeler.threads import Threads
 from monitor.feeler.turns import Found, Places, Where
 
-__all__ = ["LoginLimiter", "log_in", "strip_pg_environment"]
+__all__ = ["LoginLimiter", "knock", "log_in", "strip_pg_environment"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 # Which of several addresses' failures speaks for the host: silence before a refusal before what our side lacks.
@@ -46,18 +54,50 @@ class Entrance:
     ca_dir: Path | None
 
 
+class Way(Protocol[T_co]):
+    """A connection in the making."""
+
+    async def connect(self, until: float, place: Where) -> None: ...
+
+    async def log_in(self) -> T_co: ...
+
+    def close(self) -> "asyncio.Future[int] | None": ...
+
+
+Start = Callable[[str], Callable[[], Way[T]]]  # of one address, when its turn has come
+
+
 async def log_in(entrance: Entrance, attempt: Attempt, logins: LoginLimiter) -> PGconn:
-    """Return a connection that is ready for queries, from the first address that takes our connect; raise Failed.
+    """Return a connection that is ready for queries; raise Failed."""
+
+    def start(hostaddr: str) -> Callable[[], Way[PGconn]]:
+        text = conninfo(entrance.address, hostaddr, entrance.worker, entrance.ca_dir)
+        return partial(Handshake, text, entrance.address.password, attempt, logins.threads)
+
+    return await _reach(entrance.address, start, attempt, logins)
+
+
+async def knock(entrance: Entrance, attempt: Attempt, logins: LoginLimiter) -> None:
+    """Return when the server answers, whoever we are; raise Failed."""
+
+    def start(hostaddr: str) -> Callable[[], Way[None]]:
+        return partial(Knock, hostaddr, attempt)
+
+    await _reach(entrance.address, start, attempt, logins)
+
+
+async def _reach(address: Address, start: Start[T], attempt: Attempt, logins: LoginLimiter) -> T:
+    """Return what comes of the first address that takes our connect; raise Failed.
 
     The caller sets the deadline; each address has its share of it for the connect.
     """
     with attempt.step("dns"):
-        hostaddrs = await logins.names.resolve(entrance.address.host, attempt.until)
+        hostaddrs = await logins.names.resolve(address.host, attempt.until)
     failures: list[Failed] = []
     for tried, hostaddr in enumerate(hostaddrs):
-        where = hostaddr, entrance.address.port
+        where = hostaddr, address.port
         try:
-            return await _log_in_at(where, len(hostaddrs) - tried, entrance, attempt, logins)
+            return await _reach_at(where, len(hostaddrs) - tried, start(hostaddr), attempt, logins)
         except Failed as failed:
             if attempt.reached:
                 raise
@@ -65,28 +105,28 @@ async def log_in(entrance: Entrance, attempt: Attempt, logins: LoginLimiter) -> 
     raise max(failures, key=lambda failed: _WEIGHT.get(failed.cause, 0))
 
 
-async def _log_in_at(where: Where, left: int, entrance: Entrance, attempt: Attempt, logins: LoginLimiter) -> PGconn:
-    """Log in when it is our turn there, or take what another login finds out meanwhile."""
-    text = conninfo(entrance.address, where[0], entrance.worker, entrance.ca_dir)
+async def _reach_at(where: Where, left: int, start: Callable[[], Way[T]], attempt: Attempt, logins: LoginLimiter) -> T:
+    """Go in when it is our turn there, or take what another login finds out meanwhile."""
     place = logins.places.at(where)
     with attempt.queue():
         turn = await place.turn(attempt.since)
     if isinstance(turn, Found):
         raise attempt.take(turn)
     sent_at, began = attempt.sending()
-    handshake = Handshake(text, entrance.address.password, attempt, logins.threads)
+    way: Way[T] | None = None
     try:
+        way = start()
         with attempt.step("connect"):
-            await handshake.connect(began + (attempt.until - began) / left - MARGIN, where)
+            await way.connect(began + (attempt.until - began) / left - MARGIN, where)
         attempt.reached = True
         place.reached()
         with attempt.step("login"):
-            pgconn = await handshake.log_in()
+            found = await way.log_in()
         place.answered()
-        return pgconn
+        return found
     except Failed as failed:
         place.learn(Found(failed.cause, failed.detail, sent_at, attempt.clock(), began, began + attempt.deadline))
         raise
     finally:
         turn.give_back()
-        attempt.stuck = handshake.close() or attempt.stuck
+        attempt.stuck = (way.close() if way else None) or attempt.stuck

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from monitor.core.cause import EVIDENCE, Cause, Evidence, cause_of_sqlstate
+from monitor.core.cause import EVIDENCE, LOCKS, Cause, Evidence, cause_of_sqlstate
 from monitor.core.database import Address
 from monitor.core.observation import Reading, ReadingStatus, Value
 from monitor.feeler import gauges, questions
@@ -19,7 +19,7 @@ from monitor.feeler.answers import Answer, Answers, aborted, judge, only_row, sq
 from monitor.feeler.attempt import Attempt
 from monitor.feeler.causes import Failed, cause_beside_kept
 from monitor.feeler.gauges import Query
-from monitor.feeler.login import Entrance, LoginLimiter, log_in
+from monitor.feeler.login import Entrance, LoginLimiter, knock, log_in
 from monitor.feeler.proofs import Urgency
 from monitor.feeler.wire import Unit, Wire
 
@@ -42,6 +42,7 @@ class Feeling:
     fresh_login: bool = False  # a login is part of the evidence
     detail: str = ""
     steps: Mapping[str, float] = field(default_factory=dict)  # milliseconds
+    login_seconds: float = 0.0  # that a login took which worked
     waiting: bool = False  # a login is still to be proved: it was not our turn
     slots_full: bool = False
     slow_cost: float = 0.0  # seconds the slow tier took, 0 if it was not asked
@@ -77,6 +78,8 @@ class Session:
         self._stuck: asyncio.Future[object] | None = None
         self._counters: gauges.Counters | None = None
         self._next_slow = 0
+        self._refusal = "", ""  # words and SQLSTATE of the newest login that was refused
+        self._login_deadline = deadline
         self._told = -QUIET
         self._seen_at = clock()  # when the last feel ended
 
@@ -85,17 +88,29 @@ class Session:
         """Return how many sessions of this process are at the same server, this one included."""
         return self._door.server.sessions
 
-    async def feel(self, *, fresh: bool, slow: bool, urgency: Urgency = Urgency.DUE) -> Feeling:
-        """Look at the database once, within the deadline; every failure is a Feeling too.
+    async def feel(
+        self,
+        *,
+        fresh: bool,
+        slow: bool,
+        urgency: Urgency = Urgency.DUE,
+        held: Cause | None = None,
+        login_deadline: float | None = None,
+    ) -> Feeling:
+        """Look at the database once, within the deadline (a login has its own); every failure is a Feeling too.
 
         `fresh` proves a login even where the kept session answers, once it is our turn: who is woken by `on_turn`
-        feels again. `slow` asks the dear gauges as well.
+        feels again. `slow` asks the dear gauges as well. `held`: no login may be tried, for this cause.
         """
         attempt = self._attempt = Attempt(self._clock, self._deadline, since=self._seen_at)
+        self._login_deadline = login_deadline or self._deadline
         found: tuple[Reading, ...] = ()
         code = ""
         try:
-            answers = await self._evidence(attempt, urgency if fresh else None)
+            if held:
+                answers = await self._without_login(attempt, held)
+            else:
+                answers = await self._evidence(attempt, urgency if fresh else None)
             cause, detail, code = answers.cause, answers.detail, answers.sqlstate
             found = self._readings(answers)
         except Failed as failed:
@@ -103,6 +118,8 @@ class Session:
         except Exception:
             log.exception("action=feel_failed")  # a bug of ours is no evidence
             cause, detail = Cause.SEVERED, "failed inside feeler"
+        if attempt.login and cause in LOCKS:
+            self._refusal = detail, code
         self._seen_at = at = attempt.heard_at or self._clock()
         cost = 0.0
         if slow and cause is Cause.OK:
@@ -116,6 +133,7 @@ class Session:
             fresh_login=attempt.login and EVIDENCE[cause] is not Evidence.VOID,
             detail=detail,
             steps=attempt.steps,
+            login_seconds=attempt.login_seconds,
             waiting=attempt.waiting,
             slots_full=gauges.slots_full(found),
             slow_cost=cost,
@@ -158,6 +176,26 @@ class Session:
                 raise
         return await self._enter(attempt)  # an administrator may have ended it: one login is the evidence
 
+    async def _without_login(self, attempt: Attempt, held: Cause) -> Answers:
+        """Prove that the server lives; what logins are worth is known, and they may not be tried again yet."""
+        if self._closed:
+            raise Failed(Cause.SEVERED, "closed by us")
+        detail, code = self._refusal
+        if self._wire and not self._wire.closed:
+            try:
+                answers = await self._ask_kept(attempt, self._wire)
+                lives = answers.cause is Cause.OK
+                return replace(answers, cause=held, detail=detail, sqlstate=code) if lives else answers
+            except Failed as failed:
+                if not failed.lost:
+                    raise
+        try:
+            async with asyncio.timeout_at(attempt.until) as attempt.timeout:
+                await knock(self._entrance, attempt, self._logins)
+        except TimeoutError:
+            raise attempt.expired() from None
+        return Answers(held, 0, detail=detail, sqlstate=code)
+
     def _is_our_turn(self, attempt: Attempt, urgency: Urgency) -> bool:
         attempt.waiting = not self._door.take(self, urgency, self._on_turn)
         return not attempt.waiting
@@ -176,10 +214,14 @@ class Session:
         if self._stuck and not self._stuck.done():
             raise Failed(Cause.SEVERED, "a thread still computes what the server asked of a former login")
         attempt.login, wire = True, None
+        attempt.allow(self._login_deadline)
         try:
             async with asyncio.timeout_at(attempt.until) as timeout:
                 attempt.timeout = timeout if self._wire is None or self._wire.closed else None
                 wire = Wire(await log_in(self._entrance, attempt, self._logins), self._wire_lost)
+            attempt.login_seconds = time.monotonic() - attempt.began - attempt.own
+            attempt.allow(self._deadline)
+            async with asyncio.timeout_at(attempt.until):
                 with attempt.step("query"):
                     await self._set_up(wire)
                     answers = await self._ask(wire)
@@ -196,7 +238,7 @@ class Session:
     async def _enter_beside(self, attempt: Attempt, kept: Wire) -> Answers:
         """Prove a login; when it fails, the kept session, asked at the same time, says what that is worth."""
         attempt.sending()
-        beside = asyncio.create_task(self._ask_kept(Attempt(self._clock, self._deadline, attempt.began), kept))
+        beside = asyncio.create_task(self._ask_kept(Attempt(self._clock, self._deadline), kept))
         try:
             return await self._enter(attempt)
         except Failed as failed:
@@ -254,6 +296,8 @@ class Session:
 
     def _readings(self, answers: Answers) -> tuple[Reading, ...]:
         at = self._clock()
+        if not answers.server_version:
+            return ()  # nobody was asked
         found = [reading for answer in answers.answers for reading in self._read(answer, at)]
         found.extend(gauges.unsupported(answers.server_version, at, slow=False))
         return tuple(found)

@@ -7,6 +7,7 @@ A number stays the number people would type (`HSET db1 db_size 4213`); what ther
 import re
 from collections.abc import Iterator, Mapping
 
+from monitor.core import access
 from monitor.core import status as statuses
 from monitor.core.cause import Evidence
 from monitor.core.foreign import moment
@@ -46,6 +47,7 @@ def observation_fields(observation: Observation) -> dict[str, str]:
         "waited_ms": f"{waited:.0f}" if (waited := observation.waited * 1000) >= 1 else "",
         "services_available": "1" if observation.evidence is Evidence.OK else "0",
     }
+    fields |= access.encode(observation.access)
     for reading in observation.readings:
         fields[f"family:{reading.family}"] = f"{reading.status.value} {reading.observed_at:.3f} {reading.code}".rstrip()
         values = reading.values if reading.status is ReadingStatus.OK else {}

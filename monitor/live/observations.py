@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from zlib import crc32
 
+from monitor.core import access
 from monitor.core import event as events
 from monitor.core import status as statuses
+from monitor.core.access import UNKNOWN, Access
 from monitor.core.cause import Cause
 from monitor.core.event import Event, Transition
 from monitor.core.foreign import moment
@@ -23,7 +25,7 @@ from monitor.live.quarantine import Rows
 ROW_BYTES = 2_000  # of a beat with all gauges and no events, at most
 
 _RECORD = steps.step("record")
-_HELD = ("owner", "epoch", *STATUS_FIELDS)
+_HELD = ("owner", "epoch", *STATUS_FIELDS, *access.ACCESS_FIELDS)
 _batches = itertools.count(1)  # of this process: a batch that arrives after a later one is known to be late
 
 
@@ -65,6 +67,7 @@ class Latest:
     fresh_login: bool = False
     login_interval: float | None = None  # between logins proved as a matter of routine, as far as it is stretched
     waited_ms: int = 0
+    access: Access = UNKNOWN
     readings: tuple[Reading, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
@@ -157,6 +160,7 @@ def _held(name: str, stored: Mapping[str, str]) -> Latest:
         seeded="state" in stored,
         owner=stored.get("owner", ""),
         epoch=Epoch.parse(stored["epoch"]) if "epoch" in stored else None,
+        access=access.decode(stored),
     )
 
 

@@ -9,10 +9,12 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 from monitor.live.keys import REQUESTS
+from tests.faults import injecting
 from tests.faults.conftest import Figures, MakeLab
 from tests.faults.history import Bounds
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
+from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 
@@ -92,3 +94,30 @@ async def test_logins_stop(
     await lab.all_in(["orders"], "available", within=60)
     figure("available after", time.time() - ended, most=10)
     await eventually(lambda: lab.rules("orders") == ["first_light", "answered", "reopened"], within=15, every=0.2)
+
+
+@pytest.mark.row(
+    "a server 0.4 s away, its owner killed; then its answers drip in",
+    "`available` within 20 s of being added, no transition when it moves; `unavailable` while it drips",
+)
+async def test_far_away(
+    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: Callable[[int], Proxy], figure: Figures
+) -> None:
+    lab, server = make_lab(workers=2, bounds=Bounds(deadline=5.0, silent=30)), start_postgres()
+    proxy = start_proxy(server.port)
+    proxy.delay = 0.2  # paid both ways
+    began = time.time()
+    lab.monitor("orders", server, url=proxy.url(server.url()))
+    await lab.all_in(["orders"], "available", within=30)
+    figure("available after", time.time() - began, most=20)
+    injecting.killed(lab, next(role for role in lab.workers() if lab.owned_by(role, ["orders"])))
+    lab.launch("worker")
+    await lab.observed_again(["orders"], within=30, since=time.time() + 10)
+    assert lab.rules("orders") == ["first_light"]
+    assert float(lab.hash("orders")["login_usual"]) > 1
+    with lab.fault("answers drip", Effect.SILENT, ["orders"]):
+        proxy.drip = 0.5
+        proxy.sever()
+        figure("unavailable after", await lab.all_in(["orders"], "unavailable", within=60), most=30)
+        proxy.drip = 0.0
+    await lab.all_in(["orders"], "available", within=40)

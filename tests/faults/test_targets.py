@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 import shutil
 import signal
 import time
@@ -319,10 +318,11 @@ async def test_full(make_lab: MakeLab, start_postgres: StartPostgres, figure: Fi
     assert lab.rules("privileged") == ["first_light"]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.row(
-    "a password rotated, and our sessions ended",
-    "`locked_out` within 7 s, never `unavailable`; at most 60 logins a minute meanwhile; `available` within 30 s of "
-    "the new password in the registry",
+    "a password rotated, and our sessions ended; the worker that found out killed",
+    "`locked_out` within 7 s, never `unavailable`; 3 logins in the server's log by the next 80 s, whoever is the "
+    "owner, though the database is observed all along; `available` within 30 s of the new password in the registry",
 )
 @pytest.mark.parametrize("tls", [False, pytest.param(True, marks=pytest.mark.tls)], ids=["plain", "TLS"])
 async def test_password_rotated(tls: bool, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
@@ -338,7 +338,16 @@ async def test_password_rotated(tls: bool, make_lab: MakeLab, start_postgres: St
         ended = time.time()
         await lab.all_in(["orders"], "locked_out", within=20)
         figure("locked out after", time.time() - ended, most=7)
-        figure("logins while locked out", await failed_logins(server, seconds=20), "a minute", most=60)
+        await asyncio.sleep(3)
+        assert refused_logins(server) == 2
+        injecting.killed(lab, next(role for role in lab.workers() if lab.owned_by(role, ["orders"])))
+        lab.launch("worker")
+        await lab.observed_again(["orders"], within=30, since=time.time() + 10)
+        await asyncio.sleep(ended + 80 - time.time())
+        figure("logins in 80 s", refused_logins(server), "", most=3)
+        assert refused_logins(server) == 3
+        await lab.observed_again(["orders"], within=3)
+        figure("longest probe", longest_probe(lab, "orders"), most=DEADLINE)
         lab.secrets.add(OTHER)
         new = lab.box.seal("orders", server.url(user=USER, password=OTHER))
         given = time.time()
@@ -348,20 +357,16 @@ async def test_password_rotated(tls: bool, make_lab: MakeLab, start_postgres: St
     await durable(lab, "orders", "first_light", "answered", "reopened")
 
 
-async def failed_logins(server: PostgresServer, seconds: float) -> int:
-    """Return how many logins a minute a server turned down in a stretch of time."""
-    offset = server.log.stat().st_size
-    await asyncio.sleep(seconds)
-    stamps = re.findall(r":(\d\d\.\d{3}) .*FATAL:  password authentication failed", server.log.read_text()[offset:])
-    moments = [float(stamp) for stamp in stamps]
-    assert len(moments) > 1
-    return round(60 * (len(moments) - 1) / ((moments[-1] - moments[0]) % 60))
+def refused_logins(server: PostgresServer) -> int:
+    """Return how many logins a server has turned down for their password."""
+    return server.log.read_text().count("FATAL:  password authentication failed")
 
 
 @pytest.mark.quick
 @pytest.mark.row(
     "a wrong password, a role that may not log in, a missing database, a closed one, an address pg_hba rejects",
-    "each `locked_out` with a cause of its own, never `unavailable` or `uncertain`; the SQLSTATE stays visible",
+    "each `locked_out` with a cause of its own, never `unavailable` or `uncertain`; the SQLSTATE stays visible; "
+    "observed all along, and no more than one login each in 20 s",
 )
 async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
     lab, server = make_lab(workers=2), start_postgres()
@@ -400,11 +405,16 @@ async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure
     said = {name: json.loads(lab.redis.get(reason_key(name)))["sqlstate"] for name in ways}
     assert list(said.values()) == ["28P01", "28000", "3D000", "55000", "28000"]
     assert lab.rules("good") == ["first_light"]
+    before = server.log.read_text().count("FATAL: ")
+    await asyncio.sleep(20)
+    await lab.observed_again(list(ways), within=5)
+    figure("logins refused in 20 s", server.log.read_text().count("FATAL: ") - before, "", most=len(ways))
 
 
 @pytest.mark.row(
     "the TLS certificate of a server expired, or is of another host (sslmode=verify-full)",
-    "`locked_out` within 7 s of the first new login, never `unavailable`; `available` within 7 s of a good one",
+    "`locked_out` within 7 s of the first new login, never `unavailable`; `available` within 40 s of a good one: it is "
+    "looked for every 30 s",
 )
 @pytest.mark.parametrize("how", ["expired", "another host"])
 @pytest.mark.tls
@@ -427,8 +437,8 @@ async def test_certificate(how: str, make_lab: MakeLab, start_postgres: StartPos
         renew(server, authority)
         server.execute("select pg_reload_conf()")
         renewed = time.time()
-        await lab.all_in(["orders"], "available", within=20)
-        figure("available after", time.time() - renewed, most=7)
+        await lab.all_in(["orders"], "available", within=50)
+        figure("available after", time.time() - renewed, most=40)
     await durable(lab, "orders", "first_light", "answered", "reopened")
 
 

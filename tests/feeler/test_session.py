@@ -334,3 +334,47 @@ async def test_logins_of_a_role_are_proved_one_at_a_time(
         server.thaw()
     await eventually(lambda: turns == ["b"], within=5)
     assert (await other.feel(fresh=True, slow=False)).fresh_login
+
+
+async def test_where_no_login_may_be_tried_the_kept_session_proves_life(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
+    session = make_session(superuser(server))
+    await session.feel(fresh=False, slow=False)
+    feeling = await session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD)
+    assert (feeling.cause, feeling.fresh_login) == (Cause.WRONG_PASSWORD, False)
+    assert family(feeling, "connections").status is ReadingStatus.OK
+
+
+async def test_without_a_kept_session_a_knock_does_and_leaves_no_trace(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
+    session, before = make_session(superuser(server), deadline=DEADLINE), server.log.read_text()
+    feeling = await timed(session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD))
+    assert (feeling.cause, feeling.fresh_login, feeling.readings) == (Cause.WRONG_PASSWORD, False, ())
+    server.freeze()
+    try:
+        assert (await timed(session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD))).cause is Cause.HUNG
+    finally:
+        server.thaw()
+    await asyncio.sleep(0.2)  # it would have been written by then
+    assert server.log.read_text() == before
+    server.kill_all()
+    assert (await session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD)).cause is Cause.REFUSED
+
+
+async def test_a_login_far_away_has_a_deadline_of_its_own(
+    server: PostgresServer, start_proxy: StartProxy, make_session: MakeSession
+) -> None:
+    proxy = start_proxy(server.port)
+    proxy.delay = 0.2  # both ways: 0.4 s away
+    far = make_session(parse_address(proxy.url(server.superuser_url())), deadline=1.0)
+    assert (await far.feel(fresh=False, slow=False)).cause is Cause.HUNG
+    feeling = await far.feel(fresh=False, slow=False, login_deadline=5.0)
+    assert feeling.cause is Cause.OK
+    assert 1.0 < feeling.login_seconds < 4.0
+    proxy.drip = 0.5
+    assert (await timed(far.feel(fresh=False, slow=False))).cause is Cause.QUERY_TIMEOUT
+    began = time.monotonic()
+    assert (await far.feel(fresh=False, slow=False, login_deadline=2.0)).cause is Cause.HUNG
+    assert time.monotonic() - began < 2.0 + 2 * GRACE

@@ -1,0 +1,89 @@
+"""What logins at a database told lately: how long one takes, and when the next may be tried. Anyone may import this.
+
+It stands in the database's hash and moves with it, so that a password is not tried by each new owner.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from monitor.core.cause import LOCKS, Cause
+from monitor.core.policy import Policy
+
+ACCESS_FIELDS = ("login_at", "login_usual", "login_refused")
+_PASSWORDS = (Cause.WRONG_PASSWORD, Cause.NOT_ADMITTED)  # failures that lock accounts and fill security logs
+_MARGIN = 3.0  # times its usual time that a login may take
+_MEMORY = 0.75  # share of the time known so far in a new usual time
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How long logins take at an address, and what the newest ones in a row were refused for."""
+
+    address: str = ""  # a checksum; of no worth to anybody who has not the address itself
+    usual: float | None = None  # seconds
+    cause: Cause | None = None
+    refusals: int = 0
+    held_until: float = 0.0  # fleet seconds
+
+    def at(self, address: str) -> "Access":
+        """Return what is known of this address."""
+        return self if self.address == address else Access(address)
+
+    def entered(self, seconds: float) -> "Access":
+        """Return what is known after a login that took so long."""
+        return Access(self.address, _smoothed(self.usual, seconds))
+
+    def refused(self, cause: Cause, at: float, policy: Policy) -> "Access":
+        """Return what is known after a login that failed; only a lock is a reason to wait."""
+        if cause not in LOCKS:
+            return self
+        refusals = self.refusals + 1
+        return Access(self.address, self.usual, cause, refusals, at + _hold(cause, refusals, policy))
+
+    def held(self, now: float, policy: Policy) -> Cause | None:
+        """Return why no login may be tried now; None where one may. A moment far ahead is another clock's."""
+        longest = max(policy.password_first, policy.password_interval, policy.entry_interval)
+        waits = now < self.held_until <= now + longest
+        return self.cause if waits else None
+
+    def deadline(self, policy: Policy) -> float:
+        """Return the seconds a login may take."""
+        wanted = policy.login_most if self.usual is None else self.usual * _MARGIN
+        return min(max(wanted, policy.login_least), policy.login_most)
+
+
+UNKNOWN = Access()
+
+
+def _smoothed(known: float | None, seen: float) -> float:
+    """Return the usual time: it rises at once, else the next login would already be too slow."""
+    return round(seen if known is None else max(seen, _MEMORY * known + (1 - _MEMORY) * seen), 3)
+
+
+def _hold(cause: Cause, refusals: int, policy: Policy) -> float:
+    """Return the seconds without a login after so many refusals in a row: the second one decides."""
+    if refusals == 1:
+        return 0.0
+    if cause not in _PASSWORDS:
+        return policy.entry_interval
+    return policy.password_first if refusals == 2 else policy.password_interval
+
+
+def encode(access: Access) -> dict[str, str]:
+    """Return the fields of a hash, each at most 64 bytes; '' where there is nothing to say."""
+    refused = f"{access.cause} {access.refusals} {access.held_until:.3f}" if access.cause else ""
+    usual = "" if access.usual is None else f"{access.usual:.3f}"
+    return {"login_at": access.address, "login_usual": usual, "login_refused": refused}
+
+
+def decode(fields: Mapping[str, str]) -> Access:
+    """Read what `encode` wrote; what a newer version wrote otherwise counts for nothing."""
+    usual, refused = fields.get("login_usual"), fields.get("login_refused")
+    try:
+        access = Access(fields.get("login_at", ""), float(usual) if usual else None)
+        if refused:
+            cause, refusals, until = refused.split()
+            access = replace(access, cause=Cause(cause), refusals=int(refusals), held_until=float(until))
+    except ValueError:
+        return Access()
+    return access
