@@ -259,10 +259,12 @@ def transitions(
 ) -> None:
     """Show how the state of a database changed, newest last."""
     from monitor.terminal import printing
+    from monitor.terminal.client import WINDOW
 
     form = _form(output)
     with _client() as client:
-        rows = client.transitions(name, limit)[::-1]
+        known = client.transitions(name, max(limit, WINDOW) if follow else limit)[::-1]
+        rows = known[-limit:]
         if form == "table":
             from monitor.terminal import tables
 
@@ -270,7 +272,7 @@ def transitions(
         else:
             printing.transitions(rows, form)
         if follow:
-            printing.follow(client, name, {row["identity"] for row in rows}, form)
+            printing.follow(client, name, {row["identity"] for row in known}, form)
 
 
 @journal.command("dead")

@@ -39,6 +39,7 @@ TOKEN = "0123456789abcdef"
 KEY = "0" * 43 + "="
 CANARY = "canary-Zx81-password"
 URL = f"postgresql://app:{CANARY}@db.example/orders"
+CAUSES = {State.AVAILABLE: Cause.OK, State.REFUSING: Cause.REFUSING}
 Run = Callable[..., Any]
 
 
@@ -340,6 +341,28 @@ async def test_transitions_are_followed_until_interrupted(served, fill, database
         assert json.loads(process.stdout.readline())["to"] == "refusing"
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 0
+    store.close()
+
+
+async def test_following_shows_what_is_new_and_nothing_old(served, fill, database_url):
+    async def flap(times: int) -> None:
+        states = [State.AVAILABLE, State.REFUSING] * times
+        changes = [await fill.beat("orders", state=state, cause=CAUSES[state]) for state in states]
+        history.write_transitions(store, changes)
+
+    store = open_store(database_url)
+    fleet.add(store, "orders", "sealed", {})
+    await flap(60)
+    command = [sys.executable, "-m", "monitor.cli", "transitions", "orders", "-f", "--limit", "2", "-o", "ndjson"]
+    options = {"stdout": subprocess.PIPE, "text": True, "preexec_fn": hear_interrupts}
+    with ended(subprocess.Popen(command, env=os.environ | served, **options)) as process:
+        shown = [json.loads(process.stdout.readline())["identity"] for _ in range(2)]
+        await flap(110)
+        shown += [json.loads(process.stdout.readline())["identity"] for _ in range(220)]
+        await flap(1)
+        shown += [json.loads(process.stdout.readline())["identity"] for _ in range(2)]
+    kept = [str(row.transition.identity) for row in history.transitions(store, "orders", limit=224)]
+    assert shown == kept[::-1]
     store.close()
 
 

@@ -5,7 +5,7 @@ The standard library's client: httpx costs 0.3 s of CPU before the first byte, h
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Self, cast
@@ -25,6 +25,7 @@ from monitor.web.shapes import (
 
 Params = Sequence[tuple[str, str]]
 PAGE = 200  # names in one request line
+WINDOW = 100  # transitions looked at for news: one that comes late is told apart from an old one this far back
 TIMEOUT = 10  # seconds
 SUCCESS = range(200, 300)
 
@@ -71,11 +72,23 @@ class Client:
         """Return the last observation of one database."""
         return cast(LastObservationShape, self._get(f"last_observation/{_segment(name)}"))
 
-    def transitions(self, name: str, limit: int, before: int | None = None) -> list[TransitionShape]:
+    def transitions(self, name: str, limit: int) -> list[TransitionShape]:
         """Return transitions of one database, newest first."""
+        return self._transitions(name, limit)["data"]
+
+    def news(self, name: str, known: Container[str]) -> list[TransitionShape]:
+        """Return transitions newer than the known identities, and late ones among these, newest first."""
+        news: list[TransitionShape] = []
+        page = self._transitions(name, WINDOW)
+        while not any(row["identity"] in known for row in page["data"]) and page["next_before"]:
+            news += page["data"]
+            page = self._transitions(name, WINDOW, page["next_before"])
+        return news + [row for row in page["data"] if row["identity"] not in known]
+
+    def _transitions(self, name: str, limit: int, before: int | None = None) -> TransitionsShape:
         params = [("limit", str(limit))] + ([("before", str(before))] if before else [])
         page: TransitionsShape = self._get(f"databases/{_segment(name)}/transitions", params)
-        return page["data"]
+        return page
 
     def databases(self) -> Iterator[RegisteredShape]:
         """Yield every registered database."""

@@ -38,13 +38,12 @@ def follow(client: Client, name: str, known: set[str], form: str) -> None:
         while True:
             time.sleep(POLL)
             try:
-                rows = client.transitions(name, limit=100)[::-1]
+                rows = client.news(name, known)[::-1]
             except Refused as error:
                 sys.stderr.write(f"feeler: {error}\n")
                 continue
             for row in rows:
-                if row["identity"] not in known:
-                    _write(_compact(row) if "json" in form else "\t".join(rendering.transition_row(row)))
+                _write(_compact(row) if "json" in form else "\t".join(rendering.transition_row(row)))
             known |= {row["identity"] for row in rows}
     except KeyboardInterrupt:
         return
