@@ -5,6 +5,7 @@ The leader's memory is a cache: all of it is rebuilt from Postgres (the fleet), 
 
 import asyncio
 import logging
+import math
 import time
 from dataclasses import replace
 
@@ -35,7 +36,7 @@ log = logging.getLogger("feeler.leader")
 GROUP = "supervisor"
 SETTLE = 6.0  # seconds of uninterrupted Redis before an absence counts
 FLEET_EVERY = 5.0
-REVIEW_EVERY = 60.0  # all places read anew, all indexes rewritten, the journal trimmed
+REVIEW_EVERY = 60.0  # all places read anew, all indexes rewritten
 LISTEN = 1.0
 ABANDONED = 5.0  # seconds after which what another leader took and never finished is taken over
 CHUNK = 200  # commands in flight at once
@@ -130,11 +131,13 @@ class Leader:
     def _refresh_fleet(self) -> None:
         """Read the registry in the background: a Postgres that hangs holds no sweep up, the last fleet stays."""
         if self.reading is None and time.monotonic() >= self._fleet_at:
+            self._fleet_at = math.inf  # a request that comes during the read takes it back to 0: read again
             self.reading = asyncio.create_task(asyncio.to_thread(fleet.fleet, self._store))
             self.reading.add_done_callback(lambda _: self.wake.set())
         if self.reading is None or not self.reading.done():
             return
-        reading, self.reading, self._fleet_at = self.reading, None, time.monotonic() + FLEET_EVERY
+        reading, self.reading = self.reading, None
+        self._fleet_at = self._fleet_at and time.monotonic() + FLEET_EVERY
         try:
             rows = reading.result()
         except StoreUnavailable as exc:
@@ -156,7 +159,6 @@ class Leader:
         self._doubts.review(self._places.values())
         self._heard += await journal.claim(self._live, GROUP, self.lease.owner, idle=ABANDONED)
         await self._clean_up()
-        await journal.trim(self._live, await connections.now(self._live))
         self._review_at = time.monotonic() + REVIEW_EVERY
 
     async def _clean_up(self) -> None:

@@ -61,6 +61,7 @@ class Recorder:
         self._repeat_at = 0.0
         self._reasons = Reasons(live)
         self.pulse = Pulse(self._fence)
+        self.twin = asyncio.Event()  # set for good when another process was found to go by our id
         self.ledgers: dict[str, Ledger] = {}
         self._restored = False  # into the closed generation of now: a report may be an earlier period's, come late
         self._opened_at = Epoch(0, 0)  # the leader's epoch of the newest generation seen
@@ -201,6 +202,8 @@ class Recorder:
             else:
                 self._hear_late(beat)
             return
+        if verdict is Verdict.TWIN:
+            self.give_up_id()
         self.rejected += 1
         log.warning("action=record_rejected database=%s epoch=%s verdict=%s", beat.database, beat.epoch, verdict)
         if ledger and ledger.epoch == beat.epoch:
@@ -215,6 +218,13 @@ class Recorder:
             ledger = Ledger(beat.database, kept.epoch, kept.status)
             ledger.learn(kept.epoch, beat.status)
             self._released[beat.database] = replace(kept, status=ledger.accepted)
+
+    def give_up_id(self) -> None:
+        """Another process goes by our id: say nothing more; whoever is told so first, ends."""
+        log.error("action=twin_met worker=%s databases=%d", self._worker, len(self.ledgers))
+        for ledger in self.ledgers.values():
+            ledger.stop()
+        self.twin.set()
 
     def _fence(self) -> None:
         """This process was frozen: nothing it believed to own may be written before it has looked again."""
@@ -293,7 +303,9 @@ class Recorder:
             if not await journal.replay(self._live, seen.name, retained[start : start + BATCH]):
                 return False  # closed again meanwhile
         self.generation, self._opened_at, self._restored = seen.name, seen.epoch, False
+        self._term = max(self._term, seen.epoch.term)  # who owned nothing restores it too: else no leader hears of it
         log.info("action=following generation=%s", seen.name)
+        await generation.withdraw(self._live, self._worker)
         return True
 
     def _sign(self, seen: Generation) -> None:

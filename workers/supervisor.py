@@ -11,7 +11,7 @@ import uvloop
 
 from monitor.config import Settings
 from monitor.core.errors import ForeignRedis, StoreUnavailable
-from monitor.live import connections, generation
+from monitor.live import connections, generation, journal
 from monitor.live.connections import Live
 from monitor.live.generation import Standing
 from monitor.registry import leadership
@@ -27,6 +27,7 @@ log = logging.getLogger("feeler.supervisor")
 POLL = 1.0  # seconds between tries to take the lead, and between sweeps
 RENEW = 2.0
 SAMPLE_EVERY = 60.0
+TRIM_EVERY = 60.0
 FOREIGN = 30.0  # seconds for which another registry's name is respected in a Redis that forgot it
 
 
@@ -60,6 +61,7 @@ class Supervisor:
                 keep(self._listen, every=0),
                 keep(self._historian.drain, every=0),
                 keep(self._sample, every=SAMPLE_EVERY),
+                keep(self._trim, every=TRIM_EVERY),
             )
         ]
         await self._stop.wait()
@@ -115,6 +117,11 @@ class Supervisor:
             await asyncio.sleep(POLL)
         else:
             await self._leader.listen()
+
+    async def _trim(self) -> None:
+        """Shorten the journal, whatever else the leader can or cannot do: else it grows until Redis is full."""
+        if self._leader:
+            await journal.trim(self._live, await connections.now(self._live))
 
     async def _sample(self) -> None:
         if self._leader:

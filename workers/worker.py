@@ -22,7 +22,7 @@ from monitor.live.presence import Presence
 from monitor.secrets import SecretBox, load_keys
 from workers import jobs, queues
 from workers.patrol import Company, Patrol
-from workers.process import keep, start
+from workers.process import HINDERED, keep, start
 
 log = logging.getLogger("feeler.worker")
 
@@ -31,12 +31,29 @@ RECONCILE = 2.0
 ENOUGH = 1_000_000  # open files, where there is no limit
 RESERVED = 200  # open files for everything but sessions
 HANDOVER = 5.0  # seconds a leaving worker goes on while its databases find new owners
+LEAVE = 2.0  # seconds for its last words
 
 
 def new_id() -> str:
-    """Return a worker id, new in every incarnation: a short host name and six hex digits."""
-    host = re.sub(r"[^a-z0-9]", "", socket.gethostname().lower())[:12] or "worker"
-    return f"{host}-{secrets.token_hex(3)}"
+    """Return a worker id, new in every incarnation: a short host name and ten hex digits.
+
+    Longer ones would not fit beside what a witness says in a value of 64 bytes.
+    """
+    host = re.sub(r"[^a-z0-9]", "", socket.gethostname().lower())[:8] or "worker"
+    return f"{host}-{secrets.token_hex(5)}"
+
+
+async def claim_id(live: Live) -> str:
+    """Draw ids until one is free, and hold it: neither lived in nor still known of a worker that died."""
+    while True:
+        try:
+            drawn = new_id()
+            if drawn not in await presence.known(live) and await presence.claim(live, drawn):
+                return drawn
+            log.warning("action=id_taken worker=%s", drawn)
+        except StoreUnavailable as exc:
+            log.warning("action=id_unclaimed error=%s", exc.detail)
+            await asyncio.sleep(HINDERED)
 
 
 def descriptors() -> int:
@@ -51,8 +68,8 @@ def descriptors() -> int:
 class Worker:
     """One incarnation of a worker."""
 
-    def __init__(self, settings: Settings, live: Live, box: SecretBox) -> None:
-        self.id = new_id()
+    def __init__(self, worker: str, settings: Settings, live: Live, box: SecretBox) -> None:
+        self.id = worker
         self._settings, self._live = settings, live
         self._patrol = Patrol(live, self.id, box, settings.ca_dir)
         self._capacity = min(settings.capacity, descriptors() // 2)  # a kept connection and a fresh login each
@@ -60,8 +77,8 @@ class Worker:
         self._started_at = 0.0
         self._stop = asyncio.Event()
 
-    async def run(self) -> None:
-        """Work until told to stop, then hand over."""
+    async def run(self) -> bool:
+        """Work until told to stop, then hand over; False when another process goes by our id."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
@@ -80,15 +97,20 @@ class Worker:
                 keep(recorder.forget_durable, every=RECONCILE),
             )
         ]
-        stopping = asyncio.create_task(self._stop.wait())
-        done, _ = await asyncio.wait([*parts, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if stopping in done:
-            await self._hand_over()
+        stopping, meeting = asyncio.create_task(self._stop.wait()), asyncio.create_task(recorder.twin.wait())
+        done, _ = await asyncio.wait([*parts, stopping, meeting], return_when=asyncio.FIRST_COMPLETED)
+        handed_over = stopping in done and await self._hand_over()
         for part in parts:
             part.cancel()
+        await asyncio.wait(parts, timeout=LEAVE)
+        if recorder.twin.is_set():
+            await self._drain()
+        else:
+            await self._leave(forget=handed_over)
         await self._patrol.close()
-        for part in done - {stopping}:
+        for part in done - {stopping, meeting}:
             part.result()  # a part that ended by itself is a bug: let it be seen
+        return not recorder.twin.is_set()
 
     def _take_nudges(self, loop: asyncio.AbstractEventLoop) -> None:
         def nudge(kind: str, databases: tuple[str, ...]) -> None:
@@ -102,6 +124,9 @@ class Worker:
         """Say that we are here, and see who else is."""
         asked = time.monotonic()
         try:
+            if not await presence.claim(self._live, self.id):
+                self._patrol.recorder.give_up_id()
+                return
             self._patrol.clock.anchor(await connections.now(self._live), time.monotonic() - asked)
             self._started_at = self._started_at or self._patrol.clock.now()
             await presence.announce(self._live, self._presence())
@@ -143,8 +168,8 @@ class Worker:
         since = self._patrol.company.alone_since or time.monotonic()
         self._patrol.company = Company(1 + len(others), since if led and not others else None)
 
-    async def _hand_over(self) -> None:
-        """Feel on until somebody else owns our databases, and until what we retain is durable.
+    async def _hand_over(self) -> bool:
+        """Feel on until somebody else owns our databases, and until what we retain is durable; False for too late.
 
         Nobody else, or a Redis that is away, is not waited for.
         """
@@ -155,11 +180,31 @@ class Worker:
                 while await self._is_needed():
                     self._patrol.look.set()
                     await asyncio.sleep(0.2)
-                await presence.leave(self._live, self.id)
-                await presence.forget(self._live, self.id)
-                await asyncio.to_thread(queues.forget, connections.rq_connection(self._settings.redis_url), self.id)
+            return True
         except (TimeoutError, StoreUnavailable):
             log.warning("action=left_early worker=%s databases=%d", self.id, self._patrol.owned)
+            return False
+
+    async def _leave(self, *, forget: bool) -> None:
+        """Say that we are gone, last of all: whatever still announces us would bring us back for 7 s."""
+        try:
+            async with asyncio.timeout(LEAVE):
+                await presence.leave(self._live, self.id)
+                if forget:
+                    await presence.forget(self._live, self.id)
+                    await asyncio.to_thread(queues.forget, connections.rq_connection(self._settings.redis_url), self.id)
+        except (TimeoutError, StoreUnavailable):
+            log.warning("action=not_unannounced worker=%s", self.id)
+
+    async def _drain(self) -> None:
+        """Wait until what we retain is durable: our twin knows nothing of it, and our id is its own now."""
+        try:
+            async with asyncio.timeout(HANDOVER):
+                while self._patrol.recorder.retained:
+                    await self._patrol.recorder.forget_durable()
+                    await asyncio.sleep(0.2)
+        except (TimeoutError, StoreUnavailable):
+            log.error("action=retained_lost worker=%s transitions=%d", self.id, self._patrol.recorder.retained)
 
     async def _is_needed(self) -> bool:
         await self._announce()
@@ -168,16 +213,17 @@ class Worker:
         return bool(self._patrol.recorder.retained or (self._patrol.owned and heirs))
 
 
-async def main(settings: Settings) -> None:
-    """Run one worker."""
+async def main(settings: Settings) -> int:
+    """Run one worker; return the process's exit code."""
     live = connections.connect(settings.redis_url, settings.cache_url)
     try:
-        await Worker(settings, live, SecretBox(load_keys(os.environ, settings.home))).run()
+        box = SecretBox(load_keys(os.environ, settings.home))
+        return 0 if await Worker(await claim_id(live), settings, live, box).run() else 1
     finally:
         await connections.close(live)
 
 
 if __name__ == "__main__":
     strip_pg_environment()
-    uvloop.run(main(start()))
-    os._exit(0)  # the nudges' thread may be blocked in Redis: never wait for it
+    code = uvloop.run(main(start()))
+    os._exit(code)  # the nudges' thread may be blocked in Redis: never wait for it

@@ -180,6 +180,15 @@ async def reported(live: Live) -> set[str]:
     return set.intersection(*done)
 
 
+async def withdraw(live: Live, worker: str) -> None:
+    """Take a report back: all partitions are open, nobody waits for it, and nothing else would clear it away."""
+    pipe = live.cache.pipeline(transaction=False)
+    for number in range(PARTITIONS):
+        pipe.hdel(partition_key(number, "reports"), worker)
+    with unavailable():
+        await pipe.execute()
+
+
 def _is_done(report: str, life: str) -> bool:
     return report.startswith(f"{life} ") and report.endswith(" done")
 

@@ -7,7 +7,8 @@ CACHE_URL
 key                          type    TTL  writer                       readers
 feeler:{pNN}:db:D            hash    -    owner (record), leader       web, worker, leader, historian
     the talk's `HSET db1 db_size 4213`. owner, epoch, proven (an accepted beat under this epoch), number (beats under
-    this epoch), batch (sender's own count, drops late duplicates), state and its kin (core/status.py), asked (newest
+    this epoch), batch (sender's own count, drops late duplicates), process (epoch, and the one process of
+    the owner's id that records under it: twins are fenced), state and its kin (core/status.py), asked (newest
     cannot_reach: doubt, time), observed_at sent_at seen_by cause revision (of the target that was felt) duration_ms
     fresh_login login_interval (seconds between routine proofs of a login, stretched where they cost too much), login_at
     (checksum of the address that the next two are about), login_usual (seconds a login takes), login_refused (cause,
@@ -43,6 +44,8 @@ feeler:{pNN}:counters        hash    -    every Lua step               web, test
 
 REDIS_URL (the bus: RQ lives here too, under rq:)
 feeler:presence:W            string  7 s  worker                       everybody
+feeler:claim:W               string  60 s worker                       worker
+    the process that goes by this id; another one that draws the id draws again
 feeler:workers               zset    -    worker, leader               everybody
     W -> fleet seconds of the last announcement; kept after death until the leader forgets W
 feeler:bus:L                 string  60 s leader                       leader
@@ -96,6 +99,11 @@ def index_key(number: int, worker: str) -> str:
 def presence_key(worker: str) -> str:
     """Return the key that lives while a worker does."""
     return f"feeler:presence:{worker}"
+
+
+def claim_key(worker: str) -> str:
+    """Return the key by which one process holds a worker's id."""
+    return f"feeler:claim:{worker}"
 
 
 def bus_key(leader: str) -> str:

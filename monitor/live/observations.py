@@ -20,6 +20,7 @@ from monitor.core.status import STATUS_FIELDS, Epoch, Status
 from monitor.live import fields, quarantine, steps, targets
 from monitor.live.connections import Live, unavailable
 from monitor.live.keys import PARTITIONS, database_key, partition, partition_key, target_key
+from monitor.live.presence import PROCESS
 from monitor.live.quarantine import Rows
 
 ROW_BYTES = 2_000  # of a beat with all gauges and no events, at most
@@ -34,6 +35,7 @@ class Verdict(StrEnum):
 
     ACCEPTED = "accepted"
     CLOSED = "closed"  # the generation is not open, or another one is
+    TWIN = "twin"  # another process of the same id records under this epoch
     FENCED = "fenced"  # the epoch is not the assignment's, or somebody else owns the database
     AHEAD = "ahead"  # the hash holds a newer identity, or one my first new event does not build on
     CONFLICT = "conflict"  # same identity, other state
@@ -85,7 +87,7 @@ async def record(live: Live, generation: str, worker: str, beats: Sequence[Beat]
         places.setdefault(partition(beat.database), []).append(i)
     if len({beat.database for beat in beats}) != len(beats):
         raise ValueError("a database may stand in a batch once only")
-    head = (generation, worker, next(_batches))
+    head = (generation, worker, next(_batches), PROCESS)
     calls = [_call(number, head, [beats[i] for i in rows]) for number, rows in places.items()]
     verdicts: dict[int, Verdict] = {}
     for rows, words in zip(places.values(), await steps.run(live.cache, _RECORD, calls), strict=True):
@@ -93,7 +95,7 @@ async def record(live: Live, generation: str, worker: str, beats: Sequence[Beat]
     return [verdicts[i] for i in range(len(beats))]
 
 
-def _call(number: int, head: tuple[str, str, int], beats: Sequence[Beat]) -> steps.Call:
+def _call(number: int, head: tuple[str, str, int, str], beats: Sequence[Beat]) -> steps.Call:
     keys = [partition_key(number, kind) for kind in ("generation", "counters", "journal")]
     words: list[str | int] = [*head]
     for beat in beats:
@@ -109,7 +111,7 @@ def weight(beat: Beat) -> int:
 
 def _add_row(words: list[str | int], beat: Beat) -> None:
     status = fields.status_fields(beat.status)
-    pairs: list[str | int] = ["number", 0, "batch", 0, "proven", 1]
+    pairs: list[str | int] = ["number", 0, "batch", 0, "proven", 1, "process", f"{beat.epoch} {PROCESS}"]
     gone: list[str] = []
     for name, value in (fields.observation_fields(beat.observation) | status).items():
         if value:

@@ -5,16 +5,21 @@ Absence proves something only after 6 s of uninterrupted Redis: `mark_bus` says 
 """
 
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from monitor.core.errors import InvalidInput
 from monitor.core.foreign import fitting, moment
-from monitor.live import quarantine
+from monitor.live import quarantine, steps
 from monitor.live.connections import Live, unavailable
-from monitor.live.keys import LED, WORKERS, bus_key, presence_key
+from monitor.live.keys import LED, WORKERS, bus_key, claim_key, presence_key
 from monitor.live.quarantine import Rows
+
+PROCESS = secrets.token_hex(8)  # names this process among all that ever were: ids of workers may meet
+CLAIMED_FOR = 60  # seconds: longer than a process is frozen and comes back
+_CLAIM = steps.step("claim")
 
 TTL = 7.0  # seconds; who is frozen for 5 s just before it renews keeps its databases
 MARK = 60  # seconds a leader's mark stays
@@ -42,6 +47,12 @@ class Presence:
     unjudged: int = 0  # observations that changed no state: too many events wait for Redis
     able: bool = True  # False: all it was given lately it could only say void of; it gets nothing for a while
     given_up: Mapping[str, int] = field(default_factory=dict)  # databases it could not look at lately, by cause
+
+
+async def claim(live: Live, worker: str) -> bool:
+    """Take a worker id for this process, or hold on to it; False while another process holds it."""
+    [held] = await steps.run(live.bus, _CLAIM, [([claim_key(worker)], (PROCESS, CLAIMED_FOR))])
+    return bool(held)
 
 
 async def announce(live: Live, presence: Presence) -> None:
@@ -91,7 +102,7 @@ async def known(live: Live) -> set[str]:
 async def leave(live: Live, worker: str) -> None:
     """End a worker's presence now; it stays known until the leader forgets it."""
     with unavailable():
-        await live.bus.delete(presence_key(worker))
+        await live.bus.delete(presence_key(worker), claim_key(worker))
 
 
 async def forget(live: Live, worker: str) -> None:

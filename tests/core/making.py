@@ -63,7 +63,7 @@ class Story:
         return [event for event in self.events if isinstance(event, CannotReach)]
 
 
-worker_ids = st.from_regex(r"[a-z0-9]{1,12}-[0-9a-f]{6}", fullmatch=True)
+worker_ids = st.from_regex(r"[a-z0-9]{1,8}-[0-9a-f]{10}", fullmatch=True)
 moments = st.integers(0, 4_000_000_000_000).map(lambda milliseconds: milliseconds / 1000)
 causes = st.sampled_from(Cause)
 epochs = st.builds(Epoch, st.integers(1, 2**31), st.integers(0, 2**32 - 1))

@@ -31,7 +31,7 @@ def test_encoding_round_trips(status):
 
 
 def test_the_longest_values_stay_within_64_bytes():
-    worker = "hostname1234-00beef"
+    worker = "hostname-00beef1234"
     longest = max(Cause, key=lambda cause: len(cause.value))
     identity = Identity(Epoch(2**31, 2**32 - 1), 999_999_999)
     began, decades_later = 1_763_000_000.123, 3_999_999_999.123

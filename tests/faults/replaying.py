@@ -17,7 +17,7 @@ from monitor.live.observations import Verdict
 from tests.proxy import Proxy
 
 CAPTURED = 200  # requests: those of the first minutes
-SHARED, HEAD, LISTS = 3, 3, 3  # of a call: keys before the hashes, words before the rows, counted lists in a row
+SHARED, HEAD, LISTS = 3, 4, 3  # of a call: keys before the hashes, words before the rows, counted lists in a row
 FIXED = 4  # words of a row before its lists, the epoch first
 LATEST = str(1 << 52).encode()  # a batch number above all others
 COUNTED = {str(verdict): f"rejected_{verdict}" for verdict in Verdict} | {str(Verdict.ACCEPTED): "duplicates"}
@@ -41,9 +41,9 @@ class Record:
 
     def words(self, *, batch: bytes = b"") -> tuple[bytes, ...]:
         """Return the command for this row alone; under another batch number where one is given."""
-        generation, worker, number = self.head
+        generation, worker, number, process = self.head
         keys = (*self.shared, self.hash)
-        head = (generation, worker, batch or number)
+        head = (generation, worker, batch or number, process)
         return (b"EVALSHA", _RECORD.sha.encode(), str(len(keys)).encode(), *keys, *head, *self.row)
 
 
@@ -111,7 +111,7 @@ def send_again(url: str, late: Sequence[Record]) -> tuple[int, list[str]]:
 def _is_over(client: "redis.Redis[bytes]", record: Record) -> bool:
     """Tell whether another epoch or another generation came; neither ever comes back."""
     place = (client.hget(record.hash, "owner"), client.hget(record.hash, "epoch"))
-    generation, worker, _ = record.head
+    generation, worker, *_ = record.head
     return place != (worker, record.row[0]) or client.get(record.shared[0]) != generation
 
 

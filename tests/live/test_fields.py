@@ -13,7 +13,7 @@ from monitor.live import fields
 from monitor.live.fields import observation_fields, readings, status_fields
 
 moments = st.integers(0, 2**42).map(lambda ms: ms / 1000)
-workers = st.from_regex(r"[a-z0-9]{1,12}-[0-9a-f]{6}", fullmatch=True)
+workers = st.from_regex(r"[a-z0-9]{1,8}-[0-9a-f]{10}", fullmatch=True)
 epochs = st.builds(Epoch, st.integers(1, 2**31), st.integers(0, 2**31))
 identities = st.builds(Identity, epochs, st.integers(1, 2**31))
 numbers = st.one_of(st.booleans(), st.integers(-(2**63), 2**63), st.floats(allow_nan=False, allow_infinity=False))

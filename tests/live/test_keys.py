@@ -45,6 +45,7 @@ def test_every_key_stands_in_the_table_and_no_script_makes_keys_of_its_own() -> 
         assert f"feeler:{{pNN}}:{kind}" in table
     for key in (
         keys.presence_key("W"),
+        keys.claim_key("W"),
         keys.bus_key("L"),
         keys.WORKERS,
         keys.REQUESTS,

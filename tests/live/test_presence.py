@@ -1,9 +1,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from monitor.live import presence
 from monitor.live.connections import Live
-from monitor.live.keys import LED, WORKERS, bus_key, presence_key
+from monitor.live.keys import LED, WORKERS, bus_key, claim_key, presence_key
 from monitor.live.presence import Presence
 from tests.live.builders import NOW, W1, W2
 from tests.servers import RedisServer
@@ -76,3 +78,16 @@ async def test_a_bus_is_led_while_a_leader_looks_at_it(live: Live) -> None:
     await presence.mark_bus(live, "one")
     assert await presence.is_led(live)
     assert presence.TTL < await live.bus.ttl(LED) <= presence.LED_FOR
+
+
+async def test_an_id_is_held_by_one_process(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await presence.claim(live, "w1")
+    assert await presence.claim(live, "w1"), "held on to"
+    monkeypatch.setattr(presence, "PROCESS", "a twin")
+    assert not await presence.claim(live, "w1")
+    assert await presence.claim(live, "w2")
+    await live.bus.delete(claim_key("w1"))
+    assert await presence.claim(live, "w1"), "the bus forgot: whoever comes first"
+    monkeypatch.undo()
+    assert not await presence.claim(live, "w1")
+    assert await live.bus.ttl(claim_key("w1")) > presence.TTL

@@ -220,7 +220,7 @@ class History(RuleBasedStateMachine):
         if not worker.generation or not worker.epoch or worker.stopped:
             return None
         beat = Beat(DB, worker.epoch, worker.tentative, observation(worker=worker.id), tuple(worker.pending))
-        head = (worker.generation, worker.id, next(observations._batches))
+        head = (worker.generation, worker.id, next(observations._batches), observations.PROCESS)
         return observations._call(PARTITION, head, [beat]), worker.epoch, beat
 
     def _hear(self, worker: Worker, beat: Beat, verdict: Verdict) -> None:

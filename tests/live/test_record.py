@@ -1,5 +1,6 @@
 """The record step: who may write, what counts as the same, what is installed."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -230,7 +231,7 @@ async def test_a_rejected_row_leaves_no_cry_behind(live: Live, name: str) -> Non
 async def test_a_batch_that_arrives_after_a_later_one_changes_nothing(live: Live, name: str) -> None:
     """A call that timed out on a frozen server may be executed when the server thaws, after its successor."""
     await given(live, "1.2", seed=Status())
-    late = observations._call(partition(DB), (name, W1, 1), [beat("1.2", status(), at=NOW)])
+    late = observations._call(partition(DB), (name, W1, 1, observations.PROCESS), [beat("1.2", status(), at=NOW)])
     assert await said(live, name, W1, beat("1.2", status(), at=NOW + 5)) == "accepted"
     before, counted = await everything(live, but=["counters"]), await observations.counters(live)
     assert await observations.steps.run(live.cache, observations._RECORD, [late]) == [["accepted"]]
@@ -412,3 +413,36 @@ async def test_values_are_what_people_would_type(live: Live, name: str) -> None:
     reading = Reading("size", NOW, ReadingStatus.OK, {"db_size": 4213})
     await said(live, name, W1, Beat(DB, epoch("1.2"), status(), replace(observation(), readings=(reading,))))
     assert await live.cache.hincrby(database_key(DB), "db_size", 1) == 4214
+
+
+# --- twins --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_process_of_the_same_id_is_told_apart(live: Live, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its first transition, nor one the other's batch number would hide, nor a beat without events counts."""
+    await given(live, "1.2", seed=Status())
+    for batch in (1000, 1):  # the twin has run for longer, or for shorter
+        monkeypatch.setattr(observations, "_batches", itertools.count(batch))
+        monkeypatch.setattr(observations, "PROCESS", f"process-{batch}")
+        after = status("1.2.1", UP if batch == 1000 else State.REFUSING)
+        first = transition("1.2.1", target=after.state)
+        said_to_it = await said(live, name, W1, beat("1.2", after, first))
+        assert said_to_it == ("accepted" if batch == 1000 else "twin")
+    assert await said(live, name, W1, beat("1.2", status("1.2.1", UP))) == "twin"
+    fields = await stored(live)
+    assert (fields["state"], fields["number"], fields["process"]) == ("available", "1", "1.2 process-1000")
+    assert await journaled(live) == ["1.2.1"]
+    assert (await observations.counters(live))["rejected_twin"] == 2
+
+
+async def test_the_next_epoch_is_anybodys(live: Live, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch binds one process; what an older leader leaves of it in the hash binds nobody to the next."""
+    await given(live, "1.2", seed=Status())
+    monkeypatch.setattr(observations, "PROCESS", "one")
+    assert await said(live, name, W1, beat("1.2", status())) == "accepted"
+    await given(live, "1.3")
+    monkeypatch.setattr(observations, "PROCESS", "two")
+    assert await said(live, name, W1, beat("1.3", status())) == "accepted"
+    monkeypatch.setattr(observations, "PROCESS", "one")
+    assert await said(live, name, W1, beat("1.3", status())) == "twin"
+    assert await said(live, name, W1, beat("1.2", status())) == "fenced"

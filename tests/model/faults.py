@@ -12,6 +12,7 @@ from tests.model.watching import flight
 from tests.model.world import (
     NO_EPOCH,
     NO_NAME,
+    NOBODY,
     Beat,
     Event,
     Events,
@@ -170,6 +171,14 @@ def crash(world: World, who: int) -> World | None:
     if not worker.alive or worker.epoch == NO_EPOCH:
         return None
     return world._replace(workers=put(world.workers, who, worker._replace(alive=False)))
+
+
+def twin(world: World, who: int) -> World | None:
+    """A process that was given nothing yet draws the id of the one that owns the database."""
+    worker, owner = world.workers[who], world.redis.owner
+    if not worker.alive or worker.owns or worker.epoch != NO_EPOCH or owner in (NOBODY, who):
+        return None
+    return worked(world, who, worker._replace(alias=owner), world.redis)
 
 
 def cut(world: World, who: int) -> World:

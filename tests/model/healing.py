@@ -4,7 +4,19 @@ from tests.model import protocol
 from tests.model.faults import calmed
 from tests.model.repairs import Repair, Without
 from tests.model.watching import HOURS
-from tests.model.world import LEADERS, NOBODY, Event, Leader, Past, World, is_open, last_row, staff
+from tests.model.world import (
+    LEADERS,
+    NOBODY,
+    Event,
+    Leader,
+    Past,
+    World,
+    called,
+    is_open,
+    is_there,
+    last_row,
+    staff,
+)
 
 CALM_ROUNDS = 8
 RESTLESS_ROUNDS = 4
@@ -97,7 +109,7 @@ def _open(world: World, who: int, without: Without) -> World:
 def _own(world: World, who: int, without: Without) -> World:
     """Give the database to a live worker if it has none."""
     owner = world.redis.owner
-    if owner == NOBODY or not world.workers[owner].alive:
+    if owner == NOBODY or not is_there(world, owner):
         for worker in staff(world):
             if world.redis.owner == owner:
                 world = protocol.assign_move(world, who, worker, without) or world
@@ -152,9 +164,9 @@ def _judge(world: World) -> str:
 
 def _judge_owner(world: World) -> str:
     redis = world.redis
-    if not is_open(redis) or redis.owner == NOBODY or not world.workers[redis.owner].alive:
+    if not is_open(redis) or redis.owner == NOBODY or not is_there(world, redis.owner):
         return "CLOSED: no live worker ever owns the database"
-    owner = world.workers[redis.owner]
+    owner = max(w for who, w in enumerate(world.workers) if w.alive and called(w, who) == redis.owner)
     if not redis.proven or owner.pending or owner.epoch != redis.epoch:
         return "STUCK: the owner can never record"
     if owner.accepted != redis.status:

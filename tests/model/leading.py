@@ -11,6 +11,7 @@ from tests.model.world import (
     Name,
     Redis,
     World,
+    called,
     is_open,
     last_row,
     put,
@@ -72,7 +73,8 @@ def assign(world: World, who: int, worker: int, without: Without) -> World | Non
     epoch = Epoch(leader.term, leader.counter + 1)
     if Repair.ASSIGN_FENCED not in without and (redis.term > leader.term or redis.epoch >= epoch):
         return _step_down(world, who)
-    redis = redis._replace(owner=worker, epoch=epoch, term=max(redis.term, leader.term), proven=False)
+    name = called(world.workers[worker], worker)
+    redis = redis._replace(owner=name, epoch=epoch, term=max(redis.term, leader.term), proven=False, bound=NOBODY)
     leader = leader._replace(counter=epoch.counter, reissued=leader.opening != NO_NAME)
     return _led(world, who, leader, redis)
 
@@ -94,7 +96,7 @@ def unassign(world: World, who: int, without: Without) -> World | None:
         return None
     if redis.term > leader.term:
         return _step_down(world, who)
-    redis = redis._replace(owner=NOBODY, proven=False, claimant=NOBODY, claim=NO_EPOCH)
+    redis = redis._replace(owner=NOBODY, proven=False, bound=NOBODY, claimant=NOBODY, claim=NO_EPOCH)
     return _led(world, who, leader._replace(reissued=True), redis)
 
 
@@ -104,7 +106,12 @@ def assign_move(world: World, who: int, worker: int, without: Without) -> World 
     A paused worker looks dead, so a move off an unproven owner is always possible; `planned` is judged in `healing`.
     """
     redis, leader = world.redis, world.leaders[who]
-    if not leader.term or not is_open(redis) or redis.owner == worker or not world.workers[worker].alive:
+    if (
+        not leader.term
+        or not is_open(redis)
+        or redis.owner == called(world.workers[worker], worker)
+        or not world.workers[worker].alive
+    ):
         return None
     return assign(world, who, worker, without)
 

@@ -11,7 +11,8 @@ requests is one step, or cut in its parts, as the bounds say.
 
 Another registry's supervisor is one step, allowed or not. Not modelled: take-overs by a person's word, the index and
 the nudges, cries and second opinions, retirement, eviction of single keys, a Postgres that loses rows, clocks, ids of
-journal entries (a historian that acknowledges by an id of another life). A worker never comes back under its id.
+journal entries (a historian that acknowledges by an id of another life). A worker never comes back under its id; a
+twin, that draws the id of a live one, reports as itself.
 
 Only tests/model may import this.
 """

@@ -50,6 +50,7 @@ class Repair(StrEnum):
     NEVER_BACK = "a worker never enters a generation older than the newest it has entered"
     SIGNED = "a leader acts only where the name of its own registry stands beside the term, or none"
     NAME_RESTORED = "workers restore that name with the term"
+    BOUND = "the first beat under an epoch binds it to the process that sent it: a twin of the same id is told apart"
     PROVEN = "no planned move before the owner's first accepted beat"
 
 

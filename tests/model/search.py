@@ -246,6 +246,8 @@ def _worker_faults(world: World, fault: str, who: int, without: Without) -> Iter
             yield f"W{who} records, its answer is ON ITS WAY", faults.late_answer(world, who, without)
         case "lost_part":
             yield f"W{who} tells a part and HEARS NOTHING", faults.lost_part(world, who, without)
+        case "twin":
+            yield f"W{who} draws the OWNER'S ID", faults.twin(world, who)
         case "stray":
             yield f"W{who} STRAYS to the old master", faults.stray(world, who)
 

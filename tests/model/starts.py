@@ -27,6 +27,7 @@ def running(without: Without = frozenset(), *, others: int = 1) -> World:
             owner=0,
             epoch=epoch,
             proven=True,
+            bound=0,
             status=NEW,
             announced=tuple(range(1 + others)),
             grouped=True,
@@ -47,7 +48,7 @@ def joining(without: Without = frozenset()) -> World:
     before, epoch = running(without), Epoch(1, 3)
     w0, w1 = before.workers
     return before._replace(
-        redis=before.redis._replace(owner=1, epoch=epoch),
+        redis=before.redis._replace(owner=1, epoch=epoch, bound=1),
         replica=(before.redis._replace(announced=(0,)),),
         workers=(w0._replace(owns=False), w1._replace(owns=True, epoch=epoch, term=1, accepted=NEW)),
         leaders=(before.leaders[0]._replace(counter=3), Leader()),
@@ -70,7 +71,7 @@ def deposed(without: Without = frozenset()) -> World:
     world, epoch = running(without), Epoch(2, 1)
     w0, w1 = world.workers
     return world._replace(
-        redis=world.redis._replace(term=2, owner=1, epoch=epoch),
+        redis=world.redis._replace(term=2, owner=1, epoch=epoch, bound=1),
         postgres=Postgres(holder=1, term=2),
         workers=(w0, w1._replace(owns=True, epoch=epoch, term=2, accepted=NEW)),
         leaders=(world.leaders[0], Leader(term=2, counter=1, met=True)),

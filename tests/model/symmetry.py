@@ -44,13 +44,20 @@ def _seen(world: World, who: int) -> tuple[Any, ...]:
 
 def _mentions(redis: Redis, who: int) -> tuple[Any, ...]:
     attempts = tuple(attempt for one, attempt in redis.begun if one == who)
-    named = (redis.owner == who, redis.claimant == who, who in redis.reported, who in redis.announced)
+    named = (
+        redis.owner == who,
+        redis.bound == who,
+        redis.claimant == who,
+        who in redis.reported,
+        who in redis.announced,
+    )
     return (*named, attempts)
 
 
 def _renamed(redis: Redis, place: dict[int, int]) -> Redis:
     return redis._replace(
         owner=place[redis.owner],
+        bound=place[redis.bound],
         claimant=place[redis.claimant],
         begun=tuple(sorted((place[who], attempt) for who, attempt in redis.begun)),
         reported=tuple(sorted(place[who] for who in redis.reported)),
@@ -60,5 +67,8 @@ def _renamed(redis: Redis, place: dict[int, int]) -> Redis:
 
 def _in_order(workers: Sequence[Any], order: Sequence[int], place: dict[int, int]) -> tuple[Any, ...]:
     return tuple(
-        workers[who]._replace(looked=tuple(_renamed(one, place) for one in workers[who].looked)) for who in order
+        workers[who]._replace(
+            looked=tuple(_renamed(one, place) for one in workers[who].looked), alias=place[workers[who].alias]
+        )
+        for who in order
     )

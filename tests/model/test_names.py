@@ -9,7 +9,7 @@ from workers.ledger import Ledger
 from workers.recorder import Recorder
 
 SCRIPTS = {path.stem for path in Path(observations.__file__).with_name("scripts").glob("*.lua")}
-NOT_MODELLED = {"prelude", "publish", "reindex"}  # shared code, hints
+NOT_MODELLED = {"prelude", "publish", "reindex", "claim"}  # shared code, hints
 NOT_MODELLED |= {"lead", "take_over"}  # what a restore does as well to term and name, a person's word
 
 

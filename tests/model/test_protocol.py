@@ -38,6 +38,9 @@ EXHAUSTED = [
     (running, Bounds(("lost_reply", "flush"), feels=1, assigns=1, elections=0)),
     (running, Bounds(("lost_reply", "failover"), feels=1, assigns=1, elections=0)),
     (running, Bounds(("failover", "failback"), feels=1, assigns=1, elections=0)),
+    (running, Bounds(("twin",), feels=2, assigns=2, elections=1)),
+    (running, Bounds(("twin", "crash"), feels=2, assigns=1, elections=0)),
+    (running, Bounds(("twin", "lost_reply"), feels=2, assigns=1, elections=0)),
     (running, Bounds(("flush", "intruder"), feels=0, assigns=1, elections=1)),
     (joining, Bounds(("failover", "intruder"), feels=0, assigns=1, elections=0)),
 ]
@@ -256,6 +259,7 @@ ABLATIONS: dict[Repair, tuple[Start, Bounds, str]] = {
     Repair.NEVER_BACK: (parted, Bounds(("stray",), feels=2, assigns=0, elections=0), "ROLLBACK"),
     Repair.SIGNED: (running, Bounds(("intruder",), feels=0, assigns=0, elections=0), "TAKEN"),
     Repair.NAME_RESTORED: (running, Bounds(("flush", "intruder"), feels=0, assigns=0, elections=0), "TAKEN"),
+    Repair.BOUND: (running, Bounds(("twin",), feels=2, assigns=0, elections=0), "CONFLICT"),
     Repair.PROVEN: (running, Bounds((), feels=0, assigns=0, elections=0, strained=True), "STARVED"),
 }
 

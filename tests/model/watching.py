@@ -13,6 +13,7 @@ from tests.model.world import (
     ABSENT,
     NO_EPOCH,
     NO_NAME,
+    NOBODY,
     Beat,
     Event,
     Events,
@@ -20,6 +21,7 @@ from tests.model.world import (
     Redis,
     Worker,
     World,
+    called,
     is_open,
     is_open_here,
     joined,
@@ -41,6 +43,7 @@ class Verdict(Enum):
     FENCED = auto()
     AHEAD = auto()
     CONFLICT = auto()
+    TWIN = auto()
 
 
 def replay(world: World, who: int, without: Without) -> World | None:
@@ -59,7 +62,7 @@ def replay_only(world: World, who: int, without: Without) -> World | None:
     unsettled = worker.flying and Repair.SETTLED not in without
     if unsettled or is_untold(world, who, without):
         return None  # what it knows comes first
-    mine = redis.owner == who and redis.epoch == worker.epoch
+    mine = redis.owner == called(worker, who) and redis.epoch == worker.epoch
     lost = worker.retained
     if Repair.RETAINED in without or (Repair.REPLAYED in without and not mine):
         lost = ()
@@ -132,7 +135,7 @@ def _has_entered(redis: Redis, worker: Worker, without: Without) -> bool:
 
 
 def _news(seen: Redis, who: int, worker: Worker) -> bool:
-    if seen.owner != who:
+    if seen.owner != called(worker, who):
         return worker.owns
     return not worker.owns or seen.epoch != worker.epoch or worker.behind
 
@@ -141,7 +144,7 @@ def _learned(world: World, who: int, seen: Redis, without: Without) -> World | N
     worker = world.workers[who]
     if not _news(seen, who, worker):
         return None
-    if seen.owner != who:
+    if seen.owner != called(worker, who):
         return _release(world, who, seen, without)
     base = seen.status
     if base == ABSENT:
@@ -214,6 +217,9 @@ def record(world: World, who: int, without: Without) -> World | None:
     verdict, world = arrive(world, Beat(who, worker), without)
     if verdict is Verdict.AHEAD:
         return worked(world, who, worker._replace(behind=True), world.redis)
+    if verdict is Verdict.TWIN:  # it ends, once what it retains is durable, and begins anew under an id of its own
+        gone = worker._replace(alias=len(world.workers) + who, owns=False, pending=())
+        return worked(world, who, gone, world.redis)
     if verdict is Verdict.ACCEPTED:
         retained = joined(worker.retained, worker.pending) if Repair.RETAINED not in without else ()
         accepted = worker.pending[-1] if worker.pending else worker.accepted
@@ -255,13 +261,21 @@ def flight(worker: Worker) -> Flight:
     return Flight(worker.epoch, worker.pending[-1] if worker.pending else worker.accepted, worker.pending)
 
 
-def judge(redis: Redis, who: int, worker: Worker, without: Without) -> tuple[Verdict, Redis]:
-    """Return the verdict of the Lua step, and Redis after it."""
+def _refusal(redis: Redis, who: int, worker: Worker, without: Without) -> Verdict | None:
+    """Return why this process may not write now, whatever it says."""
     opened = redis.generation != NO_NAME if Repair.LIFE in without else is_open_here(redis)
     if not (opened and worker.generation == redis.generation) and Repair.GATED not in without:
-        return Verdict.CLOSED, redis
-    if redis.owner != who or redis.epoch != worker.epoch:
-        return Verdict.FENCED, redis
+        return Verdict.CLOSED
+    if redis.owner != called(worker, who) or redis.epoch != worker.epoch:
+        return Verdict.FENCED
+    twin = redis.bound not in (NOBODY, who) and Repair.BOUND not in without
+    return Verdict.TWIN if twin else None
+
+
+def judge(redis: Redis, who: int, worker: Worker, without: Without) -> tuple[Verdict, Redis]:
+    """Return the verdict of the Lua step, and Redis after it."""
+    if refusal := _refusal(redis, who, worker, without):
+        return refusal, redis
     events, base = worker.pending, worker.accepted
     status = events[-1] if events else base
     known = next((i for i, e in enumerate(events) if e.identity == redis.status.identity), None)
@@ -276,7 +290,7 @@ def judge(redis: Redis, who: int, worker: Worker, without: Without) -> tuple[Ver
         return Verdict.AHEAD, redis
     if Repair.ONE_STEP in without:
         events = tuple(e for e in events if e.identity.epoch == worker.epoch)
-    return Verdict.ACCEPTED, _journaled(redis._replace(status=status, proven=True), events)
+    return Verdict.ACCEPTED, _journaled(redis._replace(status=status, proven=True, bound=who), events)
 
 
 def forget(world: World, who: int, without: Without) -> World | None:

@@ -58,6 +58,7 @@ class Redis(NamedTuple):
     owner: int = NOBODY
     epoch: Epoch = NO_EPOCH
     proven: bool = False  # the owner has had a beat accepted under its epoch
+    bound: int = NOBODY  # the process that had it: the epoch is its own from then on
     status: Event = ABSENT
     claimant: int = NOBODY
     claim: Epoch = NO_EPOCH
@@ -117,6 +118,7 @@ class Worker(NamedTuple):
     looked: tuple[Redis, ...] = ()  # the hash it has read and not yet learned from
     flying: tuple[Flight, ...] = ()
     left: bool = False  # with the old master, after a failover
+    alias: int = NOBODY  # goes by the id of this other process
 
 
 class Leader(NamedTuple):
@@ -184,6 +186,16 @@ class World(NamedTuple):
 def staff(world: World) -> range:
     """Return the workers."""
     return range(len(world.workers))
+
+
+def called(worker: Worker, who: int) -> int:
+    """Return the id a process goes by: its own, or its twin's."""
+    return who if worker.alias == NOBODY else worker.alias
+
+
+def is_there(world: World, name: int) -> bool:
+    """Say whether some live process goes by this id."""
+    return any(worker.alive and called(worker, who) == name for who, worker in enumerate(world.workers))
 
 
 def put(items: tuple[T, ...], index: int, item: T) -> tuple[T, ...]:

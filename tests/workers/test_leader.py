@@ -301,3 +301,15 @@ async def test_a_database_that_was_removed_and_added_again_goes_on_with_its_hist
     assert after.identity
     assert before.identity
     assert after.identity > before.identity
+
+
+async def test_a_change_told_during_a_read_of_the_fleet_is_read_too(live: Live, store: Store, leader: Leader) -> None:
+    await leader.sweep()
+    assert leader.reading
+    await asyncio.wait({leader.reading})  # read, and not yet taken up
+    register(store, "orders")
+    await requests.ask(live, "fleet_changed")
+    await leader.sweep()
+    assert leader._fleet == {}
+    await sweep(leader)
+    assert set(leader._fleet) == {"orders"}

@@ -16,15 +16,17 @@ from monitor.core.policy import Policy
 from monitor.core.status import Epoch, State, Status
 from monitor.live import assignments, connections, generation, journal, observations, reasons
 from monitor.live.connections import Live
+from monitor.live.keys import PARTITIONS, partition_key
 from monitor.live.observations import Beat, Verdict
 from tests.proxy import Proxy
 from tests.waiting import eventually
 from workers import recorder as module
 from workers.ledger import Ledger
+from workers.pulse import Pulse
 from workers.recorder import Recorder
 
 DB, EPOCH = "orders", Epoch(1, 2)
-MANY = 300
+MANY = 200
 
 
 @pytest.fixture
@@ -170,6 +172,7 @@ async def flapped(live: Live, recorder: Recorder) -> None:
             seen = Observation(database=name, worker="w1", sent_at=at - 0.01, at=at, cause=cause)
             ledger.observe(seen, Context(worker="w1", epoch=epoch, policy=Policy(), eligible=2))
         recorder.offer(seen)
+    recorder.pulse = Pulse(lambda: None)  # all that took its time
 
 
 async def test_a_batch_is_bounded_by_its_bytes(live: Live, recorder: Recorder) -> None:
@@ -221,3 +224,46 @@ async def test_what_a_newer_observation_replaces_is_counted(live: Live, recorder
     recorder._flying = {}
     assert await recorder.flush()
     assert (await observations.latest(live, [DB]))[DB].at == 12.0
+
+
+async def test_a_report_ends_when_the_generation_is_open(live: Live, recorder: Recorder) -> None:
+    """Each life of a worker would leave one behind in every partition."""
+    for i in range(3):
+        assert await Recorder(live, f"w-{i}", lambda: None).follow_generation()
+    kept = [await live.cache.hgetall(partition_key(number, "reports")) for number in range(PARTITIONS)]
+    assert kept == [{}] * PARTITIONS
+    assert await generation.reported(live) == set()
+
+
+async def test_a_worker_that_owned_nothing_follows_a_registry_whose_terms_were_lower(live: Live) -> None:
+    """It tells the term it saw, so that the leader takes one above; else it would never follow, and be given work."""
+    await opened(live, Epoch(7, 3))
+    idle = Recorder(live, "idle", lambda: None)
+    assert await idle.follow_generation()
+    await live.cache.flushall()
+    assert not await idle.follow_generation()
+    assert (await generation.standing(live)).term == 7
+    await generation.restore(live, "leader", [], 1)
+    assert await generation.open_generation(live, Epoch(1, 1), {"leader"}) is None
+    await opened(live, Epoch(8, 1))
+    assert await idle.follow_generation()
+
+
+async def test_a_twin_is_told_so_and_says_nothing_more(
+    live: Live, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder.offer(felt(recorder)[1])
+    monkeypatch.setattr(observations, "PROCESS", "the first")
+    assert await recorder.flush()
+    assert not recorder.twin.is_set()
+    recorder.offer(felt_again(recorder, 11.0))
+    monkeypatch.setattr(observations, "PROCESS", "the second")
+    assert await recorder.flush()
+    assert (recorder.twin.is_set(), recorder.ledgers[DB].stopped) == (True, True)
+    assert (await observations.latest(live, [DB]))[DB].at == 10.0
+
+
+def felt_again(recorder: Recorder, at: float) -> Observation:
+    seen = Observation(database=DB, worker="w1", sent_at=at - 0.01, at=at, cause=Cause.OK)
+    recorder.ledgers[DB].observe(seen, Context(worker="w1", epoch=EPOCH, policy=Policy(), eligible=2))
+    return seen

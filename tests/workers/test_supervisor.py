@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from monitor.config import Settings
+from monitor.core.cause import Cause
 from monitor.core.errors import ForeignRedis, StoreUnavailable
-from monitor.live import assignments, connections, generation, observations
+from monitor.core.event import CannotReach, encode
+from monitor.core.status import Epoch, Identity
+from monitor.live import assignments, connections, generation, journal, observations
 from monitor.live.connections import Live
 from monitor.live.generation import Signature
+from monitor.live.keys import database_key, partition_key
 from monitor.registry import fleet, leadership
 from monitor.registry.store import Store, open_store
 from tests.conftest import numbers
@@ -174,3 +179,26 @@ async def test_a_take_over_by_a_persons_word_is_obeyed(
     await live.cache.flushall()
     await worker.follow_generation()
     assert (await generation.standing(live)).signature == Signature(1, "staging")
+
+
+async def test_the_journal_is_trimmed_though_no_place_can_be_read(
+    make_supervisor: MakeSupervisor, live: Live, redis_url: str
+) -> None:
+    """A review that fails for hours must not fill Redis."""
+    one = make_supervisor(redis_url)
+    await step(one)
+    key = partition_key(3, "journal")
+    for group in journal.DURABLE:
+        await journal.ensure(live, group)
+    for _ in range(3):
+        await live.cache.xadd(key, {"event": encode(CannotReach("a", Identity(Epoch(1, 1), 1), "w", 1.0, Cause.DNS))})
+    await live.cache.sadd(partition_key(0, "names"), "broken")
+    await live.cache.set(database_key("broken"), "no hash: no review gets past it")
+    for group in journal.DURABLE:
+        await journal.ack(live, group, await journal.read(live, group, "one", count=1600, block=0.1))
+    assert one._leader
+    one._leader._review_at = 0.0
+    with contextlib.suppress(ResponseError):
+        await one._leader.sweep()
+    await one._trim()
+    assert await live.cache.xlen(key) == 1, "the last one delivered stays"

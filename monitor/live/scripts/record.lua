@@ -1,17 +1,18 @@
 -- record: the owner's beats of one partition. Fields and journal entries of a row go in together, or nothing does.
 -- KEYS  1 generation  2 counters  3 journal  4.. one database hash per row
--- ARGV  1 generation's name  2 worker  3 number of this batch, rising in each process; then per row:
+-- ARGV  1 generation's name  2 worker  3 number of this batch, rising in each process  4 the process; then per row:
 --       epoch identity state shape, #words field value ... (the first two values, `number` and `batch`, are made here),
 --       #words field ... (to be deleted; `shape` is their checksum), #words (kind id base json) ... (events in order:
 --       a transition builds on `base`; a cry's id is its doubt, its base the time)
 -- Returns one word per row, refusals counted:
 --   closed    the generation is not open here, or not the one named
 --   fenced    the hash names another owner or epoch
+--   twin      another process of this very id has recorded under this epoch: an epoch belongs to the first that does
 --   ahead     the hash holds a newer identity, or one the first new event does not build on
 --   conflict  same identity, other state
 --   accepted  written; or nothing new: a batch that arrives twice or after a later one of the same sender, counted too
 local CLOCK_STEP = 10 -- seconds; the clocks of workers differ by less
-local worker, batch, at = ARGV[2], tonumber(ARGV[3]), 4
+local worker, batch, process, at = ARGV[2], tonumber(ARGV[3]), ARGV[4], 5
 local verdicts, counts = {}, {}
 
 local function tally(what, by) counts[what] = (counts[what] or 0) + by end
@@ -50,8 +51,10 @@ local function fresh(key, events, identity)
 end
 
 local function record(key, epoch, identity, state, shape, fields, gone, events)
-  local hash = redis.call('HMGET', key, 'owner', 'epoch', 'batch', 'identity', 'state', 'number')
+  local hash = redis.call('HMGET', key, 'owner', 'epoch', 'batch', 'identity', 'state', 'number', 'process')
   if hash[1] ~= worker or hash[2] ~= epoch then return 'fenced' end
+  local bound = hash[7] or ''
+  if string.match(bound, '^%S+') == epoch and bound ~= epoch .. ' ' .. process then return 'twin' end
   local last, last_shape = string.match(hash[3] or '', '^(%d+) (%S+)$')
   if last and (tonumber(last) or 0) >= batch then
     tally('duplicates', 1)

@@ -1,0 +1,86 @@
+"""A worker's life as a process: its id, its last words, and what it does when it meets its twin."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from monitor.config import Settings
+from monitor.core.status import Epoch
+from monitor.live import presence
+from monitor.live.connections import Live
+from monitor.live.keys import claim_key, presence_key
+from monitor.secrets import SecretBox
+from tests.waiting import eventually
+from tests.workers.test_recorder import opened
+from workers import worker as module
+from workers.worker import Worker, claim_id, new_id
+
+
+@pytest.fixture
+async def working(live: Live, redis_url: str, tmp_path: Path) -> AsyncIterator[tuple[Worker, asyncio.Task[bool]]]:
+    """A worker at work under the id w1; it owns nothing."""
+    await opened(live, Epoch(1, 1))
+    assert await presence.claim(live, "w1")
+    settings = Settings(home=tmp_path, database_url="", redis_url=redis_url, cache_url=redis_url)
+    worker = Worker("w1", settings, live, SecretBox(["0" * 43 + "="]))
+    running = asyncio.create_task(worker.run())
+
+    async def is_here() -> bool:
+        return "w1" in await presence.present(live)
+
+    await eventually(is_here, within=20)
+    yield worker, running
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_an_id_that_lives_or_is_still_known_is_drawn_again(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter(["alive", "remembered", "free"])
+    monkeypatch.setattr(module, "new_id", lambda: next(drawn))
+    await live.bus.set(claim_key("alive"), "another process")
+    await live.bus.zadd("feeler:workers", {"remembered": 1.0})
+    assert await claim_id(live) == "free"
+    assert await live.bus.get(claim_key("free")) == presence.PROCESS
+
+
+def test_ids_differ_by_40_bits() -> None:
+    host, _, drawn = new_id().rpartition("-")
+    assert (1 <= len(host) <= 8, len(drawn), int(drawn, 16) >= 0) == (True, 10, True)
+    assert len({new_id() for _ in range(10_000)}) == 10_000
+
+
+async def test_a_worker_whose_id_another_process_holds_ends(
+    live: Live, working: tuple[Worker, asyncio.Task[bool]]
+) -> None:
+    _, running = working
+    await live.bus.set(claim_key("w1"), "its twin")
+    assert await asyncio.wait_for(running, 20) is False
+    assert await live.bus.get(claim_key("w1")) == "its twin", "whose presence it is now"
+    assert await live.bus.exists(presence_key("w1"))
+
+
+async def test_a_worker_that_leaves_is_gone_at_once(live: Live, working: tuple[Worker, asyncio.Task[bool]]) -> None:
+    worker, running = working
+    worker._stop.set()
+    assert await asyncio.wait_for(running, 20) is True
+    assert await live.bus.exists(presence_key("w1"), claim_key("w1")) == 0
+    assert await presence.known(live) == set()
+
+
+async def test_a_worker_that_leaves_early_is_gone_at_once_too(
+    live: Live, working: tuple[Worker, asyncio.Task[bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, running = working
+
+    async def is_needed() -> bool:
+        await worker._announce()
+        return True
+
+    monkeypatch.setattr(module, "HANDOVER", 0.5)
+    monkeypatch.setattr(worker, "_is_needed", is_needed)
+    worker._stop.set()
+    assert await asyncio.wait_for(running, 20) is True
+    assert await live.bus.exists(presence_key("w1"), claim_key("w1")) == 0
+    assert await presence.known(live) == {"w1"}, "what it owns must still be taken from it"
