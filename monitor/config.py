@@ -6,13 +6,14 @@ Errors name the variable and the fix, never the value.
 
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from monitor import private
+from monitor.core.database import ZONE
 from monitor.core.errors import InvalidInput
 
 RUNTIME_FILE = "runtime.env"
@@ -23,7 +24,6 @@ _STORES = ("DATABASE_URL", "REDIS_URL", "CACHE_URL")
 _DOOR = ("FEELER_URL", "FEELER_TOKEN")
 _TOKEN = re.compile(r"[!-~]{12,512}\Z")
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}\Z")
-_ZONE = re.compile(r"[a-z0-9-]{0,32}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Settings:
             host=_host(source, token),
             port=port,
             url=source.url("FEELER_URL", ("http", "https")).rstrip("/") or f"http://127.0.0.1:{port}",
-            zone=source.matching("FEELER_ZONE", _ZONE, "at most 32 of a-z, 0-9 and -"),
+            zone=source.matching("FEELER_ZONE", ZONE, "at most 32 of a-z, 0-9 and -"),
             capacity=source.number("FEELER_CAPACITY", 10_000, 1, 1_000_000),
             ca_dir=Path(source.text("FEELER_CA_DIR") or source.home / "ca").expanduser().absolute(),
         )
@@ -91,17 +91,10 @@ def write_runtime(home: Path, values: Mapping[str, str]) -> None:
 
 def read_runtime(home: Path) -> dict[str, str]:
     """Return what a running `up` left; nothing when there is none."""
-    path = home / RUNTIME_FILE
     try:
-        with path.open(encoding="utf-8") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            lines = file.read().splitlines()
+        lines = private.read(home / RUNTIME_FILE).splitlines()
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError):
-        raise InvalidInput("file", "cannot be read", "remove it or start `feeler up` again", str(path)) from None
-    if mode & 0o077:
-        raise InvalidInput("file", "holds secrets and others may read it", "chmod 600", str(path))
     pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
     return {key.strip(): value.strip() for key, _, value in pairs}
 

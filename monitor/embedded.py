@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
+from monitor import private
 from monitor.core.errors import StoreUnavailable
 from monitor.programs import (
     ENVIRONMENT,
@@ -131,7 +132,8 @@ class Server:
     def _keep(self, name: str, first: str) -> str:
         if not (self.folder / name).exists():
             self._write(name, first)
-        return (self.folder / name).read_text().strip()
+        owners = [drop_privileges().get("user", 0)]
+        return private.read(self.folder / name, also=owners, secret=name == "password").strip()
 
     def _write(self, name: str, text: str) -> Path:
         path = self.folder / name

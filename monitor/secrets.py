@@ -8,13 +8,13 @@ import json
 import os
 import re
 import secrets
-import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+from monitor import private
 from monitor.core.errors import InvalidInput
 
 VARIABLE = "FEELER_SECRET_KEYS"
@@ -62,12 +62,12 @@ def load_keys(environ: Mapping[str, str], home: Path) -> tuple[str, ...]:
     if environ.get(VARIABLE):
         return _split(environ[VARIABLE])
     if environ.get(f"{VARIABLE}_FILE"):
-        return _split(_read(Path(environ[f"{VARIABLE}_FILE"]), private=False))
+        return _split(_mounted(Path(environ[f"{VARIABLE}_FILE"])))
     path = home / KEY_FILE
     if not path.exists():
         fix = f"the same for web and workers; {_MAKE_ONE}. `feeler up` makes one in FEELER_HOME"
         raise InvalidInput(VARIABLE, "not set", fix, "environment")
-    return _split(_read(path, private=True))
+    return _split(private.read(path))
 
 
 def has_keys(environ: Mapping[str, str], home: Path) -> bool:
@@ -91,16 +91,12 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(key for key in re.split(r"[,\s]+", text) if key)
 
 
-def _read(path: Path, *, private: bool) -> str:
+def _mounted(path: Path) -> str:
+    """Read a secret that somebody mounted: inside its container it is often world-readable, and root's."""
     try:
-        with path.open(encoding="ascii") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            text = file.read()
+        return path.read_text(encoding="ascii")
     except (OSError, ValueError):
         raise InvalidInput("file", "cannot be read", "it must hold the keys, one a line", str(path)) from None
-    if private and mode & 0o077:  # a mounted secret (private=False) is often world-readable inside its container
-        raise InvalidInput("file", "holds secrets and others may read it", f"chmod 600 {path}", str(path))
-    return text
 
 
 def _make(path: Path) -> None:

@@ -20,6 +20,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from monitor import private
 from monitor.config import RUNTIME_FILE, Settings, write_runtime
 from monitor.core.database import check_name, parse_address
 from monitor.core.errors import FeelerError, InvalidInput
@@ -125,7 +126,9 @@ class _Up:
         port = port or settings.port
         if not port_is_free(port):
             raise InvalidInput("port", f"{port} is taken", "feeler up --port N")
-        token = settings.token or _token(home / "token")
+        token_file = home / "token"
+        self.new_token = not settings.token and not token_file.exists()
+        token = settings.token or _token(token_file)
         self.settings = replace(settings, port=port, url=f"http://127.0.0.1:{port}", token=token)
 
     def run(self) -> int:
@@ -229,7 +232,7 @@ class _Up:
         ]
         programs = self._programs()
         keepers = [asyncio.create_task(child.keep()) for child in (*stores, *programs)]
-        welcome = Welcome(self.settings, self.databases, self.began, self.began_at)
+        welcome = Welcome(self.settings, self.databases, self.began, self.began_at, self.new_token)
         threading.Thread(target=welcome.run, daemon=True).start()
         await stopping.wait()
         say("up", "stopping")
@@ -252,7 +255,7 @@ def _token(path: Path) -> str:
     if not path.exists():
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(24))
-    return path.read_text(encoding="utf-8").strip()
+    return private.read(path).strip()
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ class Welcome:
     databases: Mapping[str, str]
     began: float
     began_at: float
+    new_token: bool  # made at this start: only now is it shown
 
     def run(self) -> None:
         """Do it all; meant for a thread that may be cut off at any point."""
@@ -56,7 +57,8 @@ class Welcome:
         raise AssertionError("pauses never end")
 
     def _say_where(self) -> None:
-        sys.stdout.write(f"{self.settings.url}/last_observation\nFEELER_TOKEN={self.settings.token}\n")
+        token = f"FEELER_TOKEN={self.settings.token}\n" if self.new_token else ""
+        sys.stdout.write(f"{self.settings.url}/last_observation\n{token}")
         sys.stdout.flush()
 
     def _register(self, client: Client, name: str, url: str, known: Mapping[str, int]) -> None:

@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from monitor.core.errors import InvalidInput
 from monitor.core.foreign import OpenWord
 
+ZONE = re.compile(r"[a-z0-9-]{0,32}\Z")
+_LONGEST_URL, _LONGEST_NAME = 8000, 253  # characters; a cloud's token is a long password
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -60,11 +62,20 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_zone(zone: str) -> str:
+    """Return the zone, '' for none, or raise InvalidInput."""
+    if not ZONE.match(zone):
+        raise InvalidInput("zone", "not a usable zone", "at most 32 of a-z, 0-9 and -")
+    return zone
+
+
 def parse_address(url: str) -> Address:
     """Read a postgresql:// URL by an allow-list of keywords; errors never echo any part of it.
 
     libpq would also take passfile=, service=, options= and socket folders: none of them may come from a user.
     """
+    if len(url) > _LONGEST_URL:
+        raise InvalidInput("url", "too long", f"at most {_LONGEST_URL} characters")
     parts = _split(url.strip())
     if parts is None:
         raise InvalidInput("url", "malformed URL", f"{_SHAPE}, special characters percent-encoded")
@@ -75,6 +86,8 @@ def parse_address(url: str) -> Address:
         raise InvalidInput("url", "needs one host name or address", "sockets and host lists are not supported")
     if not user or "\x00" in parts.password or not (user + dbname).isprintable():
         raise InvalidInput("url", "needs a user name and printable names", _SHAPE)
+    if max(map(len, (host, user, dbname))) > _LONGEST_NAME:
+        raise InvalidInput("url", "host, user or database is too long", f"at most {_LONGEST_NAME} characters each")
     return Address(host, parts.port, dbname, user, parts.password, **_options(parts.query))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
+from monitor import private
 from monitor.core.cause import Cause
 from monitor.core.database import Address
 from monitor.feeler.causes import Failed
@@ -85,7 +86,10 @@ def _trust(address: Address, ca_dir: Path | None) -> tuple[str, str]:
         return mode, _NOWHERE
     if ca_dir is None or Path(name).name != name:
         raise Failed(Cause.MISSING_FILE, f"no CA folder for sslrootcert={name}")
-    return mode, str(_existing(ca_dir / name))
+    roots = _existing(ca_dir / name)
+    if not private.is_trusted(roots):
+        raise Failed(Cause.MISSING_FILE, f"others may change {name}: it must be ours or root's, chmod 644")
+    return mode, str(roots)
 
 
 def _system_roots() -> tuple[Path, ...]:

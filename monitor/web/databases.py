@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Response
 from pydantic import BaseModel, ConfigDict, SecretStr
 from starlette.concurrency import run_in_threadpool
 
-from monitor.core.database import DatabaseStatus, check_name, parse_address
+from monitor.core.database import DatabaseStatus, check_name, check_zone, parse_address
 from monitor.core.errors import InvalidInput, Outdated, StoreUnavailable
 from monitor.live import observations, requests
 from monitor.live.connections import Live
@@ -71,7 +71,7 @@ async def register(new: NewDatabase, response: Response, store: StoreOf, box: Bo
     parse_address(new.url.get_secret_value())
     name, labels = check_name(new.name), _check_labels(new.labels)
     sealed = box.seal(name, new.url.get_secret_value().strip())
-    row = await run_in_threadpool(fleet.add, store, name, sealed, labels, new.policy, new.zone)
+    row = await run_in_threadpool(fleet.add, store, name, sealed, labels, new.policy, check_zone(new.zone))
     await _tell(live)
     response.headers["Location"] = f"/api/v1/databases/{name}"
     return _answer(row, response, box)
@@ -147,8 +147,8 @@ def _changed(before: Registered, changes: Changes, box: SecretBox) -> dict[str, 
         values["labels"] = changes.labels
     if changes.policy not in (None, before.policy.name):
         values["policy"] = changes.policy
-    if changes.zone not in (None, before.zone):
-        values["zone"] = changes.zone
+    if changes.zone is not None and changes.zone != before.zone:
+        values["zone"] = check_zone(changes.zone)
     return values
 
 

@@ -16,7 +16,7 @@ from monitor.core.errors import AlreadyExists, FeelerError, InvalidInput, NotFou
 from monitor.web.shapes import ErrorShape, ProblemShape
 
 _QUOTABLE = re.compile(r"[A-Za-z0-9_.-]{1,63}\Z")  # whoever pastes a URL in the wrong place does not get it back
-_PATH = re.compile(r"[A-Za-z0-9_./-]{1,200}\Z")
+PATH = re.compile(r"[A-Za-z0-9_./-]{1,200}\Z")
 
 _CONTENT = {"application/problem+json": {"schema": TypeAdapter(ProblemShape).json_schema()}}
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
@@ -68,7 +68,7 @@ def answer(scope: Scope, problem: Problem) -> Response:
         "title": problem.slug.replace("-", " ").capitalize(),
         "status": problem.status,
         "detail": problem.detail,
-        "instance": path if _PATH.match(path) else "",
+        "instance": path if PATH.match(path) else "",
         "request_id": str(scope.get("state", {}).get("request_id", "")),
         "errors": errors,
     }

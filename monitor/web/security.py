@@ -14,11 +14,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monitor.config import Settings, is_loopback
-from monitor.web.problems import Problem, answer, problem_of
+from monitor.web.problems import PATH, Problem, answer, problem_of
 
 MAX_BODY = 65_536  # bytes
 PUBLIC = frozenset({"/livez", "/readyz"})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+REFUSED = frozenset({401, 403})
 BEARER = HTTPBearer(auto_error=False, description="FEELER_TOKEN")  # for OpenAPI: Guard does the checking
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -28,7 +29,9 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
-_log = logging.getLogger("feeler.web")
+_FORWARDED = re.compile(r"[0-9A-Fa-f.:, ]{1,200}\Z")
+_log, _audit_log = logging.getLogger("feeler.web"), logging.getLogger("feeler.audit")
+_audit_log.setLevel(logging.INFO)  # whatever FEELER_LOG says
 
 
 class Guard:
@@ -50,14 +53,21 @@ class Guard:
         scope = {**scope, "method": method, "state": {**scope.get("state", {}), "request_id": request_id}}
         reply = _Reply(send, request_id)
         try:
+            await self._serve(scope, receive, reply, headers)
+        finally:
+            if method not in SAFE or reply.status in REFUSED:
+                _audit(scope, headers, reply)
+
+    async def _serve(self, scope: Scope, receive: Receive, reply: "_Reply", headers: Headers) -> None:
+        try:
             self._admit(scope, headers)
-            if method not in SAFE:
+            if scope["method"] not in SAFE:
                 receive = await _whole_body(receive, headers)
             await self.app(scope, receive, reply)
         except Exception as error:
             if not isinstance(error, Problem):
                 _log_failure(scope, error)
-            if reply.started:
+            if reply.status:
                 raise RuntimeError("the answer broke off") from None
             await answer(scope, problem_of(error))(scope, receive, reply)
 
@@ -77,18 +87,22 @@ class Guard:
         if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self.settings.token.encode()):
             detail = "Send the header `Authorization: Bearer <FEELER_TOKEN>`."
             raise Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+        scope["state"]["who"] = "token"
 
 
 class _Reply:
     """Sends what the app says, with our headers where it set none itself."""
 
     def __init__(self, send: Send, request_id: str) -> None:
-        self.send, self.request_id, self.started = send, request_id, False
+        self.send, self.request_id = send, request_id
+        self.status = 0  # until the answer has begun
+        self.location = ""  # of what was made
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.started = True
+            self.status = message["status"]
             headers = MutableHeaders(scope=message)
+            self.location = headers.get("location", "")
             headers["X-Request-Id"] = self.request_id
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
@@ -116,6 +130,22 @@ async def _whole_body(receive: Receive, headers: Headers) -> Receive:
         return waiting.pop() if waiting else await receive()
 
     return replay
+
+
+def _audit(scope: Scope, headers: Headers, reply: _Reply) -> None:
+    """Leave a line for every change and every refusal: who, what, from where. A body is never told."""
+    forwarded, state = headers.get("x-forwarded-for", ""), scope["state"]
+    _audit_log.info(
+        "action=audit who=%s method=%s path=%s status=%d made=%s from=%s forwarded_for=%s request_id=%s",
+        state.get("who", "nobody"),
+        scope["method"],
+        scope["path"] if PATH.match(scope["path"]) else "*",
+        reply.status,
+        reply.location or "-",
+        "{}:{}".format(*scope["client"]) if scope.get("client") else "-",
+        forwarded.replace(" ", "") if _FORWARDED.match(forwarded) else "-",  # what a proxy claims, or a liar
+        state["request_id"],
+    )
 
 
 def _hostname(host: str) -> str:

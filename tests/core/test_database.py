@@ -64,6 +64,10 @@ SECRET = "SEKRET"
         f"postgresql://u:{SECRET}%00@h/d",
         f"postgresql://u:{SECRET}%ff@h/d",
         f"postgresql://u:{SECRET}@h/d%0a",
+        f"postgresql://u:{SECRET}@{'h' * 254}/d",
+        f"postgresql://{'u' * 254}:{SECRET}@h/d",
+        f"postgresql://u:{SECRET}@h/{'d' * 254}",
+        f"postgresql://u:{SECRET}{'x' * 8000}@h/d",
         # special characters that ought to be percent-encoded cut the URL in the wrong place
         f"postgresql://u:{SECRET}#x@h/d",
         f"postgresql://u:a@b#{SECRET}@h/d",

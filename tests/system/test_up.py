@@ -220,6 +220,8 @@ async def test_the_first_observation_comes_by_itself(start_up: Callable[..., Up]
     warm = start_up(stubs=False)
     took = await warm.says(r"first observation (\S+) s after the start: feeler-metadata is available", within=60)
     assert float(took[1]) < 15
+    assert f"FEELER_TOKEN={(cold.home / 'token').read_text()}" in cold.log.read_text()
+    assert "FEELER_TOKEN=" not in warm.log.read_text(), "the token is shown once"
 
 
 async def test_given_databases_are_registered_and_seen(

@@ -90,6 +90,24 @@ async def test_every_answer_carries_security_headers_and_an_id(tmp_path):
         assert forged.headers["X-Request-Id"] != "two\tlines"
 
 
+async def test_every_change_and_refusal_leaves_a_line(tmp_path, caplog):
+    async with door(tmp_path, host="0.0.0.0") as web:
+        await web.post("/thing", headers=BEARER | {"X-Request-Id": "a", "X-Forwarded-For": "10.0.0.7, 10.0.0.1"})
+        await web.post("/thing", headers={"X-Request-Id": "b", "X-Forwarded-For": "a\tb"})
+        await web.get(f"/postgres:%2F%2Fu:{CANARY}@h", headers={"X-Request-Id": "c"})
+        await web.get("/thing", headers=BEARER)
+        await web.get("/livez")
+        await web.delete("/thing", headers=BEARER | {"X-Request-Id": "d"})
+    told = [one.getMessage() for one in caplog.records if one.name == "feeler.audit"]
+    made = "made=- from=127.0.0.1:123 forwarded_for="
+    assert told == [
+        f"action=audit who=token method=POST path=/thing status=200 {made}10.0.0.7,10.0.0.1 request_id=a",
+        f"action=audit who=nobody method=POST path=/thing status=401 {made}- request_id=b",
+        f"action=audit who=nobody method=GET path=* status=401 {made}- request_id=c",
+        f"action=audit who=token method=DELETE path=/thing status=405 {made}- request_id=d",
+    ]
+
+
 async def test_a_failure_shows_no_words_of_the_error(tmp_path, caplog):
     async with door(tmp_path) as web:
         answer = await web.get("/broken")
