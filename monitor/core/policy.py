@@ -1,6 +1,13 @@
 """How a database is felt and how much evidence a verdict needs: values only. Anyone may import this."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from monitor.core.errors import InvalidInput
+
+LED_FOR = 20  # seconds a leader's mark stays: longer than a takeover, shorter than it takes to be believed alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +38,35 @@ class Policy:
     handover_grace: float = 10.0  # the same for a former owner, who no longer probes
     doubter_seconds: float = 600.0  # how long a worker that could not reach it is remembered
 
+    def __post_init__(self) -> None:
+        """Refuse what breaks the protocol's relations: it would call well databases down, or never decide."""
+        for field, value in asdict(self).items():
+            if field != "name" and not (math.isfinite(value) and value > 0):
+                raise InvalidInput(f"policy/{field}", "must be more than zero")
+        if self.alone_seconds <= LED_FOR:
+            problem = f"must be more than {LED_FOR} s: so long a leader that is gone seems to be there"
+            raise InvalidInput("policy/alone_seconds", problem, "30 is the default")
+        self._at_most("absent_seconds", "silent_seconds", "a refusal is the quicker proof")
+        self._at_most("fast_interval", "opinion_grace", "a peer's word must last until it is asked again")
+        for step in ("deadline", "fast_interval"):
+            self._at_most(step, "handover_grace", "a former owner's word must outlive the next one's probes", times=2)
+        self._at_most("login_least", "login_most", "they are the two ends of one deadline")
+
+    def _at_most(self, small: str, large: str, why: str, times: int = 1) -> None:
+        if getattr(self, small) * times > getattr(self, large):
+            least = f"{times} x {small}" if times > 1 else small
+            problem = f"{getattr(self, large):g} is less than {least} ({getattr(self, small):g}): {why}"
+            raise InvalidInput(f"policy/{large}", problem, f"raise {large} or lower {small}")
+
     @property
     def stale_after(self) -> float:
         """Seconds after which an observation no longer speaks for now (an interval missed twice, plus a deadline)."""
         return 3 * self.interval + self.deadline
+
+
+def stored(fields: Mapping[str, Any]) -> Policy:
+    """Return a policy that was stored; the default's values where an older version took what nobody may use."""
+    try:
+        return Policy(**fields)
+    except InvalidInput:
+        return Policy(name=fields.get("name", "default"))

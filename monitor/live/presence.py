@@ -12,6 +12,7 @@ from typing import Any
 
 from monitor.core.errors import InvalidInput
 from monitor.core.foreign import fitting, moment
+from monitor.core.policy import LED_FOR
 from monitor.live import quarantine, steps
 from monitor.live.connections import Live, unavailable
 from monitor.live.keys import LED, WORKERS, bus_key, claim_key, presence_key
@@ -23,7 +24,6 @@ _CLAIM = steps.step("claim")
 
 TTL = 7.0  # seconds; who is frozen for 5 s just before it renews keeps its databases
 MARK = 60  # seconds a leader's mark stays
-LED_FOR = 20  # seconds: longer than a takeover, shorter than it takes to be believed alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

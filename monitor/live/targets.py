@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from monitor.core.foreign import fitting
-from monitor.core.policy import Policy
+from monitor.core.policy import Policy, stored
 from monitor.live import quarantine, steps
 from monitor.live.connections import Live, unavailable
 from monitor.live.keys import database_key, index_key, partition, partition_key, target_key
@@ -66,4 +66,4 @@ def decode_labels(text: str) -> Mapping[str, str]:
 
 def decode_policy(text: str) -> Policy:
     """Read a policy as `publish` of this or a newer version wrote it."""
-    return Policy(**fitting(Policy, json.loads(text)))
+    return stored(fitting(Policy, json.loads(text)))

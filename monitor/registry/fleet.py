@@ -3,7 +3,6 @@
 Addresses come and go as ciphertext. Every change bumps `revision`, by which the leader sees what to publish anew.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -13,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from monitor.core.database import DatabaseStatus, check_name
 from monitor.core.errors import AlreadyExists, InvalidInput, NotFound, Outdated
-from monitor.core.policy import Policy
+from monitor.core.policy import Policy, stored
 from monitor.registry.store import Store
 from monitor.registry.tables import Databases, Policies
 
@@ -127,9 +126,6 @@ def put_policy(store: Store, policy: Policy) -> None:
     """Make or change a policy; it counts as a change of every database it governs."""
     values = asdict(policy)
     check_name(policy.name)
-    for key, value in values.items():
-        if key != "name" and not (math.isfinite(value) and value > 0):
-            raise InvalidInput(f"policy/{key}", "must be more than zero")
     with store.begin() as connection:
         connection.execute(insert(Policies).values(values).on_conflict_do_update(index_elements=["name"], set_=values))
         governed = update(Databases).where(Databases.policy == policy.name, Databases.status != RETIRED)
@@ -169,4 +165,4 @@ def _read(connection: Connection, *where: ColumnElement[bool], limit: int | None
 
 def _policies(connection: Connection) -> list[Policy]:
     rows = connection.execute(select(Policies.__table__).order_by(Policies.name))
-    return [Policy(**row._mapping) for row in rows]
+    return [stored(dict(row._mapping)) for row in rows]

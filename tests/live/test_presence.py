@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from monitor.core.policy import LED_FOR
 from monitor.live import presence
 from monitor.live.connections import Live
 from monitor.live.keys import LED, WORKERS, bus_key, claim_key, presence_key
@@ -77,7 +78,7 @@ async def test_a_bus_is_led_while_a_leader_looks_at_it(live: Live) -> None:
     assert not await presence.is_led(live)
     await presence.mark_bus(live, "one")
     assert await presence.is_led(live)
-    assert presence.TTL < await live.bus.ttl(LED) <= presence.LED_FOR
+    assert presence.TTL < await live.bus.ttl(LED) <= LED_FOR
 
 
 async def test_an_id_is_held_by_one_process(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
