@@ -21,6 +21,7 @@ class Mutant:
 _SCRIPTS = "monitor/live/scripts"
 _MONITOR = "monitor"
 _LIVE, _CORE, _WORKERS, _FAULTS = "tests/live", "tests/core", "tests/workers", "tests/faults"
+_WORKERS_OF = "workers"
 _REGISTRY, _FEELER = "tests/registry", "tests/feeler"
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -62,7 +63,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "confirm-absent-never",
         f"{_MONITOR}/core/verdict.py",
         "confirm_absent",
-        "words if agreed else ()",
+        "words if others and subject.absent_for_long(words) else ()",
         "()",
         (f"{_FAULTS}/test_targets.py::test_killed[kill_all]",),
     ),
@@ -70,9 +71,108 @@ MUTANTS: tuple[Mutant, ...] = (
         "confirm-alone",
         f"{_MONITOR}/core/verdict.py",
         "confirm_absent",
-        "others and all_absent",
-        "all_absent",
+        "words if others and subject",
+        "words if subject",
         (f"{_CORE}/test_machine.py::test_only_alone_reaches_unavailable_on_one_workers_word",),
+    ),
+    Mutant(
+        "confirm-absent-on-silence",
+        f"{_MONITOR}/core/verdict.py",
+        "Subject.absent_for_long",
+        "since = self.context.policy, self.doubt.absent_since",
+        "since = self.context.policy, self.doubt.sent_at",
+        (f"{_CORE}/test_machine_stories.py::test_the_quick_rule_counts_nothing_that_was_silent",),
+    ),
+    Mutant(
+        "server-error-names-nothing",
+        f"{_MONITOR}/core/verdict.py",
+        "answered",
+        "subject.status.errors + 1 >= ERRORS_MOST",
+        "False",
+        (f"{_CORE}/test_machine.py::test_a_server_that_errs_and_falls_silent_in_turn_is_refusing_in_the_end[hung]",),
+    ),
+    Mutant(
+        "old-address-testifies",
+        f"{_MONITOR}/core/verdict.py",
+        "_of_this_address",
+        "unheard(doubt) if doubt.revision else doubt",
+        "doubt",
+        (f"{_CORE}/test_machine_stories.py::test_what_was_found_at_an_old_address_confirms_nothing",),
+    ),
+    # --- doubts: who looks next --------------------------------------------------------------------------------------
+    Mutant(
+        "doubt-moves-three-times",
+        f"{_WORKERS_OF}/doubts.py",
+        "Doubts._may_move",
+        "len(used) < MOVES_MOST or now - asked.since >= patience(self._policy(place.database), asked.cause)",
+        "len(recent) < MOVES_MOST",
+        (f"{_FAULTS}/test_targets.py::test_killed_again_and_again[2]",),
+    ),
+    Mutant(
+        "refusal-outlives-its-doubt",
+        f"{_WORKERS_OF}/doubts.py",
+        "Doubts._counts",
+        "return asked is not None and asked.doubt == doubt",
+        "return True",
+        (f"{_WORKERS}/test_leader.py::test_a_blip_that_is_over_moves_nothing",),
+    ),
+    Mutant(
+        "doubt-future-moves",
+        f"{_WORKERS_OF}/doubts.py",
+        "Doubts._may_move",
+        "if 0 <= now - moment < MOVES_WITHIN",
+        "if now - moment < MOVES_WITHIN",
+        (f"{_FAULTS}/test_clocks.py::test_redis_clock_set_back_in_an_outage[2]",),
+    ),
+    Mutant(
+        "clock-redates-nothing",
+        f"{_MONITOR}/core/machine.py",
+        "tick",
+        "status = _redated(status, observation.at)",
+        "pass",
+        (f"{_FAULTS}/test_clocks.py::test_redis_clock_set_back_in_an_outage[1]",),
+    ),
+    Mutant(
+        "clock-cry-of-the-future",
+        f"{_SCRIPTS}/record.lua",
+        "later",
+        " or (moment ~= known and ahead > CLOCK_STEP)",
+        "",
+        (f"{_FAULTS}/test_clocks.py::test_redis_clock_set_back_in_an_outage[2]",),
+    ),
+    # --- custody: workers that can only say void ---------------------------------------------------------------------
+    Mutant(
+        "void-is-never-said",
+        f"{_MONITOR}/core/custody.py",
+        "hear",
+        "enough = rounds >= VOIDS_MOST or round(seen.at - since, 3) >= VOIDS_SECONDS",
+        "enough = False",
+        (f"{_FAULTS}/test_processes.py::test_blind_observer",),
+    ),
+    Mutant(
+        "void-worker-stays-a-peer",
+        f"{_MONITOR}/core/custody.py",
+        "Faults.able",
+        "return not self.causes(now) or now - self._learned_at < LATELY",
+        "return True",
+        (f"{_FAULTS}/test_processes.py::test_blind_observer",),
+    ),
+    Mutant(
+        "void-all-move-about",
+        f"{_MONITOR}/core/assignment.py",
+        "_last_resort",
+        "if owner and all(refused[worker][0] for worker in draft.zones):",
+        "if False:",
+        (f"{_CORE}/test_assignment.py::test_where_all_can_only_say_void_nothing_moves",),
+    ),
+    # --- policies ----------------------------------------------------------------------------------------------------
+    Mutant(
+        "policy-alone-too-soon",
+        f"{_MONITOR}/core/policy.py",
+        "Policy.__post_init__",
+        "if self.alone_seconds <= LED_FOR:",
+        "if False:",
+        (f"{_REGISTRY}/test_fleet.py::test_a_policy_nobody_can_follow[bad4]",),
     ),
     # --- logins: many databases of one address ---------------------------------------------------------------------
     Mutant(

@@ -153,7 +153,9 @@ def test_a_changed_policy_is_a_change_of_its_databases_only(store: Store) -> Non
     assert fleet.get(store, "db2").revision == 1
 
 
-@pytest.mark.parametrize("bad", [{"interval": 0.0}, {"deadline": -1.0}, {"deadline": float("nan")}, {"name": "A B"}])
+@pytest.mark.parametrize(
+    "bad", [{"interval": 0.0}, {"deadline": -1.0}, {"deadline": float("nan")}, {"name": "A B"}, {"alone_seconds": 20.0}]
+)
 def test_a_policy_nobody_can_follow(store: Store, bad: dict[str, float]) -> None:
     with pytest.raises(InvalidInput):
         fleet.put_policy(store, replace(SLOW, **bad))  # type: ignore[arg-type]

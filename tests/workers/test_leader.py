@@ -126,6 +126,24 @@ async def test_a_cry_moves_the_database_once_and_away_from_the_doubter(
     assert (await place(live, "orders")).owner == moved.owner
 
 
+async def test_a_blip_that_is_over_moves_nothing(live: Live, store: Store, leader: Leader, arrive: Arrive) -> None:
+    """The cry is heard and the move is refused, since the owner reached it again; the news of that comes next."""
+    register(store, "orders")
+    await arrive("w1", "w2")
+    await sweep(leader)
+    await sweep(leader)
+    owner = (await place(live, "orders")).owner
+    await beat(live, "orders", Cause.OK)
+    for _ in range(2):
+        await beat(live, "orders", Cause.REFUSED)
+        await leader.listen()
+        await beat(live, "orders", Cause.OK)
+        await sweep(leader)
+        await leader.listen()
+        await sweep(leader)
+        assert (await place(live, "orders")).owner == owner
+
+
 async def test_a_new_leader_takes_up_the_doubts_of_the_old_one(
     live: Live, store: Store, leader: Leader, arrive: Arrive, nudges: Nudges
 ) -> None:
