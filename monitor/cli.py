@@ -120,6 +120,7 @@ def db_add(
     with _client() as client:
         added = client.add(name, _address(url), labels=labels, policy=policy, zone=zone)
         _show(client, added)
+    say("a CONNECTION LIMIT of its role must hold, per server: databases watched there + 1 + observers (other workers)")
 
 
 @db.command("set-url")

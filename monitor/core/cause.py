@@ -24,11 +24,14 @@ class Cause(OpenWord):
     OK = "ok"
     STARTING = "starting"
     REFUSING = "refusing"
+    ROLE_FULL = "role_full"  # the role's connection limit
+    DATABASE_FULL = "database_full"  # the database's
     LOGIN_FAILING = "login_failing"  # the kept session answers, fresh logins do not
     LOGIN_NOT_PROVED = "login_not_proved"  # the kept session answers, and a login could not be tried
     LOCKED_OUT = "locked_out"  # the server asks for what we cannot do, or turns us away in another way
     WRONG_PASSWORD = "wrong_password"  # noqa: S105 (a name)
-    NOT_ADMITTED = "not_admitted"  # no pg_hba.conf entry, no such role, NOLOGIN
+    NOT_ADMITTED = "not_admitted"  # no such role, NOLOGIN
+    NO_ENTRY = "no_entry"  # pg_hba.conf turns us away
     NO_DATABASE = "no_database"
     CLOSED = "closed"  # allow_connections false
     NO_PRIVILEGE = "no_privilege"  # no CONNECT on the database
@@ -50,12 +53,16 @@ class Cause(OpenWord):
     BYTE_BUDGET = "byte_budget"
 
 
+# No slot is left: on the server, for the role, for the database.
+FULL = frozenset({Cause.REFUSING, Cause.ROLE_FULL, Cause.DATABASE_FULL})
+
 # The server speaks, and lets nobody in as us until somebody changes something.
 LOCKS = frozenset(
     {
         Cause.LOCKED_OUT,
         Cause.WRONG_PASSWORD,
         Cause.NOT_ADMITTED,
+        Cause.NO_ENTRY,
         Cause.NO_DATABASE,
         Cause.CLOSED,
         Cause.NO_PRIVILEGE,
@@ -67,7 +74,7 @@ LOCKS = frozenset(
 _KNOWN: dict[Cause, Evidence] = {
     Cause.OK: Evidence.OK,
     Cause.STARTING: Evidence.ALIVE,
-    Cause.REFUSING: Evidence.ALIVE,
+    **dict.fromkeys(FULL, Evidence.ALIVE),
     Cause.LOGIN_FAILING: Evidence.ALIVE,
     Cause.LOGIN_NOT_PROVED: Evidence.ALIVE,
     **dict.fromkeys(LOCKS, Evidence.ALIVE),
@@ -97,7 +104,7 @@ EVIDENCE = _Evidence(_KNOWN)
 
 _BY_SQLSTATE = {
     "57P03": Cause.STARTING,  # cannot_connect_now
-    "53300": Cause.REFUSING,  # too_many_connections, reserved slots and role limits too
+    "53300": Cause.REFUSING,  # too_many_connections
     "28P01": Cause.WRONG_PASSWORD,  # invalid_password
     "28000": Cause.NOT_ADMITTED,  # invalid_authorization_specification
     "3D000": Cause.NO_DATABASE,  # invalid_catalog_name
@@ -106,6 +113,14 @@ _BY_SQLSTATE = {
 }
 
 
-def cause_of_sqlstate(sqlstate: str) -> Cause:
+# One code, several reasons: the routine of the server that raised it tells them apart, in every language.
+_BY_ROUTINE = {
+    ("53300", "InitializeSessionUserId"): Cause.ROLE_FULL,
+    ("53300", "CheckMyDatabase"): Cause.DATABASE_FULL,
+    ("28000", "ClientAuthentication"): Cause.NO_ENTRY,
+}
+
+
+def cause_of_sqlstate(sqlstate: str, routine: str = "") -> Cause:
     """Name the cause of an error the server itself sent; whatever its code, the server spoke."""
-    return _BY_SQLSTATE.get(sqlstate, Cause.SERVER_ERROR)
+    return _BY_ROUTINE.get((sqlstate, routine)) or _BY_SQLSTATE.get(sqlstate, Cause.SERVER_ERROR)

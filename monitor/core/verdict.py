@@ -9,7 +9,7 @@ witness in the Status) or as a peer that was asked (an opinion in the Context).
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from monitor.core.cause import EVIDENCE, LOCKS, Cause, Evidence
+from monitor.core.cause import EVIDENCE, FULL, LOCKS, Cause, Evidence
 from monitor.core.event import Seen
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
@@ -18,7 +18,7 @@ from monitor.core.status import MAX_ROUNDS, MAX_WITNESSES, Doubt, Epoch, Identit
 NEGATIVE = frozenset({Evidence.ABSENT, Evidence.SILENT})
 NAMED_BY = {
     Cause.STARTING: State.STARTING,
-    Cause.REFUSING: State.REFUSING,
+    **dict.fromkeys(FULL, State.REFUSING),
     Cause.LOGIN_FAILING: State.REFUSING,
     **dict.fromkeys(LOCKS, State.LOCKED_OUT),
     Cause.SERVER_ERROR: State.REFUSING,  # whatever is the matter: it serves nobody

@@ -8,12 +8,13 @@ import re
 import socket
 from dataclasses import dataclass
 
-from monitor.core.cause import EVIDENCE, LOCKS, Cause, Evidence, cause_of_sqlstate
+from monitor.core.cause import EVIDENCE, FULL, LOCKS, Cause, Evidence, cause_of_sqlstate
 
 DETAIL_LENGTH = 512  # characters kept of a server's text
 
 # What libpq writes with PQERRORS_VERBOSE: severity (translated by the server), two blanks, the code, a colon.
 _CODE = re.compile(r":  ([0-9A-Z]{5}): ")
+_ROUTINE = re.compile(r"^\S+:  (\w+), [\w.]+:\d+$")  # LOCATION, translated as well
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 _BY_ERRNO = {
@@ -51,7 +52,13 @@ def cause_of_errno(number: int) -> Cause:
 
 
 def cause_of_handshake(
-    seen: GivenUp, *, sqlstate: str = "", sent: bool = False, ended: bool = False, needs_password: bool = False
+    seen: GivenUp,
+    *,
+    sqlstate: str = "",
+    routine: str = "",
+    sent: bool = False,
+    ended: bool = False,
+    needs_password: bool = False,
 ) -> Cause:
     """Name the cause of a login that failed after TCP had connected.
 
@@ -59,7 +66,7 @@ def cause_of_handshake(
     """
     first = seen.heard[:1]
     if sqlstate or (first == b"E" and not seen.encrypted):
-        return cause_of_sqlstate(sqlstate)
+        return cause_of_sqlstate(sqlstate, routine)
     if needs_password:
         return Cause.NO_CREDENTIALS
     if seen.encrypting and first == b"S" and not sent and not ended:
@@ -77,7 +84,7 @@ def cause_beside_kept(login: Cause) -> Cause:
     """Name what a feel proves when the kept session answered and a fresh login ended so."""
     if EVIDENCE[login] is Evidence.VOID:
         return Cause.OK  # our own fault says nothing, and the kept session spoke
-    return login if login in LOCKS | {Cause.STARTING, Cause.REFUSING} else Cause.LOGIN_FAILING
+    return login if login in LOCKS | FULL | {Cause.STARTING} else Cause.LOGIN_FAILING
 
 
 def sqlstate_of_message(message: str) -> tuple[str, str]:
@@ -87,6 +94,17 @@ def sqlstate_of_message(message: str) -> tuple[str, str]:
     """
     found = [(match[1], line) for line in message.splitlines() if (match := _CODE.search(line))]
     return found[-1] if found else ("", message)
+
+
+def routine_of_message(message: str) -> str:
+    """Return the routine of the server that raised the error `sqlstate_of_message` speaks of, '' when it names none."""
+    routine = ""
+    for line in message.splitlines():
+        if _CODE.search(line):
+            routine = ""
+        elif match := _ROUTINE.search(line):
+            routine = match[1]
+    return routine
 
 
 def sqlstate_of_packet(data: bytes) -> str:

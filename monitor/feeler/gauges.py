@@ -168,6 +168,11 @@ def rates(before: Counters | None, now: Counters) -> dict[str, Value]:
     return found
 
 
+def has_room(found: Sequence[Reading]) -> bool:
+    """Say whether the server is known to have a slot that is not reserved."""
+    return any(reading.family == "connections" and reading.values for reading in found) and not slots_full(found)
+
+
 def slots_full(found: Sequence[Reading]) -> bool:
     """Say whether sessions have taken every slot that is not reserved."""
     values = next((reading.values for reading in found if reading.family == "connections"), {})

@@ -21,6 +21,7 @@ from monitor.feeler.causes import (
     cause_of_handshake,
     clean,
     own_shortage,
+    routine_of_message,
     sqlstate_of_message,
     sqlstate_of_packet,
 )
@@ -87,9 +88,11 @@ class Handshake:
         28000 alone may be about TLS itself: pg_hba.conf may want none.
         """
         if self._conn.status == pq.ConnStatus.STARTED:
-            code, text = sqlstate_of_message(self._conn.error_message.decode("utf-8", "replace"))
+            message = self._conn.error_message.decode("utf-8", "replace")
+            code, text = sqlstate_of_message(message)
             if code not in ("", "28000"):
-                raise Failed(cause_of_sqlstate(code), clean(text, self._secret), sqlstate=code)
+                cause = cause_of_sqlstate(code, routine_of_message(message))
+                raise Failed(cause, clean(text, self._secret), sqlstate=code)
 
     def _follow(self) -> socket.socket:
         """Copy libpq's socket anew: a second try (without TLS) has another one under the same number, maybe."""
@@ -130,11 +133,13 @@ class Handshake:
             raise Failed(Cause.BYTE_BUDGET, f"more than {BYTE_BUDGET} bytes before a login")
 
     def _given_up(self, sock: socket.socket, seen: GivenUp) -> Failed:
-        code, text = sqlstate_of_message(self._conn.error_message.decode("utf-8", "replace"))
+        message = self._conn.error_message.decode("utf-8", "replace")
+        code, text = sqlstate_of_message(message)
         code = code or ("" if seen.encrypted else sqlstate_of_packet(seen.heard))
         cause = cause_of_handshake(
             seen,
             sqlstate=code,
+            routine=routine_of_message(message),
             sent=sockets.bytes_sent(sock) > seen.sent_before,
             ended=sockets.peek(sock) is None,
             needs_password=bool(self._conn.needs_password),

@@ -27,6 +27,7 @@ log = logging.getLogger("feeler.session")
 
 STATEMENT_SHARE = 0.75  # of the deadline: the server gives a statement up before we give the server up
 MARGIN_SHARE = 0.1  # of the deadline: a slow statement starts only when it can end in time
+FREED = (0.05, 0.25)  # seconds a server gets to end a session that was given up, before a login and the next
 QUIET = 1.0  # seconds between two calls of on_lost: a server that ends every session gets no storm of logins
 _POOLED = {"26000", "42P05"}  # our prepared statement is unknown, or another's: somebody shares connections
 
@@ -78,6 +79,7 @@ class Session:
         self._stuck: asyncio.Future[object] | None = None
         self._counters: gauges.Counters | None = None
         self._next_slow = 0
+        self._crowded = False  # the role may have no session beside the kept one
         self._refusal = "", ""  # words and SQLSTATE of the newest login that was refused
         self._login_deadline = deadline
         self._told = -QUIET
@@ -164,7 +166,7 @@ class Session:
             urgency = Urgency.DUE
         if urgency is not None and self._is_our_turn(attempt, urgency):
             try:
-                return await self._enter_beside(attempt, kept)
+                return await self._prove(attempt, kept)
             finally:
                 self._door.give_back(self)
         try:
@@ -234,6 +236,41 @@ class Session:
             if wire:
                 wire.close()
         return answers
+
+    async def _prove(self, attempt: Attempt, kept: Wire) -> Answers:
+        """Prove a login beside the kept session, or in its place where the role may have no session more."""
+        if not self._crowded:
+            answers = await self._enter_beside(attempt, kept)
+            self._crowded = answers.cause is Cause.ROLE_FULL
+            if not self._crowded:
+                return answers
+        return await self._enter_instead(attempt, kept)
+
+    async def _enter_instead(self, attempt: Attempt, kept: Wire) -> Answers:
+        """Give the kept session up and log in, unless the server is full: it would let nobody in again."""
+        attempt.login = False
+        attempt.allow(self._deadline)
+        try:
+            answers = await self._ask_kept(attempt, kept)
+        except Failed as failed:
+            if not failed.lost:
+                raise
+            return await self._enter(attempt)
+        if answers.cause is not Cause.OK or not self._has_room(answers):
+            return replace(answers, cause=Cause.LOGIN_NOT_PROVED) if answers.cause is Cause.OK else answers
+        kept.close()
+        for pause in FREED:
+            await asyncio.sleep(pause)
+            try:
+                return await self._enter(attempt)
+            except Failed as failed:
+                if failed.cause is not Cause.ROLE_FULL:
+                    raise
+        return await self._enter(attempt)
+
+    def _has_room(self, answers: Answers) -> bool:
+        found = (answer for answer in answers.answers if "connections" in answer.query.families)
+        return gauges.has_room([reading for answer in found for reading in self._read(answer, self._clock())])
 
     async def _enter_beside(self, attempt: Attempt, kept: Wire) -> Answers:
         """Prove a login; when it fails, the kept session, asked at the same time, says what that is worth."""

@@ -1,5 +1,6 @@
 """Logins that stop working while the kept session lives: known soon, told right, and proved without a storm."""
 
+import asyncio
 import os
 import signal
 import time
@@ -8,7 +9,9 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
+from monitor.core.policy import Policy
 from monitor.live.keys import REQUESTS
+from monitor.registry import fleet
 from tests.faults import injecting
 from tests.faults.conftest import Figures, MakeLab
 from tests.faults.history import Bounds
@@ -16,6 +19,7 @@ from tests.faults.lab import Lab
 from tests.faults.observed import Effect
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
+from tests.system.targets import OUR_SESSIONS
 from tests.waiting import eventually
 
 StartPostgres = Callable[..., PostgresServer]
@@ -94,6 +98,46 @@ async def test_logins_stop(
     await lab.all_in(["orders"], "available", within=60)
     figure("available after", time.time() - ended, most=10)
     await eventually(lambda: lab.rules("orders") == ["first_light", "answered", "reopened"], within=15, every=0.2)
+
+
+def sessions(server: PostgresServer, age: str) -> tuple[int, int]:
+    """Return how many sessions we have at a server, and how many of them are older than this."""
+    [(count, old)] = server.execute(
+        f"select count(*), count(*) filter (where backend_start < now() - interval '{age}') "
+        f"from pg_stat_activity where {OUR_SESSIONS}"
+    )
+    return count, old
+
+
+@pytest.mark.row(
+    "4 databases of one role and server, its CONNECTION LIMIT as README says, then without room for a login beside "
+    "them, then lower than their number",
+    "no transition while logins are proved, with the lower limit neither; `refusing` with cause `role_full` "
+    "for those without a session only",
+)
+async def test_connection_limit(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres()
+    fleet.put_policy(lab.store, Policy(login_interval=2.0))
+    server.execute(f"create role {USER} login password '{PASSWORD}' connection limit 6")
+    names = [f"db-{number}" for number in range(4)]
+    for name in names:
+        server.execute(f'create database "{name}"')
+        lab.monitor(name, server, dbname=name, user=USER, password=PASSWORD)
+    await lab.all_in(names, "available", within=30)
+    await asyncio.sleep(20)
+    assert sessions(server, "14 s") == (4, 0)
+    server.execute(f"alter role {USER} connection limit 4")
+    await asyncio.sleep(20)
+    assert sessions(server, "14 s") == (4, 0), "the kept ones gave way to new ones"
+    assert all(lab.rules(name) == ["first_light"] for name in names)
+    with lab.fault("role full", Effect.SPEAKS, names):
+        server.execute(f"alter role {USER} connection limit 2")
+        injecting.sessions_ended(lab, server)
+        await eventually(lambda: sum(lab.state(name) == "refusing" for name in names) == 2, within=20)
+        refused = [name for name in names if lab.state(name) == "refusing"]
+        assert {lab.hash(name)["cause"] for name in refused} == {"role_full"}
+        server.execute(f"alter role {USER} connection limit 6")
+    await lab.all_in(names, "available", within=20)
 
 
 @pytest.mark.row(

@@ -400,7 +400,7 @@ async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure
         "nologin": "not_admitted",
         "missing": "no_database",
         "closed": "closed",
-        "rejected": "not_admitted",
+        "rejected": "no_entry",
     }
     said = {name: json.loads(lab.redis.get(reason_key(name)))["sqlstate"] for name in ways}
     assert list(said.values()) == ["28P01", "28000", "3D000", "55000", "28000"]

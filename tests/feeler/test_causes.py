@@ -138,3 +138,16 @@ def test_a_login_without_a_code_is_told_by_bytes(seen: GivenUp, sent: bool, ende
 )
 def test_beside_a_kept_session_that_answers_no_login_proves_it_down(login: Cause, proved: Cause) -> None:
     assert causes.cause_beside_kept(login) is proved
+
+
+@pytest.mark.parametrize(
+    ("message", "routine"),
+    [
+        (AT + "FATAL:  53300: zu viele\nORT:  InitializeSessionUserId, miscinit.c:780\n", "InitializeSessionUserId"),
+        (AT + "FATAL:  28000: a\nLOCATION:  One, a.c:1\n" + AT + "FATAL:  28000: b\nLOCATION:  Two, a.c:1\n", "Two"),
+        (AT + "FATAL:  28000: a\nLOCATION:  One, a.c:1\n" + AT + "FATAL:  53300: a pooler's\n", ""),
+        ("no code\nat all", ""),
+    ],
+)
+def test_the_routine_is_found_in_every_language(message: str, routine: str) -> None:
+    assert causes.routine_of_message(message) == routine

@@ -56,8 +56,8 @@ def visitor(server: PostgresServer, dbname: str = "postgres", user: str = "visit
         ({"dbname": "nowhere"}, Cause.NO_DATABASE, "3D000"),
         ({"dbname": "closed"}, Cause.CLOSED, "55000"),
         ({"dbname": "private"}, Cause.NO_PRIVILEGE, "42501"),
-        ({"user": "single"}, Cause.REFUSING, "53300"),
-        ({"dbname": "narrow"}, Cause.REFUSING, "53300"),
+        ({"user": "single"}, Cause.ROLE_FULL, "53300"),
+        ({"dbname": "narrow"}, Cause.DATABASE_FULL, "53300"),
     ],
 )
 async def test_a_refusal_is_told_by_its_code(
@@ -80,7 +80,7 @@ async def test_a_reject_in_pg_hba_is_locked_out(start_postgres: StartPostgres) -
     rules.write_text("host all visitor all reject\n" + rules.read_text())
     server.execute("select pg_reload_conf()")
     feeling = await eventually(lambda: when(probe(visitor(server)), "pg_hba"))
-    assert feeling.cause is Cause.NOT_ADMITTED
+    assert feeling.cause is Cause.NO_ENTRY
     assert "28000" in feeling.detail
 
 

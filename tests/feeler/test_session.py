@@ -378,3 +378,44 @@ async def test_a_login_far_away_has_a_deadline_of_its_own(
     began = time.monotonic()
     assert (await far.feel(fresh=False, slow=False, login_deadline=2.0)).cause is Cause.HUNG
     assert time.monotonic() - began < 2.0 + 2 * GRACE
+
+
+@pytest.fixture
+def narrow(server: PostgresServer) -> Address:
+    """A role that may have no session beside its kept one."""
+    server.execute("create role narrow login password 'narrow' connection limit 1")
+    return parse_address(server.url("postgres", "narrow", "narrow"))
+
+
+async def test_where_the_role_is_full_the_kept_session_gives_way(
+    server: PostgresServer, narrow: Address, make_session: MakeSession
+) -> None:
+    session = make_session(narrow)
+    await session.feel(fresh=False, slow=False)
+    for _ in range(2):
+        before = ours(server)
+        feeling = await eventually(lambda: entered(session.feel(fresh=True, slow=False)))
+        assert feeling.cause is Cause.OK
+        assert len(ours(server)) == 1
+        assert ours(server) != before
+    assert server.log.read_text().count("too many connections for role") == 1, "from then on it gives way first"
+
+
+async def test_where_the_server_is_full_too_the_kept_session_is_kept(
+    start_postgres: StartPostgres, make_session: MakeSession
+) -> None:
+    server = start_postgres(max_connections="8")
+    server.execute("create role visitor login password 'visitor'")
+    server.execute("create role narrow login password 'narrow' connection limit 1")
+    session = make_session(parse_address(server.url("postgres", "narrow", "narrow")))
+    await session.feel(fresh=False, slow=False)
+    hogs = fill_slots(server, user="visitor", password="visitor")
+    try:
+        before = ours(server)
+        feeling = await session.feel(fresh=True, slow=False)
+        assert (feeling.cause, feeling.fresh_login) == (Cause.LOGIN_NOT_PROVED, False)
+        assert ours(server) == before
+    finally:
+        for hog in hogs:
+            hog.close()
+    assert (await eventually(lambda: entered(session.feel(fresh=True, slow=False)))).cause is Cause.OK
