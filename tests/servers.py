@@ -149,6 +149,19 @@ class PostgresServer(Postgres):
         super().start()
         self.wait_ready()
 
+    def demote(self) -> None:
+        """Start again as a standby (needs `wal_level` replica): it answers questions, and takes no writes."""
+        self.execute("checkpoint")
+        self.stop()
+        signal_file = self.data / "standby.signal"
+        signal_file.touch()
+        own(signal_file)
+        Postgres.start(self)
+        deadline = time.monotonic() + 20
+        while "ready to accept read-only" not in self.log.read_text(errors="replace"):
+            assert time.monotonic() < deadline, self.last_words()
+            time.sleep(0.02)
+
     def stop(self, within: float = 5.0) -> None:
         """Stop at once, frozen or not."""
         self.thaw()

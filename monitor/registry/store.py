@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, ExceptionContext, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
@@ -29,12 +29,13 @@ CONNECT_SECONDS = 2
 ANSWER_SECONDS = 2.0  # for the first words on a connection and the ping at checkout
 STATEMENT_MS = 5_000  # Postgres ends a statement after this
 UNIT_SECONDS = 10.0  # we cut the line after this: a frozen server keeps no timeouts
+READ_ONLY = "25006"
 MIGRATION_LOCK = 0x666565_6C6572  # 'feeler'; one migration at a time per database
 _SCHEMES = ("postgres", "postgresql", "postgresql+psycopg")
 _HERE = Path(__file__).resolve()
 
 _KINDS = {  # by SQLSTATE, else by its class; short words of ours, never the server's
-    "25006": "read only",
+    READ_ONLY: "read only",
     "40P01": "deadlock",
     "42P01": "not migrated (run `feeler migrate`)",
     "42703": "not migrated (run `feeler migrate`)",
@@ -170,6 +171,7 @@ def _engine(url: str, **pool: Any) -> Engine:
         raise InvalidInput("DATABASE_URL", "not usable", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE") from None
     event.listen(engine, "connect", _greet)
     event.listen(engine, "checkout", _ping)
+    event.listen(engine, "handle_error", _leave_demoted)
     return engine
 
 
@@ -184,16 +186,27 @@ def _greet(connection: Any, record: ConnectionPoolEntry) -> None:
 
 
 def _ping(connection: Any, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
-    """Replace a kept connection that died; SQLAlchemy's own pre-ping waits for ever on a frozen server."""
+    """Replace a kept connection that died or leads to a standby, where the name has led elsewhere since a switch-over.
+
+    SQLAlchemy's own pre-ping waits for ever on a frozen server.
+    """
     if record.info.pop("fresh", False):
         return
     try:
         with severed_after(ANSWER_SECONDS, connection):
             connection.autocommit = True
-            connection.execute("SELECT")
+            [demoted] = connection.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
             connection.autocommit = False
     except connection.Error as exc:
         raise InvalidatePoolError from exc
+    if demoted:
+        raise InvalidatePoolError
+
+
+def _leave_demoted(context: ExceptionContext) -> None:
+    """Take a server that takes no writes any more for gone: no kept connection to it is used again."""
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
 
 
 @contextmanager

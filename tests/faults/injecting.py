@@ -275,6 +275,27 @@ def postgres_read_only(lab: Lab, server: PostgresServer) -> Iterator[None]:
             server.execute("select pg_reload_conf()")
 
 
+@contextmanager
+def postgres_switched_over(lab: Lab, way: "Proxy", old: PostgresServer, new: PostgresServer) -> Iterator[None]:
+    """Make `new` a copy of the metadata Postgres and `old` a standby; its name leads to `new` when the block ends.
+
+    Connections that were made in the block stay where they are: the old server lives on.
+    """
+    with lab.fault("metadata Postgres switched over", Effect.AWAY, parties=["postgres"]):
+        way.mode = "refuse"
+        old.stop()
+        new.stop()
+        shutil.rmtree(new.data)
+        subprocess.run(["cp", "-a", old.data, new.data], check=True)
+        new.password = old.password
+        new.start()
+        old.start()
+        old.demote()
+        way.mode = "pass"
+        yield
+        way.target = (way.host, new.port)
+
+
 class SmallDisk:
     """A file system of its own for a server's data, with little room."""
 

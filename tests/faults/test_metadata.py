@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from monitor.live.keys import partition, partition_key, target_key
 from monitor.programs import free_port
-from monitor.registry import fleet, store
+from monitor.registry import fleet, leadership, store
 from tests.faults import injecting
 from tests.faults.conftest import Figures, MakeLab
 from tests.faults.history import lateness
@@ -221,6 +221,27 @@ async def test_read_only(
             await goes_down(lab, target, figure)
         await caught_up(lab, figure)
     visitor.demand(figure)
+
+
+@pytest.mark.row(
+    "a switch-over of the metadata Postgres: the old one goes on as a standby that everybody has connections to",
+    "as when it takes no writes; <= 10 s after the name leads to the new one history catches up and a lease runs",
+)
+async def test_switched_over(
+    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
+) -> None:
+    old, target = start_postgres(wal_level="replica"), start_postgres()
+    prepare(old)
+    way = start_proxy(old.port)
+    lab = make_lab(workers=2, metadata=way.url(old.url("feeler")))
+    await watched(lab, target)
+    with injecting.postgres_switched_over(lab, way, old, start_postgres()):
+        await named(lab, "read only", time.monotonic(), figure)
+        await goes_down(lab, target, figure)
+    since = time.monotonic()
+    await caught_up(lab, figure)
+    await eventually(lambda: lab.tolerantly(lambda: leadership.current(lab.store)), within=20, every=0.2)
+    figure("a lease ran after", time.monotonic() - since, most=10)
 
 
 async def named(lab: Lab, trouble: str, since: float, figure: Figures) -> None:

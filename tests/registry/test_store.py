@@ -107,6 +107,25 @@ def test_a_read_only_server_is_unavailable(store: Store) -> None:
         run(store, "SET TRANSACTION READ ONLY", "UPDATE leadership SET term = 7")
 
 
+def test_connections_to_a_demoted_server_are_not_used_again(store: Store) -> None:
+    """They stand for ones a switch-over left behind: where the name leads now takes writes."""
+    run(store, "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+    with pytest.raises(StoreUnavailable, match="read only"):
+        leadership.acquire(store, "a")
+    assert leadership.acquire(store, "a")
+
+
+def test_kept_connections_to_a_standby_are_replaced(start_postgres: StartPostgres) -> None:
+    """Who only reads would otherwise read an old registry for as long as the pool keeps them."""
+    server = start_postgres(wal_level="replica")
+    store = open_store(server.url("postgres"))
+    pid = "SELECT pg_backend_pid()"
+    assert one(store, pid) == one(store, pid)
+    server.demote()
+    assert one(store, pid) != one(store, pid)
+    store.close()
+
+
 def test_a_slow_statement_is_cut_short(store: Store) -> None:
     with pytest.raises(StoreUnavailable, match="statement timeout"):
         run(store, "SET LOCAL statement_timeout = '20ms'", "SELECT pg_sleep(5)")
