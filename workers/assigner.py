@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from dataclasses import replace
 
 from monitor.core.assignment import Assignment
@@ -28,6 +29,7 @@ class Assigner:
         self._live, self._store = live, store
         self._counter = 0
         self.lease = lease
+        self.worked_at = 0.0  # monotonic seconds: a sweep that takes long gets on
         self.places: dict[str, Place] = {}
 
     def epoch(self) -> Epoch:
@@ -53,6 +55,7 @@ class Assigner:
         )  # fmt: skip
         if result in (Assigned.STALE, Assigned.FOREIGN):
             raise Deposed
+        self.worked_at = time.monotonic()
         if result is not Assigned.ASSIGNED:
             return False
         place = self.places.get(database) or Place.empty(database)

@@ -61,12 +61,17 @@ class Leader:
         self._members: set[str] = set()
         self._fleet_at = self._review_at = 0.0
         self._steady_since = time.monotonic()  # Redis has answered without a break since
-        self._failing_since: float | None = None  # Redis has not answered a sweep since
+        self._swept_at = time.monotonic()  # when a sweep was completed last
+        self._failing = False  # the last sweep was not completed
 
     @property
-    def cut_off(self) -> float:
-        """Return the seconds for which Redis has not answered; a sweep that is slow, or refused, is not cut off."""
-        return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
+    def unswept(self) -> float:
+        """Return the seconds since a sweep was completed, or since the one under way got further.
+
+        One that failed got nowhere: what it did it will do again.
+        """
+        since = self._swept_at if self._failing else max(self._swept_at, self._assigner.worked_at)
+        return time.monotonic() - since
 
     def inherit(self, before: "Leader") -> None:
         """Know the workers `before` knew, where nobody led in between: no others can have been given anything."""
@@ -88,15 +93,16 @@ class Leader:
         """Bring assignments in line with the fleet, the workers and their cries."""
         try:
             await self._sweep()
-        except StoreUnavailable as exc:
-            if exc.store == "redis":
+        except Exception as exc:
+            self._failing = True
+            if isinstance(exc, StoreUnavailable) and exc.store == "redis":
                 self._steady_since = time.monotonic()
-                self._failing_since = self._failing_since or self._steady_since
             raise
+        self._failing, self._swept_at = False, time.monotonic()
+        await presence.mark_swept(self._live, self.lease.owner)
 
     async def _sweep(self) -> None:
         standing = await generation.standing(self._live)
-        self._failing_since = None  # a Redis that answers us and then refuses, full or read-only, refuses everybody
         term = standing.term
         if term > self.lease.term or standing.holder(self.lease.registry):
             raise Deposed
@@ -270,6 +276,7 @@ class Leader:
             await asyncio.gather(
                 *(targets.publish(self._live, row.name, _target(row), lease.term, lease.registry) for row in chunk)
             )
+            self._assigner.worked_at = time.monotonic()
             for row in chunk:
                 self._published[row.name] = row.revision
         owners = {place.owner for row in changed if (place := self._places.get(row.name)) and place.owner}

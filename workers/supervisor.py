@@ -26,6 +26,7 @@ log = logging.getLogger("feeler.supervisor")
 
 POLL = 1.0  # seconds between tries to take the lead, and between sweeps
 RENEW = 2.0
+OTHERS_FIRST = 2 * POLL  # seconds for which who led in vain leaves the lead to others
 SAMPLE_EVERY = 60.0
 TRIM_EVERY = 60.0
 FOREIGN = 30.0  # seconds for which another registry's name is respected in a Redis that forgot it
@@ -43,7 +44,7 @@ class Supervisor:
         self._leader: Leader | None = None
         self._before: Leader | None = None  # who led here last
         self._renewed = 0.0
-        self._foreign_until = 0.0
+        self._foreign_until = self._resting_until = 0.0
         self._stop = asyncio.Event()
         self._sweep_now = asyncio.Event()
 
@@ -72,13 +73,16 @@ class Supervisor:
     async def _hold(self) -> None:
         """Take the lead or keep it. A Postgres that is away deposes nobody; a higher term in Redis does.
 
-        Without Redis nobody can lead: who cannot reach it takes no lead, and a leader cut off for a lease's length
-        renews no more, so that another may do better. Where Redis is away from everybody, no term changes hands.
+        Without Redis nobody can lead: who cannot reach it takes no lead. A leader that has completed no sweep for a
+        lease's length gives its lease up, whatever the reason, so that another may do better.
         """
         now = asyncio.get_running_loop().time()
         if (leader := self._leader) is None:
-            await self._take_lead(await generation.standing(self._live))
-        elif leader.cut_off < self._settings.lease and now - self._renewed >= RENEW:
+            if now >= self._resting_until:
+                await self._take_lead(await generation.standing(self._live))
+        elif leader.unswept >= self._settings.lease:
+            await self._make_way(leader)
+        elif now - self._renewed >= RENEW:
             if await asyncio.to_thread(leadership.renew, self._store, leader.lease, self._settings.lease):
                 self._renewed = now
             else:
@@ -131,6 +135,13 @@ class Supervisor:
         log.warning("action=stepped_down supervisor=%s term=%d", self._id, leader.lease.term)
         if self._leader is leader:
             self._leader, self._before = None, leader
+
+    async def _make_way(self, leader: Leader) -> None:
+        """Let another lead; while Postgres cannot give it the lease we stay, since nobody could."""
+        log.error("action=no_sweep term=%d seconds=%.1f", leader.lease.term, leader.unswept)
+        await asyncio.to_thread(leadership.release, self._store, leader.lease)
+        self._step_down(leader)
+        self._resting_until = asyncio.get_running_loop().time() + OTHERS_FIRST
 
     async def _give_up(self) -> None:
         if self._leader:

@@ -51,7 +51,7 @@ feeler:workers               zset    -    worker, leader               everybody
 feeler:bus:L                 string  60 s leader                       leader
     run_id of the bus when this leader last looked; gone or other = the bus lost its memory
 feeler:led                   string  20 s leader                       worker, web
-    the leader's id: nobody is believed to be the only worker at a Redis that nobody leads
+    the leader's id, set by each sweep it completes; nobody is believed to be the only worker where nobody leads
 feeler:requests              stream  -    web, cli                     leader (group supervisor)
 feeler:probe                 string  1 s  web                          nobody: shows whether writes are taken (both)
 """

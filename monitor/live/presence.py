@@ -112,17 +112,21 @@ async def forget(live: Live, worker: str) -> None:
 
 
 async def mark_bus(live: Live, leader: str) -> bool:
-    """Renew this leader's marks; False when the bus has lost its memory since, restarted, or never had them."""
+    """Renew this leader's mark; False when the bus has lost its memory since, restarted, or never had it."""
     with unavailable():
         run_id = (await live.bus.info("server"))["run_id"]
-        pipe = live.bus.pipeline(transaction=False)
-        pipe.set(bus_key(leader), run_id, ex=MARK, get=True)
-        pipe.set(LED, leader, ex=LED_FOR)
-        mark, _ = await pipe.execute()
+        mark = await live.bus.set(bus_key(leader), run_id, ex=MARK, get=True)
     return bool(mark == run_id)
 
 
-async def is_led(live: Live) -> bool:
-    """Tell whether a leader was here lately: where none is, who else is present proves nothing."""
+async def mark_swept(live: Live, leader: str) -> None:
+    """Say that a leader has completed a sweep."""
     with unavailable():
-        return bool(await live.bus.exists(LED))
+        await live.bus.set(LED, leader, ex=LED_FOR)
+
+
+async def swept(live: Live) -> float | None:
+    """Return the seconds since a leader completed a sweep; None where none did lately: then nobody leads here."""
+    with unavailable():
+        left: int = await live.bus.pttl(LED)
+    return LED_FOR - left / 1000 if left >= 0 else None

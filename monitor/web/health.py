@@ -11,16 +11,18 @@ from fastapi import APIRouter, Request, Response
 from typing_extensions import TypedDict
 
 from monitor.core.errors import ForeignRedis, StoreUnavailable
-from monitor.live import connections, generation, watched
+from monitor.live import connections, generation, presence, watched
 from monitor.live.connections import Live
 from monitor.live.watched import Watched
 from monitor.registry import leadership
+from monitor.registry.leadership import Lease
 from monitor.registry.store import Store, pending_migrations
 from monitor.web.patience import soon
 
 Verdict = Literal["pass", "warn", "fail"]
 FRESH = 1.0  # seconds
 LOOKING = 0.05  # of the time, at most, all observations are looked at
+SWEEP_DUE = 8.0  # seconds, a lease: who completes no sweep for so long shall not lead
 _RANK: dict[Verdict, int] = {"pass": 0, "warn": 1, "fail": 2}
 
 
@@ -119,9 +121,21 @@ class Readiness:
             return {"postgres": _check("warn", "does not answer: no history, no changes to the fleet")}
         registry = {"registry": await self._holder()} if self._migrated else {}
         wanting = _check("fail", f"{len(pending)} pending: run `feeler migrate`")
-        leads = _check("pass", f"term {leader.term}") if leader else _check("warn", "nobody leads: start a supervisor")
         schema = wanting if pending else _check("pass")
-        return {"postgres": _check("pass"), "migrations": schema, "leader": leads, **registry}
+        return {"postgres": _check("pass"), "migrations": schema, "leader": await self._leads(leader), **registry}
+
+    async def _leads(self, leader: Lease | None) -> Check:
+        """Look whether somebody leads, and gets its sweeps done."""
+        if leader is None:
+            return _check("warn", "nobody leads: start a supervisor")
+        try:
+            ago = await presence.swept(self._live)
+        except StoreUnavailable:
+            return _check("warn", f"term {leader.term}; whether it gets its work done stands in Redis")
+        if ago is None or ago > SWEEP_DUE:
+            since = f"for {ago:.0f} s" if ago else "lately"
+            return _check("warn", f"term {leader.term} has completed no sweep {since}: the supervisor's log says why")
+        return _check("pass", f"term {leader.term}")
 
     async def _holder(self) -> Check:
         """Look whether the fleet in this Redis is our registry's: no supervisor of ours touches another's."""

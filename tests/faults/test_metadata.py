@@ -12,7 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from monitor.live.keys import partition, partition_key, target_key
+from monitor.live.keys import REQUESTS, partition, partition_key, target_key
 from monitor.programs import free_port
 from monitor.registry import fleet, leadership, store
 from tests.faults import injecting
@@ -384,6 +384,34 @@ async def new_leader(lab: Lab) -> None:
     for role in old:
         role.terminate()
     await eventually(lambda: highest_term(lab) > before, within=20, every=0.05)
+
+
+# --- a leader that gets nothing done -------------------------------------------------------------------------------
+
+
+@pytest.mark.row(
+    "a key of ours in Redis holds something that no sweep gets past, for 25 s; two supervisors",
+    "/readyz says <= 12 s that no sweep is completed, leaders make way for each other, feeling goes on; when the key is"
+    " gone a dead worker's databases are taken over <= 16 s",
+)
+async def test_no_sweep_is_completed(
+    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    lab, target = make_lab(supervisors=2, metadata=metadata.url("feeler")), start_postgres()
+    names, visitor = await watched(lab, target)
+
+    def told() -> bool:
+        check = visitor.client.get("/readyz").json()["checks"]["leader"]
+        return check["status"] == "warn" and "completed no sweep" in check["detail"]
+
+    since = time.monotonic()
+    lab.redis.set(REQUESTS, "something else")
+    await eventually(told, within=30, every=0.2)
+    figure("/readyz says it after", time.monotonic() - since, most=12)
+    await asyncio.sleep(25 - (time.monotonic() - since))
+    assert all("action=no_sweep" in role.text() for role in lab.supervisors())
+    lab.redis.delete(REQUESTS)
+    await taken_over(lab, names, figure)
 
 
 # --- another one ---------------------------------------------------------------------------------------------------

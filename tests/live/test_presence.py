@@ -74,10 +74,13 @@ async def test_a_restart_of_the_bus_is_a_reset_even_if_it_kept_its_data(
     assert await presence.mark_bus(live, "one")
 
 
-async def test_a_bus_is_led_while_a_leader_looks_at_it(live: Live) -> None:
-    assert not await presence.is_led(live)
+async def test_a_leader_says_that_it_completed_a_sweep(live: Live) -> None:
     await presence.mark_bus(live, "one")
-    assert await presence.is_led(live)
+    assert await presence.swept(live) is None, "it has only begun"
+    await presence.mark_swept(live, "one")
+    ago = await presence.swept(live)
+    assert ago is not None
+    assert 0 <= ago < 5
     assert presence.TTL < await live.bus.ttl(LED) <= LED_FOR
 
 

@@ -2,12 +2,13 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 
+import pytest
 import redis
 
 from monitor.config import Settings
 from monitor.core.policy import Policy
-from monitor.live import assignments, generation
-from monitor.live.keys import database_key
+from monitor.live import assignments, generation, presence
+from monitor.live.keys import LED, database_key
 from monitor.registry import leadership, store
 from monitor.web.app import create_app
 from monitor.web.health import FRESH
@@ -34,6 +35,9 @@ async def test_ready_when_all_is_there(app, web, fill):
     leadership.acquire(app.state.store, "leader")
     await fill.watchers()
     await fill.beat("orders")
+
+
+    await presence.mark_swept(app.state.live, "leader")
     answer = await web.get("/readyz")
     assert answer.status_code == 200
     body = answer.json()
@@ -90,6 +94,17 @@ async def test_a_closed_generation_and_no_leader_are_warnings(web):
     checks = answer.json()["checks"]
     assert (checks["generation"]["status"], checks["leader"]["status"]) == ("warn", "warn")
     assert (checks["redis"]["status"], checks["migrations"]["status"]) == ("pass", "pass")
+
+
+@pytest.mark.parametrize(("left", "told"), [(None, "lately"), (5, "for 15 s")])
+async def test_a_leader_that_gets_nothing_done_is_named(app, web, fill, left, told):
+    leadership.acquire(app.state.store, "leader")
+    if left:
+        await presence.mark_swept(app.state.live, "leader")
+        await app.state.live.bus.expire(LED, left)
+    check = (await web.get("/readyz")).json()["checks"]["leader"]
+    assert check["status"] == "warn"
+    assert f"term 1 has completed no sweep {told}" in check["detail"]
 
 
 async def test_a_redis_of_another_registry_is_named_with_what_to_do(app, web, fill):

@@ -109,6 +109,44 @@ async def test_a_leader_cut_off_redis_makes_way(
     assert first._leader is None
 
 
+async def test_a_leader_that_completes_no_sweep_makes_way_whatever_the_reason(
+    make_supervisor: MakeSupervisor, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.supervisor.RENEW", 0.1)
+    first, second = make_supervisor(redis_url), make_supervisor(redis_url)
+    await step(first, second)
+    assert first._leader
+
+    async def choke(*_: object) -> None:
+        raise ValueError("'blind' is not a State")
+
+    monkeypatch.setattr(first._leader, "_review", choke)
+    monkeypatch.setattr(first._leader, "_recover", choke)
+
+    async def second_leads() -> bool:
+        with contextlib.suppress(ValueError):
+            await step(first)
+        await step(second)
+        return second._leader is not None
+
+    await eventually(second_leads, within=3 * LEASE)
+    assert first._leader is None
+
+
+async def test_a_sweep_that_gets_on_may_take_longer_than_a_lease(
+    production: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = production._leader
+    assert leader
+    leader._swept_at -= 60
+    assert leader.unswept < LEASE, "it assigned a moment ago"
+    monkeypatch.setattr(leader, "_review", None)
+    leader._review_at = 0.0
+    with contextlib.suppress(TypeError):
+        await leader.sweep()
+    assert leader.unswept > 60, "what failed got nowhere"
+
+
 async def test_nobody_leads_who_cannot_reach_redis(
     make_supervisor: MakeSupervisor, link: Proxy, redis_url: str, store: Store
 ) -> None:
