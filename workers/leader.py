@@ -30,6 +30,7 @@ from workers.assigner import Assigner, Deposed
 from workers.doubts import Doubts
 from workers.queues import Nudger
 from workers.recovery import Recovery
+from workers.unproven import Unproven
 
 log = logging.getLogger("feeler.leader")
 
@@ -57,6 +58,7 @@ class Leader:
         self.reading: asyncio.Task[tuple[Registered, ...]] | None = None
         self._published: dict[str, int] = {}  # revision of each target in Redis
         self._doubts = Doubts(self._policy)
+        self._unproven = Unproven()
         self._heard: list[Entry] = []
         self._members: set[str] = set()
         self._fleet_at = self._review_at = 0.0
@@ -163,6 +165,7 @@ class Leader:
             name: place for name, place in places.items() if place.owner or name not in self._paused
         }
         self._doubts.review(self._places.values())
+        self._unproven.note(self._places.values(), time.monotonic())
         self._heard += await journal.claim(self._live, GROUP, self.lease.owner, idle=ABANDONED)
         await self._clean_up()
         self._review_at = time.monotonic() + REVIEW_EVERY
@@ -211,31 +214,50 @@ class Leader:
         if time.monotonic() - self._steady_since < SETTLE:
             owners = {place.owner for place in self._places.values() if place.owner} - present.keys()
             here |= {owner: planner.Worker(owner) for owner in owners}
-        return here
+        barred = self._unproven.barred(time.monotonic())
+        return {worker: one for worker, one in here.items() if worker not in barred} or here
+
+    async def _give_up_unproven(self, now: float) -> None:
+        """Take from their owners what they have not watched for long; a worker that watches nothing gets nothing."""
+        overdue = self._unproven.overdue(time.monotonic(), self._steady_since)
+        if not overdue:
+            return
+        fresh = await assignments.places(self._live, overdue)
+        self._places.update(fresh)
+        for worker in self._unproven.give_up(overdue, fresh.values(), time.monotonic(), now):
+            idle = not any(place.proven for place in self._places.values() if place.owner == worker)
+            log.warning("action=unproven worker=%s barred=%s", worker, idle)
+            if idle:
+                self._unproven.bar(worker, time.monotonic())
 
     async def _reassign(self, present: dict[str, Presence]) -> None:
         """Plan on what is known now and carry it out."""
+        now = await connections.now(self._live)
+        await self._give_up_unproven(now)
         workers = self._workers(present)
         self._members = present.keys() | workers.keys()
         if not workers:
             return
-        now = await connections.now(self._live)
         current = {name: place.owner for name in self._fleet if (place := self._places.get(name)) and place.owner}
-        moves = planner.plan(self._zones(), workers.values(), current, self._doubts.refusals(self._places, now), now)
+        refusals = self._doubts.refusals(self._places, now) + self._unproven.refusals(now)
+        moves = planner.plan(self._zones(), workers.values(), current, refusals, now)
         alive = present.keys() | workers.keys()
         await self._carry_out(moves, alive, now)
         await self._seed_unknown(now)
 
     async def _carry_out(self, moves: tuple[Move, ...], alive: set[str], now: float) -> None:
-        """Assign; a move away from a live owner waits for that owner's first accepted beat."""
+        """Assign; a move away from a live owner waits for that owner's first accepted beat, but not for ever."""
         for start in range(0, len(moves), CHUNK):
             chunk = moves[start : start + CHUNK]
             seeds = await self._unseeded([move.database for move in chunk])
             results = await asyncio.gather(*(self._move(move, move.source in alive, seeds, now) for move in chunk))
+            placed = filter(None, (self._places.get(move.database) for move in chunk))
+            self._unproven.note(placed, time.monotonic())
             self._nudge([move for move, done in zip(chunk, results, strict=True) if done])
 
     async def _move(self, move: Move, planned: bool, seeds: dict[str, Status], now: float) -> bool:
         doubt = self._doubts.doubt(move.database, move.source) if move.reason == "cannot_reach" else None
+        planned = planned and not self._unproven.was_given_up(move.database, move.source or "")
         done = await self._assigner.assign(
             move.database, move.target, planned=planned, doubt=doubt, seed=seeds.get(move.database), now=now
         )

@@ -130,7 +130,7 @@ class Worker:
             self._patrol.clock.anchor(await connections.now(self._live), time.monotonic() - asked)
             self._started_at = self._started_at or self._patrol.clock.now()
             await presence.announce(self._live, self._presence())
-            self._meet(await presence.present(self._live), led=await presence.swept(self._live) is not None)
+            self._meet(await presence.present(self._live), led=await presence.is_led(self._live))
         except StoreUnavailable:
             self._patrol.company.alone_since = None  # a break: nobody can be seen
             raise

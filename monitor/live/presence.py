@@ -130,3 +130,8 @@ async def swept(live: Live) -> float | None:
     with unavailable():
         left: int = await live.bus.pttl(LED)
     return LED_FOR - left / 1000 if left >= 0 else None
+
+
+async def is_led(live: Live) -> bool:
+    """Tell whether a leader got something done lately: where none does, who else is present proves nothing."""
+    return await swept(live) is not None

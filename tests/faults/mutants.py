@@ -268,6 +268,22 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_WORKERS}/test_supervisor.py::test_a_leader_that_completes_no_sweep_makes_way_whatever_the_reason",),
     ),
     Mutant(
+        "unproven-for-ever",
+        "workers/unproven.py",
+        "Unproven.was_given_up",
+        "(database, owner) in self._refusals or owner in self._barred",
+        "False",
+        (f"{_WORKERS}/test_leader.py::test_one_database_unproven_moves_alone",),
+    ),
+    Mutant(
+        "idle-worker-never-barred",
+        "workers/unproven.py",
+        "Unproven.bar",
+        "now + BARRED",
+        "now",
+        (f"{_WORKERS}/test_leader.py::test_what_its_owner_never_proves_is_moved_and_who_proves_nothing_gets_nothing",),
+    ),
+    Mutant(
         "lease-in-the-future",
         f"{_MONITOR}/registry/leadership.py",
         "_runs",

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from monitor.config import read_runtime
-from monitor.live import presence
+from monitor.live import connections, presence
 from monitor.live.keys import presence_key
 from monitor.live.presence import Presence
 from monitor.programs import command_line, free_port
@@ -575,3 +575,39 @@ async def test_crash_loop(start_up: Callable[..., Up], tmp_path: Path, figure: F
     figure("restarts in the first minute", sum(0 < moment <= 60 for moment in moments), "")
     figure("restarts in a later minute", sum(40 < moment <= 100 for moment in moments), "", most=5)
     assert run.process.poll() is None
+
+
+@pytest.mark.row(
+    "a worker that is there, has room and watches nothing of what it is given; two others",
+    "all of it is watched by others <= 45 s, and the worker gets nothing more meanwhile",
+)
+async def test_a_worker_in_name_only(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres()
+    await observed_fleet(lab, server, 4)
+    idle = "idle-000001"
+    pretence = asyncio.create_task(pretend(lab, idle))
+    await eventually(lambda: lab.redis.exists(presence_key(idle)), within=5)
+    names, since = lab.monitor_many(6, server, prefix="late"), time.monotonic()
+    await eventually(lambda: any(lab.owner(name) == idle for name in names), within=20, every=0.05)
+    await lab.all_in(names, "available", within=90)
+    figure("watched by others after", time.monotonic() - since, most=45)
+    assert not [name for name in lab.targets if lab.owner(name) == idle]
+    pretence.cancel()
+
+
+async def pretend(lab: Lab, worker: str) -> None:
+    """Announce a worker that does nothing else."""
+    live = connections.connect(lab.redis_url)
+    try:
+        while True:
+            now = await connections.now(live)
+            await presence.announce(
+                live,
+                Presence(
+                    worker=worker, host="idle", pid=1, zone="", capacity=100, started_at=now, owned=0, leaving=False,
+                    generation="", lateness=0.0, rejected=0, retained=0, at=now,
+                ),
+            )  # fmt: skip
+            await asyncio.sleep(1)
+    finally:
+        await connections.close(live)

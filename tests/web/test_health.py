@@ -36,7 +36,6 @@ async def test_ready_when_all_is_there(app, web, fill):
     await fill.watchers()
     await fill.beat("orders")
 
-
     await presence.mark_swept(app.state.live, "leader")
     answer = await web.get("/readyz")
     assert answer.status_code == 200

@@ -331,3 +331,65 @@ async def test_a_change_told_during_a_read_of_the_fleet_is_read_too(live: Live, 
     assert leader._fleet == {}
     await sweep(leader)
     assert set(leader._fleet) == {"orders"}
+
+
+async def test_what_its_owner_never_proves_is_moved_and_who_proves_nothing_gets_nothing(
+    live: Live, store: Store, leader: Leader, arrive: Arrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is here and follows nothing, the other works."""
+    names = [f"db{number}" for number in range(6)]
+    register(store, *names)
+    await arrive("idle", "well")
+    await sweep(leader)
+    await sweep(leader)
+    places = await assignments.places(live, names)
+    assert {place.owner for place in places.values()} == {"idle", "well"}
+    monkeypatch.setattr("workers.unproven.WITHIN", 0.3)
+
+    async def all_moved() -> bool:
+        await arrive("idle", "well", restored=False)
+        for name, place in (await assignments.places(live, names)).items():
+            if place.owner == "well" and not place.proven:
+                await beat(live, name, Cause.OK)
+        await sweep(leader)
+        return all(place.owner == "well" for place in (await assignments.places(live, names)).values())
+
+    await eventually(all_moved)
+    for _ in range(3):
+        assert await all_moved(), "nothing goes back while it is barred"
+
+
+async def test_one_database_unproven_moves_alone(
+    live: Live, store: Store, leader: Leader, arrive: Arrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(store, "orders", "ledger", "toys", "books")
+    await arrive("w1", "w2")
+    await sweep(leader)
+    await sweep(leader)
+    before = {name: (await place(live, name)).owner for name in ("orders", "ledger", "toys", "books")}
+    for name in ("ledger", "toys", "books"):
+        await beat(live, name, Cause.OK)
+    monkeypatch.setattr("workers.unproven.WITHIN", 0.1)
+
+    async def moved() -> bool:
+        await sweep(leader)
+        return (await place(live, "orders")).owner != before["orders"]
+
+    await eventually(moved)
+    await sweep(leader)
+    assert (await place(live, "orders")).owner != before.pop("orders")
+    stayed = [name for name, owner in before.items() if (await place(live, name)).owner == owner]
+    assert len(stayed) >= 2, "at most one goes for balance"
+
+
+async def test_the_only_worker_keeps_what_it_cannot_prove(
+    live: Live, store: Store, leader: Leader, arrive: Arrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(store, "orders")
+    await arrive("w1")
+    await sweep(leader)
+    await sweep(leader)
+    monkeypatch.setattr("workers.unproven.WITHIN", 0.0)
+    for _ in range(3):
+        await sweep(leader)
+    assert (await place(live, "orders")).owner == "w1"
