@@ -244,7 +244,7 @@ async def test_info_tells_all(feeler, fill, database_url):
 def test_a_database_comes_and_goes(feeler, served):
     added = feeler("db", "add", "orders", "-", "-l", "env=prod", "--label", "tier=gold", input=URL + "\n")
     assert added.exit_code == 0
-    assert "no worker has looked at it yet" in added.stderr or "no database named" in added.stderr
+    assert "registered, and not seen after 0 s" in added.stderr
     assert added.stdout == "orders\tpostgresql://app:***@db.example:5432/orders\n"
     listed = rows(feeler("db", "list").stdout)
     assert listed[1] == [

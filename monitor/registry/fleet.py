@@ -3,7 +3,7 @@
 Addresses come and go as ciphertext. Every change bumps `revision`, by which the leader sees what to publish anew.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import ColumnElement, Connection, func, select, update
@@ -59,6 +59,12 @@ def get(store: Store, name: str) -> Registered:
     if not found:
         raise NotFound("database", name)
     return found[0]
+
+
+def named(store: Store, names: Sequence[str]) -> tuple[Registered, ...]:
+    """Return those of these databases that are registered and not retired."""
+    with store.begin() as connection:
+        return _read(connection, Databases.status != RETIRED, Databases.name.in_(names))
 
 
 def list_databases(store: Store, *, after: str = "", limit: int = 100) -> tuple[Registered, ...]:

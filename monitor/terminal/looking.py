@@ -29,7 +29,7 @@ def first_look(client: Client, registered: RegisteredShape) -> str:
         if answer and _is_about(answer, registered["revision"]):
             return _told(answer, took)
         if took > PATIENCE:
-            return f"it is registered; after {took:.0f} s {clean(why)}. `feeler info {name}` will tell"
+            return f"registered, and not seen after {took:.0f} s ({clean(why)}). `feeler info {name}` will tell"
         time.sleep(PAUSE)
 
 

@@ -13,7 +13,7 @@ from monitor.config import Settings
 from monitor.live import connections
 from monitor.registry.store import open_store
 from monitor.secrets import SecretBox, load_keys
-from monitor.web import databases, health, last_observation, metrics, problems, transitions, workers
+from monitor.web import databases, health, last_observation, metrics, problems, registered, transitions, workers
 from monitor.web.protocol import bounded
 from monitor.web.security import Guard
 
@@ -28,6 +28,7 @@ def create_app(settings: Settings, box: SecretBox) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.live = connections.connect(settings.redis_url, settings.cache_url)
         app.state.store = open_store(settings.database_url)
+        app.state.registry = registered.registry_of(app.state.store)
         app.state.readiness = health.Readiness(app.state.live, app.state.store, settings.database_url)
         yield
         await connections.close(app.state.live)

@@ -15,7 +15,7 @@ from monitor.live.connections import Live
 from monitor.registry import fleet
 from monitor.registry.fleet import Registered
 from monitor.secrets import SecretBox
-from monitor.web.parameters import STRICT, BoxOf, Cursor, Limit, LiveOf, Name, decode_cursor, encode_cursor
+from monitor.web.parameters import STRICT, BoxOf, Cursor, Limit, LiveOf, Name, RegistryOf, decode_cursor, encode_cursor
 from monitor.web.patience import StoreOf
 from monitor.web.problems import DOCUMENTED, unknown_database
 from monitor.web.security import BEARER
@@ -108,10 +108,10 @@ async def retire(name: Name, store: StoreOf, live: LiveOf) -> None:
 
 
 @router.post("/databases/{name}/observe", status_code=202, dependencies=[Depends(BEARER)])
-async def observe(name: Name, live: LiveOf) -> AcceptedShape:
+async def observe(name: Name, live: LiveOf, registry: RegistryOf) -> AcceptedShape:
     """Ask the owner to feel the database now; the answer is the next observation."""
     known = await observations.latest(live, [name])
-    if name not in known and name not in known.unreadable:
+    if name not in known and name not in known.unreadable and not await registry([name]):
         raise unknown_database(name)
     return {"request": await requests.ask(live, "observe", name), "database": name}
 

@@ -1,10 +1,12 @@
-"""GET /last_observation: what automation asks. Reads Redis only, never Postgres, never the databases."""
+"""GET /last_observation: what automation asks. Reads Redis, never the databases; of a name that Redis does not know
+the registry says whether it exists.
+"""
 
 import asyncio
 import json
 from collections.abc import Sequence
 from email.utils import formatdate
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
@@ -13,14 +15,26 @@ from starlette.concurrency import run_in_threadpool
 from monitor.core.database import parse_address
 from monitor.core.errors import InvalidInput, StoreUnavailable
 from monitor.core.status import State, Status
-from monitor.live import observations, reasons, targets, watched
+from monitor.live import generation, observations, reasons, targets, watched
 from monitor.live.connections import Live, now
 from monitor.live.observations import Latest
 from monitor.live.reasons import Reason
 from monitor.secrets import SecretBox
 from monitor.web.answers import Told, age, etag, last_observation, meta
-from monitor.web.parameters import MAX_PAGE, STRICT, BoxOf, Cursor, Limit, LiveOf, Name, decode_cursor, encode_cursor
-from monitor.web.problems import DOCUMENTED, Problem, quotable, unknown_database, unreadable_database
+from monitor.web.parameters import (
+    MAX_PAGE,
+    STRICT,
+    BoxOf,
+    Cursor,
+    Limit,
+    LiveOf,
+    Name,
+    Registry,
+    RegistryOf,
+    decode_cursor,
+    encode_cursor,
+)
+from monitor.web.problems import DOCUMENTED, Problem, quotable, rebuilding, unknown_database, unreadable_database
 from monitor.web.shapes import LastObservationShape, ObservationsShape
 
 CHUNK = 100  # databases read at once: about 10 ms of the loop
@@ -31,13 +45,17 @@ router = APIRouter(tags=["last observation"], dependencies=[STRICT], responses=D
 
 @router.get("/last_observation/{name}", response_model=LastObservationShape)
 async def one(
-    live: LiveOf, box: BoxOf, name: Name, if_none_match: Annotated[str | None, Header(include_in_schema=False)] = None
+    live: LiveOf,
+    box: BoxOf,
+    registry: RegistryOf,
+    name: Name,
+    if_none_match: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """Return the last observation and the state of one database."""
     found, at = await asyncio.gather(observations.latest(live, [name]), now(live))
     if name in found.unreadable:
         raise unreadable_database(name)
-    latest = found.get(name) or (await _unobserved(live, [name])).get(name)
+    latest = found.get(name) or (await _unobserved(live, [name], registry)).get(name)
     if latest is None:
         raise unknown_database(name)
     tag = etag(latest, at)
@@ -54,6 +72,7 @@ async def one(
 async def many(
     live: LiveOf,
     box: BoxOf,
+    registry: RegistryOf,
     database: Annotated[list[str] | None, Query(max_length=MAX_PAGE)] = None,
     state: Annotated[list[State] | None, Query()] = None,
     limit: Limit = MAX_PAGE,
@@ -63,7 +82,8 @@ async def many(
     after = decode_cursor(cursor)
     names = sorted(set(map(_asked, database))) if database else await observations.names(live)
     rest = [name for name in names if name > after]
-    page, missing, unreadable, following = await _page(live, rest, frozenset(state or State), limit)
+    ask = partial(_tolerantly, registry) if database else None
+    page, missing, unreadable, following = await _page(live, rest, frozenset(state or State), limit, ask)
     why, trouble, at = await asyncio.gather(reasons.reasons(live, page), _trouble(live), now(live))
 
     def answer() -> Response:
@@ -82,15 +102,17 @@ async def many(
 
 
 async def _trouble(live: Live) -> tuple[str, ...]:
-    """Return why observations may not be coming; the bus may be another Redis, and away."""
+    """Return why observations may not be coming or not be here; the bus may be another Redis, and away."""
+    opened = (await generation.generation(live)).open
+    lost = () if opened else ("Redis is being rebuilt: databases may be missing here",)
     try:
-        return (await watched.watchers(live)).troubles
+        return lost + (await watched.watchers(live)).troubles
     except StoreUnavailable as error:
         return (f"nobody knows who watches: the Redis of REDIS_URL does not answer ({error.detail})",)
 
 
 async def _page(
-    live: Live, names: Sequence[str], states: frozenset[State], limit: int
+    live: Live, names: Sequence[str], states: frozenset[State], limit: int, registry: Registry | None
 ) -> tuple[list[Latest], list[str], list[str], str]:
     """Return the matches, the names nobody can tell of, those of them whose row this version cannot read, and the
     name to continue after (empty at the end)."""
@@ -101,7 +123,8 @@ async def _page(
         chunk = names[start : start + CHUNK]
         found = await observations.latest(live, chunk)
         broken = found.unreadable
-        found |= await _unobserved(live, [name for name in chunk if name not in found and name not in broken])
+        unheard = [name for name in chunk if name not in found and name not in broken]
+        found |= await _unobserved(live, unheard, registry)
         for name in chunk:
             if name not in found:
                 missing.append(name)
@@ -113,8 +136,26 @@ async def _page(
     return page, missing, unreadable, names[MAX_SCAN - 1] if len(names) > MAX_SCAN else ""
 
 
-async def _unobserved(live: Live, names: Sequence[str]) -> dict[str, Latest]:
-    """Return those that nobody was given to watch yet: known by their target alone."""
+async def _tolerantly(registry: Registry, names: Sequence[str]) -> dict[str, Latest]:
+    """Ask the registry; while it is away the others of a list are answered all the same."""
+    try:
+        return await registry(names)
+    except StoreUnavailable:
+        return {}
+
+
+async def _unobserved(live: Live, names: Sequence[str], registry: Registry | None) -> dict[str, Latest]:
+    """Return those that nobody was given to watch yet: known by their target, or by the registry alone."""
+    found = await _published(live, names)
+    rest = [name for name in names if name not in found]
+    if not rest or registry is None:
+        return found
+    if not (await generation.generation(live)).open:
+        raise rebuilding()
+    return found | await registry(rest)
+
+
+async def _published(live: Live, names: Sequence[str]) -> dict[str, Latest]:
     known = await targets.targets(live, names) if names else {}
     return {
         name: Latest(

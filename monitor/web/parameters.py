@@ -4,6 +4,7 @@ Dependencies are async even where they await nothing: FastAPI runs plain ones in
 """
 
 import base64
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
@@ -11,16 +12,24 @@ from fastapi import Depends, Query, Request
 from monitor.core.database import check_name
 from monitor.core.errors import InvalidInput
 from monitor.live.connections import Live
+from monitor.live.observations import Latest
 from monitor.secrets import SecretBox
 from monitor.web.problems import Problem, quotable, unknown_database
 
 MAX_PAGE = 1000
+Registry = Callable[[Sequence[str]], Awaitable[dict[str, Latest]]]  # what it knows of names that Redis does not
 
 
 async def live_of(request: Request) -> Live:
     """Return the app's Redis connections."""
     live: Live = request.app.state.live
     return live
+
+
+async def registry_of(request: Request) -> Registry:
+    """Return what the registry answers through."""
+    registry: Registry = request.app.state.registry
+    return registry
 
 
 async def box_of(request: Request) -> SecretBox:
@@ -62,6 +71,7 @@ def decode_cursor(cursor: str) -> str:
 
 STRICT = Depends(_strict)  # a typing error in a filter must not mean "everything"
 LiveOf = Annotated[Live, Depends(live_of)]
+RegistryOf = Annotated[Registry, Depends(registry_of)]
 BoxOf = Annotated[SecretBox, Depends(box_of)]
 Name = Annotated[str, Depends(known_name)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]

@@ -54,6 +54,12 @@ def unreadable_database(name: str) -> Problem:
     return Problem(503, "unreadable", f"{detail} Nothing is known to be wrong with your database.")
 
 
+def rebuilding() -> Problem:
+    """Return the 503 of a name that Redis, which lost its memory, may learn again within seconds."""
+    detail = "Redis is new or being rebuilt by a supervisor, from what workers and registry remember. Ask again."
+    return Problem(503, "rebuilding", detail, headers={"Retry-After": "2"})
+
+
 def quotable(text: str) -> bool:
     """Say whether a text from the request may be repeated in an answer."""
     return bool(_QUOTABLE.match(text))

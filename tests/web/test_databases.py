@@ -229,6 +229,11 @@ async def test_observe_asks_the_leader(app, web, fill):
     assert (await web.post("/api/v1/databases/unknown/observe")).status_code == 404
 
 
+async def test_observing_what_was_just_added(app, web, fill):
+    await web.post("/api/v1/databases", json={"name": "orders", "url": URL})
+    assert (await web.post("/api/v1/databases/orders/observe")).status_code == 202
+
+
 async def test_registering_works_while_redis_is_away(tmp_path, start_redis, database_url, box):
     server = start_redis()
     server.stop()

@@ -13,6 +13,7 @@ from monitor.core.status import State
 from monitor.live import connections, reasons, targets
 from monitor.live.reasons import Reason
 from monitor.live.targets import Target
+from monitor.registry import fleet
 from monitor.web.app import create_app
 from monitor.web.shapes import LastObservationShape, ObservationsShape
 from tests.web.conftest import client_of
@@ -187,6 +188,46 @@ async def test_a_database_never_observed_is_new(web, fill: Filler, owned):
     assert body["database"]["labels"] == {"k": "v"}
     assert body["owner"] == ("w4" if owned else "")
     assert "Age" not in answer.headers
+
+
+async def test_what_only_the_registry_knows_is_new(app, web, fill: Filler, box):
+    await fill.beat("watched")
+    sealed = box.seal("added", f"postgresql://u:{CANARY}@h/d")
+    fleet.add(app.state.store, "added", sealed, {"k": "v"})
+    fleet.add(app.state.store, "retired", sealed, {})
+    fleet.remove(app.state.store, "retired")
+    body = checked(LastObservationShape, await web.get("/last_observation/added"))
+    assert (body["state"], body["observation"], body["reason"], body["owner"]) == ("new", None, None, "")
+    assert body["database"] == {"name": "added", "labels": {"k": "v"}, "address": "postgresql://u:***@h:5432/d"}
+    assert (await web.get("/last_observation/retired")).status_code == 404
+    page = (await web.get("/last_observation?database=added&database=retired&database=watched")).json()
+    assert ([one["database"]["name"] for one in page["data"]], page["missing"]) == (["added", "watched"], ["retired"])
+
+
+async def test_while_redis_is_rebuilt_nothing_is_said_not_to_exist(app, web, fill: Filler):
+    await fill.beat("orders")
+    await fill.live.cache.flushall()
+    for path in ("/last_observation/orders", "/last_observation?database=orders"):
+        answer = await web.get(path)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+        assert answer.json()["type"] == "urn:feeler:problem:rebuilding"
+    whole = (await web.get("/last_observation")).json()
+    assert whole["data"] == []
+    assert any("being rebuilt" in trouble for trouble in whole["meta"]["trouble"])
+
+
+async def test_without_postgres_what_is_known_is_answered(tmp_path, redis_url, box):
+    nowhere = "postgresql://u:p@127.0.0.1:1/feeler"
+    settings = Settings(home=tmp_path, database_url=nowhere, redis_url=redis_url, cache_url=redis_url)
+    app = create_app(settings, box)
+    async with app.router.lifespan_context(app), client_of(app) as web:
+        fill = Filler(app.state.live)
+        await fill.open()
+        await fill.beat("orders")
+        assert (await web.get("/last_observation/orders")).status_code == 200
+        assert (await web.get("/last_observation/unknown")).status_code == 503
+        page = (await web.get("/last_observation?database=orders&database=unknown")).json()
+        assert ([one["database"]["name"] for one in page["data"]], page["missing"]) == (["orders"], ["unknown"])
 
 
 @pytest.mark.parametrize("name", ["unknown", "No-Name", "a%20b", "x" * 64])
