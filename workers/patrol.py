@@ -238,6 +238,7 @@ class Patrol:
         if feeling.slots_full:
             watch.login_due = 0.0  # the next beat proves that logins work ...
             watch.again |= not (fresh or feeling.fresh_login)  # ... at once, where this one did not try
+        watch.again |= feeling.cause is Cause.NAME_MOVED
         if slow:
             watch.slow_due = began + max(watch.policy.slow_interval, feeling.slow_cost * SLOW_SHARE)
         told = _dated(self._judged(feeling, began), time.monotonic() - began)
@@ -276,6 +277,8 @@ class Patrol:
             revision=watch.revision,
             steps=feeling.steps,
             waited=feeling.waited,
+            tried=feeling.tried,
+            dns_stale=feeling.dns_stale,
         )
 
     def _tick(self, watch: Watch, observation: Observation) -> None:

@@ -63,6 +63,7 @@ ADVICE: dict[Cause, str] = {
         "FEELER_SECRET_KEYS of all processes, else give the address anew: `feeler db set-url NAME "
         "-`."
     ),
+    Cause.NAME_MOVED: "The host name leads to another address since a moment ago: the next look goes there.",
     Cause.BYTE_BUDGET: (
         "Our limit: it sent far more than a probe needs, and nothing of it was believed. Check that it is a Postgres."
     ),

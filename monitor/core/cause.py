@@ -51,6 +51,7 @@ class Cause(OpenWord):
     SEVERED = "severed"
     NO_CREDENTIALS = "no_credentials"
     BYTE_BUDGET = "byte_budget"
+    NAME_MOVED = "name_moved"  # the name has left the address while we tried it
 
 
 # No slot is left: on the server, for the role, for the database.
@@ -92,6 +93,7 @@ _KNOWN: dict[Cause, Evidence] = {
     Cause.SEVERED: Evidence.VOID,
     Cause.NO_CREDENTIALS: Evidence.VOID,
     Cause.BYTE_BUDGET: Evidence.VOID,
+    Cause.NAME_MOVED: Evidence.VOID,
 }
 
 

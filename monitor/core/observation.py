@@ -80,6 +80,8 @@ class Observation:
     sqlstate: str = ""  # of the error that `detail` tells
     revision: int = 0  # of the target that was felt; 0 where nobody said
     steps: Mapping[str, float] = field(default_factory=dict)  # milliseconds by step: dns, connect, login, query
+    tried: tuple[str, ...] = ()  # the addresses it is about, where some were
+    dns_stale: bool = False  # those were the last ones known: the name did not resolve
     waited: float = 0.0  # seconds its login waited for its turn among others at the same address
 
     @property

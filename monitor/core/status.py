@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
+from zlib import crc32
 
 from monitor.core.cause import Cause
 from monitor.core.errors import InvalidInput
@@ -16,6 +17,7 @@ from monitor.core.foreign import moment
 MAX_WITNESSES = 4
 MAX_ROUNDS = 9_999  # more say nothing new, and the encoded witness must stay within 64 bytes for ever
 MAX_DOUBTERS = 2
+MAX_TRIED = 7
 
 
 class State(StrEnum):
@@ -88,6 +90,7 @@ class Doubt:
     absent_since: float | None = None  # send time of the first of the absents in a row that are the newest words
     absent_rounds: int = 0  # how many they are, whoever found them
     revision: int = 0  # of the address that the witnesses speak of; 0: not known
+    tried: tuple[str, ...] = ()  # `mark`s of the addresses found wanting, in the order they came up
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ class Status:
 
 STATUS_FIELDS = (
     "state", "since", "identity", "rule", "doubt", "ok_since", "ok_rounds", "alive", "errors", "doubters", "doubted_at",
-    "absent", "doubt_revision", *(f"witness_{i}" for i in range(1, MAX_WITNESSES + 1)),
+    "tried", "absent", "doubt_revision", *(f"witness_{i}" for i in range(1, MAX_WITNESSES + 1)),
 )  # fmt: skip
 
 
@@ -128,6 +131,7 @@ def encode(status: Status) -> dict[str, str]:
         "errors": str(status.errors),
         "doubters": " ".join(status.doubters),
         "doubted_at": f"{status.doubted_at:.3f}",
+        "tried": " ".join(doubt.tried) if doubt else "",
     }
     absent = doubt is not None and doubt.absent_since is not None
     fields["absent"] = f"{doubt.absent_since:.3f} {doubt.absent_rounds}" if doubt and absent else ""
@@ -183,7 +187,13 @@ def _decode_doubt(fields: Mapping[str, str]) -> Doubt | None:
         moment(absent_since) if absent_since else None,
         int(absent_rounds),
         int(fields.get("doubt_revision") or 0),
+        tuple(fields.get("tried", "").split()),
     )
+
+
+def mark(address: str) -> str:
+    """Return what an address is known by in a doubt: seven of them must fit into one field."""
+    return f"{crc32(address.encode()):08x}"
 
 
 def _moment(origin: float, milliseconds: int) -> float:

@@ -13,7 +13,18 @@ from monitor.core.cause import EVIDENCE, FULL, LOCKS, Cause, Evidence
 from monitor.core.event import Seen
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
-from monitor.core.status import MAX_ROUNDS, MAX_WITNESSES, Doubt, Epoch, Identity, State, Status, Witness
+from monitor.core.status import (
+    MAX_ROUNDS,
+    MAX_TRIED,
+    MAX_WITNESSES,
+    Doubt,
+    Epoch,
+    Identity,
+    State,
+    Status,
+    Witness,
+    mark,
+)
 
 NEGATIVE = frozenset({Evidence.ABSENT, Evidence.SILENT})
 NAMED_BY = {
@@ -226,6 +237,7 @@ def unheard(doubt: Doubt) -> Doubt:
 
 def hear(doubt: Doubt, observation: Observation, worker: str) -> Doubt:
     """Return the doubt with this worker's newest negative in it; the first one after proof of life dates it anew."""
+    doubt = _where_it_leads(doubt, observation)
     others = [witness for witness in doubt.witnesses if witness.worker != worker]
     before = sum(witness.rounds for witness in doubt.witnesses if witness.worker == worker)
     rounds = min(before + 1, MAX_ROUNDS)
@@ -237,7 +249,20 @@ def hear(doubt: Doubt, observation: Observation, worker: str) -> Doubt:
     elif since is None:
         since, absents = observation.sent_at, 1
     witnesses = (*others, own)[-MAX_WITNESSES:]
-    return Doubt(doubt.identity, sent_at, doubt.asked_at, witnesses, since, absents, doubt.revision)
+    return replace(doubt, sent_at=sent_at, witnesses=witnesses, absent_since=since, absent_rounds=absents)
+
+
+def _where_it_leads(doubt: Doubt, observation: Observation) -> Doubt:
+    """Return the doubt without what was found before an address came up that was not tried before.
+
+    The name leads elsewhere, and nothing found where it led counts. An address that comes up again changes nothing:
+    each observer may have an answer of its own for a name.
+    """
+    marks = tuple(map(mark, observation.tried))
+    came_up = tuple(one for one in marks if one not in doubt.tried)
+    if not came_up or len(doubt.tried) + len(came_up) > MAX_TRIED:
+        return doubt
+    return replace(unheard(doubt) if doubt.tried else doubt, tried=doubt.tried + came_up)
 
 
 def _words_of_others(doubt: Doubt, context: Context) -> tuple[Seen, ...]:

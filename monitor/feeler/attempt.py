@@ -34,6 +34,8 @@ class Attempt:
     stage: str = "query"
     own: float = 0.0  # seconds spent waiting for ourselves
     waited: float = 0.0  # seconds of it that moved the deadline
+    tried: list[str] = field(default_factory=list)  # addresses, the last one tried last
+    dns_stale: bool = False  # the last ones known, for the name did not resolve
     reached: bool = False  # a host took our connection
     sent_at: float = 0.0  # fleet seconds
     sent: float = 0.0  # the same moment by the loop's clock
@@ -66,7 +68,7 @@ class Attempt:
             self.sent_at, self.sent = found.sent_at, found.began
         self.heard_at = found.at
         self.reached = found.cause is Cause.STARTING
-        return Failed(found.cause, found.detail)
+        return Failed(found.cause, found.detail, sqlstate=found.sqlstate)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -108,6 +110,12 @@ class Attempt:
             yield
         finally:
             self.own += monotonic() - began
+
+    def told(self, detail: str) -> str:
+        """Return what people are told: the address that was tried, and what came of it."""
+        if not self.tried or not (detail or self.dns_stale):
+            return detail
+        return f"{self.tried[-1]}{' (dns_stale)' if self.dns_stale else ''}: {detail}"
 
     def expired(self) -> Failed:
         """Say what it proves that the deadline has passed."""

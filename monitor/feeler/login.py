@@ -33,6 +33,7 @@ T_co = TypeVar("T_co", covariant=True)
 # Which of several addresses' failures speaks for the host: silence before a refusal before what our side lacks.
 _WEIGHT = {Cause.CONNECT_TIMEOUT: 3, Cause.REFUSED: 2, Cause.RESET: 2, Cause.UNREACHABLE: 1}
 
+ADDRESSES = 4  # tried of one name
 MARGIN = 0.02  # seconds before the deadline that a connect ends: what it found is for others too
 ENDLESS = 64  # proofs that may be computed for longer than a moment, at most one for each session
 
@@ -92,10 +93,13 @@ async def _reach(address: Address, start: Start[T], attempt: Attempt, logins: Lo
     The caller sets the deadline; each address has its share of it for the connect.
     """
     with attempt.step("dns"):
-        hostaddrs = await logins.names.resolve(address.host, attempt.until)
+        found = await logins.names.resolve(address.host, attempt.until)
+    attempt.dns_stale, hostaddrs = found.stale, found.hosts[:ADDRESSES]
+    attempt.tried.clear()
     failures: list[Failed] = []
     for tried, hostaddr in enumerate(hostaddrs):
         where = hostaddr, address.port
+        attempt.tried.append(hostaddr)
         try:
             return await _reach_at(where, len(hostaddrs) - tried, start(hostaddr), attempt, logins)
         except Failed as failed:
@@ -125,7 +129,8 @@ async def _reach_at(where: Where, left: int, start: Callable[[], Way[T]], attemp
         place.answered()
         return found
     except Failed as failed:
-        place.learn(Found(failed.cause, failed.detail, sent_at, attempt.clock(), began, began + attempt.deadline))
+        told = failed.cause, failed.detail, failed.sqlstate
+        place.learn(Found(*told, sent_at, attempt.clock(), began, began + attempt.deadline))
         raise
     finally:
         turn.give_back()

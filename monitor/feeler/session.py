@@ -6,7 +6,7 @@ Workers and the CLI import `Session`, `Feeling` and `probe`. Feels of one sessio
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ log = logging.getLogger("feeler.session")
 STATEMENT_SHARE = 0.75  # of the deadline: the server gives a statement up before we give the server up
 MARGIN_SHARE = 0.1  # of the deadline: a slow statement starts only when it can end in time
 FREED = (0.05, 0.25)  # seconds a server gets to end a session that was given up, before a login and the next
+PATIENCE = 0.4  # seconds, half of which a negative waits for the newest answer for its name
 QUIET = 1.0  # seconds between two calls of on_lost: a server that ends every session gets no storm of logins
 _POOLED = {"26000", "42P05"}  # our prepared statement is unknown, or another's: somebody shares connections
 
@@ -49,6 +50,8 @@ class Feeling:
     slow_cost: float = 0.0  # seconds the slow tier took, 0 if it was not asked
     began: float = 0.0  # `sent_at` by the event loop's clock, 0 if nothing was sent
     waited: float = 0.0  # seconds its login waited for its turn at the address: the cadence stretches
+    tried: tuple[str, ...] = ()  # the addresses it is about
+    dns_stale: bool = False  # the last ones known, for the name did not resolve
     pooled: bool = False  # a pooler is between: logins and sessions may be the pooler's word
     sqlstate: str = ""  # of the error that `detail` tells
 
@@ -84,6 +87,7 @@ class Session:
         self._login_deadline = deadline
         self._told = -QUIET
         self._seen_at = clock()  # when the last feel ended
+        self._left: set[str] = set()  # addresses the name left while they were tried, since the last ok
 
     @property
     def neighbours(self) -> int:
@@ -122,6 +126,8 @@ class Session:
             cause, detail = Cause.SEVERED, "failed inside feeler"
         if attempt.login and cause in LOCKS:
             self._refusal = detail, code
+        if cause is Cause.OK:
+            self._left.clear()
         self._seen_at = at = attempt.heard_at or self._clock()
         cost = 0.0
         if slow and cause is Cause.OK:
@@ -133,7 +139,9 @@ class Session:
             at=at,
             readings=found,
             fresh_login=attempt.login and EVIDENCE[cause] is not Evidence.VOID,
-            detail=detail,
+            detail=attempt.told(detail),
+            tried=tuple(attempt.tried),
+            dns_stale=attempt.dns_stale,
             steps=attempt.steps,
             login_seconds=attempt.login_seconds,
             waiting=attempt.waiting,
@@ -162,7 +170,7 @@ class Session:
         kept = self._wire
         if kept is None or kept.closed:
             return await self._enter(attempt)
-        if kept.worn and urgency is None:
+        if urgency is None and (kept.worn or self._has_moved(kept)):
             urgency = Urgency.DUE
         if urgency is not None and self._is_our_turn(attempt, urgency):
             try:
@@ -191,19 +199,36 @@ class Session:
             except Failed as failed:
                 if not failed.lost:
                     raise
+        await self._excusing(attempt, self._knock(attempt))
+        return Answers(held, 0, detail=detail, sqlstate=code)
+
+    async def _knock(self, attempt: Attempt) -> Answers:
         try:
             async with asyncio.timeout_at(attempt.until) as attempt.timeout:
                 await knock(self._entrance, attempt, self._logins)
         except TimeoutError:
             raise attempt.expired() from None
-        return Answers(held, 0, detail=detail, sqlstate=code)
+        return Answers(Cause.OK, 0)
 
     def _is_our_turn(self, attempt: Attempt, urgency: Urgency) -> bool:
         attempt.waiting = not self._door.take(self, urgency, self._on_turn)
         return not attempt.waiting
 
+    def _has_moved(self, kept: Wire) -> bool:
+        """Say whether the name leads elsewhere by now, and have it looked up again from time to time."""
+        names, host = self._logins.names, self._entrance.address.host
+        if lookup := names.refresh(host):
+            lookup.add_done_callback(lambda _: self._mind_name(kept))
+        return not names.leads_to(host, kept.hostaddr)
+
+    def _mind_name(self, kept: Wire) -> None:
+        moved = not self._logins.names.leads_to(self._entrance.address.host, kept.hostaddr)
+        if moved and kept is self._wire and not kept.closed and not self._closed:
+            self._on_lost()
+
     async def _ask_kept(self, attempt: Attempt, kept: Wire) -> Answers:
         attempt.sending()
+        attempt.tried[:] = [kept.hostaddr]
         try:
             async with asyncio.timeout_at(attempt.until):
                 with attempt.step("query"):
@@ -212,7 +237,35 @@ class Session:
             raise attempt.expired() from None
 
     async def _enter(self, attempt: Attempt) -> Answers:
-        """Log in, ask, and keep the new connection in place of any other."""
+        """Log in, ask, and keep the new connection."""
+        return await self._excusing(attempt, self._log_in(attempt))
+
+    async def _excusing(self, attempt: Attempt, way: Awaitable[Answers]) -> Answers:
+        """Go this way; a database whose name leads elsewhere by now was not proved down."""
+        try:
+            return await way
+        except Failed as failed:
+            if EVIDENCE[failed.cause] in (Evidence.ABSENT, Evidence.SILENT) and attempt.tried:
+                await self._excuse(attempt, failed)
+            raise
+
+    async def _excuse(self, attempt: Attempt, failed: Failed) -> None:
+        """Raise what a negative is worth where the name does not resolve, or has left the addresses tried.
+
+        Each is excused once until all is well again: some names lead elsewhere with every answer.
+        """
+        attempt.heard_at = attempt.heard_at or self._clock()
+        if attempt.dns_stale:
+            raise Failed(Cause.DNS, f"the name does not resolve; where it led: {failed.cause} {failed.detail}")
+        names, host, tried = self._logins.names, self._entrance.address.host, set(attempt.tried)
+        with suppress(Failed):
+            await names.resolve(host, time.monotonic() + PATIENCE)
+        if tried <= self._left or any(names.leads_to(host, address) for address in tried):
+            return
+        self._left |= tried
+        raise Failed(Cause.NAME_MOVED, f"the name leads elsewhere by now; {failed.cause} {failed.detail}")
+
+    async def _log_in(self, attempt: Attempt) -> Answers:
         if self._stuck and not self._stuck.done():
             raise Failed(Cause.SEVERED, "a thread still computes what the server asked of a former login")
         attempt.login, wire = True, None

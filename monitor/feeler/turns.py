@@ -23,6 +23,7 @@ class Found:
 
     cause: Cause
     detail: str
+    sqlstate: str
     sent_at: float  # fleet seconds
     at: float  # fleet seconds
     began: float

@@ -32,6 +32,7 @@ class Wire:
     def __init__(self, pgconn: PGconn, on_lost: Callable[[], None]) -> None:
         pgconn.nonblocking = 1
         self._pgconn, self._on_lost = pgconn, on_lost
+        self._hostaddr = pgconn.hostaddr.decode()
         self._loop = asyncio.get_running_loop()
         self._fd = pgconn.socket  # kept: libpq forgets it when the connection ends
         self._socket = socket.socket(fileno=self._fd)
@@ -46,6 +47,11 @@ class Wire:
     @property
     def server_version(self) -> int:
         return self._pgconn.server_version
+
+    @property
+    def hostaddr(self) -> str:
+        """Return the address it was made to."""
+        return self._hostaddr
 
     @property
     def backend_pid(self) -> int:

@@ -44,6 +44,7 @@ def observation_fields(observation: Observation) -> dict[str, str]:
         "duration_ms": f"{(observation.at - observation.sent_at) * 1000:.0f}",
         "fresh_login": "1" if observation.fresh_login else "0",
         "login_interval": f"{observation.login_interval:g}",
+        "dns_stale": "1" if observation.dns_stale else "",
         "waited_ms": f"{waited:.0f}" if (waited := observation.waited * 1000) >= 1 else "",
         "services_available": "1" if observation.evidence is Evidence.OK else "0",
     }

@@ -70,6 +70,7 @@ class Latest:
     login_interval: float | None = None  # between logins proved as a matter of routine, as far as it is stretched
     waited_ms: int = 0
     access: Access = UNKNOWN
+    dns_stale: bool = False
     readings: tuple[Reading, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
@@ -182,6 +183,7 @@ def _latest(name: str, row: tuple[Mapping[str, str], str | None, str | None, str
         fresh_login=stored.get("fresh_login") == "1",
         login_interval=at("login_interval"),
         waited_ms=int(stored.get("waited_ms", 0)),
+        dns_stale="dns_stale" in stored,
         readings=fields.readings(stored),
         labels=targets.decode_labels(labels) if labels else {},
         policy=targets.decode_policy(policy) if policy else Policy(),

@@ -46,6 +46,7 @@ class ObservationShape(TypedDict):
     cause: str
     duration_ms: float
     waited_ms: int
+    dns_stale: bool
     values: dict[str, Value]
     units: dict[str, str]
     families: dict[str, FamilyShape]

@@ -1,7 +1,7 @@
 """Short ways to make the values of the core, and hypothesis strategies for them."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,7 +11,19 @@ from monitor.core.event import CannotReach, Event, Seen, Transition
 from monitor.core.machine import Context, tick
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
-from monitor.core.status import MAX_DOUBTERS, MAX_ROUNDS, MAX_WITNESSES, Doubt, Epoch, Identity, State, Status, Witness
+from monitor.core.status import (
+    MAX_DOUBTERS,
+    MAX_ROUNDS,
+    MAX_TRIED,
+    MAX_WITNESSES,
+    Doubt,
+    Epoch,
+    Identity,
+    State,
+    Status,
+    Witness,
+    mark,
+)
 
 START = 1_763_000_000.0  # stories begin here
 POLICY = Policy()
@@ -43,9 +55,10 @@ class Story:
     events: list[Event] = field(default_factory=list)
     more: dict = field(default_factory=dict)  # what the context says besides
 
-    def feel(self, cause: Cause, at: float, *, sent: float | None = None, fresh: bool = True) -> str:
+    def feel(self, cause: Cause, at: float, *, sent: float | None = None, fresh: bool = True, tried: str = "") -> str:
         """Tick, and return the name of the rule that fired."""
         observation = seen(cause, at, sent=sent, worker=self.worker, fresh=fresh)
+        observation = replace(observation, tried=tuple(tried.split()))
         self.status, events = tick(self.status, observation, context(self.worker, self.counter, **self.more))
         self.events += events
         return next((event.rule for event in events if isinstance(event, Transition)), "steady")
@@ -100,7 +113,8 @@ def doubts(draw: st.DrawFn) -> Doubt:
     absent = draw(st.none() | offsets)
     run = (None, 0) if absent is None else ((began + absent) / 1000, draw(st.integers(1, MAX_ROUNDS)))
     asked_at, revision = (began + draw(offsets)) / 1000, draw(st.integers(0, 2**31))
-    return Doubt(draw(identities), began / 1000, asked_at, tuple(witnesses), *run, revision)
+    tried = tuple(map(mark, draw(st.lists(texts, max_size=MAX_TRIED))))
+    return Doubt(draw(identities), began / 1000, asked_at, tuple(witnesses), *run, revision, tried)
 
 
 statuses = st.builds(

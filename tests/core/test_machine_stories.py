@@ -71,6 +71,36 @@ def test_nobody_is_asked_where_nobody_else_is():
     assert len(story.cries) == 1
 
 
+def test_what_was_found_where_the_name_led_before_does_not_count():
+    story = healthy()
+    assert story.feel(Cause.REFUSED, 5, tried="10.0.0.1") == "doubt"
+    assert story.feel(Cause.REFUSED, 6.5, tried="10.0.0.1") == "steady"
+    story.move("w2")
+    assert story.feel(Cause.REFUSED, 8, tried="10.0.0.2") == "steady"
+    assert story.feel(Cause.REFUSED, 20, tried="10.0.0.2") == "steady", "one worker's word about the new address"
+    story.move("w1")
+    assert story.feel(Cause.REFUSED, 21, tried="10.0.0.2") == "confirm_absent"
+    assert story.transitions[-1].observers == ("w1", "w2")
+
+
+def test_observers_whose_resolvers_disagree_still_confirm():
+    story = healthy()
+    assert story.feel(Cause.REFUSED, 5, tried="10.0.0.1") == "doubt"
+    story.move("w2")
+    assert story.feel(Cause.REFUSED, 6, tried="52.1.1.1") == "steady"
+    story.move("w1")
+    assert story.feel(Cause.REFUSED, 7, tried="10.0.0.1") == "steady", "2 s have to pass since the address came up"
+    assert story.feel(Cause.REFUSED, 8, tried="10.0.0.1") == "confirm_absent"
+
+
+def test_a_name_that_leads_to_another_address_every_time_is_decided_all_the_same():
+    story, rules = healthy(), []
+    for at in range(5, 30):
+        story.move(f"w{at % 2}")
+        rules.append(story.feel(Cause.REFUSED, at, tried=f"10.0.0.{at}"))
+    assert "confirm_absent" in rules
+
+
 def test_a_frozen_server_takes_three_rounds_and_ten_seconds():
     story = healthy()
     assert story.feel(Cause.QUERY_TIMEOUT, 7, sent=5) == "doubt"

@@ -7,6 +7,7 @@ from monitor.core.machine import STEADY, TRANSITIONS
 from monitor.core.status import (
     MAX_DOUBTERS,
     MAX_ROUNDS,
+    MAX_TRIED,
     MAX_WITNESSES,
     STATUS_FIELDS,
     Doubt,
@@ -17,6 +18,7 @@ from monitor.core.status import (
     Witness,
     decode,
     encode,
+    mark,
 )
 from tests.core.making import examples, identities, statuses
 
@@ -42,7 +44,16 @@ def test_the_longest_values_stay_within_64_bytes():
             decades_later,
             identity,
             rule.name,
-            Doubt(identity, began, decades_later, (witness,) * MAX_WITNESSES, began, MAX_ROUNDS, 2**31),
+            Doubt(
+                identity,
+                began,
+                decades_later,
+                (witness,) * MAX_WITNESSES,
+                began,
+                MAX_ROUNDS,
+                2**31,
+                (mark("10.0.0.1"),) * MAX_TRIED,
+            ),
             decades_later,
             10**9,
             longest,

@@ -15,6 +15,7 @@ SUBJECTS = {  # the file of a row -> its heading
     "test_redis": "Redis",
     "test_metadata": "The metadata Postgres",
     "test_network": "The network",
+    "test_names": "Host names",
     "test_targets": "Databases that are watched",
     "test_hostile_targets": "Hostile and dying fleets",
     "test_messages": "RQ messages",

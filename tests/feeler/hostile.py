@@ -141,11 +141,11 @@ class Refusal(Exception):
 class Hostile:
     """A listening socket whose every connection is given to `behave`."""
 
-    def __init__(self, behave: Callable[[Talk], None], port: int = 0) -> None:
+    def __init__(self, behave: Callable[[Talk], None], port: int = 0, host: str = "127.0.0.1") -> None:
         self.behave = behave
         self.accepted = 0
         self.talks: list[Talk] = []
-        self._listener = socket.create_server(("127.0.0.1", port))
+        self._listener = socket.create_server((host, port))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 

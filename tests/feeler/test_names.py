@@ -11,7 +11,7 @@ import pytest
 from monitor.core.cause import Cause
 from monitor.feeler import names
 from monitor.feeler.causes import Failed
-from monitor.feeler.names import Names
+from monitor.feeler.names import Addresses, Names
 from tests.waiting import eventually
 
 
@@ -50,7 +50,7 @@ def until(seconds: float = 1.0) -> float:
     return time.monotonic() + seconds
 
 
-async def cause(asked: Awaitable[tuple[str, ...]]) -> Cause:
+async def cause(asked: Awaitable[Addresses]) -> Cause:
     with pytest.raises(Failed) as failed:
         await asked
     return failed.value.cause
@@ -58,20 +58,20 @@ async def cause(asked: Awaitable[tuple[str, ...]]) -> Cause:
 
 async def test_addresses_need_no_resolver(resolver: Resolver) -> None:
     known = Names(resolver)
-    assert await known.resolve("192.0.2.9", until()) == ("192.0.2.9",)
-    assert await known.resolve("2001:db8::9", until()) == ("2001:db8::9",)
+    assert await known.resolve("192.0.2.9", until()) == Addresses(("192.0.2.9",))
+    assert await known.resolve("2001:db8::9", until()) == Addresses(("2001:db8::9",))
     assert resolver.asked == 0
 
 
-async def test_an_answer_is_used_for_a_while(resolver: Resolver) -> None:
+async def test_a_name_is_asked_for_once_a_second_at_most(resolver: Resolver) -> None:
     clock = Clock()
     known = Names(resolver, clock)
     for _ in range(3):
-        assert (await known.resolve("db", until()))[0] == "192.0.2.1"
+        assert (await known.resolve("db", until())).hosts[0] == "192.0.2.1"
     assert resolver.asked == 1
-    clock.now += names.FRESH + 1
+    clock.now += names.ANEW
     resolver.answer = ["192.0.2.2"]
-    assert await known.resolve("db", until()) == ("192.0.2.2",)
+    assert await known.resolve("db", until()) == Addresses(("192.0.2.2",))
 
 
 async def test_an_old_answer_serves_while_the_resolver_fails_and_not_for_ever(resolver: Resolver) -> None:
@@ -80,9 +80,42 @@ async def test_an_old_answer_serves_while_the_resolver_fails_and_not_for_ever(re
     await known.resolve("db", until())
     resolver.answer = socket.gaierror(socket.EAI_AGAIN, "away")
     clock.now += names.REUSED
-    assert (await known.resolve("db", until()))[0] == "192.0.2.1"
+    assert (await known.resolve("db", until())).hosts[0] == "192.0.2.1"
     clock.now += 1
     assert await cause(known.resolve("db", until())) is Cause.DNS
+
+
+async def test_what_was_known_is_marked_and_a_failed_look_up_is_not_tried_again_at_once(resolver: Resolver) -> None:
+    clock = Clock()
+    known = Names(resolver, clock)
+    await known.resolve("db", until())
+    resolver.answer = socket.gaierror(socket.EAI_NONAME, "gone")
+    clock.now += 2
+    for _ in range(3):
+        assert (await known.resolve("db", until())).stale
+        assert await cause(known.resolve("unknown", until())) is Cause.DNS
+    assert resolver.asked == 3
+    clock.now += names.ANEW
+    resolver.answer = ["192.0.2.7"]
+    assert await known.resolve("db", until()) == Addresses(("192.0.2.7",))
+
+
+async def test_a_name_is_looked_up_again_while_nobody_logs_in(resolver: Resolver) -> None:
+    clock = Clock()
+    known = Names(resolver, clock)
+    assert known.refresh("db") is None, "nobody ever asked"
+    await known.resolve("db", until())
+    assert known.refresh("db") is None
+    clock.now += names.FRESH
+    resolver.answer = ["192.0.2.2"]
+    look_up = known.refresh("db")
+    assert look_up
+    assert known.refresh("db") is None, "one at a time"
+    await look_up
+    assert known.leads_to("db", "192.0.2.2")
+    assert not known.leads_to("db", "192.0.2.1")
+    assert known.refresh("db") is None
+    assert known.leads_to("192.0.2.9", "192.0.2.9")
 
 
 async def test_a_slow_resolver_costs_half_the_time_when_an_old_answer_is_there(resolver: Resolver) -> None:
@@ -92,7 +125,7 @@ async def test_a_slow_resolver_costs_half_the_time_when_an_old_answer_is_there(r
     clock.now += names.FRESH + 1
     resolver.gate.clear()
     began = time.monotonic()
-    assert (await known.resolve("db", until(0.4)))[0] == "192.0.2.1"
+    assert (await known.resolve("db", until(0.4))).hosts[0] == "192.0.2.1"
     assert 0.15 < time.monotonic() - began < 0.35
 
 
@@ -107,7 +140,7 @@ async def test_a_slow_resolver_holds_nobody_up_and_is_asked_once(resolver: Resol
 
 
 async def is_known(known: Names, host: str) -> bool:
-    return bool(await known.resolve(host, until()))
+    return bool((await known.resolve(host, until())).hosts)
 
 
 async def test_waiting_for_a_thread_of_ours_is_our_fault(resolver: Resolver) -> None:
@@ -120,4 +153,4 @@ async def test_waiting_for_a_thread_of_ours_is_our_fault(resolver: Resolver) -> 
 
 
 async def test_localhost_is_what_this_machine_says() -> None:
-    assert "127.0.0.1" in await Names().resolve("localhost", until(5))
+    assert "127.0.0.1" in (await Names().resolve("localhost", until(5))).hosts

@@ -42,9 +42,7 @@ async def test_a_hundred_databases_of_a_mute_server_all_get_their_evidence(
     for _ in range(2):
         feelings = await feel_all(sessions)
         assert Counter(feeling.cause for feeling in feelings) == {Cause.HUNG: 100}
-        assert max(feeling.at - feeling.sent_at for feeling in feelings) < 0.8
         assert max(feeling.waited for feeling in feelings) > 0.4  # the cadence stretches, and says so
-        assert min(feeling.waited for feeling in feelings) < 0.1
 
 
 async def test_one_connect_that_times_out_speaks_for_all_who_wait(make_session: MakeSession, dropping: int) -> None:
