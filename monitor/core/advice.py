@@ -15,8 +15,8 @@ ADVICE: dict[Cause, str] = {
     ),
     Cause.DATABASE_FULL: "The database has no connection left. ALTER DATABASE ... CONNECTION LIMIT, or close sessions.",
     Cause.LOGIN_FAILING: (
-        "Sessions that were open still work, new logins fail: so will applications that "
-        "reconnect. Look at the server's log and processes, and at a pooler between."
+        "The server speaks, sessions that were open may still work, and new logins fail: so will "
+        "applications that reconnect. Look at the server's log and processes, and at a pooler between."
     ),
     Cause.LOGIN_NOT_PROVED: (
         "Sessions that were open still work. Whether new logins do is not known yet: they wait for their turn, or "

@@ -26,7 +26,7 @@ class Cause(OpenWord):
     REFUSING = "refusing"
     ROLE_FULL = "role_full"  # the role's connection limit
     DATABASE_FULL = "database_full"  # the database's
-    LOGIN_FAILING = "login_failing"  # the kept session answers, fresh logins do not
+    LOGIN_FAILING = "login_failing"  # the kept session answers, or a proof was asked for; no login ends
     LOGIN_NOT_PROVED = "login_not_proved"  # the kept session answers, and a login could not be tried
     LOCKED_OUT = "locked_out"  # the server asks for what we cannot do, or turns us away in another way
     WRONG_PASSWORD = "wrong_password"  # noqa: S105 (a name)

@@ -40,6 +40,8 @@ class Attempt:
     sent_at: float = 0.0  # fleet seconds
     sent: float = 0.0  # the same moment by the loop's clock
     heard_at: float = 0.0  # fleet seconds when another database's login found it out for us, else 0
+    asked: bool = False  # the server asked for a proof of who we are
+    spoke: float = 0.0  # when it last sent something in the login
     login: bool = False
     login_seconds: float = 0.0  # that it took, where it worked
     waiting: bool = False  # a login is to be proved, and it is not our turn yet
@@ -123,4 +125,6 @@ class Attempt:
             return Failed(Cause.SEVERED, "the server asked for a proof that takes too long to compute")
         if self.own > self.deadline / OWN_SHARE:
             return Failed(Cause.LATE_LOOP, "too many logins at once")
+        if self.stage == "login" and self.asked and monotonic() - self.spoke > self.deadline / OWN_SHARE:
+            return Failed(Cause.LOGIN_FAILING, "the server asked who we are, was told, and says nothing more")
         return Failed(_LATE[self.stage], f"no answer within {self.deadline:g} s")

@@ -7,6 +7,7 @@ import asyncio
 import errno
 import socket
 from functools import partial
+from time import monotonic
 
 from psycopg import pq
 from psycopg.pq.abc import PGconn
@@ -80,7 +81,18 @@ class Handshake:
             polled = await self._poll_in_thread(sock)
         if polled == pq.PollingStatus.FAILED:
             raise self._given_up(sock, seen)
+        self._note(sock, status, seen)
         return pq.PollingStatus(polled)
+
+    def _note(self, sock: socket.socket, status: int, seen: GivenUp) -> None:
+        """Note that the server speaks, and whether it has asked for our proof.
+
+        AuthenticationOk comes with what follows it, so a server that hangs then never sends it.
+        """
+        attempt = self._attempt
+        attempt.spoke = monotonic()
+        if status == pq.ConnStatus.AWAITING_RESPONSE and sockets.bytes_sent(sock) > seen.sent_before:
+            attempt.asked = True
 
     def _mind_second_try(self) -> None:
         """Raise what the server said through TLS when libpq begins anew without: two failed logins lock a role sooner.

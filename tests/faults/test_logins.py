@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+import psycopg
 import pytest
 
 from monitor.core.policy import Policy
@@ -165,3 +166,20 @@ async def test_far_away(
         figure("unavailable after", await lab.all_in(["orders"], "unavailable", within=60), most=30)
         proxy.drip = 0.0
     await lab.all_in(["orders"], "available", within=40)
+
+
+@pytest.mark.row(
+    "AccessExclusiveLock held on pg_class while our session is gone",
+    "`refusing` (cause `login_failing`) within 10 s, never `uncertain` or `unavailable`; `available` within 10 s",
+)
+async def test_catalog_locked(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres()
+    lab.monitor("orders", server)
+    await lab.all_in(["orders"], "available", within=30)
+    with lab.fault("catalog locked", Effect.SPEAKS, ["orders"]), psycopg.connect(server.url()) as blocker:
+        blocker.execute("lock table pg_catalog.pg_class in access exclusive mode")
+        blocker.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where {OUR_SESSIONS}".encode())
+        figure("refusing after", await lab.all_in(["orders"], "refusing", within=30), most=10)
+        assert lab.hash("orders")["cause"] == "login_failing"
+    figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
+    await eventually(lambda: lab.rules("orders") == ["first_light", "answered", "reopened"], within=15, every=0.2)

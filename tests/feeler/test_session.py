@@ -369,7 +369,7 @@ async def test_a_login_far_away_has_a_deadline_of_its_own(
     proxy = start_proxy(server.port)
     proxy.delay = 0.2  # both ways: 0.4 s away
     far = make_session(parse_address(proxy.url(server.superuser_url())), deadline=1.0)
-    assert (await far.feel(fresh=False, slow=False)).cause is Cause.HUNG
+    assert (await far.feel(fresh=False, slow=False)).cause in (Cause.HUNG, Cause.LOGIN_FAILING)
     feeling = await far.feel(fresh=False, slow=False, login_deadline=5.0)
     assert feeling.cause is Cause.OK
     assert 1.0 < feeling.login_seconds < 4.0
@@ -419,3 +419,14 @@ async def test_where_the_server_is_full_too_the_kept_session_is_kept(
         for hog in hogs:
             hog.close()
     assert (await eventually(lambda: entered(session.feel(fresh=True, slow=False)))).cause is Cause.OK
+
+
+async def test_a_server_that_asks_who_we_are_and_then_hangs_is_not_silent(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
+    session = make_session(superuser(server), deadline=DEADLINE)
+    with psycopg.connect(server.url()) as blocker:
+        blocker.execute("lock table pg_catalog.pg_class in access exclusive mode")
+        feeling = await timed(session.feel(fresh=False, slow=False))
+        assert feeling.cause is Cause.LOGIN_FAILING
+    assert (await eventually(lambda: entered(session.feel(fresh=False, slow=False)))).cause is Cause.OK
