@@ -405,6 +405,8 @@ def connections(history: History, bounds: Bounds = STANDARD) -> Iterator[Violati
         allowed[port] += EACH
     looks: dict[tuple[float, int], list[Connections]] = defaultdict(list)
     for one in history.connections:
+        if one.port not in allowed:  # of a server that its databases moved away from
+            continue
         looks[one.at, one.port].append(one)
         if one.count > allowed[one.port]:
             text = f"{one.count} to port {one.port} at {one.at:.3f}, {allowed[one.port]} are enough"

@@ -78,6 +78,13 @@ class Lab(Cluster):
             self.monitor(name, server, way.url(server.url(name)) if way else server.url(name))
         return names
 
+    def move(self, name: str, server: PostgresServer) -> None:
+        """Have a database monitored at another server from now on."""
+        url = server.url()
+        self.targets[name], self.ports[name] = server, server.port
+        self.secrets.add(str(urlsplit(url).password))
+        fleet.change(self.store, name, ciphertext=self.box.seal(name, url))
+
     def retire(self, name: str) -> None:
         """Have a database monitored no longer, for good."""
         fleet.remove(self.store, name)

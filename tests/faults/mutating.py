@@ -179,8 +179,7 @@ def run(mutants: Sequence[Mutant], root: Path) -> tuple[list[Kill], list[str]]:
         copy = Copy(Path(place, "tree"))
         shutil.copytree(root, copy.folder, ignore=LEFT_OUT, symlinks=True)
         copy.check()
-        wrong = [f"{one.name}: {why}" for one in mutants if (why := _inapplicable(copy, one))]
-        if wrong:
+        if wrong := inapplicable(copy.folder, mutants):
             return [], wrong
         tests = list(dict.fromkeys(killer for one in mutants for killer in one.killers))
         print(f"{len(mutants)} mutants; first their {len(tests)} tests on the tree as it is", flush=True)
@@ -190,13 +189,15 @@ def run(mutants: Sequence[Mutant], root: Path) -> tuple[list[Kill], list[str]]:
         return try_all(copy, mutants)
 
 
-def _inapplicable(copy: Copy, mutant: Mutant) -> str:
-    """Say why an edit cannot be made, '' where it can."""
-    try:
-        mutate((copy.folder / mutant.file).read_text(), mutant)
-    except (Broken, OSError) as exc:
-        return str(exc)
-    return ""
+def inapplicable(root: Path, mutants: Iterable[Mutant]) -> list[str]:
+    """Name the mutants whose edit cannot be made, and why."""
+    wrong = []
+    for mutant in mutants:
+        try:
+            mutate((root / mutant.file).read_text(), mutant)
+        except (Broken, OSError) as exc:
+            wrong.append(f"{mutant.name}: {exc}")
+    return wrong
 
 
 def try_all(copy: Copy, mutants: Iterable[Mutant]) -> tuple[list[Kill], list[str]]:

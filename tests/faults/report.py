@@ -19,7 +19,9 @@ SUBJECTS = {  # the file of a row -> its heading
     "test_targets": "Databases that are watched",
     "test_hostile_targets": "Hostile and dying fleets",
     "test_messages": "RQ messages",
+    "test_logins": "Logins",
     "test_web": "The web",
+    "test_versions": "Beside another version",
     "test_clocks": "Clocks",
     "test_nemesis": "At random",
 }

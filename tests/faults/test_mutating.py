@@ -160,9 +160,8 @@ def test_a_test_that_never_ends_is_no_verdict(tree: Path, monkeypatch: pytest.Mo
 
 def test_every_mutant_applies_and_has_a_name_of_its_own() -> None:
     assert len({one.name for one in MUTANTS}) == len(MUTANTS)
-    for one in MUTANTS:
-        assert one.killers
-        mutate((mutating.ROOT / one.file).read_text(), one)
+    assert all(one.killers for one in MUTANTS)
+    assert not mutating.inapplicable(mutating.ROOT, MUTANTS)
 
 
 def test_a_mutant_nobody_knows_is_told_with_those_there_are() -> None:

@@ -16,7 +16,7 @@ import pytest
 from monitor.core.database import DatabaseStatus
 from monitor.core.event import Transition
 from monitor.core.policy import Policy
-from monitor.live.keys import reason_key
+from monitor.live.keys import reason_key, target_key
 from monitor.programs import own
 from monitor.registry import fleet
 from tests.faults import injecting
@@ -591,6 +591,45 @@ async def test_slow(make_lab: MakeLab, start_postgres: StartPostgres, start_prox
     figure("longest probe", longest_probe(lab, "orders"), most=DEADLINE)
     assert longest_probe(lab, "orders") >= 1.5
     assert lab.rules("orders") == ["first_light"]
+
+
+# --- elsewhere -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row(
+    "the address of a database changed to another server: the old one is dead, its owner killed or Redis frozen then",
+    "`available` at the new address within 25 s of the change, on sessions there; none at the old one, though it lives "
+    "again",
+)
+@pytest.mark.parametrize("how", ["owner killed", "Redis frozen"])
+async def test_address_changed(how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, old, new = make_lab(), start_postgres(), start_postgres()
+    lab.monitor("orders", old)
+    lab.monitor("ledger", start_postgres())
+    await up(lab, "orders", "ledger")
+    owner = lab.worker_of(lab.owner("orders"))
+    published = lab.redis.hget(target_key("orders"), "revision")
+    with lab.fault("killed, its database not moved yet", Effect.ABSENT, ["orders"]):
+        old.kill_all()
+        await lab.all_in(["orders"], "uncertain", within=10)
+        changed = time.time()
+        if how == "Redis frozen":
+            with injecting.redis_frozen(lab):
+                lab.move("orders", new)
+                await asyncio.sleep(5)
+        else:
+            injecting.killed(lab, owner)
+            lab.move("orders", new)
+        await eventually(
+            lambda: lab.tolerantly(lambda: lab.redis.hget(target_key("orders"), "revision") != published), within=20
+        )
+    await lab.all_in(["orders"], "available", within=30)
+    figure("available at the new address after", time.time() - changed, most=25)
+    assert sessions(new)
+    old.start()
+    await asyncio.sleep(6)  # more than an interval
+    assert sessions(old) == 0
+    assert lab.rules("ledger") == ["first_light"]
 
 
 # --- no longer asked for -------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from monitor.core.errors import InvalidInput
 from monitor.core.event import Transition, decode
 from monitor.live.keys import PARTITIONS, database_key, partition_key
 from tests.faults.observed import Connections, Counted, Journaled, Sight
@@ -103,9 +104,10 @@ class Eye:
     def _note_entries(self, at: float, key: str, entries: list[Any]) -> None:
         for number, fields in entries:
             self._cursors[key] = number
-            event = decode(fields["event"])
-            if isinstance(event, Transition):
-                self.journal.append(Journaled(at, event, "replayed" in fields))
+            with contextlib.suppress(InvalidInput):  # a newer version's
+                event = decode(fields["event"])
+                if isinstance(event, Transition):
+                    self.journal.append(Journaled(at, event, "replayed" in fields))
 
     def _look_at_sockets(self) -> None:
         ports = set(self._lab.ports.values())
