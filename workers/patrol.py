@@ -30,14 +30,13 @@ from monitor.secrets import SecretBox
 from workers.clock import FleetClock
 from workers.ledger import Ledger
 from workers.recorder import Recorder
-from workers.watch import Sealed, Watch, login_interval, next_due, urgency
+from workers.watch import Sealed, Watch, login_interval, next_due, slow_due, urgency
 from workers.wheel import Wheel
 
 log = logging.getLogger("feeler.patrol")
 
 CHUNK = 500  # databases learned between two looks at the loop
 LATENESS_OF = 1000  # beats
-SLOW_SHARE = 200  # the slow tier may take 1/200 of the target's time
 
 
 @dataclass(slots=True)
@@ -54,12 +53,14 @@ class Company:
 class Patrol:
     """Feels what the index assigns to `worker`, ticks, and hands over to the recorder."""
 
-    def __init__(self, live: Live, worker: str, box: SecretBox, ca_dir: Path) -> None:
+    def __init__(self, live: Live, worker: str, box: SecretBox, ca_dir: Path, capacity: int) -> None:
         self._live, self._worker, self._box, self._ca_dir = live, worker, box, ca_dir
         self._wheel, self._wake = Wheel(), asyncio.Event()
         self._logins = LoginLimiter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watches: dict[str, Watch] = {}
+        self._capacity = capacity
+        self._refused: set[str] = set()  # watches that have no session: there was no room for one
         self._lateness: deque[float] = deque(maxlen=LATENESS_OF)
         self.look = asyncio.Event()  # set to reconcile now
         self.clock = FleetClock()
@@ -130,13 +131,18 @@ class Patrol:
 
     def _must_learn(self, database: str, value: str) -> bool:
         watch, ledger = self._watches.get(database), self.recorder.ledgers.get(database)
+        if database in self._refused and self._has_room():
+            return True
         return watch is None or watch.index != value or ledger is None or ledger.stopped
+
+    def _has_room(self) -> bool:
+        return len(self._watches) - len(self._refused) < self._capacity
 
     async def _learn(self, database: str, value: str, latest: observations.Latest, target: Target) -> None:
         if latest.owner != self._worker or latest.epoch is None:
             return  # the index is behind the hash; the hash is the truth
         watch = self._watches.get(database)
-        if watch is None or watch.revision != target.revision:
+        if watch is None or watch.revision != target.revision or database in self._refused:
             await self._open(database, target, latest.access)
         self._watches[database].index = value
         if latest.seeded:  # else nobody knows yet what was: feel, say nothing, wait
@@ -146,9 +152,16 @@ class Patrol:
     async def _open(self, database: str, target: Target, access: Access) -> None:
         if old := self._watches.pop(database, None):
             await old.session.close()
-        session = self._session(database, target)
+        self._refused.discard(database)
+        session = self._session(database, target) if self._has_room() else self._refuse(database)
         address = f"{crc32(target.ciphertext.encode()):08x}"
         self._watches[database] = Watch(database, "", target.policy, target.revision, session, access.at(address))
+
+    def _refuse(self, database: str) -> Sealed:
+        """Take no more than we can hold: what is opened beyond it takes the descriptors of all the others."""
+        log.error("action=refused database=%s reason=no_capacity capacity=%d", database, self._capacity)
+        self._refused.add(database)
+        return Sealed(self.clock.now, Cause.NO_CAPACITY, f"refused, no capacity: {self._capacity} are watched")
 
     def _session(self, database: str, target: Target) -> Session | Sealed:
         """Open the address; one that we cannot open must not keep us from the others."""
@@ -178,6 +191,7 @@ class Patrol:
 
     async def _release(self, database: str, latest: observations.Latest | None) -> None:
         self._wheel.remove(database)
+        self._refused.discard(database)
         self.recorder.release(database, latest.status if latest and latest.seeded else None)
         await self._watches.pop(database).session.close()
         log.info("action=released database=%s", database)
@@ -240,8 +254,8 @@ class Patrol:
             watch.again |= not (fresh or feeling.fresh_login)  # ... at once, where this one did not try
         watch.again |= feeling.cause is Cause.NAME_MOVED
         if slow:
-            watch.slow_due = began + max(watch.policy.slow_interval, feeling.slow_cost * SLOW_SHARE)
-        told = _dated(self._judged(feeling, began), time.monotonic() - began)
+            watch.slow_due = slow_due(watch, feeling, began)
+        told = _dated(self._judged(feeling, began), time.monotonic() - (feeling.began or began))
         return self._observation(watch, told, login_every)
 
     def _learn_access(self, watch: Watch, feeling: Feeling) -> None:

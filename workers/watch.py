@@ -13,6 +13,7 @@ from monitor.feeler.proofs import Urgency
 from monitor.feeler.session import Feeling, Session
 from workers.wheel import grid
 
+SLOW_SHARE = 200  # the slow tier may take 1/200 of the target's time
 LOGIN_COST = 0.004  # seconds of a processor that a login over SCRAM takes us
 LOGIN_SHARE = 0.05  # of a worker's time may go into proving logins as a matter of routine
 LOGIN_SPACING = 1.0  # seconds between two such proofs at one server, on average
@@ -20,9 +21,11 @@ LOGIN_SPACING = 1.0  # seconds between two such proofs at one server, on average
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """Stands for the session of a database whose address this worker cannot open: it feels nothing, and says so."""
+    """Stands for the session of a database that this worker cannot look at: it feels nothing, and says why."""
 
     clock: Callable[[], float]
+    cause: Cause = Cause.NO_CREDENTIALS
+    detail: str = "no key of ours fits"
     neighbours: int = 1
 
     async def feel(
@@ -35,7 +38,7 @@ class Sealed:
         login_deadline: float | None = None,
     ) -> Feeling:
         """Return a void: our own fault proves nothing."""
-        return Feeling(Cause.NO_CREDENTIALS, self.clock(), self.clock(), detail="no key of ours fits")
+        return Feeling(self.cause, self.clock(), self.clock(), detail=self.detail)
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -70,6 +73,16 @@ def login_interval(watch: Watch, owned: int, workers: int) -> float:
     ours = owned * LOGIN_COST / LOGIN_SHARE
     theirs = watch.session.neighbours * workers * LOGIN_SPACING  # the planner spreads a server's databases evenly
     return max(watch.policy.login_interval, ours, theirs)
+
+
+def slow_due(watch: Watch, feeling: Feeling, began: float) -> float:
+    """Return when to ask the dear gauges again (monotonic).
+
+    After a feel that failed or had no time for all of them: as soon as their cost allows, else a storm of ours would
+    hide them for a whole interval.
+    """
+    rest = watch.policy.slow_interval if feeling.slow_whole else 0.0
+    return began + max(rest, feeling.slow_cost * SLOW_SHARE)
 
 
 def next_due(watch: Watch, status: Status, observation: Observation | None, now: float) -> float:

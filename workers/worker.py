@@ -71,8 +71,8 @@ class Worker:
     def __init__(self, worker: str, settings: Settings, live: Live, box: SecretBox) -> None:
         self.id = worker
         self._settings, self._live = settings, live
-        self._patrol = Patrol(live, self.id, box, settings.ca_dir)
         self._capacity = min(settings.capacity, descriptors() // 2)  # a kept connection and a fresh login each
+        self._patrol = Patrol(live, self.id, box, settings.ca_dir, self._capacity)
         self._leaving = False
         self._started_at = 0.0
         self._stop = asyncio.Event()

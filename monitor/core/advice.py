@@ -58,6 +58,10 @@ ADVICE: dict[Cause, str] = {
         "Our fault: the CA file that sslrootcert names is missing or unreadable in FEELER_CA_DIR on this worker."
     ),
     Cause.SEVERED: "Our fault: the worker gave its look up. If that stays, read the worker's log.",
+    Cause.NO_CAPACITY: (
+        "Our fault: the worker holds as many databases as it can. Start more workers, or raise FEELER_CAPACITY and "
+        "`ulimit -n` (two open files a database)."
+    ),
     Cause.NO_CREDENTIALS: (
         "Our fault: the address holds no password, or opens with no key of ours. Check "
         "FEELER_SECRET_KEYS of all processes, else give the address anew: `feeler db set-url NAME "

@@ -50,6 +50,7 @@ class Cause(OpenWord):
     MISSING_FILE = "missing_file"
     SEVERED = "severed"
     NO_CREDENTIALS = "no_credentials"
+    NO_CAPACITY = "no_capacity"  # refused: the worker holds as many databases as it can
     BYTE_BUDGET = "byte_budget"
     NAME_MOVED = "name_moved"  # the name has left the address while we tried it
 
@@ -92,6 +93,7 @@ _KNOWN: dict[Cause, Evidence] = {
     Cause.MISSING_FILE: Evidence.VOID,
     Cause.SEVERED: Evidence.VOID,
     Cause.NO_CREDENTIALS: Evidence.VOID,
+    Cause.NO_CAPACITY: Evidence.VOID,
     Cause.BYTE_BUDGET: Evidence.VOID,
     Cause.NAME_MOVED: Evidence.VOID,
 }

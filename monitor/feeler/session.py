@@ -48,6 +48,7 @@ class Feeling:
     waiting: bool = False  # a login is still to be proved: it was not our turn
     slots_full: bool = False
     slow_cost: float = 0.0  # seconds the slow tier took, 0 if it was not asked
+    slow_whole: bool = False  # it was asked, and there was time for all of it
     began: float = 0.0  # `sent_at` by the event loop's clock, 0 if nothing was sent
     waited: float = 0.0  # seconds its login waited for its turn at the address: the cadence stretches
     tried: tuple[str, ...] = ()  # the addresses it is about
@@ -129,9 +130,9 @@ class Session:
         if cause is Cause.OK:
             self._left.clear()
         self._seen_at = at = attempt.heard_at or self._clock()
-        cost = 0.0
+        cost, whole = 0.0, False
         if slow and cause is Cause.OK:
-            more, cost = await self._slow_tier(attempt)
+            more, cost, whole = await self._slow_tier(attempt)
             found += more
         return Feeling(
             cause=cause,
@@ -147,6 +148,7 @@ class Session:
             waiting=attempt.waiting,
             slots_full=gauges.slots_full(found),
             slow_cost=cost,
+            slow_whole=whole,
             began=attempt.sent,
             waited=attempt.waited,
             pooled=self._pooled,
@@ -406,20 +408,21 @@ class Session:
         except ValueError:  # the server lies about its types
             return gauges.failed(query, at, ReadingStatus.ERROR)
 
-    async def _slow_tier(self, attempt: Attempt) -> tuple[tuple[Reading, ...], float]:
+    async def _slow_tier(self, attempt: Attempt) -> tuple[tuple[Reading, ...], float, bool]:
         """Ask the dear gauges one by one while there is time for one more, beginning where the last feel ended."""
-        began = time.monotonic()
+        began, whole = time.monotonic(), True
         found: list[Reading] = []
         wire = self._wire
         assert wire
         tier = gauges.queries(wire.server_version, slow=True)
         for query in (*tier[self._next_slow :], *tier[: self._next_slow]):
             if time.monotonic() + self._deadline * (STATEMENT_SHARE + MARGIN_SHARE) > attempt.until or wire.closed:
+                whole = False
                 break
             self._next_slow = (tier.index(query) + 1) % len(tier)
             found.extend(await self._ask_slowly(attempt, wire, query))
         found.extend(gauges.unsupported(wire.server_version, self._clock(), slow=True))
-        return tuple(found), time.monotonic() - began
+        return tuple(found), time.monotonic() - began, whole
 
     async def _ask_slowly(self, attempt: Attempt, wire: Wire, query: Query) -> tuple[Reading, ...]:
         try:

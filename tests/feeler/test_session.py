@@ -83,6 +83,18 @@ async def test_times_are_of_the_clock_given(server: PostgresServer, make_session
     assert family(feeling, "size").observed_at > feeling.at  # the slow tier comes after the evidence
 
 
+async def test_a_feel_that_a_login_made_late_says_that_dear_gauges_are_missing(
+    server: PostgresServer, start_proxy: StartProxy, make_session: MakeSession
+) -> None:
+    proxy = start_proxy(server.port)
+    session = make_session(parse_address(proxy.url(server.superuser_url())))
+    proxy.delay = 0.1  # each way
+    late = await session.feel(fresh=False, slow=True)
+    assert (late.cause, late.slow_whole) == (Cause.OK, False)
+    proxy.delay = 0.0
+    assert (await session.feel(fresh=False, slow=True)).slow_whole
+
+
 async def test_a_session_an_administrator_ended_is_no_evidence(
     server: PostgresServer, make_session: MakeSession
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from monitor.secrets import SecretBox
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 from workers.patrol import Patrol, _dated
+from workers.watch import Sealed, Watch, slow_due
 
 OURS, OTHER = "0" * 43 + "=", "1" * 42 + "0="
 
@@ -33,8 +35,8 @@ async def opened(live: Live) -> None:
     assert await generation.open_generation(live, Epoch(1, 1), {"leader"})
 
 
-async def working(stack: AsyncExitStack, live: Live) -> Patrol:
-    patrol = Patrol(live, "w1", SecretBox([OURS]), Path("/nowhere"))
+async def working(stack: AsyncExitStack, live: Live, capacity: int = 100) -> Patrol:
+    patrol = Patrol(live, "w1", SecretBox([OURS]), Path("/nowhere"), capacity)
     for part in (patrol.run(), patrol.recorder.run()):
         task = asyncio.create_task(part)
         stack.callback(task.cancel)
@@ -45,6 +47,16 @@ async def working(stack: AsyncExitStack, live: Live) -> Patrol:
 @pytest.mark.parametrize(("sent_at", "told"), [(98.0, 98.0), (3698.0, 100.0), (-3500.0, 97.5), (99.5, 99.5)])
 def test_no_feel_took_longer_than_this_hosts_clock_says(sent_at: float, told: float) -> None:
     assert _dated(Feeling(Cause.HUNG, sent_at, 100.0), 2.5).sent_at == told
+
+
+def test_dear_gauges_that_found_no_time_are_asked_again_at_once_and_never_for_more_than_their_share() -> None:
+    watch = Watch("orders", "", Policy(), 1, Sealed(lambda: 0.0))
+    ok = Feeling(Cause.OK, 0.0, 0.0)
+    assert slow_due(watch, replace(ok, slow_whole=True, slow_cost=0.01), 100.0) == 160.0
+    assert slow_due(watch, replace(ok, slow_whole=True, slow_cost=1.0), 100.0) == 300.0
+    assert slow_due(watch, ok, 100.0) == 100.0
+    assert slow_due(watch, replace(ok, cause=Cause.LATE_LOOP), 100.0) == 100.0
+    assert slow_due(watch, replace(ok, slow_cost=0.5), 100.0) == 200.0
 
 
 async def test_an_address_no_key_opens_hinders_no_other_and_says_so(
@@ -99,3 +111,36 @@ async def test_a_new_address_is_taken_up_and_the_old_feel_says_nothing(
 
         await eventually(beats, within=10)
         assert await state() is State.AVAILABLE
+
+
+async def test_what_is_beyond_the_capacity_is_refused_and_taken_up_when_there_is_room(
+    live: Live, postgres_server: PostgresServer
+) -> None:
+    url = postgres_server.superuser_url()
+    await opened(live)
+    names = [f"db-{i}" for i in range(4)]
+    for i, name in enumerate(names):
+        await assigned(live, name, SecretBox([OURS]).seal(name, url), i + 2)
+    async with AsyncExitStack() as stack:
+        patrol = await working(stack, live, capacity=3)
+        await patrol.reconcile()
+
+        async def causes() -> list[str]:
+            latest = await observations.latest(live, names)
+            return sorted(cause.value if (cause := latest[name].cause) else "" for name in names)
+
+        async def refused() -> bool:
+            return await causes() == ["no_capacity", "ok", "ok", "ok"]
+
+        await eventually(refused, within=10)
+        latest = await observations.latest(live, names)
+        watched = next(name for name in names if latest[name].cause is Cause.OK)
+        names.remove(watched)
+        await assignments.unassign(live, watched, 9)
+        await patrol.reconcile()
+        await patrol.reconcile()
+
+        async def taken_up() -> bool:
+            return await causes() == ["ok"] * 3
+
+        await eventually(taken_up, within=10)
