@@ -108,7 +108,7 @@ class Filler:
     async def watchers(self) -> None:
         """Have a worker and a leader present, for as long as a test takes."""
         await self.worker("w4")
-        await presence.mark_bus(self.live, "leader")
+        await presence.mark_swept(self.live, "leader")
 
     async def worker(self, worker: str, **changes: object) -> None:
         now = await connections.now(self.live)
