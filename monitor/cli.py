@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from monitor.core.cause import Cause
 from monitor.core.database import parse_address
-from monitor.core.errors import FeelerError, InvalidInput, NotFound
+from monitor.core.errors import FeelerError, InvalidInput, NotFound, StoreUnavailable
 from monitor.core.status import State
 
 if TYPE_CHECKING:
@@ -97,8 +97,14 @@ def migrate(
     """Bring the registry's tables up to date."""
     from monitor.registry import store
 
-    url = _settings(stores=True).database_url
-    pending = store.pending_migrations(url)
+    settings = _settings(stores=True)
+    url = settings.database_url
+    try:
+        pending = store.pending_migrations(url)
+    except StoreUnavailable as error:
+        from monitor.terminal import glance
+
+        raise StoreUnavailable(error.store, glance.why_not(url, settings.ca_dir) or error.detail) from None
     for revision in pending:
         typer.echo(revision)
     if check:

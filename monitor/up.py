@@ -237,7 +237,8 @@ class _Up:
         threading.Thread(target=welcome.run, daemon=True).start()
         await stopping.wait()
         say("up", "stopping")
-        for layer in (programs, stores):
+        workers = [child for child in programs if child.name.startswith("worker")]
+        for layer in (workers, programs, stores):  # workers first: their last transitions want a historian
             await asyncio.gather(*(child.stop() for child in layer))
         await asyncio.gather(*keepers)
 

@@ -32,6 +32,7 @@ from monitor.registry.store import open_store
 from monitor.secrets import SecretBox
 from monitor.terminal import looking
 from monitor.web.app import create_app
+from tests.servers import PostgresServer
 from tests.waiting import eventually
 from tests.web.filling import Filler
 
@@ -527,3 +528,14 @@ async def test_a_redis_is_adopted_by_its_holders_short_name_alone(environ: dict[
     assert (await adopt("fedcba98")).exit_code == 0
     signature = (await generation.standing(fill.live)).signature
     assert (signature.takeovers, len(signature.registry)) == (5, 32)
+
+
+def test_migrate_says_why_postgres_lets_nobody_in(environ: dict[str, str], postgres_server: PostgresServer) -> None:
+    for url, cause in (
+        (postgres_server.url("postgres", password=CANARY), "wrong_password"),
+        (postgres_server.url("nowhere"), "no_database"),
+        (f"postgresql://app:{CANARY}@127.0.0.1:1/feeler", "refused"),
+    ):
+        failed = invoke(environ | {"DATABASE_URL": url}, "migrate")
+        assert (failed.exit_code, f"postgres is unavailable: {cause}" in failed.stderr) == (1, True), failed.stderr
+        assert CANARY not in failed.stderr

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 
-from monitor.core.errors import ForeignRedis
+from monitor.core.errors import ForeignRedis, StoreUnavailable
 from monitor.core.event import Transition
 from monitor.core.observation import ReadingStatus, Value
 from monitor.live import connections, generation, journal, observations
@@ -22,6 +22,7 @@ BATCH = 500
 BLOCK = 1.0  # seconds a read waits for news
 ABANDONED = 10.0  # seconds after which another historian's unfinished entries are taken over
 CLAIM_EVERY = 5.0
+TRIES = 2  # databases that cannot be written by themselves, until Postgres is taken for away
 
 
 class Historian:
@@ -40,18 +41,40 @@ class Historian:
             self._held = await self._abandoned()
             self._held += await journal.read(self._live, GROUP, self._consumer, count=BATCH, block=BLOCK)
         entries = self._held
+        if entries:
+            await self._check()  # it may have been taken over while we waited
+            try:
+                await self._write(entries)
+            except StoreUnavailable as exc:
+                await self._write_apart(entries, exc)
+        self._held = []
+        return bool(entries)
+
+    async def _write(self, entries: list[Entry]) -> None:
         transitions = [entry.event for entry in entries if isinstance(entry.event, Transition)]
         if transitions:
-            await self._check()  # it may have been taken over while we waited
             written = await asyncio.to_thread(history.write_transitions, self._store, transitions)
             if written.conflicts:
                 log.error("action=identity_conflict count=%d", written.conflicts)
                 await journal.count_conflicts(self._live, written.conflicts)
             await journal.acknowledge(self._live, written.durable, await connections.now(self._live))
-        if entries:
-            await journal.ack(self._live, GROUP, entries)
-        self._held = []
-        return bool(entries)
+        await journal.ack(self._live, GROUP, entries)
+
+    async def _write_apart(self, entries: list[Entry], trouble: StoreUnavailable) -> None:
+        """Write database by database: one of them must not hold up the others. Where none can be written, Postgres is
+        away. What is left over is claimed again later."""
+        by_database: dict[str, list[Entry]] = {}
+        for entry in entries:
+            by_database.setdefault(entry.event.database, []).append(entry)
+        left = list[str]()
+        for database, its in by_database.items():
+            try:
+                await self._write(its)
+            except StoreUnavailable as exc:
+                left.append(database)
+                log.warning("action=history_left database=%s events=%d error=%s", database, len(its), exc.detail)
+                if len(left) == min(TRIES, len(by_database)) and list(by_database)[: len(left)] == left:
+                    raise trouble from exc
 
     async def _check(self) -> None:
         """Leave another registry's journal to its own historians, with what we took of it: our Postgres is not its."""

@@ -46,10 +46,18 @@ CHUNK = 200  # commands in flight at once
 class Leader:
     """One term of leadership."""
 
-    def __init__(self, live: Live, store: Store, lease: Lease, nudger: Nudger, lease_seconds: float = 8.0) -> None:
+    def __init__(
+        self,
+        live: Live,
+        store: Store,
+        lease: Lease,
+        nudger: Nudger,
+        lease_seconds: float = 8.0,
+        waiting_since: float | None = None,
+    ) -> None:
         self._live, self._store, self._nudger = live, store, nudger
         self._assigner = Assigner(live, store, lease)
-        self._recovery = Recovery(live, store, self._assigner, lease_seconds)
+        self._recovery = Recovery(live, store, self._assigner, lease_seconds, waiting_since)
         self.lease = lease
         self.wake = asyncio.Event()
         self._fleet: dict[str, Registered] = {}
@@ -83,6 +91,13 @@ class Leader:
     @property
     def _places(self) -> dict[str, Place]:
         return self._assigner.places
+
+    async def rest(self) -> None:
+        """Say a last word, if this memory of Redis is known to be whole."""
+        standing = await generation.standing(self._live)
+        ours = standing.term == self.lease.term and not standing.holder(self.lease.registry)
+        if ours and (await generation.generation(self._live)).open:
+            await generation.rest(self._live, self.lease.named)
 
     async def listen(self) -> None:
         """Take news from the journal and wake the sweep: a cry for another worker is answered at once."""

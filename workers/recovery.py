@@ -17,15 +17,23 @@ from workers.assigner import Assigner, Deposed
 
 log = logging.getLogger("feeler.leader")
 
+MARK = "supervisor:"
 PATIENCE = 6.0  # seconds that workers get to restore what they remember
+
+
+def mark(supervisor: str) -> str:
+    """Return the name of the report that says where a supervisor's wait began."""
+    return f"{MARK}{supervisor}"
 
 
 class Recovery:
     """Follows one closed generation after another."""
 
-    def __init__(self, live: Live, store: Store, assigner: Assigner, lease_seconds: float) -> None:
+    def __init__(
+        self, live: Live, store: Store, assigner: Assigner, lease_seconds: float, since: float | None = None
+    ) -> None:
         self._live, self._store, self._assigner, self._lease_seconds = live, store, assigner, lease_seconds
-        self._since: float | None = None
+        self._since = since  # when we began to wait, as a standby maybe
 
     def over(self) -> None:
         """Note that the generation is open."""
@@ -37,10 +45,9 @@ class Recovery:
         if self._since is None:
             self._since = time.monotonic()
             log.warning("action=generation_closed term_seen=%d members=%d", term_seen, len(members))
-            mark = generation.restore(self._live, lease.owner, [], lease.term, lease.registry)
-            await mark  # where the wait began
+            await generation.restore(self._live, mark(lease.owner), [], lease.term, lease.registry)
         reports = await generation.reported(self._live)
-        if lease.owner not in reports:
+        if mark(lease.owner) not in reports:
             self._since = None  # memory was lost again
             return None
         return reports if await self._everybody(members, reports) else None
@@ -52,7 +59,8 @@ class Recovery:
             return await self._confirmed(everybody=False)
         known = set(members) | await presence.known(self._live)
         first = self._assigner.lease.term == 1  # nothing can have been accepted before
-        complete = bool(members) or first  # else there may be workers that an older memory of Redis does not know of
+        # Without such a word there may be workers that an older memory of Redis does not know of.
+        complete = bool(members) or first or await generation.has_rested(self._live, self._assigner.lease.before)
         return complete and known <= reports and await self._confirmed(everybody=True)
 
     async def _confirmed(self, *, everybody: bool) -> bool:
@@ -73,10 +81,11 @@ class Recovery:
         lease, databases = self._assigner.lease, sorted(zones)
         seeds = await self._assigner.seeds(databases)
         rows = [Restored(name, status, None, "") for name, status in seeds.items()]
-        await generation.restore(self._live, lease.owner, rows, lease.term, lease.registry)
+        await generation.restore(self._live, mark(lease.owner), rows, lease.term, lease.registry)
         self._assigner.places = await assignments.places(self._live, databases)
         now = await connections.now(self._live)
-        reporters = {who: planner.Worker(who) for who in reports - {lease.owner}}  # here, announced again or not
+        here = {who for who in reports if not who.startswith(MARK)}  # announced again or not
+        reporters = {who: planner.Worker(who) for who in here}
         workers = {one.worker: planner.Worker(one.worker, one.zone, one.capacity) for one in present.values()}
         owners = self._owners(zones, reporters | workers, now)
         for database, owner in owners.items():

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 import uuid
+from contextlib import suppress
 
 import uvloop
 
@@ -21,6 +22,7 @@ from workers.historian import Historian, Sampler
 from workers.leader import Leader
 from workers.process import keep, start
 from workers.queues import Nudger
+from workers.recovery import mark
 
 log = logging.getLogger("feeler.supervisor")
 
@@ -44,6 +46,7 @@ class Supervisor:
         self._leader: Leader | None = None
         self._before: Leader | None = None  # who led here last
         self._renewed = 0.0
+        self._waiting_since: float | None = None  # for memories, in a closed generation, while another leads
         self._foreign_until = self._resting_until = 0.0
         self._stop = asyncio.Event()
         self._sweep_now = asyncio.Event()
@@ -68,6 +71,7 @@ class Supervisor:
         await self._stop.wait()
         for part in parts:
             part.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)  # nothing of ours may come after our last word
         await self._give_up()
 
     async def _hold(self) -> None:
@@ -103,11 +107,23 @@ class Supervisor:
         if lease:
             log.info("action=leading supervisor=%s term=%d", self._id, lease.term)
             self._renewed = asyncio.get_running_loop().time()
-            self._leader = Leader(self._live, self._store, lease, self._nudger, self._settings.lease)
+            since = self._waiting_since
+            self._leader = Leader(self._live, self._store, lease, self._nudger, self._settings.lease, since)
             self._leader.wake = self._sweep_now
             if self._before:
                 self._leader.inherit(self._before)
             self._sweep_now.set()
+        else:
+            await self._wait_ahead()
+
+    async def _wait_ahead(self) -> None:
+        """Begin as a standby to wait for the workers' memories, so that it ends sooner with the lease."""
+        if (await generation.generation(self._live)).open:
+            self._waiting_since = None
+        elif self._waiting_since is None or mark(self._id) not in await generation.reported(self._live):
+            now = time.monotonic()
+            done = await generation.restore(self._live, mark(self._id), [], 0)
+            self._waiting_since = now if done else None
 
     async def _sweep(self) -> None:
         if leader := self._leader:
@@ -144,11 +160,13 @@ class Supervisor:
         self._resting_until = asyncio.get_running_loop().time() + OTHERS_FIRST
 
     async def _give_up(self) -> None:
-        if self._leader:
+        if leader := self._leader:
+            with suppress(StoreUnavailable):
+                await leader.rest()
             try:
-                await asyncio.to_thread(leadership.release, self._store, self._leader.lease)
+                await asyncio.to_thread(leadership.release, self._store, leader.lease)
             except StoreUnavailable:
-                log.warning("action=lease_not_released term=%d", self._leader.lease.term)
+                log.warning("action=lease_not_released term=%d", leader.lease.term)
 
 
 async def main(settings: Settings) -> None:

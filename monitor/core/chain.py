@@ -29,6 +29,17 @@ def extend(head: Identity | None, version: int, links: Links) -> dict[Identity, 
     return versions
 
 
+def renumber(links: Links, anchor: Identity, version: int) -> dict[Identity, int | None] | None:
+    """Return what `number` would for the transitions from `anchor` on, a member of the chain under this version.
+
+    None where the chain leaves them below it: then the fork lies further back.
+    """
+    chain = _chain(links)
+    if chain[-1] != anchor:
+        return None
+    return dict.fromkeys(links) | {identity: at for at, identity in enumerate(reversed(chain), start=version)}
+
+
 def _chain(links: Links) -> list[Identity]:
     """Walk from the highest identity back to the root; past a lost one, on at the highest that lies below it."""
     ordered = sorted(links)

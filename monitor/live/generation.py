@@ -126,6 +126,26 @@ async def take_over(live: Live, registry: str, takeovers: int) -> bool:
     return all(await steps.run(live.cache, _TAKE_OVER, calls))
 
 
+async def rest(live: Live, lease: str) -> None:
+    """Say as a leader's last word that this memory knows all workers there are; in the order of all that was said."""
+    pipe = live.cache.pipeline(transaction=False)
+    for number in range(PARTITIONS):
+        pipe.set(partition_key(number, "rest"), lease)
+    with unavailable():
+        await pipe.execute()
+        if live.bus is not live.cache:
+            await live.bus.set(partition_key(0, "rest"), lease)
+
+
+async def has_rested(live: Live, lease: str) -> bool:
+    """Tell whether the lease's holder gave it up in order, and nothing it knew is missing here."""
+    pipe = live.cache.pipeline(transaction=False)
+    for number in range(PARTITIONS):
+        pipe.get(partition_key(number, "rest"))
+    with unavailable():
+        return {*await pipe.execute(), await live.bus.get(partition_key(0, "rest"))} == {lease}
+
+
 async def restore(
     live: Live, worker: str, rows: Sequence[Restored], term: int, signature: Signature | str = ""
 ) -> bool:

@@ -30,6 +30,8 @@ feeler:{pNN}:term            string  -    leader, restoring workers    leader
 feeler:{pNN}:registry        string  -    leader, restoring workers,   leader, historian, worker, web
                                           cli (adopt)
     "name takeovers": whose this Redis is; a leader of another registry is refused here
+feeler:{pNN}:rest            string  -    leader                       leader
+    the lease of a leader that gave it up in order, its last word: this memory is no older than that
 feeler:{pNN}:reports         hash    -    whoever restores             leader
     reporter -> "life attempt busy|done"; data that vanishes takes the report of it along
 feeler:{pNN}:journal         stream  -    owner (record, replay)       groups: supervisor, historian, ...

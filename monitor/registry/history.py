@@ -4,13 +4,14 @@ Historians compete, so a batch first locks the chains (databases) it touches; al
 """
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, cast, func, insert, select, text, true, tuple_
+from sqlalchemy import Connection, Row, Text, Tuple, cast, func, insert, select, text, true, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -37,6 +38,7 @@ from monitor.registry.tables import TransitionConflicts, Transitions, samples
 log = logging.getLogger("feeler.registry")
 
 SAMPLES_AT_ONCE = 10_000
+_STEPS_BACK = (0, 100, 10_000, math.inf)  # versions before a late arrival at which its fork is looked for
 DAYS_AHEAD = 2
 _GAUGE_TYPES = {name: samples.columns[name].type.python_type for name in GAUGES}
 _Key = tuple[str, Identity]
@@ -175,17 +177,50 @@ def _number(connection: Connection, fresh: Iterable[Transition]) -> dict[_Key, i
 
 
 def _renumber(connection: Connection, database: str, arrived: chain.Links) -> Mapping[Identity, int | None]:
-    """Number the whole chain of a database after a fork, a gap or a late arrival."""
-    columns = [getattr(Transitions, name) for name in ("id", "version", "prev_term", "prev_counter", "prev_n")]
-    query = select(*columns, *_IDENTITY).where(Transitions.database_name == database)
-    kept = {identity_of(row): row for row in connection.execute(query)}
-    numbers = chain.number({identity: prev_of(row) for identity, row in kept.items()} | dict(arrived))
+    """Number the chain of a database anew after a fork, a gap or a late arrival: from the fork on."""
+    numbers, kept = None, dict[Identity, Any]()
+    for back in _STEPS_BACK:
+        anchor = _member(connection, database, min(arrived), back)
+        kept = _from(connection, database, anchor and identity_of(anchor))
+        links = {identity: prev_of(row) for identity, row in kept.items()} | dict(arrived)
+        numbers = chain.renumber(links, identity_of(anchor), anchor.version) if anchor else chain.number(links)
+        if numbers is not None:
+            break
+    assert numbers is not None
     changed = [(row.id, numbers[identity]) for identity, row in kept.items() if row.version != numbers[identity]]
     if changed:
         ids, versions = zip(*changed, strict=True)
         connection.execute(_RENUMBER, {"ids": list(ids), "versions": list(versions)})
         log.warning("action=chain_renumbered database=%s changed=%d", database, len(changed))
     return numbers
+
+
+def _member(connection: Connection, database: str, below: Identity, back: float) -> Any:
+    """Return the member of a chain `back` versions before the last one below an identity, None where there is none."""
+    if math.isinf(back):
+        return None
+    ours = Transitions.database_name == database
+    newest = select(Transitions.version).where(
+        ours, Transitions.version.is_not(None), tuple_(*_IDENTITY) < _parts(below)
+    )
+    version = connection.execute(newest.order_by(*_NEWEST_FIRST).limit(1)).scalar()
+    if version is None or version - back < 1:
+        return None
+    member = select(Transitions.version, *_IDENTITY).where(ours, Transitions.version == version - int(back))
+    return connection.execute(member).one_or_none()
+
+
+def _from(connection: Connection, database: str, first: Identity | None) -> dict[Identity, Any]:
+    """Return the transitions of a database from one on, all of them where none is named."""
+    columns = [getattr(Transitions, name) for name in ("id", "version", "prev_term", "prev_counter", "prev_n")]
+    query = select(*columns, *_IDENTITY).where(Transitions.database_name == database)
+    if first:
+        query = query.where(tuple_(*_IDENTITY) >= _parts(first))
+    return {identity_of(row): row for row in connection.execute(query)}
+
+
+def _parts(identity: Identity) -> Tuple:
+    return tuple_(identity.epoch.term, identity.epoch.counter, identity.n)
 
 
 def _keep_conflicts(connection: Connection, contradictions: Iterable[Transition]) -> int:

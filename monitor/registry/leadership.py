@@ -7,7 +7,7 @@ its old epochs again.
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, and_, func, not_, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, not_, select, text, update
 
 from monitor.core.errors import ForeignRedis
 from monitor.registry.store import Store
@@ -23,6 +23,12 @@ class Lease:
     owner: str  # a uuid per process life
     term: int
     registry: str = field(default="", compare=False)  # the name of the registry that gave it
+    before: str = field(default="", compare=False)  # the lease before it, as `Lease.named` says it
+
+    @property
+    def named(self) -> str:
+        """Return what the next leader knows this lease by."""
+        return f"{self.owner} {self.term}"
 
 
 def acquire(
@@ -36,16 +42,16 @@ def acquire(
     highest = seen if seen < HIGHEST else 0
     take = (
         update(Leadership)
-        .where(not_(_runs(seconds)))
+        .where(not_(_runs(seconds)), Leadership.term == bindparam("last"))
         .values(term=func.greatest(Leadership.term, highest) + 1, owner=owner, expires_at=_in(seconds))
         .returning(Leadership.term)
     )
     with store.begin() as connection:
-        ours = connection.execute(select(Leadership.registry_name)).scalar_one()
-        if others := sorted(set(signed) - {ours, ""}):
-            raise ForeignRedis(ours, others[0])
-        term = connection.execute(take).scalar()
-    return Lease(owner, term, ours) if term else None
+        last = connection.execute(select(Leadership.registry_name, Leadership.owner, Leadership.term)).one()
+        if others := sorted(set(signed) - {last.registry_name, ""}):
+            raise ForeignRedis(last.registry_name, others[0])
+        term = connection.execute(take, {"last": last.term}).scalar()
+    return Lease(owner, term, last.registry_name, Lease(last.owner, last.term).named) if term else None
 
 
 def registry(store: Store) -> str:

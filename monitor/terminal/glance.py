@@ -8,6 +8,7 @@ from monitor.config import Settings
 from monitor.core.advice import advice, grant
 from monitor.core.cause import EVIDENCE, Cause
 from monitor.core.database import Address, parse_address
+from monitor.core.errors import InvalidInput
 from monitor.core.observation import ReadingStatus
 from monitor.feeler.session import Feeling, probe
 from monitor.registry import fleet
@@ -24,6 +25,15 @@ def registered(settings: Settings, name: str, environ: Mapping[str, str]) -> Add
         return parse_address(box.open(name, fleet.get(store, name).ciphertext))
     finally:
         store.close()
+
+
+def why_not(url: str, ca_dir: Path) -> str:
+    """Return why our own Postgres lets nobody in, '' where it does now or the look cannot tell."""
+    try:
+        feeling = feel(parse_address(url.replace("postgresql+psycopg:", "postgresql:", 1)), ca_dir)
+    except InvalidInput:
+        return ""
+    return "" if feeling.cause is Cause.OK else f"{feeling.cause}: {clean(feeling.detail)}".removesuffix(": ")
 
 
 def feel(address: Address, ca_dir: Path) -> Feeling:

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.chain import Links, extend, number
+from monitor.core.chain import Links, extend, number, renumber
 from monitor.core.status import Epoch, Identity
 from tests.core.making import examples
 
@@ -116,3 +116,21 @@ def test_what_does_not_follow_the_head_has_no_short_way() -> None:
     assert extend(i(1, 2, 1), 1, {i(1, 1, 9): i(1, 2, 1)}) is None
     assert extend(None, 0, {i(1, 1, 2): i(1, 1, 1)}) is None
     assert extend(i(1, 1, 1), 1, {i(1, 2, 1): None}) is None
+
+
+@examples(100)
+@given(links, links, st.integers(0, 11))
+def test_a_tail_is_renumbered_as_the_whole_chain_would_be(rows: Links, late: Links, back: int) -> None:
+    before = number(rows)
+    members = [one for one in sorted(before) if before[one] and (not late or one < min(late))]
+    if not members:
+        return
+    anchor = members[max(0, len(members) - 1 - back)]
+    everything = rows | {one: prev for one, prev in late.items() if one not in rows}
+    version = before[anchor]
+    assert version
+    numbers = renumber({one: prev for one, prev in everything.items() if one >= anchor}, anchor, version)
+    if numbers is not None:
+        whole = number(everything)
+        assert numbers == {one: whole[one] for one in numbers}
+        assert all(whole[one] == before[one] for one in rows if one < anchor)

@@ -36,6 +36,7 @@ def test_every_key_stands_in_the_table_and_no_script_makes_keys_of_its_own() -> 
         "generation",
         "term",
         "registry",
+        "rest",
         "reports",
         "journal",
         "dead",

@@ -26,8 +26,17 @@ def acquire(world: World, who: int, without: Without) -> World | None:
         return None
     own = postgres.holder == who
     term = postgres.term if own and Repair.TERM_EACH in without else postgres.term + 1
+    after = _blank(leader, term, met=is_open(world.redis))._replace(before=postgres.term)
     postgres = postgres._replace(holder=who, term=term)
-    return _led(world._replace(postgres=postgres), who, _blank(leader, term, met=is_open(world.redis)), world.redis)
+    return _led(world._replace(postgres=postgres), who, after, world.redis)
+
+
+def rest(world: World, who: int) -> World | None:
+    """Give the lead up in order, with a last word in an open Redis: this memory knows all workers there are."""
+    redis, leader = world.redis, world.leaders[who]
+    if not leader.term or not is_open(redis) or redis.term > leader.term:
+        return None
+    return _step_down(world._replace(redis=redis._replace(rest=leader.term)), who)
 
 
 def begin(world: World, who: int, without: Without) -> World | None:
@@ -170,7 +179,8 @@ def _everybody(world: World, who: int, without: Without) -> bool:
     redis, leader = world.redis, world.leaders[who]
     if leader.met:
         return set(redis.reported) >= set(staff(world))
-    trusted = leader.term == 1 or (Repair.MET in without and redis.announced)
+    rested = redis.rest and (redis.rest == leader.before or Repair.RESTED in without)
+    trusted = leader.term == 1 or rested or (Repair.MET in without and redis.announced)
     return bool(trusted and set(redis.reported) >= set(redis.announced))
 
 

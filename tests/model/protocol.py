@@ -28,6 +28,7 @@ from tests.model.leading import (
     named,
     open,
     open_half,
+    rest,
     seed,
     unassign,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "repeat",
     "replay",
     "replay_only",
+    "rest",
     "restore",
     "seed",
     "tell",

@@ -47,6 +47,7 @@ class Repair(StrEnum):
     KEPT = "a worker that knows a newer accepted transition than the hash goes on from its own"
     UNOWNED = "a restore that comes late counts in a hash without an owner, too"
     MET = "a leader new to its workers waits the time-out out: what Redis knows of them may be an older memory"
+    RESTED = "a leader's last word vouches for Redis's memory to the very next leader only"
     NEVER_BACK = "a worker never enters a generation older than the newest it has entered"
     SIGNED = "a leader acts only where the name of its own registry stands beside the term, or none"
     NAME_RESTORED = "workers restore that name with the term"

@@ -30,6 +30,7 @@ class Bounds(NamedTuple):
     strained: bool = False
     parts: tuple[str, ...] = ()  # which steps are cut into theirs
     ownerless: bool = False  # a generation may be opened with no worker there
+    resting: bool = False  # leaders may give the lead up in order
     one_truth: bool = False  # two masters at a time are judged as one
 
 
@@ -119,6 +120,8 @@ def _leader(world: World, who: int, bounds: Bounds, without: Without) -> Iterato
         yield f"L{who} reaches Postgres again", faults.mended(world, who)
     if not world.leaders[who].term:
         return
+    if bounds.resting:
+        yield f"L{who} rests", protocol.rest(world, who)
     yield f"L{who} begins", _begun(world, who, without)
     yield f"L{who} seeds", protocol.seed(world, who, without)
     if OPENING in bounds.parts:

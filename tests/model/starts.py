@@ -56,6 +56,20 @@ def joining(without: Without = frozenset()) -> World:
     )
 
 
+def relieved(without: Without = frozenset()) -> World:
+    """Return the middle of `joining` where L1 leads, after L0 rested: the replica has only heard of that."""
+    world = joining(without)
+    assert world.replica
+    replica, w1 = world.replica[0]._replace(rest=1), world.workers[1]
+    return world._replace(
+        redis=world.redis._replace(rest=1, term=2, epoch=Epoch(2, 1)),
+        replica=(replica,),
+        postgres=Postgres(holder=1, term=2),
+        workers=(world.workers[0], w1._replace(epoch=Epoch(2, 1), term=2)),
+        leaders=(Leader(), Leader(term=2, counter=1, met=True)),
+    )
+
+
 def opening(without: Without = frozenset()) -> World:
     """Return the middle of the first opening: L0 has begun and assigned W0 in the closed generation."""
     name, epoch = Name(1, Epoch(1, 1)), Epoch(1, 2)

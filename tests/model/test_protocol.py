@@ -11,7 +11,7 @@ import pytest
 from tests.model import situations
 from tests.model.repairs import Repair, Without
 from tests.model.search import DRAINING, ENTERING, LEARNING, OPENING, RESTORING, Bounds, Found, Situation, search
-from tests.model.starts import crowded, deposed, fresh, joining, opening, parted, running
+from tests.model.starts import crowded, deposed, fresh, joining, opening, parted, relieved, running
 from tests.model.world import World
 
 DEEPER = int(os.environ.get("FEELER_DEEPER", "1")) > 1
@@ -43,6 +43,8 @@ EXHAUSTED = [
     (running, Bounds(("twin", "lost_reply"), feels=2, assigns=1, elections=0)),
     (running, Bounds(("flush", "intruder"), feels=0, assigns=1, elections=1)),
     (joining, Bounds(("failover", "intruder"), feels=0, assigns=1, elections=0)),
+    (running, Bounds(("flush",), feels=0, assigns=1, elections=1, resting=True)),
+    (joining, Bounds((), feels=1, assigns=1, elections=1, resting=True)),
 ]
 STARVING = [
     (fresh, Bounds((), feels=1, assigns=2, elections=1, strained=True)),
@@ -181,7 +183,8 @@ def intact(start: Start, bounds: Bounds) -> Found:
 
 def named(case: tuple[Start, Bounds, tuple[Situation, ...]] | Case) -> str:
     start, bounds = case[:2]
-    how = "+".join((*bounds.faults, *bounds.parts, *(["ownerless"] if bounds.ownerless else []))) or "pauses"
+    more = [name for name in ("ownerless", "resting") if getattr(bounds, name)]
+    how = "+".join((*bounds.faults, *bounds.parts, *more)) or "pauses"
     return f"{start.__name__}-{how}-{bounds.feels}-{bounds.assigns}-{bounds.elections}"
 
 
@@ -256,6 +259,7 @@ ABLATIONS: dict[Repair, tuple[Start, Bounds, str]] = {
     Repair.KEPT: (running, Bounds(("flush",), feels=1, assigns=1, elections=0, parts=(LEARNING,)), "WENT BACK"),
     Repair.UNOWNED: (running, Bounds(("flush",), feels=1, assigns=2, elections=0, ownerless=True), "DIVERGED"),
     Repair.MET: (joining, Bounds((), feels=1, assigns=1, elections=1), "FORGOTTEN"),
+    Repair.RESTED: (relieved, Bounds((), feels=1, assigns=1, elections=1), "FORGOTTEN"),
     Repair.NEVER_BACK: (parted, Bounds(("stray",), feels=2, assigns=0, elections=0), "ROLLBACK"),
     Repair.SIGNED: (running, Bounds(("intruder",), feels=0, assigns=0, elections=0), "TAKEN"),
     Repair.NAME_RESTORED: (running, Bounds(("flush", "intruder"), feels=0, assigns=0, elections=0), "TAKEN"),

@@ -55,6 +55,7 @@ class Redis(NamedTuple):
     opening: Name = NO_NAME  # the leader's mark in this life: the name it is about to open
     term: int = 0
     signed: bool = False  # it holds the name of our registry
+    rest: int = 0  # the term of the leader that gave the lead up in order, as its last word
     owner: int = NOBODY
     epoch: Epoch = NO_EPOCH
     proven: bool = False  # the owner has had a beat accepted under its epoch
@@ -125,6 +126,7 @@ class Leader(NamedTuple):
     """What a supervisor believes of its own leadership; term 0 does not lead."""
 
     term: int = 0
+    before: int = 0  # the term before it
     counter: int = 0
     opening: Name = NO_NAME  # the generation it is about to open
     confirmed: bool = False  # Postgres said since `begin` that the lease is its own

@@ -246,3 +246,14 @@ def test_a_state_of_a_newer_version_hides_no_other_transition(store: Store) -> N
     assert [str(one.transition.identity) for one in transitions(store, "db1", 1, first.id)] == ["1.1.1"]
     found = last_status(store, ["db1", "db2", "db3"])
     assert (found["db1"], found["db2"] is not None, "db3" in found) == (None, True, False)
+
+
+def test_a_late_arrival_near_the_head_reads_no_more_than_the_tail(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flapper's history may have a million rows."""
+    chain = line(*(f"1.1.{n}" for n in range(1, 31)))
+    write_transitions(store, [one for one in chain if one is not chain[27]])
+    monkeypatch.setattr("monitor.core.chain.number", None)
+    write_transitions(store, [chain[27]])
+    assert [row.version for row in transitions(store, "db1")] == list(range(30, 0, -1))

@@ -1,5 +1,6 @@
 """Who leads when Redis cannot be reached: two supervisors on real stores, moved step by step."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from monitor.core.status import Epoch, Identity
 from monitor.live import assignments, connections, generation, journal, observations
 from monitor.live.connections import Live
 from monitor.live.generation import Signature
-from monitor.live.keys import database_key, partition_key
+from monitor.live.keys import PARTITIONS, database_key, partition_key
 from monitor.registry import fleet, leadership
 from monitor.registry.store import Store, open_store
 from tests.conftest import numbers
@@ -240,3 +241,92 @@ async def test_the_journal_is_trimmed_though_no_place_can_be_read(
         await one._leader.sweep()
     await one._trim()
     assert await live.cache.xlen(key) == 1, "the last one delivered stays"
+
+
+async def restarted(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Close the generation as a restart from disk does; nobody waits out what a new leader does not know."""
+    for number in range(PARTITIONS):
+        await live.cache.set(partition_key(number, "generation"), "0" * 40 + ":1.1")
+    monkeypatch.setattr("workers.recovery.PATIENCE", 3600.0)
+
+
+async def swept_often(supervisor: Supervisor) -> None:
+    """Sweep until the fleet is known, and some times more."""
+
+    async def knows() -> bool:
+        await step(supervisor)
+        return supervisor._leader is not None and supervisor._leader._fleet_known
+
+    await eventually(knows)
+    for _ in range(3):
+        await step(supervisor)
+
+
+@pytest.mark.parametrize("orderly", [True, False])
+async def test_after_an_orderly_stop_nobody_is_waited_for(
+    orderly: bool,
+    production: Supervisor,
+    make_supervisor: MakeSupervisor,
+    redis_url: str,
+    live: Live,
+    arrive: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert production._leader
+    if orderly:
+        await production._give_up()
+    else:
+        await asyncio.to_thread(leadership.release, production._store, production._leader.lease)
+    await restarted(live, monkeypatch)
+    await arrive("w1", "w2")
+    heir = make_supervisor(redis_url)
+    await swept_often(heir)
+    assert (await generation.generation(live)).open == orderly
+
+
+async def test_a_last_word_counts_for_the_next_leader_alone(
+    production: Supervisor,
+    make_supervisor: MakeSupervisor,
+    redis_url: str,
+    live: Live,
+    arrive: Any,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody led after it, and may have met a worker that this older memory does not know."""
+    await production._give_up()
+    between = leadership.acquire(store, "between", LEASE)
+    assert between
+    leadership.release(store, between)
+    await restarted(live, monkeypatch)
+    await arrive("w1", "w2")
+    heir = make_supervisor(redis_url)
+    await swept_often(heir)
+    assert not (await generation.generation(live)).open
+
+
+async def test_a_standby_waits_for_memories_before_it_leads(
+    production: Supervisor,
+    make_supervisor: MakeSupervisor,
+    redis_url: str,
+    live: Live,
+    arrive: Any,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heir = make_supervisor(redis_url)
+    await restarted(live, monkeypatch)
+    await arrive("w1")
+    await step(heir)
+    assert not heir._leader
+    assert heir._waiting_since
+    heir._waiting_since -= 3600
+    leadership.release(store, production._leader.lease)  # type: ignore[union-attr]
+
+    async def opened() -> bool:
+        await step(heir)
+        return (await generation.generation(live)).open
+
+    await eventually(opened)
+    places = await assignments.places(live, ["orders", "ledger"])
+    assert {place.owner for place in places.values()} <= {"w1", "w2"}, "a mark is no worker"
