@@ -593,7 +593,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "turns-in-the-deadline",
         f"{_MONITOR}/feeler/session.py",
-        "Session._enter",
+        "Session._log_in",
         "attempt.timeout = timeout if",
         "attempt.timeout = None if",
         (
