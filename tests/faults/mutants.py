@@ -304,7 +304,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
         "SETTLE = 6.0",
         "SETTLE = 0.0",
-        (f"{_FAULTS}/test_redis.py::test_down",),
+        (f"{_WORKERS}/test_leader.py::test_an_absence_counts_only_once_redis_has_answered_for_a_while",),
     ),
     # --- rules: what proves a state -------------------------------------------------------------------------------
     Mutant(

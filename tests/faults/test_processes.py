@@ -25,6 +25,7 @@ from tests.faults.groups import new_group
 from tests.faults.history import Bounds
 from tests.faults.lab import INTERVAL, Lab
 from tests.faults.observed import Effect
+from tests.faults.watching import Ear
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.system.cluster import Role
@@ -137,12 +138,16 @@ async def test_late_writes(make_lab: MakeLab, start_postgres: StartPostgres, fig
     await eventually(lambda: lab.owned_by(late, names), within=20)
     lost = lab.owned_by(late, names)
     await lab.observed_again(names, within=15)
-    with injecting.cut_off(lab, late, proxy, "redis"):
-        over = time.monotonic() + 20
-        figure("observed by others after", await lab.observed_by_others(lost, late, within=30), most=16)
-        await asyncio.sleep(over - time.monotonic())
-    await eventually(lambda: rejected(lab), within=10)
-    await lab.observed_again(names, within=20)
+    with Ear(lab.redis_url, names) as ear:
+        with injecting.cut_off(lab, late, proxy, "redis"):
+            over = time.monotonic() + 20
+            figure("observed by others after", await lab.observed_by_others(lost, late, within=30), most=16)
+            await asyncio.sleep(over - time.monotonic())
+        await eventually(lambda: rejected(lab), within=10)
+        await lab.observed_again(names, within=20)
+    figure("writes, each by the owner of that moment", ear.records, "")
+    assert ear.records
+    assert not ear.strangers
     figure("late writes that were refused", rejected(lab), "")
     assert_unmoved(lab, names)
 

@@ -1,10 +1,12 @@
 """The eye: looks at Redis, at the sockets of the workers and at nothing of ours, ten times a second."""
 
 import contextlib
+import itertools
 import math
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,3 +145,48 @@ def _inodes(pid: int) -> list[str]:
                 if target.startswith("socket:["):
                     inodes.append(target[8:-1])
     return inodes
+
+
+class Ear:
+    """Hears every write to some databases' hashes, in Redis's own order: what is gone before the next look as well."""
+
+    def __init__(self, url: str, names: Sequence[str]) -> None:
+        self._names = {database_key(name): name for name in names}
+        self._client = redis.Redis.from_url(url, decode_responses=True)
+        self._owners = {key: self._client.hget(key, "owner") for key in self._names}
+        self.records = 0
+        self.strangers: list[str] = []
+        self._monitor = self._client.monitor()
+        self._over = False
+        self._thread = threading.Thread(target=self._listen, name="ear", daemon=True)
+
+    def __enter__(self) -> "Ear":
+        self._monitor.__enter__()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over = True
+        self._client.ping()  # something to hear
+        self._thread.join()
+        self._monitor.__exit__(None, None, None)
+        self._client.close()
+
+    def _listen(self) -> None:
+        for told in self._monitor.listen():
+            if self._over:
+                return
+            if told["client_type"] == "lua":
+                self._note(told["command"].split(" "))
+
+    def _note(self, words: list[str]) -> None:
+        """Note a command that a script gave: an assignment names the owner, a record who saw it."""
+        if words[0].upper() != "HSET" or words[1] not in self._names:
+            return
+        fields = dict(itertools.pairwise(words[2:]))
+        if words[2] == "owner":
+            self._owners[words[1]] = fields["owner"]
+        elif words[2] == "number":
+            self.records += 1
+            if fields["seen_by"] != self._owners[words[1]]:
+                self.strangers.append(f"{fields['seen_by']} wrote {self._names[words[1]]} of {self._owners[words[1]]}")

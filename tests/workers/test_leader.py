@@ -1,6 +1,7 @@
 """The leader on real stores; the workers are only announced, so that each step of the protocol can be seen."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -15,7 +16,7 @@ from monitor.live import assignments, connections, generation, journal, observat
 from monitor.live.assignments import Place
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
-from monitor.live.keys import PARTITIONS, partition_key
+from monitor.live.keys import PARTITIONS, partition_key, presence_key
 from monitor.live.observations import Beat, Verdict
 from monitor.registry import fleet, history, leadership
 from monitor.registry.store import Store
@@ -276,6 +277,24 @@ async def test_a_leaving_workers_databases_move_after_its_first_beat(
     await sweep(leader)
     assert (await place(live, "orders")).owner == "w1", "unproven: its first beat may still be under way"
     await beat(live, "orders", Cause.OK)
+    await sweep(leader)
+    assert (await place(live, "orders")).owner == "w2"
+
+
+async def test_an_absence_counts_only_once_redis_has_answered_for_a_while(
+    live: Live, store: Store, leader: Leader, arrive: Arrive
+) -> None:
+    register(store, "orders")
+    await arrive("w1")
+    await sweep(leader)
+    await sweep(leader)
+    await beat(live, "orders", Cause.OK)
+    await arrive("w2")
+    await live.bus.delete(presence_key("w1"))
+    leader._steady_since = time.monotonic()
+    await sweep(leader)
+    assert (await place(live, "orders")).owner == "w1", "it may only not have been back yet"
+    leader._steady_since = 0.0
     await sweep(leader)
     assert (await place(live, "orders")).owner == "w2"
 
