@@ -6,6 +6,7 @@ Workers and the CLI import `Session`, `Feeling` and `probe`. Feels of one sessio
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,8 @@ STATEMENT_SHARE = 0.75  # of the deadline: the server gives a statement up befor
 MARGIN_SHARE = 0.1  # of the deadline: a slow statement starts only when it can end in time
 FREED = (0.05, 0.25)  # seconds a server gets to end a session that was given up, before a login and the next
 PATIENCE = 0.4  # seconds, half of which a negative waits for the newest answer for its name
+BRIEF, WITHIN = 3, 30.0  # so many kept sessions that end by themselves within so many seconds: we keep none ...
+KEEP_AGAIN = 600.0  # ... for so many seconds
 QUIET = 1.0  # seconds between two calls of on_lost: a server that ends every session gets no storm of logins
 _POOLED = {"26000", "42P05"}  # our prepared statement is unknown, or another's: somebody shares connections
 
@@ -83,6 +86,8 @@ class Session:
         self._stuck: asyncio.Future[object] | None = None
         self._counters: gauges.Counters | None = None
         self._next_slow = 0
+        self._ended: deque[float] = deque(maxlen=BRIEF)  # when kept sessions ended by themselves
+        self._keep_again = 0.0
         self._crowded = False  # the role may have no session beside the kept one
         self._refusal = "", ""  # words and SQLSTATE of the newest login that was refused
         self._login_deadline = deadline
@@ -134,6 +139,7 @@ class Session:
         if slow and cause is Cause.OK:
             more, cost, whole = await self._slow_tier(attempt)
             found += more
+        self._keep_or_leave()
         return Feeling(
             cause=cause,
             sent_at=attempt.sent_at or at,
@@ -438,9 +444,19 @@ class Session:
 
     def _wire_lost(self) -> None:
         now = time.monotonic()
-        if self._wire and self._wire.closed and not self._closed and now - self._told >= QUIET:
+        if self._closed or not (self._wire and self._wire.closed):
+            return
+        self._ended.append(now)
+        if len(self._ended) == BRIEF and now - self._ended[0] < WITHIN:
+            self._keep_again = now + KEEP_AGAIN
+        elif now - self._told >= QUIET:
             self._told = now
             self._on_lost()
+
+    def _keep_or_leave(self) -> None:
+        """Keep no session where none lasts (idle_session_timeout, a proxy): the next beat logs in, at its own time."""
+        if self._wire and time.monotonic() < self._keep_again:
+            self._wire.close()
 
 
 async def probe(

@@ -603,6 +603,14 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FEELER}/test_session.py::test_where_the_server_is_full_too_the_kept_session_is_kept",),
     ),
     Mutant(
+        "login-for-each-idle-end",
+        f"{_MONITOR}/feeler/session.py",
+        "Session._keep_or_leave",
+        "time.monotonic() < self._keep_again",
+        "False",
+        (f"{_FEELER}/test_session.py::test_a_server_that_ends_idle_sessions_is_met_by_beats_without_one",),
+    ),
+    Mutant(
         "login-that-hangs-is-silence",
         f"{_MONITOR}/feeler/attempt.py",
         "Attempt.expired",

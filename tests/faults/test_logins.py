@@ -183,3 +183,22 @@ async def test_catalog_locked(make_lab: MakeLab, start_postgres: StartPostgres, 
         assert lab.hash("orders")["cause"] == "login_failing"
     figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
     await eventually(lambda: lab.rules("orders") == ["first_light", "answered", "reopened"], within=15, every=0.2)
+
+
+@pytest.mark.row(
+    "idle_session_timeout of 2 s",
+    "`available`, observed every 5 s; after the first sessions that ended no more than one login a beat",
+)
+async def test_idle_sessions_ended(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres(log_connections="on")
+    server.execute(f"create role {USER} login password '{PASSWORD}'")
+    server.execute(f"alter role {USER} set idle_session_timeout = '2s'")
+    lab.monitor("orders", server, user=USER, password=PASSWORD)
+    await lab.all_in(["orders"], "available", within=30)
+    await asyncio.sleep(10)
+    before = server.log.read_text().count(f"connection authorized: user={USER}")
+    await asyncio.sleep(30)
+    logins = server.log.read_text().count(f"connection authorized: user={USER}") - before
+    figure("logins in 30 s", logins, "", most=7)
+    await lab.observed_again(["orders"], within=6)
+    assert lab.rules("orders") == ["first_light"]

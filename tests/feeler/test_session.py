@@ -13,8 +13,8 @@ from monitor.core.cause import Cause
 from monitor.core.database import Address, parse_address
 from monitor.core.observation import Reading, ReadingStatus
 from monitor.feeler.login import LoginLimiter
-from monitor.feeler.proofs import Urgency
-from monitor.feeler.session import Feeling
+from monitor.feeler.proofs import SPACING, Urgency
+from monitor.feeler.session import BRIEF, Feeling
 from tests.feeler.conftest import CountResources, MakeSession
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
@@ -335,7 +335,7 @@ async def test_logins_of_a_role_are_proved_one_at_a_time(
     os.kill(server.pid, signal.SIGSTOP)  # the postmaster alone
     try:
         slow = asyncio.create_task(one.feel(fresh=True, slow=False))
-        await asyncio.sleep(0)
+        await asyncio.sleep(2 * SPACING)  # the pace alone would let the next one go
         routine = await timed(other.feel(fresh=True, slow=False))
         assert (routine.cause, routine.waiting, routine.fresh_login) == (Cause.OK, True, False)
         pressing = await timed(other.feel(fresh=True, slow=False, urgency=Urgency.UNDECIDED))
@@ -442,3 +442,20 @@ async def test_a_server_that_asks_who_we_are_and_then_hangs_is_not_silent(
         feeling = await timed(session.feel(fresh=False, slow=False))
         assert feeling.cause is Cause.LOGIN_FAILING
     assert (await eventually(lambda: entered(session.feel(fresh=False, slow=False)))).cause is Cause.OK
+
+
+async def test_a_server_that_ends_idle_sessions_is_met_by_beats_without_one(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
+    server.execute("create role visitor login password 'visitor'")
+    session = make_session(parse_address(server.url("postgres", "visitor", "visitor")))
+    for _ in range(BRIEF):
+        assert (await session.feel(fresh=False, slow=False)).fresh_login
+        assert len(ours(server)) == 1
+        end_our_sessions(server)  # as the server does by itself where idle_session_timeout says so
+        await eventually(lambda: not ours(server))
+        await asyncio.sleep(0.1)
+    for _ in range(3):
+        feeling = await session.feel(fresh=False, slow=True)
+        assert (feeling.cause, feeling.fresh_login) == (Cause.OK, True)
+        await eventually(lambda: not ours(server))
