@@ -13,7 +13,7 @@ import pytest
 
 from monitor.config import read_runtime
 from monitor.live import connections, presence
-from monitor.live.keys import presence_key
+from monitor.live.keys import claim_key, presence_key
 from monitor.live.presence import Presence
 from monitor.programs import command_line, free_port
 from monitor.registry import history
@@ -201,6 +201,24 @@ async def test_worker_out_of_memory(make_lab: MakeLab, start_postgres: StartPost
 
 
 @pytest.mark.quick
+@pytest.mark.row(
+    "another process holds a worker's id",
+    "the worker ends within 15 s, others observe its databases within 30 s, no state changes",
+)
+async def test_worker_meets_its_twin(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab()
+    names = await observed_fleet(lab, start_postgres(), 9)
+    victim = lab.workers()[0]
+    orphans = lab.owned_by(victim, names)
+    assert orphans
+    lab.note("an id is taken", Effect.KILLED, parties=[lab.party(victim)])
+    lab.redis.set(claim_key(lab.id_of(victim)), "its twin")
+    await eventually(lambda: not victim.alive, within=15)
+    assert "action=twin_met" in victim.text()
+    figure("observed by others after", await lab.observed_by_others(orphans, victim, within=30), most=30)
+    assert_unmoved(lab, names)
+
+
 @pytest.mark.row("a worker is told to stop", "it hands over and ends within 10 s; no gap above the interval + 1 s")
 async def test_worker_hands_over(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
     lab = make_lab(workers=2)

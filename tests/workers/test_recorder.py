@@ -267,3 +267,20 @@ def felt_again(recorder: Recorder, at: float) -> Observation:
     seen = Observation(database=DB, worker="w1", sent_at=at - 0.01, at=at, cause=Cause.OK)
     recorder.ledgers[DB].observe(seen, Context(worker="w1", epoch=EPOCH, policy=Policy(), eligible=2))
     return seen
+
+
+async def test_hours_without_redis_leave_one_cry_of_each_doubt(live: Live, recorder: Recorder) -> None:
+    """500 databases that cried every 10 s for 3 hours were never recorded again."""
+    for i in range(20):
+        name, epoch = f"db-{i}", Epoch(1, 10 + i)
+        await assignments.assign(live, Assignment(name, "w1", epoch), planned=False, now=1.0, seed=Status())
+        ledger = Ledger(name, epoch, Status())
+        recorder.learned(ledger, ())
+        for n in range(400):
+            at = 10.0 + 10 * n
+            seen = Observation(database=name, worker="w1", sent_at=at - 0.01, at=at, cause=Cause.REFUSED)
+            ledger.observe(seen, Context(worker="w1", epoch=epoch, policy=Policy(), eligible=2))
+        recorder.offer(seen)
+    recorder.pulse = Pulse(lambda: None)  # all that took its time
+    assert await recorder.flush()
+    assert (recorder._outbox, await events(live)) == ({}, 20 * 2), "the doubt, and the newest cry"
