@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
+from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.event import Transition, encode
 from monitor.core.status import Epoch, Identity, State
 from monitor.registry.rows import TransitionRow, storable
@@ -342,10 +343,14 @@ def _fallen_epochs(sights: list[Sight], blurred: list[tuple[float, float]]) -> I
 
 
 def _strangers(sights: list[Sight], blurred: list[tuple[float, float]]) -> Iterator[str]:
-    """Name who wrote and did not own: from an epoch's first beat on all that is seen is its owner's."""
+    """Name who wrote and did not own: from an epoch's first beat on all that is seen is its owner's.
+
+    A void says its cause and leaves the last observation, and who made it, as it is.
+    """
     for sight in sights:
         owner, seen_by = sight.fields.get("owner"), sight.fields.get("seen_by")
-        proven = "number" in sight.fields  # an assignment removes it
+        void = EVIDENCE[Cause(sight.fields.get("cause", "ok"))] is Evidence.VOID
+        proven = "number" in sight.fields and not void  # an assignment removes it
         if owner and proven and seen_by != owner and not _within(sight.at, blurred):
             yield f"{seen_by} wrote at {sight.at:.3f} what {owner} owns under {sight.fields.get('epoch')}"
 

@@ -539,6 +539,27 @@ async def test_everybody_blind(make_lab: MakeLab, start_postgres: StartPostgres,
     assert_unmoved(lab, names)
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.row(
+    "one worker with room for three of five databases; then a second one comes",
+    "three are observed on, the rest read `no_capacity` and the worker says so; all are observed within 40 s of the "
+    "second one's start; no state changes",
+)
+async def test_no_capacity(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=1, environment={"FEELER_CAPACITY": "3"})
+    names = lab.monitor_many(5, start_postgres())
+
+    def refused() -> bool:
+        return sorted(lab.hash(name).get("cause", "") for name in names) == ["no_capacity"] * 2 + ["ok"] * 3
+
+    await eventually(lambda: lab.tolerantly(refused), within=30)
+    first = owner_of(lab, names[0])
+    await eventually(lambda: (one := presence_of(lab, first)) and one.given_up == {"no_capacity": 2}, within=30)
+    lab.launch("worker")
+    figure("all observed after", await lab.observed_again(names, within=60), most=40)
+    assert_unmoved(lab, names)
+
+
 @pytest.fixture
 def start_up(servers_folder: Path, tmp_path: Path) -> Iterator[Callable[..., Up]]:
     """Start `feeler up` on one home; what still runs is stopped after the test."""
