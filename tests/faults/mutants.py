@@ -288,7 +288,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "Patrol._learn",
         "watch.revision != target.revision",
         "False",
-        (f"{_FAULTS}/test_targets.py::test_address_changed[Redis frozen]",),
+        (f"{_WORKERS}/test_patrol.py::test_a_new_address_is_taken_up_and_the_old_feel_says_nothing",),
     ),
     Mutant(
         "presence-lasts",
@@ -687,7 +687,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "foreign-lead",
         f"{_MONITOR}/registry/leadership.py",
         "acquire",
-        'set(signed) - {ours, ""}',
+        'set(signed) - {last.registry_name, ""}',
         "set[str]()",
         (f"{_WORKERS}/test_supervisor.py::test_the_supervisor_of_another_registry_leads_nowhere_else",),
     ),

@@ -164,6 +164,11 @@ def test_every_mutant_applies_and_has_a_name_of_its_own() -> None:
     assert not mutating.inapplicable(mutating.ROOT, MUTANTS)
 
 
+def test_every_mutant_names_tests_that_there_are() -> None:
+    named = [killer.partition("[")[0].partition("::") for one in MUTANTS for killer in one.killers]
+    assert not [name for path, _, name in named if f"def {name}(" not in (mutating.ROOT / path).read_text()]
+
+
 def test_a_mutant_nobody_knows_is_told_with_those_there_are() -> None:
     assert mutating.chosen([]) == list(MUTANTS)
     assert mutating.chosen([MUTANTS[0].name]) == [MUTANTS[0]]
