@@ -283,14 +283,6 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FAULTS}/test_processes.py::test_worker_frozen",),
     ),
     Mutant(
-        "address-kept",
-        "workers/patrol.py",
-        "Patrol._learn",
-        "watch.revision != target.revision",
-        "False",
-        (f"{_WORKERS}/test_patrol.py::test_a_new_address_is_taken_up_and_the_old_feel_says_nothing",),
-    ),
-    Mutant(
         "presence-lasts",
         "monitor/live/presence.py",
         "",

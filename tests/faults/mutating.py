@@ -27,6 +27,7 @@ LIMIT = 300  # seconds for one test; the longest row that is named takes two min
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis", "dist")
 OPTIONS = ["-x", "--all-rows", "-p", "no:randomly", "-p", "no:cacheprovider", "--hypothesis-seed=1"]
 OPTIONS += ["-o", "timeout_func_only=true", "--minutes", "1"]  # of random faults: the spared ones need no longer
+SIDE_BY_SIDE = ["-n", "3", "--maxschedchunk", "1"]  # the tests as they are: they wait more than they compute
 TELL = 40  # last lines of a test's output that say why there is no verdict
 
 
@@ -120,11 +121,11 @@ class Copy:
         if not all(Path(line).is_relative_to(self.folder) for line in told.stdout.split()):
             raise Broken(f"child processes import {told.stdout.split()}, not the copy in {self.folder}")
 
-    def run(self, tests: Sequence[str], limit: float) -> tuple[str, str]:
+    def run(self, tests: Sequence[str], limit: float, *more: str) -> tuple[str, str]:
         """Run these tests; return "passed", "failed" or "unclear", and what they printed."""
         results = self.folder / "results.xml"
         results.unlink(missing_ok=True)
-        argv = [sys.executable, "-m", "pytest", *tests, *OPTIONS, "--junitxml", str(results)]
+        argv = [sys.executable, "-m", "pytest", *tests, *OPTIONS, *more, "--junitxml", str(results)]
         code, output = _run(argv, self.folder, self.environment(), limit)
         if code == 0:
             return "passed", output
@@ -183,7 +184,7 @@ def run(mutants: Sequence[Mutant], root: Path) -> tuple[list[Kill], list[str]]:
             return [], wrong
         tests = list(dict.fromkeys(killer for one in mutants for killer in one.killers))
         print(f"{len(mutants)} mutants; first their {len(tests)} tests on the tree as it is", flush=True)
-        told, output = copy.run(tests, LIMIT * len(tests))
+        told, output = copy.run(tests, LIMIT * len(tests), *SIDE_BY_SIDE)
         if told != "passed":
             return [], [f"the tests do not pass without any mutant:\n{_end(output)}"]
         return try_all(copy, mutants)
