@@ -32,6 +32,7 @@ from monitor.registry.store import open_store
 from monitor.secrets import SecretBox
 from monitor.terminal import looking
 from monitor.web.app import create_app
+from monitor.welcome import Welcome
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 from tests.web.filling import Filler
@@ -539,3 +540,10 @@ def test_migrate_says_why_postgres_lets_nobody_in(environ: dict[str, str], postg
         failed = invoke(environ | {"DATABASE_URL": url}, "migrate")
         assert (failed.exit_code, f"postgres is unavailable: {cause}" in failed.stderr) == (1, True), failed.stderr
         assert CANARY not in failed.stderr
+
+
+async def test_up_says_whose_redis_it_was_given(served: dict[str, str], fill: Filler, capfd: Any) -> None:
+    await generation.take_over(fill.live, "fedcba9876543210", 1)
+    settings = Settings.from_env(served, stores=False)
+    await asyncio.to_thread(Welcome(settings, {}, 0.0, 0.0, False).run)
+    assert "nothing is watched: this Redis holds the fleet of registry fedcba98" in capfd.readouterr().err
