@@ -23,8 +23,9 @@ ADVICE: dict[Cause, str] = {
         "the server has no slot to try one. If that stays, give the role a higher CONNECTION LIMIT."
     ),
     Cause.LOCKED_OUT: (
-        "The server does not let feeler in: it asks for a way to prove who we are that feeler does not have. "
-        "Check its pg_hba.conf; a new address goes in with `feeler db set-url NAME -`."
+        "The server does not let feeler in: it asks for a way to prove who we are that feeler does not have or does "
+        "not use here. Check its pg_hba.conf; a password in clear takes sslmode=verify-full or allow_cleartext=1. "
+        "A new address goes in with `feeler db set-url NAME -`."
     ),
     Cause.WRONG_PASSWORD: "The server refuses this password. Give the right one: `feeler db set-url NAME -`.",
     Cause.NOT_ADMITTED: ("The server does not admit this role: there is no such role, or it may not log in (NOLOGIN)."),
@@ -33,6 +34,10 @@ ADVICE: dict[Cause, str] = {
     Cause.CLOSED: "This database takes no connections: ALTER DATABASE ... ALLOW_CONNECTIONS true.",
     Cause.NO_PRIVILEGE: "The role may not enter this database: GRANT CONNECT ON DATABASE ... TO ...",
     Cause.NO_TLS: "The URL wants TLS and the server has none. Turn ssl on there, or choose another sslmode.",
+    Cause.CLEARTEXT_REFUSED: (
+        "The server asks for the password in clear (password, ldap, pam, radius, a cloud's token), and nothing proves "
+        "that it is yours: use sslmode=verify-full, or add allow_cleartext=1 to the URL."
+    ),
     Cause.UNTRUSTED: (
         "The server's certificate is not trusted: it expired, names another host, or another CA signed it. "
         "Renew it, or give the right CA as sslrootcert."

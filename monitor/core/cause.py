@@ -36,6 +36,7 @@ class Cause(OpenWord):
     CLOSED = "closed"  # allow_connections false
     NO_PRIVILEGE = "no_privilege"  # no CONNECT on the database
     NO_TLS = "no_tls"  # we want TLS, the server has none
+    CLEARTEXT_REFUSED = "cleartext_refused"  # the server wants the password in clear, and TLS does not prove who it is
     UNTRUSTED = "untrusted"  # its certificate is not trusted, or it does not trust ours
     SERVER_ERROR = "server_error"
     REFUSED = "refused"
@@ -69,6 +70,7 @@ LOCKS = frozenset(
         Cause.CLOSED,
         Cause.NO_PRIVILEGE,
         Cause.NO_TLS,
+        Cause.CLEARTEXT_REFUSED,
         Cause.UNTRUSTED,
     }
 )

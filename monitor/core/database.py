@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from monitor.core.errors import InvalidInput
@@ -14,7 +14,8 @@ _LONGEST_URL, _LONGEST_NAME = 8000, 253  # characters; a cloud's token is a long
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_OPTIONS = ("sslmode", "sslrootcert")
+_METHODS = ("scram-sha-256", "md5", "password", "none")
+_OPTIONS = ("sslmode", "sslrootcert", "require_auth", "allow_cleartext")
 _SHAPE = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 
 
@@ -37,6 +38,15 @@ class Address:
     password: str = field(default="", repr=False)
     sslmode: str = "prefer"
     sslrootcert: str = ""  # 'system' or the name of a file in our CA folder; never a path
+
+    require_auth: str = ""  # as libpq takes it; '': any method that tells a stranger no password
+    allow_cleartext: bool = False  # its owner lets the password go in clear over a connection that is not verified
+
+    @property
+    def verified(self) -> bool:
+        """Whether TLS proves who the server is before anything is told it."""
+        named = self.sslrootcert == "system" or (self.sslmode == "require" and bool(self.sslrootcert))
+        return self.sslmode.startswith("verify") or named
 
     def redacted(self) -> str:
         """Return the URL people may see."""
@@ -120,16 +130,21 @@ def _split(url: str) -> _Parts | None:
     return _Parts(parts.scheme, host, port, dbname, user, password, parts.query)
 
 
-def _options(query: str) -> dict[str, str]:
+def _options(query: str) -> dict[str, Any]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError:
         pairs = [("malformed", "")]
     options = dict(pairs)
     if len(options) != len(pairs) or not set(options) <= set(_OPTIONS):
-        raise InvalidInput("url", "only sslmode and sslrootcert may follow the ?", "each at most once")
+        raise InvalidInput("url", f"only {', '.join(_OPTIONS)} may follow the ?", "each at most once")
     if options.get("sslmode", "prefer") not in _SSLMODES:
         raise InvalidInput("url", "unknown sslmode", f"one of {', '.join(_SSLMODES)}")
     if not _REFERENCE.match(options.get("sslrootcert", "system")):
         raise InvalidInput("url", "sslrootcert is the name of a file in FEELER_CA_DIR or 'system'", "never a path")
-    return options
+    methods = options.get("require_auth", "none").split(",")
+    if len({method.startswith("!") for method in methods}) > 1 or not {m.lstrip("!") for m in methods} <= set(_METHODS):
+        raise InvalidInput("url", "unknown require_auth", f"of {', '.join(_METHODS)}; all with a ! before, or none")
+    if options.get("allow_cleartext", "1") not in ("0", "1"):
+        raise InvalidInput("url", "allow_cleartext is 0 or 1", "1 lets the password go in clear to any server")
+    return options | {"allow_cleartext": options.get("allow_cleartext") == "1"}

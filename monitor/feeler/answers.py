@@ -53,7 +53,7 @@ def sqlstate(result: PGresult) -> str:
 def words(result: PGresult) -> str:
     """Return an error's code and message for people."""
     message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
-    return clean(f"{sqlstate(result)}: ".encode() + message)
+    return clean(f"{sqlstate(result)}: ".encode() + message, length=len(message) + 8)  # cut where secrets are known
 
 
 def only_row(result: PGresult) -> dict[bytes | None, bytes | None]:

@@ -3,10 +3,13 @@
 Pure; for this package alone.
 """
 
+import base64
 import errno
+import functools
 import re
 import socket
 from dataclasses import dataclass
+from urllib.parse import quote, quote_plus
 
 from monitor.core.cause import EVIDENCE, FULL, LOCKS, Cause, Evidence, cause_of_sqlstate
 
@@ -24,6 +27,7 @@ _BY_ERRNO = {
     errno.ETIMEDOUT: Cause.CONNECT_TIMEOUT,
     **dict.fromkeys(_OURS, Cause.DESCRIPTORS),
 }
+_WANTS_CLEARTEXT = b"R\0\0\0\x08\0\0\0\x03"  # AuthenticationCleartextPassword
 _POSTGRES_SPEAKS = b"RNSKv"  # first bytes of a server's messages before ReadyForQuery, but for E
 
 
@@ -74,8 +78,16 @@ def cause_of_handshake(
     refused_by_us = seen.encrypting and sent and first != b"S"  # an alert of ours, on which the server may hang up
     if ended and not refused_by_us:
         return Cause.RESET
+    return _cause_of_giving_up(seen)
+
+
+def _cause_of_giving_up(seen: GivenUp) -> Cause:
+    """Name the cause where neither side failed: one does not want what the other does."""
+    first = seen.heard[:1]
     if seen.encrypting:
         return Cause.NO_TLS if first == b"N" else Cause.UNTRUSTED  # an alert, the server's or ours
+    if seen.heard[:9] == _WANTS_CLEARTEXT and not seen.encrypted:
+        return Cause.CLEARTEXT_REFUSED
     # A server that speaks our protocol asked for what we cannot or will not do; any other is no Postgres.
     return Cause.LOCKED_OUT if seen.encrypted or first in _POSTGRES_SPEAKS else Cause.RESET
 
@@ -116,14 +128,35 @@ def sqlstate_of_packet(data: bytes) -> str:
     return code.decode("ascii", "replace") if re.fullmatch(rb"[0-9A-Z]{5}", code) else ""
 
 
-def clean(text: str | bytes, secret: str = "") -> str:
+def clean(text: str | bytes, secret: str = "", length: int = DETAIL_LENGTH) -> str:
     """Return a server's text fit for people: one line, no control characters, no password, cut to length."""
     if isinstance(text, bytes):
         text = text[: 8 * DETAIL_LENGTH].decode("utf-8", "replace")
     text = text[: 8 * DETAIL_LENGTH]
     if secret:
-        text = text.replace(secret, "***")
-    return _CONTROLS.sub(" ", text).strip()[:DETAIL_LENGTH]
+        text = _echo(secret).sub("***", text)
+    return _CONTROLS.sub(" ", text).strip()[:length]
+
+
+@functools.lru_cache(maxsize=256)
+def _echo(secret: str) -> re.Pattern[str]:
+    """Return what finds a password in a text: as it is, percent-encoded, backwards, in hex or base64.
+
+    Whole words only: to eat it out of other words would tell it.
+    """
+    data = secret.encode("utf-8", "surrogatepass")
+    forms = {secret, secret[::-1], quote(data, safe=""), quote_plus(data), data.hex(), data[::-1].hex()}
+    padded = {base64.b64encode(part).decode() for part in (data, data[::-1])}
+    forms |= padded | {form.rstrip("=") for form in padded}
+    forms |= {form.translate(str.maketrans("+/", "-_")) for form in forms}
+    longest_first = sorted(forms, key=len, reverse=True)
+    return re.compile("|".join(map(_whole, longest_first)), re.IGNORECASE)
+
+
+def _whole(form: str) -> str:
+    before = r"(?<!\w)" if form[:1].isalnum() or form[:1] == "_" else ""
+    after = r"(?!\w)" if form[-1:].isalnum() or form[-1:] == "_" else ""
+    return before + re.escape(form) + after
 
 
 def own_shortage() -> Cause | None:

@@ -17,6 +17,7 @@ from monitor.core.database import Address
 from monitor.feeler.causes import Failed
 
 _NOWHERE = "/nonexistent/feeler"  # libpq falls back to files in the home folder where a path is empty
+_OURS = "!gss,!sspi"  # methods of ours: all but these
 _SYSTEM_ROOTS = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -26,7 +27,6 @@ _SYSTEM_ROOTS = (
 _FIXED = {
     "client_encoding": "UTF8",
     "gssencmode": "disable",
-    "require_auth": "!gss,!sspi",
     "target_session_attrs": "any",
     "load_balance_hosts": "disable",
     "channel_binding": "prefer",
@@ -68,13 +68,24 @@ def conninfo(address: Address, hostaddr: str, worker: str, ca_dir: Path | None) 
         "port": str(address.port),
         "dbname": address.dbname,
         "user": address.user,
-        "password": address.password,
+        "password": address.password if _may_tell(address) else "",
+        "require_auth": address.require_auth or (_OURS if _clear(address) else f"{_OURS},!password"),
         "application_name": f"feeler/{worker}",
         "sslmode": sslmode,
         "sslrootcert": roots,
     }
     keywords = {name: value for name, value in {**_DEFAULTS, **_FIXED, **wanted}.items() if name in _KNOWN}
     return make_conninfo("", **keywords).encode()
+
+
+def _clear(address: Address) -> bool:
+    """Say whether a server that asks for it may have the password in clear."""
+    return address.verified or address.allow_cleartext
+
+
+def _may_tell(address: Address) -> bool:
+    """Say whether libpq may know the password: one that knows no require_auth tells it to any server that asks."""
+    return "require_auth" in _KNOWN or _clear(address)
 
 
 def _trust(address: Address, ca_dir: Path | None) -> tuple[str, str]:

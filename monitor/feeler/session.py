@@ -18,7 +18,7 @@ from monitor.core.observation import Reading, ReadingStatus, Value
 from monitor.feeler import gauges, questions
 from monitor.feeler.answers import Answer, Answers, aborted, judge, only_row, sqlstate, words
 from monitor.feeler.attempt import Attempt
-from monitor.feeler.causes import Failed, cause_beside_kept
+from monitor.feeler.causes import Failed, cause_beside_kept, clean
 from monitor.feeler.gauges import Query
 from monitor.feeler.login import Entrance, LoginLimiter, knock, log_in
 from monitor.feeler.proofs import Urgency
@@ -146,7 +146,7 @@ class Session:
             at=at,
             readings=found,
             fresh_login=attempt.login and EVIDENCE[cause] is not Evidence.VOID,
-            detail=attempt.told(detail),
+            detail=clean(attempt.told(detail), self._entrance.address.password),
             tried=tuple(attempt.tried),
             dns_stale=attempt.dns_stale,
             steps=attempt.steps,

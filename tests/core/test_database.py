@@ -123,3 +123,18 @@ def test_usable_names(name):
 def test_unusable_names(name):
     with pytest.raises(InvalidInput):
         check_name(name)
+
+
+def test_a_url_says_how_we_may_prove_who_we_are():
+    plain = parse_address("postgresql://u:p@h/d")
+    assert (plain.require_auth, plain.allow_cleartext, plain.verified) == ("", False, False)
+    said = parse_address("postgresql://u:p@h/d?require_auth=scram-sha-256,md5&allow_cleartext=1&sslmode=verify-ca")
+    assert (said.require_auth, said.allow_cleartext, said.verified) == ("scram-sha-256,md5", True, True)
+
+
+@pytest.mark.parametrize(
+    "query", ["require_auth=gss", "require_auth=", "require_auth=md5,!none", "allow_cleartext=yes"]
+)
+def test_what_says_nothing_about_proofs_is_refused(query):
+    with pytest.raises(InvalidInput):
+        parse_address(f"postgresql://u:p@h/d?{query}")

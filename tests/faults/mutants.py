@@ -656,6 +656,22 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_CORE}/test_machine_stories.py::test_what_was_found_where_the_name_led_before_does_not_count",),
     ),
     Mutant(
+        "cleartext-to-anybody",
+        f"{_MONITOR}/feeler/conninfo.py",
+        "_clear",
+        "return address.verified or address.allow_cleartext",
+        "return True",
+        (f"{_FEELER}/test_cleartext.py::test_a_server_that_asks_for_it_in_clear_gets_no_password",),
+    ),
+    Mutant(
+        "echoes-are-quoted",
+        f"{_MONITOR}/feeler/causes.py",
+        "clean",
+        "_echo(secret).sub(",
+        "re.compile(re.escape(secret)).sub(",
+        (f"{_FEELER}/test_cleartext.py::test_who_is_allowed_to_ask_gets_it_and_is_not_quoted",),
+    ),
+    Mutant(
         "turns-in-the-deadline",
         f"{_MONITOR}/feeler/session.py",
         "Session._log_in",

@@ -11,6 +11,7 @@ from psycopg import pq
 from monitor.core.cause import Cause
 from monitor.core.database import Address
 from monitor.feeler.causes import Failed
+from monitor.feeler.conninfo import _KNOWN as KNOWN
 from monitor.feeler.conninfo import conninfo
 from monitor.feeler.login import strip_pg_environment
 
@@ -79,3 +80,26 @@ def test_the_environment_loses_what_libpq_would_read() -> None:
     environ = {"PGSERVICE": "x", "PGPASSFILE": "/x", "PGHOST": "x", "PATH": "/bin", "FEELER_PG": "kept"}
     strip_pg_environment(environ)
     assert environ == {"PATH": "/bin", "FEELER_PG": "kept"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "!gss,!sspi,!password"),
+        ({"sslmode": "require"}, "!gss,!sspi,!password"),
+        ({"sslmode": "prefer", "sslrootcert": "ours.pem"}, "!gss,!sspi,!password"),
+        ({"sslmode": "require", "sslrootcert": "ours.pem"}, "!gss,!sspi"),
+        ({"sslmode": "verify-full"}, "!gss,!sspi"),
+        ({"allow_cleartext": True}, "!gss,!sspi"),
+        ({"require_auth": "scram-sha-256"}, "scram-sha-256"),
+    ],
+)
+def test_a_password_goes_in_clear_only_to_whom_tls_proves_or_its_owner_lets(
+    changes: dict[str, str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ours.pem").touch()
+    address = replace(ADDRESS, **changes)
+    assert options(address, tmp_path)["require_auth"] == told
+    monkeypatch.setattr("monitor.feeler.conninfo._KNOWN", KNOWN - {"require_auth"})
+    known = options(address, tmp_path).get("password")
+    assert known == (ADDRESS.password if told == "!gss,!sspi" else ""), "an older libpq tells it to any server"
