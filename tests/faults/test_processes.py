@@ -557,6 +557,7 @@ async def test_no_capacity(make_lab: MakeLab, start_postgres: StartPostgres, fig
     await eventually(lambda: (one := presence_of(lab, first)) and one.given_up == {"no_capacity": 2}, within=30)
     lab.launch("worker")
     figure("all observed after", await lab.observed_again(names, within=60), most=40)
+    await eventually(lambda: all(lab.rules(name) == ["first_light"] for name in names), within=15, every=0.2)
     assert_unmoved(lab, names)
 
 
