@@ -20,12 +20,13 @@ from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
-from monitor.live.connections import RqConnection
+from monitor.live.connections import RqConnection, trouble
 
 log = logging.getLogger("feeler.queues")
 
 ALLOWED = frozenset({"workers.jobs.watch", "workers.jobs.release", "workers.jobs.observe_now"})
 JOB_SECONDS = 10
+TELL_EVERY = 60.0  # seconds between two lines about the same trouble
 NUDGE_TTL = 60  # seconds after which a nudge nobody took is worth nothing
 
 
@@ -131,16 +132,41 @@ def enqueue(connection: RqConnection, worker: str, function: str, databases: Seq
 
 def listen(connection: RqConnection, worker: str) -> None:
     """Take nudges for ever, in a daemon thread; outlives whatever ends RQ's own loop (time-outs, failovers, OOM)."""
+    ends = _Ends()
+    logging.getLogger("rq.worker").addFilter(ends)
+    told, told_at = "", 0.0
     for life in itertools.count(1):
+        ends.error = "none"
         try:
-            rq = NudgeWorker(
-                [_queue(connection, worker)],
-                name=f"{worker}-{life}",  # a name is taken for minutes after a crash
-                connection=connection,
-                serializer=JSONSerializer,
-                worker_ttl=30,
-            )
-            rq.work(logging_level="WARNING")
+            _live(connection, worker, life)
         except Exception as exc:
-            log.warning("action=nudges_interrupted worker=%s error=%s", worker, type(exc).__name__)
+            ends.error = trouble(exc) or type(exc).__name__
+        if ends.error != told or time.monotonic() - told_at > TELL_EVERY:
+            log.warning("action=nudges_interrupted worker=%s error=%s", worker, ends.error)
+            told, told_at = ends.error, time.monotonic()
         time.sleep(random.uniform(0.2, 2.0))
+
+
+def _live(connection: RqConnection, worker: str, life: int) -> None:
+    rq = NudgeWorker(
+        [_queue(connection, worker)],
+        name=f"{worker}-{life}",  # a name is taken for minutes after a crash
+        connection=connection,
+        serializer=JSONSerializer,
+        worker_ttl=30,
+    )
+    rq.work(logging_level="WARNING")
+
+
+class _Ends(logging.Filter):
+    """Takes over what RQ says, traceback and all, when a Redis that refuses or is away ends its loop."""
+
+    error = "none"
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let all else through."""
+        kind = trouble(record.exc_info[1]) if record.exc_info else ""
+        if record.msg.endswith("Redis connection timeout, quitting..."):
+            kind = "timeout"
+        self.error = kind or self.error
+        return not kind

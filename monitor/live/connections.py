@@ -39,6 +39,7 @@ _UNAVAILABLE: tuple[tuple[type[Exception], str], ...] = (  # subclasses before t
     (exceptions.ConnectionError, "connection"),
     (OSError, "connection"),
 )
+_OF_PIPELINE = "caused error: "  # what redis-py puts before it, and a tuple around it
 _UNAVAILABLE_WORDS = {
     "LOADING": "loading",
     "READONLY": "read_only",
@@ -75,11 +76,17 @@ def unavailable() -> Iterator[None]:
         raise
 
 
+def trouble(error: BaseException | None) -> str:
+    """Say in a word how Redis failed us, '' for any other error."""
+    return _kind(error) if isinstance(error, exceptions.RedisError | OSError) else ""
+
+
 def _kind(exc: Exception) -> str:
     for family, kind in _UNAVAILABLE:
         if isinstance(exc, family):
             return kind
-    return _UNAVAILABLE_WORDS.get(str(exc).partition(" ")[0], "")
+    told = str(exc).rpartition(_OF_PIPELINE)[2].lstrip("('\"")
+    return _UNAVAILABLE_WORDS.get(told.partition(" ")[0], "")
 
 
 def connect(redis_url: str, cache_url: str = "", *, part: str = "live") -> Live:

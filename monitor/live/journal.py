@@ -5,7 +5,7 @@ Written by `record` and `replay`. The supervisor, the historian and the notifier
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,6 +172,31 @@ async def is_behind(live: Live) -> bool:
     """Tell whether the group that makes transitions durable has still something to read or to finish."""
     waiting = await backlog(live)
     return any(waiting.get(f"{DURABLE[0]}_{what}", 0) for what in ("pending", "lag"))
+
+
+async def waiting(live: Live, now: float) -> float:
+    """Return for how many seconds the oldest entry has waited to be made durable, 0 where none waits."""
+    pipe = live.cache.pipeline(transaction=False)
+    for key in _JOURNALS:
+        pipe.xinfo_groups(key)
+    with unavailable():
+        replies: list[Any] = await pipe.execute(raise_on_error=False)
+    pipe = live.cache.pipeline(transaction=False)
+    for key, groups in zip(_JOURNALS, replies, strict=True):
+        if not isinstance(groups, Exception):  # else there is no stream in this partition yet
+            _ask_for_oldest(pipe, key, {group["name"]: group for group in groups}.get(DURABLE[0]))
+    with unavailable():
+        found = [reply[0] for reply in await pipe.execute() if reply]
+    oldest = (row["message_id"] if isinstance(row, dict) else row[0] for row in found)
+    return max((max(0.0, now - int(one.partition("-")[0]) / 1000) for one in oldest), default=0.0)
+
+
+def _ask_for_oldest(pipe: Any, key: str, group: Mapping[str, Any] | None) -> None:
+    """Ask for the oldest entry that was taken and not acknowledged, else for the oldest that nobody took."""
+    if group and group["pending"]:
+        pipe.xpending_range(key, DURABLE[0], "-", "+", 1)
+    else:
+        pipe.xrange(key, f"({group['last-delivered-id']}" if group else "-", "+", count=1)
 
 
 async def backlog(live: Live) -> dict[str, int]:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from typing_extensions import TypedDict
 
 from monitor.core.errors import ForeignRedis, StoreUnavailable
-from monitor.live import connections, generation, presence, watched
+from monitor.live import connections, generation, journal, presence, watched
 from monitor.live.connections import Live
 from monitor.live.watched import Watched
 from monitor.registry import leadership
@@ -21,6 +21,7 @@ from monitor.web.patience import soon
 
 Verdict = Literal["pass", "warn", "fail"]
 FRESH = 1.0  # seconds
+BEHIND = 10.0  # seconds a transition may wait for Postgres
 LOOKING = 0.05  # of the time, at most, all observations are looked at
 SWEEP_DUE = 8.0  # seconds, a lease: who completes no sweep for so long shall not lead
 _RANK: dict[Verdict, int] = {"pass": 0, "warn": 1, "fail": 2}
@@ -98,10 +99,19 @@ class Readiness:
         workers = f"{here.workers} present" if here.workers else "none is present: nobody watches"
         led = "at work" if here.led else "none is at work: what a lost worker watched stays unwatched"
         return {
+            "history": await self._durable(),
             "workers": _check("pass" if here.workers else "warn", workers),
             "supervisor": _check("pass" if here.led else "warn", led),
             "observations": _check("warn" if seen.overdue else "pass", seen.trouble),
         }
+
+    async def _durable(self) -> Check:
+        """Warn where what happened stays in Redis alone: the disk of Postgres is full, or nobody writes it down."""
+        behind = await journal.waiting(self._live, await connections.now(self._live))
+        if behind < BEHIND:
+            return _check("pass")
+        text = f"not written down for {behind:.0f} s: the supervisor's log says why, or Postgres has no room"
+        return _check("warn", text)
 
     async def _writes(self) -> Check:
         """A Redis that refuses writes still answers: with observations that grow old."""

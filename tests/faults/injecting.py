@@ -164,6 +164,35 @@ def redis_full(lab: Lab, room: float = 0.9) -> Iterator[None]:
             lab.redis.config_set("maxmemory", 0)
 
 
+@contextmanager
+def redis_on_small_disk(server: RedisServer) -> Iterator[Path]:
+    """Have what a Redis writes stand on a disk of its own, with little room; yield its folder. Needs root."""
+    folder, copy = server.folder, server.folder.with_name(f"{server.folder.name}-copy")
+    server.stop()
+    subprocess.run(["cp", "-a", folder, copy], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "feeler", folder], check=True)
+    subprocess.run(["cp", "-a", f"{copy}/.", folder], check=True)
+    shutil.rmtree(copy)
+    own(folder)
+    server.start()
+    try:
+        yield folder
+    finally:
+        server.stop()
+        subprocess.run(["umount", folder], check=True)
+
+
+@contextmanager
+def redis_disk_full(lab: Lab, disk: Path) -> Iterator[None]:
+    """Fill the disk of Redis: it answers reads and refuses to write."""
+    with _redis_away(lab):
+        _fill(disk / "ballast")
+        try:
+            yield
+        finally:
+            (disk / "ballast").unlink()
+
+
 def redis_failed_over(lab: Lab, pair: "RedisPair") -> RedisServer:
     """Promote the replica and lead everybody to it; return the old master, which lives and does not know."""
     with lab.fault("failover to the replica", Effect.FORGOT, parties=["redis"]), _redis_away(lab):
@@ -296,6 +325,13 @@ def postgres_switched_over(lab: Lab, way: "Proxy", old: PostgresServer, new: Pos
         way.target = (way.host, new.port)
 
 
+def _fill(ballast: Path) -> None:
+    """Leave no byte free."""
+    with ballast.open("wb") as file, contextlib.suppress(OSError):
+        while True:
+            os.write(file.fileno(), bytes(4096))
+
+
 class SmallDisk:
     """A file system of its own for a server's data, with little room."""
 
@@ -316,9 +352,7 @@ class SmallDisk:
 
     def fill(self) -> None:
         """Leave no byte free."""
-        with (self._mount / "ballast").open("wb") as ballast, contextlib.suppress(OSError):
-            while True:
-                os.write(ballast.fileno(), bytes(4096))
+        _fill(self._mount / "ballast")
 
     def empty(self) -> None:
         """Take the ballast away."""

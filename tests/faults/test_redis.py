@@ -1,12 +1,15 @@
 """Redis forgets, freezes, goes away: feeling never stops, nothing is invented, lost or doubled."""
 
 import asyncio
+import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -539,3 +542,44 @@ async def test_one_worker_left_with_nothing(
         await eventually(lambda: f"action=following generation={generation(lab)}" in left.text(), within=20)
     await lab.all_in(names, "available", within=20)
     assert not [name for name in names if "unavailable" in lab.eye.states(name)]
+
+
+@pytest.fixture
+def small_disk(start_redis: StartRedis) -> Iterator[tuple[RedisServer, Path]]:
+    """A Redis on a small disk; needs root. Ask for it before the lab: it must go later."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    server = start_redis()
+    with injecting.redis_on_small_disk(server) as folder:
+        yield server, folder
+
+
+@pytest.mark.row(
+    "the disk of Redis is full: it answers and refuses to write (MISCONF)",
+    "feeling goes on; /readyz names it within 10 s; each process says it in a line or two and shows no traceback;"
+    " caught up within 10 s",
+)
+async def test_disk_full(
+    small_disk: tuple[RedisServer, Path], make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    server, folder = small_disk
+    lab = make_lab(workers=2, server=server)
+    visitor, fleet = Visitor(lab), await fleet_of(lab, start_postgres)
+    await eventually(visitor.answered, within=20, every=0.2)
+
+    async def named() -> bool:
+        return "cannot_persist" in (await visitor.get("/readyz")).json()["checks"]["redis"]["detail"]
+
+    with felt_throughout(figure, fleet.living, 6):
+        said = sum(role.text().count("\n") for role in lab.roles)
+        with injecting.redis_disk_full(lab, folder):
+            full = time.time()
+            await eventually(named, within=20)
+            figure("named by /readyz after", time.time() - full, most=BACK)
+            await asyncio.sleep(20)
+        back = time.time()
+        await fleet.recording_again(figure, back)
+    await fleet.told(figure, back)
+    figure("tracebacks", sum(role.text().count("Traceback") for role in lab.roles), "", most=0)
+    figure("lines of log", sum(role.text().count("\n") for role in lab.roles) - said, "")
+    print(Counter(word for role in lab.roles for word in role.text().split() if word.startswith("action=")))

@@ -14,7 +14,8 @@ from monitor.core.errors import InvalidInput, StoreUnavailable
 from monitor.core.status import Status
 from monitor.live import assignments, connections, generation, journal, observations, presence, requests, targets
 from monitor.live.connections import Live
-from tests.live.builders import DB, NOW, W1, beat, epoch, given, opened, said, status, stored, transition
+from tests.live.builders import DB, NOW, W1, beat, epoch, given, identity, opened, said, status, stored, transition
+from tests.live.test_presence import HERE
 from tests.proxy import Proxy
 from tests.servers import RedisServer
 from tests.waiting import eventually
@@ -281,3 +282,24 @@ async def test_more_calls_than_connections_wait_in_line(live: Live) -> None:
     found = await asyncio.gather(*(connections.now(live) for _ in range(connections.CONNECTIONS * 5)))
     assert len(found) == connections.CONNECTIONS * 5
     assert len(await live.cache.client_list()) <= connections.CONNECTIONS + 2
+
+
+async def test_a_server_that_refuses_to_write_is_named_by_every_call(
+    start_redis: Callable[..., RedisServer], connect: Callable[..., Live]
+) -> None:
+    """In a pipeline too, whose errors redis-py words otherwise."""
+    server = start_redis()
+    live = connect(server.url)
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("min-replicas-to-write", 1)
+    for write in (
+        presence.announce(live, HERE),
+        presence.mark_bus(live, "leader"),
+        requests.ask(live, "fleet_changed"),
+        journal.ensure(live, "historian"),
+        journal.acknowledge(live, [("orders", identity("1.1.1"))], NOW),
+        connections.check_writes(live),
+    ):
+        with pytest.raises(StoreUnavailable) as caught:
+            await write
+        assert caught.value.detail == "no_replicas"

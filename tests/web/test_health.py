@@ -7,9 +7,11 @@ import redis
 
 from monitor.config import Settings
 from monitor.core.policy import Policy
-from monitor.live import assignments, generation, presence
+from monitor.core.status import State
+from monitor.live import assignments, generation, journal, presence
 from monitor.live.keys import LED, database_key
 from monitor.registry import leadership, store
+from monitor.web import health
 from monitor.web.app import create_app
 from monitor.web.health import FRESH
 from tests.web.conftest import client_of
@@ -45,6 +47,7 @@ async def test_ready_when_all_is_there(app, web, fill):
         (
             "redis",
             "generation",
+            "history",
             "workers",
             "supervisor",
             "observations",
@@ -76,6 +79,26 @@ async def test_observations_that_do_not_come_are_a_warning(web, fill, redis_url)
     await assignments.unassign(fill.live, "paused", term=9)
     check = (await web.get("/readyz")).json()["checks"]["observations"]
     assert check == {"status": "warn", "detail": "2 of 4 without a recent observation; the oldest is 400 s old"}
+
+
+async def test_what_is_not_written_down_in_time_is_a_warning(web, fill, monkeypatch):
+    monkeypatch.setattr(health, "BEHIND", 0.5)
+
+    async def history() -> tuple[str, bool]:
+        monkeypatch.setattr(health, "FRESH", -1.0)
+        check = (await web.get("/readyz")).json()["checks"]["history"]
+        return check["status"], check["detail"].startswith("not written down for ")
+
+    await fill.beat("a", state=State.AVAILABLE)
+    assert await history() == ("pass", False)
+    await asyncio.sleep(0.6)
+    assert await history() == ("warn", True)  # no historian was ever there
+    await journal.ensure(fill.live, "historian")
+    assert await history() == ("warn", True)  # nobody took it
+    entries = await journal.read(fill.live, "historian", "h", count=10, block=0.1)
+    assert await history() == ("warn", True)  # somebody took it and cannot write
+    await journal.ack(fill.live, "historian", entries)
+    assert await history() == ("pass", False)
 
 
 async def test_one_value_nobody_can_read_is_one_that_is_overdue(web, fill, redis_url):

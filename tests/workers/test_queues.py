@@ -1,6 +1,8 @@
 """What may come in through RQ: nudges, and nothing else."""
 
-from collections.abc import Iterator
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from rq.serializers import JSONSerializer
 
 from monitor.live import connections
 from monitor.live.connections import RqConnection
+from tests.servers import RedisServer
 from tests.waiting import eventually
 from workers import jobs, queues
 
@@ -98,6 +101,22 @@ async def test_a_nudger_sends_and_cleans_up(connection: RqConnection) -> None:
     nudger.remove(WORKER)
     await eventually(lambda: not connection.exists(key))
     assert not [key for key in connection.scan_iter("rq:job:*")]
+
+
+async def test_a_redis_that_refuses_is_told_in_a_line(
+    start_redis: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture, nudges: list[tuple[str, tuple[str, ...]]]
+) -> None:
+    connection = connections.rq_connection(start_redis().url)  # the listener never ends: nobody else's Redis
+    thread = threading.Thread(target=queues.listen, args=(connection, WORKER), daemon=True)
+    connection.config_set("min-replicas-to-write", 1)
+    thread.start()
+    await eventually(lambda: "nudges_interrupted" in caplog.text, within=20)
+    await asyncio.sleep(5)  # some lives later
+    connection.config_set("min-replicas-to-write", 0)
+    queues.enqueue(connection, WORKER, "watch", ["orders"])
+    await eventually(lambda: nudges == [("watch", ("orders",))], within=20)
+    assert "Traceback" not in caplog.text
+    assert caplog.text.count("error=no_replicas") == 1
 
 
 def test_nothing_of_a_worker_that_is_gone_stays(connection: RqConnection) -> None:
