@@ -522,14 +522,6 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FEELER}/test_turns.py::test_a_refusal_is_shared_within_its_deadline_and_told_to_nobody_twice",),
     ),
     Mutant(
-        "turns-share-locked-out",
-        f"{_MONITOR}/feeler/turns.py",
-        "Place.learn",
-        "if found.cause in SHARED:",
-        "if True:",
-        (f"{_FEELER}/test_turns.py::test_what_is_said_to_one_database_is_not_told_of_another",),
-    ),
-    Mutant(
         "turns-share-after-an-answer",
         f"{_MONITOR}/feeler/turns.py",
         "Place.reached",
