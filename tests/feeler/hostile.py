@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -149,7 +149,7 @@ class Hostile:
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def address(self, **changes: str) -> Address:
+    def address(self, **changes: Any) -> Address:
         return address(self.port, **changes)
 
     def _accept(self) -> None:
@@ -185,7 +185,7 @@ class Hostile:
         self.stop()
 
 
-def address(port: int, **changes: str) -> Address:
+def address(port: int, **changes: Any) -> Address:
     fields = {"host": "127.0.0.1", "dbname": "db", "user": "u", "password": "secret-word", "sslmode": "disable"}
     return Address(port=port, **{**fields, **changes})
 

@@ -97,7 +97,7 @@ async def test_every_feel_ends_in_time_and_leaves_nothing(
     make_session: MakeSession, count_resources: CountResources, ports: dict[str, int], name: str, cause: Cause
 ) -> None:
     before = count_resources()
-    feeling = await feel(make_session, hostile.address(ports[name]))
+    feeling = await feel(make_session, hostile.address(ports[name], allow_cleartext=True))
     assert feeling.cause is cause
     assert feeling.readings == ()
     await eventually(lambda: count_resources() <= before)

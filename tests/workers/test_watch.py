@@ -19,7 +19,7 @@ class Crowded(Sealed):
 
 
 def watch(neighbours: int = 1) -> Watch:
-    return Watch("orders", "", Policy(), 1, Crowded(lambda: 0.0, neighbours))
+    return Watch("orders", "", Policy(), 1, Crowded(lambda: 0.0, neighbours=neighbours))
 
 
 def test_logins_are_proved_each_minute() -> None:
