@@ -284,8 +284,14 @@ def cadence(status: Status, policy: Policy, now: float) -> float:
 
 
 def wants_login(status: Status) -> bool:
-    """Tell whether each beat needs a fresh login: a failed one is undecided, or both signals must lead back."""
-    return status.state is not State.AVAILABLE or status.alive is not None
+    """Tell whether each beat needs a fresh login: a failed one is undecided, or both signals must lead back.
+
+    A recovery under way began with a login; its session has only to last. Logins beside it wait for their turn, and
+    the databases of a large server would hinder one another's recovery for ever.
+    """
+    if status.alive is not None:
+        return True
+    return status.state is not State.AVAILABLE and not status.ok_rounds
 
 
 def diagram() -> str:

@@ -405,3 +405,4 @@ def test_the_cadence_follows_the_state():
 def test_only_an_available_database_does_without_fresh_logins():
     assert [state for state in State if not wants_login(Status(state))] == [State.AVAILABLE]
     assert wants_login(Status(State.AVAILABLE, alive=Cause.LOGIN_FAILING))
+    assert not wants_login(Status(State.UNAVAILABLE, ok_rounds=1))

@@ -504,6 +504,14 @@ MUTANTS: tuple[Mutant, ...] = (
         "if False:",
         (f"{_REGISTRY}/test_fleet.py::test_a_policy_nobody_can_follow[bad4]",),
     ),
+    Mutant(
+        "recoveries-hinder-one-another",
+        f"{_MONITOR}/core/machine.py",
+        "wants_login",
+        " and not status.ok_rounds",
+        "",
+        (f"{_FAULTS}/test_targets.py::test_killed_with_many_databases",),
+    ),
     # --- logins: many databases of one address ---------------------------------------------------------------------
     Mutant(
         "turns-share-nothing",

@@ -121,6 +121,21 @@ async def test_killed_with_one_worker(make_lab: MakeLab, start_postgres: StartPo
     assert alone[0] - lab.began >= 30
 
 
+@pytest.mark.row(
+    "a server with 60 databases SIGKILLed, two workers",
+    "all `available` within 10 s of the start: their logins do not hinder one another",
+)
+async def test_killed_with_many_databases(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres(max_connections="150")
+    names = [f"db-{number:02}" for number in range(60)]
+    for name in names:
+        lab.monitor(name, server)
+    await up(lab, *names)
+    with injecting.target_killed(lab, server):
+        figure("all unavailable after", await lab.all_in(names, "unavailable", within=20), most=12)
+    figure("all available after", await lab.all_in(names, "available", within=60), most=10)
+
+
 @pytest.mark.timeout(400)
 @pytest.mark.row(
     "a server killed eight times in ten minutes, with two workers and with three: four times it is back at once, then "
