@@ -542,8 +542,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "login-failed-once-is-forgotten",
         f"{_MONITOR}/core/machine.py",
         "wants_login",
-        " or status.alive is not None",
-        "",
+        "if status.alive is not None:",
+        "if False:",
         (f"{_FAULTS}/test_logins.py::test_logins_stop[password]",),
     ),
     Mutant(
