@@ -499,10 +499,20 @@ def target_closed(lab: Lab, server: PostgresServer, effect: Effect, answer: Sequ
         yield rule
 
 
+FIRST_ANSWER = 9  # bytes by which a server lets us in
+
+
 @contextmanager
 def answers_cut(lab: Lab, proxies: Mapping[str, tuple[Proxy, int]]) -> Iterator[None]:
     """Let each connection to these databases fall silent after so many more bytes of answers."""
-    with lab.fault("answers stall", Effect.SILENT, proxies):
+    silent = [name for name, (_, count) in proxies.items() if count < FIRST_ANSWER]
+    spoken = proxies.keys() - silent
+    workers = [lab.party(role) for role in lab.workers()]
+    with (
+        lab.fault("answers stall", Effect.SILENT, silent),
+        lab.fault("answers stall later", Effect.SPEAKS, spoken),
+        lab.fault("answers of open sessions stall", Effect.HIDDEN, spoken, workers),
+    ):
         for proxy, count in proxies.values():
             proxy.cut_after(count)
         try:

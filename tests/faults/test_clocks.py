@@ -147,7 +147,7 @@ async def test_redis_clock_set_back_in_an_outage(
     await asyncio.sleep(max(0.0, lab.began + 30 - time.time()))
     with injecting.target_frozen(lab, server):
         await lab.all_in(names, "uncertain", within=10)
-        with lab.fault("Redis's clock set back", Effect.HARMLESS):
+        with lab.fault("Redis's clock set back", Effect.CLOCK):
             proxy.rewrite_replies(shift_time(0))
             figure("unavailable after", await lab.all_in(names, "unavailable", within=60), most=25)
     assert lab.hash(names[0])["rule"] == ("alone" if workers == 1 else "confirm_silent")

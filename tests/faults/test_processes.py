@@ -320,6 +320,7 @@ async def test_two_leaders(
         figure("the loser stepped down after", await says(leader, "action=stepped_down"), most=3)
         await lab.observed_again(names, within=20)
     assert len(terms(lab)) == 2
+    await lab.settle()  # the loser may have taken news of the first light along
     assert_unmoved(lab, names)
 
 
@@ -611,7 +612,7 @@ def durable(run: Up, name: str) -> list[Any]:
 )
 async def test_crash_loop(start_up: Callable[..., Up], tmp_path: Path, figure: Figures) -> None:
     procfile, births = tmp_path / "Procfile", tmp_path / "births"
-    procfile.write_text(f"release: true\nweb: sleep 600\nworker: sh -c 'date +%s.%N >> {births}; exit 1'\n")
+    procfile.write_text(f"release: feeler migrate\nweb: sleep 600\nworker: sh -c 'date +%s.%N >> {births}; exit 1'\n")
     run = start_up("--workers", "1", FEELER_PROCFILE=str(procfile))
     await eventually(births.exists, within=30)
     began = time.time()
