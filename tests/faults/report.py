@@ -28,7 +28,8 @@ SUBJECTS = {  # the file of a row -> its heading
 HEAD = """# What feeler stands up to
 
 Made by `./run faults` from a run of the rows below: real Postgres and Redis servers, real processes, killed, frozen and
-cut off for real. Do not edit. Figures are of one run on {machine}; machines differ, the bounds do not.
+cut off for real. Do not edit. A row changed since the last whole run has figures of a run of its own;
+all were seen on {machine}; machines differ, the bounds do not.
 
 After every row the whole history of the run is judged (`tests/faults/history.py`): no false `unavailable`; versions
 1..n of each database without a gap, ending in what the cache says; nothing accepted is lost or doubled, no identity has
