@@ -79,6 +79,7 @@ class Proxy:
         self.delay, self.drip = 0.0, 0.0
         self._mode: Mode = "pass"
         self._deaf_to: set[str] = set()
+        self._deaf_from: bytes | None = None
         self._losing: bytes | None = None
         self._cut: tuple[int, bool] | None = None
         self._capturing, self._wanted, self._captured = b"", 0, list[bytes]()
@@ -116,6 +117,10 @@ class Proxy:
     @mode.setter
     def mode(self, mode: Mode) -> None:
         self._call(self._turn(mode))
+
+    def deaf_from(self, containing: bytes) -> None:
+        """Turn deaf when the next chunk that contains these bytes comes: it is held, as all that comes later."""
+        self._call(self._change(lambda value: setattr(self, "_deaf_from", value), containing))
 
     def deaf_to(self, application_name: str) -> None:
         """Hold the PostgreSQL connections of this application (a shell pattern), open ones too."""
@@ -299,6 +304,8 @@ class Proxy:
     async def _next(self, link: Link, arrivals: Arrivals) -> bytes:
         """Return the next chunk when it may pass; b'' at the end."""
         arrived, chunk = await arrivals.get()
+        if self._deaf_from and self._deaf_from in chunk:
+            self._mode, self._deaf_from = "deaf", None
         await self._pass(link, arrived)
         return chunk
 

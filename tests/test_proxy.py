@@ -46,6 +46,23 @@ def test_deaf_holds_open_and_new_connections_and_delivers_late(postgres_server, 
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_deaf_from_holds_a_request_and_delivers_it_though_its_client_has_left(redis_url, redis_server, start_proxy):
+    proxy = start_proxy(redis_server.port)
+    with redis.Redis.from_url(proxy.url(redis_url), socket_timeout=0.2, retry=None) as client:
+        client.set("before", "1")
+        proxy.deaf_from(b"the word")
+        assert client.get("before") == b"1"
+        with pytest.raises(redis.TimeoutError):
+            client.set("late", "the word")
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.get("late") is None
+        proxy.mode = "pass"
+        deadline = time.monotonic() + 5
+        while client.get("late") != b"the word":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
 def test_refuse_ends_open_connections_and_closes_the_port(postgres_server, start_proxy):
     proxy = start_proxy(postgres_server.port)
     url = proxy.url(postgres_server.url())

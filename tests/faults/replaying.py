@@ -24,6 +24,7 @@ COUNTED = {str(verdict): f"rejected_{verdict}" for verdict in Verdict} | {str(Ve
 OVER = frozenset({Verdict.FENCED, Verdict.CLOSED})  # what is told under an epoch or a generation that is over
 STILL = OVER | {Verdict.ACCEPTED, Verdict.AHEAD}  # under one that lasts: that nothing is new
 _RECORD = steps.step("record")
+CALLED = _RECORD.sha.encode()  # stands in each call of the record step
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,13 @@ class Record:
         generation, worker, number, process = self.head
         keys = (*self.shared, self.hash)
         head = (generation, worker, batch or number, process)
-        return (b"EVALSHA", _RECORD.sha.encode(), str(len(keys)).encode(), *keys, *head, *self.row)
+        return (b"EVALSHA", CALLED, str(len(keys)).encode(), *keys, *head, *self.row)
 
 
 def tap(port: int) -> Proxy:
     """Lead somebody to Redis and keep the records he sends first."""
     proxy = Proxy(port).start()
-    proxy.capture(_RECORD.sha.encode(), CAPTURED)
+    proxy.capture(CALLED, CAPTURED)
     return proxy
 
 
@@ -59,7 +60,7 @@ def records(requests: Iterable[bytes]) -> list[Record]:
     found: dict[tuple[bytes, bytes, bool], Record] = {}
     for request in requests:
         for words in _commands(request):
-            if words[:2] == (b"EVALSHA", _RECORD.sha.encode()):
+            if words[:2] == (b"EVALSHA", CALLED):
                 for one in _rows(words):
                     found.setdefault((one.hash, one.row[0], one.changes_state), one)
     return list(found.values())

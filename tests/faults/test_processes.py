@@ -18,7 +18,7 @@ from monitor.live.presence import Presence
 from monitor.programs import command_line, free_port
 from monitor.registry import history
 from monitor.registry.store import open_store
-from tests.faults import injecting
+from tests.faults import injecting, replaying
 from tests.faults.asserting import assert_unmoved, gaps, terms
 from tests.faults.conftest import Figures, MakeLab
 from tests.faults.groups import new_group
@@ -128,7 +128,7 @@ async def assert_counted(lab: Lab) -> None:
 
 
 @pytest.mark.row(
-    "a worker's link to Redis is dead for 20 s, then everything it sent arrives",
+    "a worker's link to Redis dies for 20 s with a record on its way, then everything it sent arrives",
     "others observe all its databases within 16 s; every late write is refused and counted",
 )
 async def test_late_writes(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
@@ -139,6 +139,8 @@ async def test_late_writes(make_lab: MakeLab, start_postgres: StartPostgres, fig
     lost = lab.owned_by(late, names)
     await lab.observed_again(names, within=15)
     with Ear(lab.redis_url, names) as ear:
+        proxy.deaf_from(replaying.CALLED)
+        await eventually(lambda: proxy.mode == "deaf", within=15)
         with injecting.cut_off(lab, late, proxy, "redis"):
             over = time.monotonic() + 20
             figure("observed by others after", await lab.observed_by_others(lost, late, within=30), most=16)
