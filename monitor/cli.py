@@ -126,7 +126,7 @@ def db_add(
     with _client() as client:
         added = client.add(name, _address(url), labels=labels, policy=policy, zone=zone)
         _show(client, added)
-    say("a CONNECTION LIMIT of its role must hold, per server: databases watched there + 1 + observers (other workers)")
+    say("a CONNECTION LIMIT of its role must hold, per server: databases watched there + 2 for each worker")
 
 
 @db.command("set-url")

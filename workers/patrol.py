@@ -31,7 +31,7 @@ from workers.clock import FleetClock
 from workers.ledger import Ledger
 from workers.recorder import Recorder
 from workers.watch import Sealed, Watch, login_interval, next_due, slow_due, urgency
-from workers.wheel import Wheel
+from workers.wheel import Wheel, grid
 
 log = logging.getLogger("feeler.patrol")
 
@@ -56,7 +56,7 @@ class Patrol:
     def __init__(self, live: Live, worker: str, box: SecretBox, ca_dir: Path, capacity: int) -> None:
         self._live, self._worker, self._box, self._ca_dir = live, worker, box, ca_dir
         self._wheel, self._wake = Wheel(), asyncio.Event()
-        self._logins = LoginLimiter()
+        self._logins = LoginLimiter(workers=lambda: self.company.eligible)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watches: dict[str, Watch] = {}
         self._capacity = capacity
@@ -248,7 +248,8 @@ class Patrol:
         self._learn_access(watch, feeling)
         login_every = login_interval(watch, self.owned, self.company.eligible)
         if feeling.fresh_login or (fresh and not feeling.waiting):
-            watch.login_due = began + login_every
+            now = self.clock.now()  # spread by name: one of a server's databases finds out soon, and tells the others
+            watch.login_due = began + grid(watch.database, login_every, now) - now
         if feeling.slots_full:
             watch.login_due = 0.0  # the next beat proves that logins work ...
             watch.again |= not (fresh or feeling.fresh_login)  # ... at once, where this one did not try

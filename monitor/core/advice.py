@@ -11,7 +11,7 @@ ADVICE: dict[Cause, str] = {
     Cause.REFUSING: ("The server has no slot left for us. Close idle sessions, or raise max_connections."),
     Cause.ROLE_FULL: (
         "The role has no connection left. ALTER ROLE ... CONNECTION LIMIT: per server, feeler needs one for each "
-        "database it watches there, one to prove logins, and one for each other worker that may look."
+        "database it watches there, and two for each worker: to prove logins, and to look at another's database."
     ),
     Cause.DATABASE_FULL: "The database has no connection left. ALTER DATABASE ... CONNECTION LIMIT, or close sessions.",
     Cause.LOGIN_FAILING: (

@@ -40,6 +40,7 @@ class Attempt:
     sent_at: float = 0.0  # fleet seconds
     sent: float = 0.0  # the same moment by the loop's clock
     heard_at: float = 0.0  # fleet seconds when another database's login found it out for us, else 0
+    answered: bool = False  # the server said something in the login, whatever
     asked: bool = False  # the server asked for a proof of who we are
     spoke: float = 0.0  # when it last sent something in the login
     login: bool = False
@@ -63,6 +64,10 @@ class Attempt:
         if not self.sent_at:
             self.sent_at, self.sent = sent_at, sent
         return sent_at, sent
+
+    def again(self) -> None:
+        """Forget a login that proves nothing: the next one is the evidence."""
+        self.sent_at, self.reached, self.answered, self.asked = 0.0, False, False, False
 
     def take(self, found: Found) -> Failed:
         """Count another login's end as ours, with its times."""

@@ -91,6 +91,7 @@ class Handshake:
         """
         attempt = self._attempt
         attempt.spoke = monotonic()
+        attempt.answered |= bool(seen.heard)
         if status == pq.ConnStatus.AWAITING_RESPONSE and sockets.bytes_sent(sock) > seen.sent_before:
             attempt.asked = True
 

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from psycopg.pq.abc import PGconn
 
-from monitor.core.cause import Cause
+from monitor.core.cause import FULL, Cause
 from monitor.core.database import Address
 from monitor.feeler.attempt import Attempt
 from monitor.feeler.causes import Failed
@@ -35,15 +35,22 @@ _WEIGHT = {Cause.CONNECT_TIMEOUT: 3, Cause.REFUSED: 2, Cause.RESET: 2, Cause.UNR
 
 ADDRESSES = 4  # tried of one name
 MARGIN = 0.02  # seconds before the deadline that a connect ends: what it found is for others too
+LONGEST = 10.0  # seconds a login gives way to others of ours where the server has no slot left
 ENDLESS = 64  # proofs that may be computed for longer than a moment, at most one for each session
 
 
 class LoginLimiter:
     """What the logins of one process share: turns at each address, threads for proofs, names."""
 
-    def __init__(self, per_address: int = 8, lent: float = 0.1, threads: int = 32) -> None:
+    def __init__(
+        self,
+        per_address: int = 8,
+        lent: float = 0.1,
+        threads: int = 32,
+        workers: Callable[[], int] = lambda: 1,
+    ) -> None:
         self.names, self.threads = Names(), Threads(threads, overdue=ENDLESS)
-        self.places, self.doors = Places(per_address, lent), Doors()
+        self.places, self.doors = Places(per_address, lent), Doors(workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,23 @@ async def log_in(entrance: Entrance, attempt: Attempt, logins: LoginLimiter) -> 
         text = conninfo(entrance.address, hostaddr, entrance.worker, entrance.ca_dir)
         return partial(Handshake, text, entrance.address.password, attempt, logins.threads)
 
-    return await _reach(entrance.address, start, attempt, logins)
+    address, crowd = entrance.address, logins.doors.of(entrance.address).server.crowd
+    while True:
+        if not attempt.timeout:
+            return await _reach(address, start, attempt, logins)  # beside a kept session: it has its turn
+        try:
+            crowd.begins()
+            pgconn = await _reach(address, start, attempt, logins)
+            crowd.entered(address)
+            return pgconn
+        except Failed as failed:
+            if failed.cause not in FULL or attempt.waited > LONGEST:
+                raise
+            with attempt.queue():
+                again = await crowd.give_way(failed.cause, address)
+            if not again:
+                raise
+            attempt.again()
 
 
 async def knock(entrance: Entrance, attempt: Attempt, logins: LoginLimiter) -> None:

@@ -1,7 +1,7 @@
 """Whose turn it is to prove a login beside its kept session: one at a time for each server and role.
 
-A role's connection limit must hold that one more, and a server that hangs must not be asked by everybody at once. For
-this package alone.
+A role's connection limit must hold that one more, and a server that hangs must not be asked by everybody at once: what
+it says to whoever comes is told to all who keep a session there. For this package alone.
 """
 
 import asyncio
@@ -13,9 +13,12 @@ from time import monotonic
 from weakref import WeakValueDictionary
 
 from monitor.core.database import Address
+from monitor.feeler.causes import Failed
+from monitor.feeler.crowds import Crowd
 
-SPACING = 0.2  # seconds between two proofs at one server, whatever the role
-RESERVED = 1.0  # seconds a turn waits for whoever was woken for it
+SPACING = 0.2  # seconds between two proofs at one server, whatever the role and whichever worker
+RESERVED = 1.0  # seconds a turn, or what a proof told, waits for whoever was woken for it
+TOLD_FROM = 2  # such failures in a row: one may be a packet that got lost
 
 
 class Urgency(IntEnum):
@@ -26,12 +29,58 @@ class Urgency(IntEnum):
     REPEATED = 2  # logins are known to fail: tell when they work again
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How one proof failed, for all who keep a session at that address."""
+
+    failed: Failed
+    hostaddr: str
+    sent_at: float  # fleet seconds
+    until: float = field(default_factory=lambda: monotonic() + RESERVED)
+
+
 class Server:
     """What all roles at one server share."""
 
-    def __init__(self) -> None:
-        self.sessions = 0  # of this process
-        self.free_at = 0.0  # monotonic seconds from which the next proof may begin
+    def __init__(self, workers: Callable[[], int]) -> None:
+        self.sessions: dict[object, Callable[[], None]] = {}  # of this process, and how each is woken
+        self.crowd = Crowd()
+        self._workers = workers  # how many there are: each takes its share of the pace
+        self._free_at = self._routine_at = 0.0  # monotonic seconds from which the next proof may begin
+        self._failures = 0  # since somebody got an answer
+        self._told: Told | None = None
+
+    def wait(self, urgency: Urgency) -> float:
+        """Return the seconds until the next proof may begin; one that decides waits for no other worker's."""
+        free_at = self._free_at if urgency is Urgency.UNDECIDED else max(self._free_at, self._routine_at)
+        return free_at - monotonic()
+
+    def begins(self, urgency: Urgency) -> None:
+        """Note that a proof begins."""
+        self._free_at = monotonic() + SPACING
+        if urgency is not Urgency.UNDECIDED:
+            self._routine_at = monotonic() + SPACING * self._workers()
+
+    def failed(self, who: object, told: Told) -> None:
+        """Note how a proof failed that would have failed for anybody; all others learn it at once."""
+        self._failures += 1
+        if self._failures < TOLD_FROM:
+            return
+        self._told = told
+        for session, wake in tuple(self.sessions.items()):
+            if session is not who:
+                wake()
+
+    def answered(self) -> None:
+        """Note that somebody got an answer of their own."""
+        self._failures, self._told = 0, None
+
+    def told(self, hostaddr: str, since: float) -> Failed | None:
+        """Return how a proof at this address just failed, if it was sent after `since` (fleet seconds)."""
+        told = self._told
+        if told and told.hostaddr == hostaddr and told.sent_at >= since and monotonic() < told.until:
+            return told.failed
+        return None
 
 
 @dataclass(slots=True)
@@ -72,15 +121,17 @@ class Door:
             self._next()
 
     def _next(self, asking: object = None) -> None:
-        if self.holder is not None or not self.waiting or self._timer:
+        if self.holder is not None or not self.waiting:
             return
-        loop, now = asyncio.get_running_loop(), monotonic()
-        if now < self.server.free_at:
-            self._timer = loop.call_later(self.server.free_at - now, self._elapsed)
+        self._cancel()
+        loop = asyncio.get_running_loop()
+        first = min(self.waiting, key=lambda one: (self.waiting[one].urgency, self.waiting[one].turn))
+        urgency = self.waiting[first].urgency
+        if (wait := self.server.wait(urgency)) > 0:
+            self._timer = loop.call_later(wait, self._elapsed)
             return
-        self.server.free_at = now + SPACING
-        self.holder = min(self.waiting, key=lambda one: (self.waiting[one].urgency, self.waiting[one].turn))
-        waiter = self.waiting.pop(self.holder)
+        self.server.begins(urgency)
+        waiter, self.holder = self.waiting.pop(first), first
         if self.holder is not asking:
             self._timer = loop.call_later(RESERVED, self.give_back, self.holder)
             waiter.wake()
@@ -98,14 +149,15 @@ class Door:
 class Doors:
     """The doors of one process; each lives as long as a session that uses it."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: Callable[[], int] = lambda: 1) -> None:
+        self._workers = workers
         self._servers: WeakValueDictionary[tuple[str, int], Server] = WeakValueDictionary()
         self._doors: WeakValueDictionary[tuple[str, int, str], Door] = WeakValueDictionary()
 
     def of(self, address: Address) -> Door:
         """Return the door of an address."""
         place = (address.host, address.port)
-        server = self._servers.setdefault(place, Server())
+        server = self._servers.setdefault(place, Server(self._workers))
         return self._doors.setdefault((*place, address.user), Door(server))
 
 

@@ -21,7 +21,8 @@ from monitor.feeler.attempt import Attempt
 from monitor.feeler.causes import Failed, cause_beside_kept, clean
 from monitor.feeler.gauges import Query
 from monitor.feeler.login import Entrance, LoginLimiter, knock, log_in
-from monitor.feeler.proofs import Urgency
+from monitor.feeler.proofs import Told, Urgency
+from monitor.feeler.turns import SHARED
 from monitor.feeler.wire import Unit, Wire
 
 log = logging.getLogger("feeler.session")
@@ -79,7 +80,7 @@ class Session:
         self._deadline, self._clock, self._on_lost = deadline, clock, on_lost
         self._logins, self._on_turn = logins or LoginLimiter(), on_turn
         self._door = self._logins.doors.of(address)
-        self._door.server.sessions += 1
+        self._door.server.sessions[self] = self._on_told
         self._wire: Wire | None = None
         self._attempt: Attempt | None = None
         self._closed = self._pooled = False
@@ -92,13 +93,14 @@ class Session:
         self._refusal = "", ""  # words and SQLSTATE of the newest login that was refused
         self._login_deadline = deadline
         self._told = -QUIET
-        self._seen_at = clock()  # when the last feel ended
+        self._urgency = Urgency.DUE
+        self._seen_at = self._proved_at = clock()  # when the last feel, the last login ended
         self._left: set[str] = set()  # addresses the name left while they were tried, since the last ok
 
     @property
     def neighbours(self) -> int:
         """Return how many sessions of this process are at the same server, this one included."""
-        return self._door.server.sessions
+        return len(self._door.server.sessions)
 
     async def feel(
         self,
@@ -115,57 +117,67 @@ class Session:
         feels again. `slow` asks the dear gauges as well. `held`: no login may be tried, for this cause.
         """
         attempt = self._attempt = Attempt(self._clock, self._deadline, since=self._seen_at)
-        self._login_deadline = login_deadline or self._deadline
-        found: tuple[Reading, ...] = ()
-        code = ""
-        try:
-            if held:
-                answers = await self._without_login(attempt, held)
-            else:
-                answers = await self._evidence(attempt, urgency if fresh else None)
-            cause, detail, code = answers.cause, answers.detail, answers.sqlstate
-            found = self._readings(answers)
-        except Failed as failed:
-            cause, detail, code = failed.cause, failed.detail, failed.sqlstate
-        except Exception:
-            log.exception("action=feel_failed")  # a bug of ours is no evidence
-            cause, detail = Cause.SEVERED, "failed inside feeler"
-        if attempt.login and cause in LOCKS:
-            self._refusal = detail, code
-        if cause is Cause.OK:
-            self._left.clear()
-        self._seen_at = at = attempt.heard_at or self._clock()
+        self._login_deadline, self._urgency = login_deadline or self._deadline, urgency
+        answers, found = await self._look(attempt, urgency if fresh else None, held)
+        at = self._conclude(attempt, answers)
         cost, whole = 0.0, False
-        if slow and cause is Cause.OK:
+        if slow and answers.cause is Cause.OK:
             more, cost, whole = await self._slow_tier(attempt)
             found += more
         self._keep_or_leave()
+        feeling = self._feeling(attempt, answers, at)
+        full = gauges.slots_full(found)
+        return replace(feeling, readings=found, slots_full=full, slow_cost=cost, slow_whole=whole)
+
+    async def _look(
+        self, attempt: Attempt, urgency: Urgency | None, held: Cause | None
+    ) -> tuple[Answers, tuple[Reading, ...]]:
+        """Return what the fast queries, and a login where one is wanted, prove and read."""
+        try:
+            if self._closed:
+                raise Failed(Cause.SEVERED, "closed by us")
+            way = self._without_login(attempt, held) if held else self._evidence(attempt, urgency)
+            answers = await way
+            return answers, self._readings(answers)
+        except Failed as failed:
+            return Answers(failed.cause, 0, detail=failed.detail, sqlstate=failed.sqlstate), ()
+        except Exception:
+            log.exception("action=feel_failed")  # a bug of ours is no evidence
+            return Answers(Cause.SEVERED, 0, detail="failed inside feeler"), ()
+
+    def _conclude(self, attempt: Attempt, answers: Answers) -> float:
+        """Remember what the next feel must know; return when the evidence was in."""
+        if attempt.login and answers.cause in LOCKS:
+            self._refusal = answers.detail, answers.sqlstate
+        if answers.cause is Cause.OK:
+            self._left.clear()
+        self._seen_at = at = attempt.heard_at or self._clock()
+        if attempt.login:
+            self._proved_at = at
+        return at
+
+    def _feeling(self, attempt: Attempt, answers: Answers, at: float) -> Feeling:
         return Feeling(
-            cause=cause,
+            cause=answers.cause,
             sent_at=attempt.sent_at or at,
             at=at,
-            readings=found,
-            fresh_login=attempt.login and EVIDENCE[cause] is not Evidence.VOID,
-            detail=clean(attempt.told(detail), self._entrance.address.password),
+            fresh_login=attempt.login and EVIDENCE[answers.cause] is not Evidence.VOID,
+            detail=clean(attempt.told(answers.detail), self._entrance.address.password),
             tried=tuple(attempt.tried),
             dns_stale=attempt.dns_stale,
             steps=attempt.steps,
             login_seconds=attempt.login_seconds,
             waiting=attempt.waiting,
-            slots_full=gauges.slots_full(found),
-            slow_cost=cost,
-            slow_whole=whole,
             began=attempt.sent,
             waited=attempt.waited,
             pooled=self._pooled,
-            sqlstate=code,
+            sqlstate=answers.sqlstate,
         )
 
     async def close(self) -> None:
         """End the kept connection; a login under way ends with its feel, one that waits for its turn ends now."""
-        if not self._closed:
-            self._door.server.sessions -= 1
         self._closed = True
+        self._door.server.sessions.pop(self, None)
         self._door.give_back(self)
         if self._attempt:
             self._attempt.give_up()
@@ -173,31 +185,32 @@ class Session:
             self._wire.close()
 
     async def _evidence(self, attempt: Attempt, urgency: Urgency | None) -> Answers:
-        if self._closed:
-            raise Failed(Cause.SEVERED, "closed by us")
         kept = self._wire
         if kept is None or kept.closed:
             return await self._enter(attempt)
         if urgency is None and (kept.worn or self._has_moved(kept)):
             urgency = Urgency.DUE
-        if urgency is not None and self._is_our_turn(attempt, urgency):
+        if told := self._door.server.told(kept.hostaddr, self._proved_at):
+            self._door.give_back(self)
+        elif urgency is not None and self._is_our_turn(attempt, urgency):
             try:
                 return await self._prove(attempt, kept)
             finally:
                 self._door.give_back(self)
         try:
             answers = await self._ask_kept(attempt, kept)
-            unproved = attempt.waiting and urgency is not Urgency.DUE and answers.cause is Cause.OK
-            return replace(answers, cause=Cause.LOGIN_NOT_PROVED) if unproved else answers
         except Failed as failed:
             if not failed.lost:
                 raise
-        return await self._enter(attempt)  # an administrator may have ended it: one login is the evidence
+            return await self._enter(attempt)  # an administrator may have ended it: one login is the evidence
+        if told and answers.cause is Cause.OK:
+            attempt.login = True  # another database's, which failed in a way that is everybody's
+            return _beside(answers, told)
+        unproved = attempt.waiting and urgency is not Urgency.DUE and answers.cause is Cause.OK
+        return replace(answers, cause=Cause.LOGIN_NOT_PROVED) if unproved else answers
 
     async def _without_login(self, attempt: Attempt, held: Cause) -> Answers:
         """Prove that the server lives; what logins are worth is known, and they may not be tried again yet."""
-        if self._closed:
-            raise Failed(Cause.SEVERED, "closed by us")
         detail, code = self._refusal
         if self._wire and not self._wire.closed:
             try:
@@ -282,6 +295,7 @@ class Session:
             async with asyncio.timeout_at(attempt.until) as timeout:
                 attempt.timeout = timeout if self._wire is None or self._wire.closed else None
                 wire = Wire(await log_in(self._entrance, attempt, self._logins), self._wire_lost)
+            self._door.server.answered()
             attempt.login_seconds = time.monotonic() - attempt.began - attempt.own
             attempt.allow(self._deadline)
             async with asyncio.timeout_at(attempt.until):
@@ -344,14 +358,26 @@ class Session:
                 answers = await beside
                 if answers.cause is Cause.OK:
                     attempt.login = EVIDENCE[failed.cause] is not Evidence.VOID
-                    cause = cause_beside_kept(failed.cause)
-                    return replace(answers, cause=cause, detail=failed.detail, sqlstate=failed.sqlstate)
+                    self._tell(attempt, failed)
+                    return _beside(answers, failed)
             raise
         finally:
             beside.cancel()
             await asyncio.wait((beside,))
             if not beside.cancelled():
                 beside.exception()
+
+    def _tell(self, attempt: Attempt, failed: Failed) -> None:
+        """Let those who keep sessions at this address know what it says to whoever comes, and nothing else."""
+        server = self._door.server
+        if failed.cause in SHARED or (failed.cause is Cause.HUNG and not attempt.answered):
+            server.failed(self, Told(failed, attempt.tried[-1], attempt.sent_at))
+        elif EVIDENCE[failed.cause] is Evidence.ALIVE:
+            server.answered()
+
+    def _on_told(self) -> None:
+        if self._urgency is not Urgency.REPEATED:  # else it is known, and the next beat is soon enough
+            self._on_turn()
 
     def _keep(self, wire: Wire) -> None:
         if self._closed:
@@ -457,6 +483,11 @@ class Session:
         """Keep no session where none lasts (idle_session_timeout, a proxy): the next beat logs in, at its own time."""
         if self._wire and time.monotonic() < self._keep_again:
             self._wire.close()
+
+
+def _beside(answers: Answers, failed: Failed) -> Answers:
+    """Return what it is worth that a login failed and the kept session answered."""
+    return replace(answers, cause=cause_beside_kept(failed.cause), detail=failed.detail, sqlstate=failed.sqlstate)
 
 
 async def probe(

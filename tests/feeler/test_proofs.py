@@ -81,3 +81,17 @@ async def test_roles_wait_apart_and_share_the_pace_of_their_server() -> None:
     async with asyncio.timeout(5):
         await woken.wait()
     assert other.take(1, DUE, woken.set)
+
+
+async def test_each_worker_takes_its_share_of_the_pace_and_what_decides_waits_for_nobody() -> None:
+    door = Doors(workers=lambda: 5).of(ADDRESS)
+    served: list[str] = []
+    assert door.take(1, DUE, lambda: None)
+    door.give_back(1)
+    began = monotonic()
+    assert not Party("routine", door, DUE, served).ask()
+    assert not Party("undecided", door, UNDECIDED, served).ask()
+    await eventually(lambda: served == ["undecided"], within=5)
+    assert monotonic() - began < 3 * proofs.SPACING
+    await eventually(lambda: served == ["undecided", "routine"], within=5)
+    assert monotonic() - began >= 4.9 * proofs.SPACING

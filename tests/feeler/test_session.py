@@ -4,7 +4,10 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 import psycopg
 import pytest
@@ -43,6 +46,16 @@ def ours(server: PostgresServer) -> list[int]:
 
 def family(feeling: Feeling, name: str) -> Reading:
     return next(reading for reading in feeling.readings if reading.family == name)
+
+
+@contextmanager
+def postmaster_frozen(server: PostgresServer) -> Iterator[None]:
+    """Stop the postmaster alone: who is in stays in, nobody comes in."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.thaw()
 
 
 async def timed(feel: Awaitable[Feeling]) -> Feeling:
@@ -346,6 +359,48 @@ async def test_logins_of_a_role_are_proved_one_at_a_time(
         server.thaw()
     await eventually(lambda: turns == ["b"], within=5)
     assert (await other.feel(fresh=True, slow=False)).fresh_login
+
+
+async def test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
+    server.execute("create role guest superuser login password 'guest'")
+    logins, woken, address = LoginLimiter(), list[int](), superuser(server)
+    addresses = [address, address, replace(address, user="guest", password="guest")]
+    one, two, guest = (
+        make_session(address, logins=logins, deadline=DEADLINE, on_turn=partial(woken.append, number))
+        for number, address in enumerate(addresses)
+    )
+    for session in (one, two, guest):
+        assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+    with postmaster_frozen(server):
+        assert (await timed(one.feel(fresh=True, slow=False))).cause is Cause.LOGIN_FAILING
+        assert not woken, "one may be a packet that got lost"
+        assert (await two.feel(fresh=False, slow=False)).cause is Cause.OK
+        assert (await timed(one.feel(fresh=True, slow=False))).cause is Cause.LOGIN_FAILING
+        assert woken == [1, 2]
+        for session in (two, guest):
+            began = time.monotonic()
+            feeling = await session.feel(fresh=False, slow=False)
+            assert (feeling.cause, feeling.fresh_login) == (Cause.LOGIN_FAILING, True)
+            assert time.monotonic() - began < DEADLINE / 2
+            assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK, "nobody is told twice"
+    assert (await two.feel(fresh=True, slow=False)).fresh_login
+    assert (await guest.feel(fresh=False, slow=False)).cause is Cause.OK
+
+
+async def test_what_a_role_is_told_is_told_to_nobody_else(server: PostgresServer, make_session: MakeSession) -> None:
+    server.execute("create role guest superuser login password 'guest'")
+    logins, address = LoginLimiter(), superuser(server)
+    well = make_session(address, logins=logins)
+    locked = make_session(replace(address, user="guest", password="guest"), logins=logins)
+    for session in (well, locked):
+        await session.feel(fresh=False, slow=False)
+    server.execute("alter role guest nologin")
+    for _ in range(3):
+        assert (await locked.feel(fresh=True, slow=False, urgency=Urgency.UNDECIDED)).cause is Cause.NOT_ADMITTED
+        assert (await well.feel(fresh=False, slow=False)).cause is Cause.OK
+        await asyncio.sleep(SPACING)
 
 
 async def test_where_no_login_may_be_tried_the_kept_session_proves_life(

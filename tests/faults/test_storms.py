@@ -1,0 +1,111 @@
+"""Many databases of one server: our own logins at once are no evidence against it, and what fails is known for all."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from monitor.live.keys import REQUESTS
+from tests.faults import injecting
+from tests.faults.conftest import Figures, MakeLab
+from tests.faults.history import Bounds
+from tests.faults.lab import Lab
+from tests.faults.observed import Effect
+from tests.faults.test_logins import PASSWORD, USER, first_failed_proof, postmaster_frozen
+from tests.servers import PostgresServer
+from tests.waiting import eventually
+
+StartPostgres = Callable[..., PostgresServer]
+OTHER = "guest"
+
+
+def monitor(lab: Lab, server: PostgresServer, count: int, user: str = USER) -> list[str]:
+    """Have so many databases of a server monitored, as this role."""
+    server.execute(f"create role {user} login password '{PASSWORD}'")
+    names = [f"{user}-{number:03}" for number in range(count)]
+    for name in names:
+        lab.monitor(name, server, user=user, password=PASSWORD)
+    return names
+
+
+def worst_after_first_failure(lab: Lab, names: list[str], since: float) -> float:
+    """Return how long after its owner's first failed proof the last of its databases was known to be refusing."""
+    worst = 0.0
+    for owner in {lab.owner(name) for name in names}:
+        owned = [name for name in names if lab.owner(name) == owner]
+        first = min(first_failed_proof(lab, name, since) for name in owned)
+        worst = max(worst, max(float(lab.hash(name)["since"]) for name in owned) - first)
+    return worst
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.row(
+    "50 databases of one server as two roles, their kept sessions alive, the postmaster frozen; then one role locked",
+    "each `refusing` (`login_failing`) within 75 s, all of a worker's within 10 s of its first failed proof; "
+    "`available` within 20 s of the thaw; the other role's stay `available`",
+)
+async def test_a_postmaster_of_many_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2, bounds=Bounds(settled=90)), start_postgres(max_connections="100")
+    names, others = monitor(lab, server, 25), monitor(lab, server, 25, OTHER)
+    await lab.all_in(names + others, "available", within=30)
+    began = time.time()
+    with lab.fault("postmaster frozen", Effect.SPEAKS, names + others), postmaster_frozen(server):
+        figure("all refusing after", await lab.all_in(names + others, "refusing", within=100), most=75)
+        assert {lab.hash(name)["cause"] for name in names + others} <= {"login_failing", "login_not_proved"}
+        figure("after the first failed proof", worst_after_first_failure(lab, names + others, began), most=10)
+    figure("available after", await lab.all_in(names + others, "available", within=60), most=20)
+    with lab.fault("role locked", Effect.SPEAKS, others):
+        server.execute(f"alter role {OTHER} nologin")
+        injecting.sessions_ended(lab, server)
+        figure("locked out after", await lab.all_in(others, "locked_out", within=60), most=20)
+        await lab.observed_again(names, within=20)
+        server.execute(f"alter role {OTHER} login")
+    assert all(lab.eye.states(name)[-1] == "available" for name in names)
+    for name in names:
+        assert lab.rules(name) == ["first_light", "answered", "reopened"]
+    for name in others:
+        lab.redis.xadd(REQUESTS, {"kind": "observe", "database": name})
+    await lab.all_in(others, "available", within=60)
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(400)
+@pytest.mark.row(
+    "300 databases of a server with room for 327: all are added, a worker is killed, another comes, all sessions end, "
+    "the server is killed",
+    "never `refusing`, and `uncertain` while the server is away alone; observed again within 20 s of each, all "
+    "`available` within 30 s of being added and of the server's start",
+)
+async def test_our_own_storm(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres(max_connections="330", superuser_reserved_connections="3")
+    names = monitor(lab, server, 300)
+    figure("available after", await lab.all_in(names, "available", within=60), most=30)
+    killed = lab.workers()[0]
+    injecting.killed(lab, killed)
+    figure("observed by the other after", await lab.observed_by_others(names, killed, within=40), most=20)
+    lab.launch("worker")
+    await eventually(lambda: len({lab.owner(name) for name in names}) == 2, within=60, every=0.5)
+    figure("after a hand-over", await lab.observed_again(names, within=40), most=20)
+    injecting.sessions_ended(lab, server)
+    figure("after the end of all sessions", await lab.observed_again(names, within=40), most=20)
+    assert all(lab.rules(name) == ["first_light"] for name in names)
+    with injecting.target_killed(lab, server):
+        await eventually(lambda: any(lab.state(name) == "uncertain" for name in names), within=10)
+    figure("available after a restart", await lab.all_in(names, "available", within=60), most=30)
+    assert not any("refusing" in lab.eye.states(name) for name in names)
+
+
+@pytest.mark.row(
+    "60 databases added at a server whose slots others have taken",
+    "all `refusing` within 15 s, never `uncertain`; all `available` within 15 s of the first free slot",
+)
+async def test_a_storm_at_a_full_server(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2), start_postgres(max_connections="90")
+    server.execute(f"create role {OTHER} login password '{PASSWORD}'")
+    with injecting.target_full(lab, server, OTHER, PASSWORD):
+        names = monitor(lab, server, 60)
+        figure("refusing after", await lab.all_in(names, "refusing", within=60), most=15)
+    lab.note("no slot left", Effect.SPEAKS, names, began=lab.began, ended=time.time())
+    figure("available after", await lab.all_in(names, "available", within=60), most=15)
+    for name in names:
+        assert lab.eye.states(name) == ["new", "refusing", "available"]

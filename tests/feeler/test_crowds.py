@@ -1,0 +1,85 @@
+"""Logins of ours in numbers, at a server without a slot left: what a storm of ours fills is no evidence."""
+
+import asyncio
+import time
+from collections import Counter
+
+from monitor.core.cause import Cause
+from monitor.feeler import crowds
+from monitor.feeler.login import LoginLimiter
+from monitor.feeler.session import Feeling, Session
+from tests.feeler import hostile
+from tests.feeler.conftest import MakeSession
+from tests.feeler.hostile import Hostile, Talk
+
+MANY = 3 * crowds.MANY
+SLACK = 1.5  # seconds more than our patience
+
+
+class Slots:
+    """A server with few slots, until somebody else gives theirs back."""
+
+    def __init__(self, free: int, freed_after: float = 1000.0) -> None:
+        self.taken = self.refused = 0
+        self._free, self._freed_at = free, time.monotonic() + freed_after
+        self._let_in = hostile.logged_in(hostile.honest)
+
+    def __call__(self, talk: Talk) -> None:
+        if self.taken >= self._free and time.monotonic() < self._freed_at:
+            self.refused += 1
+            talk.start_up()
+            talk.refuse("FATAL", "53300")
+            return
+        self.taken += 1
+        self._let_in(talk)
+
+
+async def feel_all(sessions: list[Session]) -> tuple[Counter[Cause], list[Feeling], float]:
+    began = time.monotonic()
+    feelings = await asyncio.gather(*(session.feel(fresh=False, slow=False) for session in sessions))
+    return Counter(feeling.cause for feeling in feelings), feelings, time.monotonic() - began
+
+
+async def test_a_storm_of_ours_gives_way_until_there_is_room(make_session: MakeSession) -> None:
+    """Another worker still has the sessions of those that we are given."""
+    logins, slots = LoginLimiter(), Slots(free=5, freed_after=1.0)
+    with Hostile(slots) as server:
+        causes, feelings, _ = await feel_all([make_session(server.address(), logins=logins) for _ in range(MANY)])
+    assert causes == {Cause.OK: MANY}
+    assert 0 < slots.refused < 2 * MANY, "one after another, not all again and again"
+    assert all(feeling.at - feeling.sent_at < 1.0 for feeling in feelings), "the login that got in is the evidence"
+    assert max(feeling.waited for feeling in feelings) > 0.5
+
+
+async def test_a_server_that_is_full_is_known_in_time(make_session: MakeSession) -> None:
+    logins = LoginLimiter()
+    with Hostile(Slots(free=5)) as server:
+        sessions = [make_session(server.address(), logins=logins) for _ in range(MANY)]
+        causes, _, seconds = await feel_all(sessions)
+        assert causes == {Cause.OK: 5, Cause.REFUSING: MANY - 5}
+        assert seconds < crowds.PATIENCE + SLACK
+        causes, _, seconds = await feel_all(sessions)
+        assert causes == {Cause.OK: 5, Cause.REFUSING: MANY - 5}
+        assert seconds < SLACK, "a second word is waited for no more"
+
+
+async def test_a_few_logins_are_no_storm(make_session: MakeSession) -> None:
+    logins = LoginLimiter()
+    with Hostile(Slots(free=0)) as server:
+        sessions = [make_session(server.address(), logins=logins) for _ in range(crowds.MANY - 1)]
+        causes, feelings, seconds = await feel_all(sessions)
+    assert causes == {Cause.REFUSING: len(sessions)}
+    assert seconds < crowds.PAUSE + SLACK
+    assert not any(feeling.waited > SLACK for feeling in feelings)
+
+
+async def test_a_session_that_is_closed_gives_way_no_longer(make_session: MakeSession) -> None:
+    logins = LoginLimiter()
+    with Hostile(Slots(free=0)) as server:
+        sessions = [make_session(server.address(), logins=logins, deadline=5.0) for _ in range(MANY)]
+        feels = [asyncio.create_task(session.feel(fresh=False, slow=False)) for session in sessions]
+        await asyncio.sleep(0.5)
+        began = time.monotonic()
+        await asyncio.gather(*(session.close() for session in sessions))
+        await asyncio.gather(*feels)
+    assert time.monotonic() - began < crowds.PATIENCE / 2
