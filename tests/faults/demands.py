@@ -19,7 +19,9 @@ from tests.faults.observed import Effect, Fault, History
 Key = tuple[str, Identity]
 
 DOWN = frozenset({Effect.ABSENT, Effect.SILENT})
-TRUTH = DOWN | {Effect.SPEAKS, Effect.HIDDEN}  # what may change a state
+SEEN_DOWN = DOWN | {Effect.EITHER}
+TRUTH = SEEN_DOWN | {Effect.SPEAKS, Effect.HIDDEN}  # what may change a state
+TROUBLE = TRUTH | {Effect.UNWATCHED}
 OURS = frozenset({Effect.KILLED, Effect.FROZEN, Effect.FORGOT, Effect.AWAY})
 RULES = {rule.name: rule for rule in TRANSITIONS}
 
@@ -39,6 +41,7 @@ class Bounds:
     settled: float = 30.0  # all is well again so long after a fault
     quiet: float = 30.0  # `alone`: no other worker may have recorded anything for so long ...
     company: float = 5.0  # ... but of one that has just come it may not know yet
+    taken_up: float = 6.0  # what the registry was told is known to the workers by then
     drain: float = 3.0  # from accepted to durable while nothing of ours is hurt
     replay: float = 5.0  # from the opening of a generation to the last replayed transition
     reopened: float = 0.5  # looks at sights and at the generation differ by so much
@@ -77,7 +80,7 @@ def reaches(fault: Fault, since: float, until: float, *, before: float = 0.0, af
     return fault.began - before <= until and since <= end(fault) + after
 
 
-def truth(history: History, database: str, effects: Iterable[Effect] = TRUTH) -> list[Fault]:
+def truth(history: History, database: str, effects: Iterable[Effect] = TROUBLE) -> list[Fault]:
     """Return the faults of a database with one of these effects, by time."""
     wanted = frozenset(effects)
     found = (fault for fault in history.faults if fault.effect in wanted and database in fault.databases)
@@ -160,9 +163,9 @@ def _faults_of_verdict(history: History, verdict: Transition, bounds: Bounds) ->
     for seen in verdict.evidence:
         if not is_negative(seen):
             yield f"rests on {seen.cause} by {seen.worker}"
-        elif not is_true(history, database, seen, DOWN | {Effect.HIDDEN}, bounds):
+        elif not is_true(history, database, seen, SEEN_DOWN | {Effect.HIDDEN}, bounds):
             yield f"{seen.cause} by {seen.worker} at {seen.sent_at:.3f}..{seen.at:.3f}, when it could be reached"
-    if not any(is_true(history, database, seen, DOWN, bounds) for seen in verdict.evidence):
+    if not any(is_true(history, database, seen, SEEN_DOWN, bounds) for seen in verdict.evidence):
         yield "no observer looked while it was down for everybody"
     yield from _faults_of_observers(history, verdict, bounds)
 
@@ -206,7 +209,7 @@ def _says_down(transition: Transition) -> bool:
 
 
 def _is_down(history: History, database: str, at: float, bounds: Bounds) -> bool:
-    faults = truth(history, database, DOWN)
+    faults = truth(history, database, SEEN_DOWN)
     return any(reaches(fault, at, at, before=bounds.before, after=bounds.verdict) for fault in faults)
 
 
@@ -268,15 +271,15 @@ def episodes(history: History, database: str, bounds: Bounds) -> list[Episode]:
 
 def _settled(history: History, fault: Fault, bounds: Bounds) -> float:
     ended = end(fault)
-    return ended if math.isinf(ended) else _well_by(history, ended, bounds)
+    return ended if math.isinf(ended) else put_off(history, ended, bounds.settled, bounds)
 
 
-def _well_by(history: History, ended: float, bounds: Bounds) -> float:
-    """Return when all must be well after something ended; faults of ours put it off, as long as they come."""
+def put_off(history: History, since: float, within: float, bounds: Bounds) -> float:
+    """Return when something must have been done; faults of ours put it off, as long as they come."""
     moment = 0.0
-    reached = ended + bounds.settled
+    reached = since + within
     while moment < reached and moment <= history.ended:
-        moment, reached = reached, ended + bounds.settled + allowance(history, ended, reached, bounds)
+        moment, reached = reached, since + within + allowance(history, since, reached, bounds)
     return moment
 
 
@@ -375,7 +378,7 @@ def _steps(episode: Episode) -> list[Step]:
 
 
 def _shape(effects: Collection[Effect]) -> tuple[Step, ...]:
-    if DOWN.intersection(effects):
+    if SEEN_DOWN.intersection(effects):
         return OUTAGE
     if Effect.SPEAKS in effects:
         return DOUBTED_TALK if Effect.HIDDEN in effects else TALK

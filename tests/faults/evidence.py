@@ -11,6 +11,7 @@ from monitor.core.errors import StoreUnavailable
 from monitor.registry import history
 from monitor.registry.rows import TransitionRow
 from monitor.registry.store import Store
+from tests.faults import moving
 from tests.faults.observed import Accepted, History, Stall
 from tests.system.cluster import Role
 
@@ -35,7 +36,8 @@ def gather(lab: "Lab") -> History:
     made = History(began=lab.began, ended=time.time(), faults=sorted(lab.faults, key=lambda fault: fault.began))
     made.sights, made.counted, made.connections = eye.sights, eye.counted, eye.connections
     made.journal, made.generations = eye.journal, eye.generations
-    made.ports = dict(lab.ports)
+    made.ports, made.changes = dict(lab.ports), list(lab.changes)
+    made.faults = moving.resolved(made)
     made.rows = {name: transitions(lab.store, name) for name in lab.targets}
     made.conflicts = _count(lab.store, "transition_conflicts")
     made.cache = {name: lab.hash(name) for name in lab.targets if name not in lab.retired}

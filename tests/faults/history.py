@@ -31,6 +31,7 @@ from tests.faults.demands import (
     rules,
     told,
 )
+from tests.faults.moving import ports_of, strays, withdrawn
 from tests.faults.observed import Accepted, Connections, Effect, Fault, History, Journaled, Sight
 
 __all__ = ["Bounds", "Violation", "caught_up", "check", "demand", "excuses", "lateness"]
@@ -51,6 +52,8 @@ def check(history: History, *, forks_allowed: bool = False, bounds: Bounds = STA
         *terms(history),
         *rules(history, bounds, lost),
         *connections(history, bounds),
+        *withdrawn(history, bounds),
+        *strays(history, bounds),
         *stalls(history, bounds),
         *secrets(history),
         *counters(history),
@@ -405,18 +408,14 @@ def terms(history: History) -> Iterator[Violation]:
 
 def connections(history: History, bounds: Bounds = STANDARD) -> Iterator[Violation]:
     """Demand at most two connections to each database, from one worker and, while owners stay, from all together."""
-    allowed = Counter({port: 0 for port in history.ports.values()})
-    for port in history.ports.values():
-        allowed[port] += EACH
+    allowed = Counter(port for database in history.ports for port in ports_of(history, database) for _ in range(EACH))
     looks: dict[tuple[float, int], list[Connections]] = defaultdict(list)
     for one in history.connections:
-        if one.port not in allowed:  # of a server that its databases moved away from
-            continue
         looks[one.at, one.port].append(one)
         if one.count > allowed[one.port]:
             text = f"{one.count} to port {one.port} at {one.at:.3f}, {allowed[one.port]} are enough"
             yield Violation("connections", one.worker, text)
-    unsteady = {port: _unsteady(history, port, bounds) for port in history.ports.values()}
+    unsteady = {port: _unsteady(history, port, bounds) for port in allowed}
     for (at, port), held in looks.items():
         total = sum(one.count for one in held)
         if total > allowed[port] and not _within(at, unsteady.get(port, [])):
@@ -433,8 +432,8 @@ def _unsteady(history: History, port: int, bounds: Bounds) -> list[tuple[float, 
         if fault.effect in (Effect.FROZEN, Effect.KILLED)
         or (fault.effect is Effect.AWAY and "postgres" not in fault.parties)
     ]
-    for database, its in history.ports.items():
-        if its == port:
+    for database in history.ports:
+        if port in ports_of(history, database):
             owned = [sight for sight in history.sights.get(database, []) if "owner" in sight.fields]
             for before, after in itertools.pairwise(owned):
                 if before.fields["owner"] != after.fields["owner"]:

@@ -95,6 +95,21 @@ def starved_of_memory(lab: Lab, role: Role, group: Group) -> Iterator[None]:
         neighbour.wait()
 
 
+@contextmanager
+def foreign_supervisor(lab: Lab, database_url: str) -> Iterator[None]:
+    """Let the supervisor of another registry find our Redis: it may say so, and nothing else."""
+    stranger = lab.launch("supervisor", DATABASE_URL=database_url)
+    try:
+        until = time.monotonic() + 30
+        while "feeler redis adopt " not in stranger.text():
+            assert time.monotonic() < until, stranger.text()
+            time.sleep(0.1)
+        yield
+        assert "action=leading" not in stranger.text()
+    finally:
+        stranger.kill()
+
+
 # --- Redis ---------------------------------------------------------------------------------------------------------
 
 
@@ -410,7 +425,7 @@ def target_killed(
     lab: Lab, server: PostgresServer, how: Callable[[PostgresServer], None] = PostgresServer.kill_all
 ) -> Iterator[None]:
     """SIGKILL a server that is watched; it is started again when the block ends."""
-    with lab.fault("target killed", Effect.ABSENT, databases_of(lab, server)):
+    with lab.fault("target killed", Effect.ABSENT, databases_of(lab, server), port=server.port):
         how(server)
         yield
         server.start()
@@ -419,7 +434,7 @@ def target_killed(
 @contextmanager
 def target_frozen(lab: Lab, server: PostgresServer) -> Iterator[None]:
     """Stop every process of a server that is watched: it accepts and never answers."""
-    with lab.fault("target frozen", Effect.SILENT, databases_of(lab, server)):
+    with lab.fault("target frozen", Effect.SILENT, databases_of(lab, server), port=server.port):
         server.freeze()
         try:
             yield
@@ -456,7 +471,7 @@ def target_slow(lab: Lab, proxy: Proxy, seconds: float, names: Collection[str]) 
 
 def sessions_ended(lab: Lab, server: PostgresServer) -> int:
     """Terminate the sessions feeler keeps at a server; return how many there were."""
-    with lab.fault("sessions ended", Effect.HARMLESS, databases_of(lab, server)):
+    with lab.fault("sessions ended", Effect.HARMLESS, databases_of(lab, server), port=server.port):
         return end_our_sessions(server)
 
 
@@ -486,7 +501,8 @@ def without_redis(lab: Lab, role: Role) -> Iterator[Rule]:
 @contextmanager
 def without_target(lab: Lab, role: Role, server: PostgresServer) -> Iterator[Rule]:
     """Let nothing a worker sends reach a server that is watched."""
-    fault = lab.fault("target hidden from a worker", Effect.HIDDEN, databases_of(lab, server), [lab.party(role)])
+    names, parties = databases_of(lab, server), [lab.party(role)]
+    fault = lab.fault("target hidden from a worker", Effect.HIDDEN, names, parties, server.port)
     with fault, cutting.cut_off(lab.groups[role.pid].path, [server.port]) as rule:
         yield rule
 

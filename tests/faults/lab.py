@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from monitor.core.errors import AlreadyExists, NotFound, StoreUnavailable
 from monitor.live import presence
 from monitor.live.keys import PARTITIONS
 from monitor.registry import fleet
 from monitor.registry.store import open_store
-from tests.faults import demands, evidence, replaying
+from tests.faults import demands, evidence, moving, replaying
 from tests.faults.demands import Outage
 from tests.faults.groups import Group, new_group
-from tests.faults.observed import Effect, Fault, History
+from tests.faults.observed import Change, Effect, Fault, History
 from tests.faults.watching import Eye
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
@@ -39,6 +40,7 @@ class Lab(Cluster):
     secrets: set[str] = field(default_factory=lambda: {KEY})
     tap: Proxy | None = None  # between the first worker and Redis
     retired: set[str] = field(default_factory=set)  # databases that nothing but their history is left of
+    changes: list[Change] = field(default_factory=list)  # of databases that moved, or came and went
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,17 +80,49 @@ class Lab(Cluster):
             self.monitor(name, server, way.url(server.url(name)) if way else server.url(name))
         return names
 
-    def move(self, name: str, server: PostgresServer) -> None:
+    def move(self, name: str, server: PostgresServer, dbname: str = "postgres") -> None:
         """Have a database monitored at another server from now on."""
-        url = server.url()
-        self.targets[name], self.ports[name] = server, server.port
+        url = server.url(dbname)
         self.secrets.add(str(urlsplit(url).password))
-        fleet.change(self.store, name, ciphertext=self.box.seal(name, url))
+        with self._changed(name, server.port):
+            self._insist(lambda: fleet.change(self.store, name, ciphertext=self.box.seal(name, url)))
+        self.targets[name], self.ports[name] = server, server.port
 
     def retire(self, name: str) -> None:
-        """Have a database monitored no longer, for good."""
-        fleet.remove(self.store, name)
+        """Have a database monitored no longer."""
+        with self._changed(name, None):
+            self._insist(lambda: fleet.remove(self.store, name))
         self.retired.add(name)
+
+    def monitor_again(self, name: str, dbname: str = "postgres") -> None:
+        """Have a database monitored that was retired."""
+        self.retired.discard(name)
+        with self._changed(name, self.ports[name]):
+            self._insist(lambda: self.add(name, self.targets[name].url(dbname)))
+
+    @contextlib.contextmanager
+    def _changed(self, name: str, port: int | None) -> Iterator[None]:
+        """Note where the registry has a database once the block is over."""
+        began = time.time()
+        if not any(one.database == name for one in self.changes):
+            self.changes.append(Change(name, self.began, self.began, self.ports[name]))
+        yield
+        self.changes.append(Change(name, began, time.time(), port))
+
+    def _insist(self, act: Callable[[], object]) -> None:
+        """Do it as soon as the metadata Postgres takes it; it may have taken it without telling us."""
+        tries = 0
+        while True:
+            try:
+                act()
+                return
+            except StoreUnavailable:
+                tries += 1
+                time.sleep(0.2)
+            except (NotFound, AlreadyExists):
+                if not tries:
+                    raise
+                return
 
     def replace_registry(self, url: str, dropped: Collection[str]) -> None:
         """Go on with another registry that lists the same databases but those `dropped`; nobody is told."""
@@ -127,14 +161,14 @@ class Lab(Cluster):
 
     @contextlib.contextmanager
     def fault(
-        self, name: str, effect: Effect, databases: Collection[str] = (), parties: Collection[str] = ()
+        self, name: str, effect: Effect, databases: Collection[str] = (), parties: Collection[str] = (), port: int = 0
     ) -> Iterator[None]:
         """Note a fault that lasts as long as the block."""
         began = time.time()
         try:
             yield
         finally:
-            self.note(name, effect, databases, parties, began=began, ended=time.time())
+            self.note(name, effect, databases, parties, began=began, ended=time.time(), port=port)
 
     def note(
         self,
@@ -145,10 +179,11 @@ class Lab(Cluster):
         *,
         began: float | None = None,
         ended: float | None = None,
+        port: int = 0,
     ) -> None:
         """Note a fault; one that never ends where `ended` is None."""
         began = time.time() if began is None else began
-        self.faults.append(Fault(name, effect, began, ended, frozenset(databases), frozenset(parties)))
+        self.faults.append(Fault(name, effect, began, ended, frozenset(databases), frozenset(parties), port))
 
     # --- waiting --------------------------------------------------------------------------------------------------
 
@@ -237,7 +272,8 @@ class Lab(Cluster):
 
     def outages(self) -> list[Outage]:
         """Return the outages so far that had to be called in time; the judge demands that they were."""
-        so_far = History(self.began, time.time(), faults=self.faults, sights=self.eye.sights)
+        so_far = History(self.began, time.time(), self.faults, changes=self.changes, sights=self.eye.sights)
+        so_far.faults = moving.resolved(so_far)
         return demands.outages(so_far)
 
     def close(self) -> None:

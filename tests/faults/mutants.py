@@ -1041,6 +1041,22 @@ MUTANTS: tuple[Mutant, ...] = (
         "self._fleet_at = ",
         (f"{_WORKERS}/test_leader.py::test_a_change_told_during_a_read_of_the_fleet_is_read_too",),
     ),
+    Mutant(
+        "old-address-for-ever",
+        "workers/patrol.py",
+        "Patrol._learn",
+        "watch.revision != target.revision or ",
+        "",
+        (f"{_FAULTS}/test_targets.py::test_address_changed", f"{_FAULTS}/test_nemesis.py::test_random_faults"),
+    ),
+    Mutant(
+        "retired-goes-on",
+        "workers/leader.py",
+        "Leader._withdraw",
+        "self._places.keys() - self._fleet.keys()",
+        "self._places.keys() & self._paused",
+        (f"{_FAULTS}/test_targets.py::test_no_longer_watched", f"{_FAULTS}/test_nemesis.py::test_random_faults"),
+    ),
     # --- the door ----------------------------------------------------------------------------------------------
     Mutant(
         "web-endless-head",

@@ -20,6 +20,7 @@ from tests.servers import PostgresServer
 from tests.system.cluster import Role
 
 Fault = Callable[[], AbstractContextManager[Any]]
+MOVED, RETIRED, FOREIGN = "address changed", "retired, then added again", "foreign supervisor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,44 @@ def of_spared(lab: Lab, server: PostgresServer, name: str) -> Subject:
         Draw("our sessions ended", 1, 0.1, 0.2, lambda: moment(partial(injecting.sessions_ended, lab, server))),
     )
     return Subject(name, 5.0, draws)
+
+
+def of_busy(lab: Lab, server: PostgresServer, name: str) -> Subject:
+    """Return outages that follow close on one another: more of one database than may move it at once."""
+    shortest = STANDARD.absent + 1
+    draw = Draw("killed", 1, shortest, shortest + 2, partial(injecting.target_killed, lab, server))
+    return Subject(name, 4.0, [draw])
+
+
+def of_mover(lab: Lab, name: str, home: PostgresServer, away: PostgresServer) -> Subject:
+    """Return what happens to a database whose address changes to another server, and back."""
+    return Subject(name, 6.0, [Draw(MOVED, 1, 8, 25, partial(_moved, lab, name, home, away))])
+
+
+def of_guest(lab: Lab, name: str) -> Subject:
+    """Return what happens to a database that comes and goes."""
+    return Subject(name, 6.0, [Draw(RETIRED, 1, 8, 25, partial(_retired, lab, name))])
+
+
+def of_foreigner(lab: Lab, database_url: str) -> Subject:
+    """Return what another registry does to us: its supervisor is led to our Redis."""
+    return Subject(
+        "foreigner", 15.0, [Draw(FOREIGN, 1, 5, 20, partial(injecting.foreign_supervisor, lab, database_url))]
+    )
+
+
+@contextmanager
+def _moved(lab: Lab, name: str, home: PostgresServer, away: PostgresServer) -> Iterator[None]:
+    lab.move(name, away, name)
+    yield
+    lab.move(name, home, name)
+
+
+@contextmanager
+def _retired(lab: Lab, name: str) -> Iterator[None]:
+    lab.retire(name)
+    yield
+    lab.monitor_again(name, name)
 
 
 def of_network(lab: Lab, servers: Sequence[PostgresServer]) -> Subject:

@@ -18,6 +18,8 @@ class Effect(StrEnum):
     SILENT = "silent"  # targets: nothing answers
     SPEAKS = "speaks"  # targets: the server refuses, starts or locks us out: it is not down
     HIDDEN = "hidden"  # targets: some workers (`parties`) cannot reach them, the others can
+    EITHER = "either"  # targets: down where they are about to leave, or have just come to: it may be seen, need not
+    UNWATCHED = "unwatched"  # targets: nobody is to watch them
     HARMLESS = "harmless"  # targets: sessions ended, replies slow: nothing that may change a state
     KILLED = "killed"  # processes: dead from `began` on
     FROZEN = "frozen"  # processes: stopped from `began` to `ended`
@@ -37,6 +39,17 @@ class Fault:
     ended: float | None = None
     databases: frozenset[str] = frozenset()
     parties: frozenset[str] = frozenset()  # worker and supervisor ids, "redis", "postgres"
+    port: int = 0  # of the server that is hurt, whose databases may come and go
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The registry was told where a database lives from now on: at a port, or nowhere."""
+
+    database: str
+    began: float
+    ended: float
+    port: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +114,9 @@ class History:
     began: float
     ended: float
     faults: list[Fault] = field(default_factory=list)
+    changes: list[Change] = field(
+        default_factory=list
+    )  # of databases that move, or come and go; the first is the start
     rows: dict[str, list[TransitionRow]] = field(default_factory=dict)  # durable, by identity, superseded ones too
     conflicts: int = 0  # rows of transition_conflicts
     journal: list[Journaled] = field(default_factory=list)  # as seen live, in order of the stream of each database

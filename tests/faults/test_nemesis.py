@@ -1,7 +1,7 @@
 """Faults at random, overlapping, under load: whatever comes together, the history holds."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -9,21 +9,75 @@ import pytest
 from monitor.registry import store
 from tests.faults import nemesis
 from tests.faults.conftest import Figures, MakeLab
-from tests.faults.nemesis import Nemesis
+from tests.faults.lab import Lab
+from tests.faults.nemesis import FOREIGN, MOVED, RETIRED, Nemesis, Subject
+from tests.servers import PostgresServer
 
 StartPostgres = Callable[..., Any]
 CALM = 40  # databases that nothing is done to
 CALLED = 2  # outages a minute, at least, that had to be called in time
+AT_ONCE = 3  # moves of one database in ten minutes that are made at once
+
+
+def everywhere(lab: Lab, name: str, home: PostgresServer, away: PostgresServer) -> str:
+    """Have a database monitored that lives on two servers."""
+    for server in (home, away):
+        server.execute(f'create database "{name}"')
+    lab.monitor(name, home, home.url(name))
+    return name
+
+
+def stranger(server: PostgresServer) -> str:
+    """Return the address of another registry: a name of its own comes with its migration, not with a copy."""
+    server.execute("CREATE DATABASE stranger")
+    store.migrate(server.url("stranger"))
+    return server.url("stranger")
+
+
+def hurt(lab: Lab, metadata: PostgresServer, victims: Sequence[PostgresServer]) -> list[Subject]:
+    """Return what is done to a fleet, its stores and its processes; each worker may lose sight of another server."""
+    workers = lab.workers()
+    sights = dict(zip((role.pid for role in workers), victims, strict=False))
+    return [
+        *(nemesis.of_process(lab, role, f"{role.name}-{i}", sights.get(role.pid)) for i, role in enumerate(lab.roles)),
+        nemesis.of_redis(lab),
+        nemesis.of_network(lab, victims[:2]),
+        nemesis.of_metadata(lab, metadata),
+        *(nemesis.of_target(lab, server, f"victim-{i}") for i, server in enumerate(victims)),
+        nemesis.of_mover(lab, everywhere(lab, "mover", *victims[2:]), *victims[2:]),
+        nemesis.of_guest(lab, *lab.monitor_many(1, victims[3], prefix="guest")),
+    ]
+
+
+def spare(lab: Lab, servers: Sequence[PostgresServer], foreign: str) -> list[Subject]:
+    """Return what is done to a fleet whose stores and workers are left alone: it has no excuse."""
+    busy, *others, home, away = servers
+    for number, server in enumerate((busy, *others)):
+        lab.monitor_many(2, server, prefix=f"spared-{number}")
+    return [
+        nemesis.of_busy(lab, busy, "spared-0"),
+        *(nemesis.of_spared(lab, server, f"spared-{i}") for i, server in enumerate(others, 1)),
+        *(nemesis.of_spared(lab, server, f"spared-{name}") for name, server in (("home", home), ("away", away))),
+        nemesis.of_mover(lab, everywhere(lab, "spared-mover", home, away), home, away),
+        nemesis.of_guest(lab, *lab.monitor_many(1, others[0], prefix="spared-guest")),
+        nemesis.of_foreigner(lab, foreign),
+    ]
 
 
 @pytest.mark.timeout(1200)
 @pytest.mark.row(
-    "workers, supervisors, Redis, its metadata and the databases hurt at random, overlapping, under load",
+    "workers, supervisors, Redis, its metadata and the databases hurt at random, overlapping, under load; addresses "
+    "changed, databases retired and added again meanwhile",
     "everybody well 90 s after the last fault; the whole history holds; beside it a fleet whose stores and workers are "
-    "left alone: every outage called in time, two a minute at least",
+    "left alone, and which another registry's supervisor finds: every outage called in time, two a minute at least, "
+    "more than three of one database",
 )
 async def test_random_faults(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures, pytestconfig: pytest.Config
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    postgres_server: PostgresServer,
+    figure: Figures,
+    pytestconfig: pytest.Config,
 ) -> None:
     seed, minutes = pytestconfig.getoption("--seed"), pytestconfig.getoption("--minutes")
     metadata = start_postgres()
@@ -34,31 +88,33 @@ async def test_random_faults(
     victims = [start_postgres() for _ in range(4)]
     for number, server in enumerate(victims):
         lab.monitor_many(2, server, prefix=f"victim-{number}")
-    await lab.all_in(list(lab.targets), "available", within=60)
     processes = Counter(role.name for role in lab.roles)
-    workers = lab.workers()
-    sights = dict(zip((role.pid for role in workers), victims, strict=False))  # each may lose sight of another one
-    subjects = [
-        *(nemesis.of_process(lab, role, f"{role.name}-{i}", sights.get(role.pid)) for i, role in enumerate(lab.roles)),
-        nemesis.of_redis(lab),
-        nemesis.of_network(lab, victims[:2]),
-        nemesis.of_metadata(lab, metadata),
-        *(nemesis.of_target(lab, server, f"victim-{i}") for i, server in enumerate(victims)),
-    ]
-    spared, servers = make_lab(workers=2), [start_postgres() for _ in range(3)]
-    for number, server in enumerate(servers):
-        spared.monitor_many(2, server, prefix=f"spared-{number}")
+    subjects = hurt(lab, metadata, victims)
+    await lab.all_in(list(lab.targets), "available", within=60)
+    spared = make_lab(workers=2)
+    subjects += spare(spared, [start_postgres() for _ in range(5)], stranger(postgres_server))
     await spared.all_in(list(spared.targets), "available", within=60)
-    subjects += [nemesis.of_spared(spared, server, f"spared-{i}") for i, server in enumerate(servers)]
     injected = Nemesis(seed, subjects)
     await injected.run(minutes * 60)
     figure("everybody well after", await lab.all_in(list(lab.targets), "available", within=120), most=90)
     await spared.all_in(list(spared.targets), "available", within=30)
-    figure("outages that had to be called in time", len(spared.outages()), "")
+    tell(figure, seed, minutes, injected, lab, spared)
+    assert processes == Counter(role.name for role in lab.roles if role.alive)
+
+
+def tell(figure: Figures, seed: int, minutes: float, injected: Nemesis, lab: Lab, spared: Lab) -> None:
+    """Tell what was done and seen; too little of it proves nothing."""
+    called = Counter(outage.database for outage in spared.outages())
+    most = max(called.values())
+    figure("outages that had to be called in time", called.total(), "")
+    figure("of one database", most, "")
     figure("besides those that overlapped faults of ours", len(lab.outages()), "")
-    assert len(spared.outages()) >= CALLED * minutes
     figure(f"seed {seed}, {minutes:g} min, faults", len(injected.injected), "")
-    figure("transitions", sum(len(lab.transitions(name)) for name in lab.targets), "")
+    for what in (MOVED, RETIRED, FOREIGN):
+        figure(f"of these: {what}", injected.injected.count(what), "")
+    figure("transitions", sum(len(one.transitions(name)) for one in (lab, spared) for name in one.targets), "")
     counters = lab.counters()
     figure("late writes refused", sum(count for what, count in counters.items() if what.startswith("rejected")), "")
-    assert processes == Counter(role.name for role in lab.roles if role.alive)
+    assert called.total() >= CALLED * minutes
+    assert most > min(AT_ONCE, CALLED * minutes - 1)
+    assert {MOVED, RETIRED, FOREIGN} <= set(injected.injected)

@@ -692,8 +692,7 @@ async def test_no_longer_watched(make_lab: MakeLab, start_postgres: StartPostgre
     assert {name: lab.rules(name)[:3] for name in before} == before
     await durable(lab, "paused", *before["paused"], "recovered")
     added = time.time()
-    lab.add("gone", server.url())
-    lab.retired.discard("gone")
+    lab.monitor_again("gone")
     await lab.all_in(["gone"], "available", within=30)
     figure("available after it was added again", time.time() - added, most=15)
     await durable(lab, "gone", *before["gone"], "recovered")

@@ -112,7 +112,7 @@ class Eye:
                     self.journal.append(Journaled(at, event, "replayed" in fields))
 
     def _look_at_sockets(self) -> None:
-        ports = set(self._lab.ports.values())
+        ports = {*self._lab.ports.values(), *(one.port or 0 for one in self._lab.changes)}
         at, inodes = time.time(), _client_sockets(ports)
         for role in list(self._lab.roles):
             if role.name == "worker" and role.alive:
