@@ -13,6 +13,19 @@ def assert_unmoved(lab: Lab, names: Collection[str]) -> None:
         assert lab.rules(name) == ["first_light"]
 
 
+def assert_available(lab: Lab, names: Collection[str]) -> None:
+    """Fail where a database was seen in another state than available, once it was."""
+    for name in names:
+        assert [state for state in lab.eye.states(name) if state != "new"] == ["available"], name
+
+
+def longest_probe(lab: Lab, names: Collection[str], since: float = 0.0) -> float:
+    """Return how long the longest probe that was recorded since a moment took."""
+    sights = (sight for name in names for sight in lab.eye.sights[name])
+    fields = [sight.fields for sight in sights if float(sight.fields.get("observed_at", 0)) > since]
+    return max((float(one["observed_at"]) - float(one["sent_at"]) for one in fields), default=0.0)
+
+
 def gaps(lab: Lab, name: str, since: float) -> list[float]:
     """Return the seconds between the observations of a database, from the last one before `since` on."""
     sights = [sight.fields for sight in lab.eye.sights[name]]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from monitor.core.errors import AlreadyExists, NotFound, StoreUnavailable
 from monitor.live import presence
 from monitor.live.keys import PARTITIONS
-from monitor.registry import fleet
+from monitor.registry import fleet, store
 from monitor.registry.store import open_store
 from tests.faults import demands, evidence, moving, replaying
 from tests.faults.demands import Outage
@@ -286,6 +286,13 @@ class Lab(Cluster):
             self.tap.stop()
         for group in self.groups.values():
             group.remove()
+
+
+def new_registry(server: PostgresServer, name: str = "feeler") -> str:
+    """Make a registry on a server and return its address; a copy of one would bear its name."""
+    server.execute(f"create database {name}")
+    store.migrate(server.url(name))
+    return server.url(name)
 
 
 def partition_keys(kind: str) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import cutting, injecting
+from tests.faults.asserting import assert_available, longest_probe
 from tests.faults.conftest import Figures, MakeLab
 from tests.faults.demands import STANDARD
 from tests.faults.history import lateness
@@ -51,13 +52,6 @@ def late(lab: Lab, names: Iterable[str], began: float) -> list[float]:
     return lateness(History(lab.began, now, sights=lab.eye.sights), names, (began, now))
 
 
-def longest_probe(lab: Lab, names: Iterable[str], began: float) -> float:
-    """Return how long the longest probe recorded since `began` took."""
-    sights = (sight for name in names for sight in lab.eye.sights[name])
-    fields = [sight.fields for sight in sights if float(sight.fields.get("observed_at", 0)) > began]
-    return max((float(one["observed_at"]) - float(one["sent_at"]) for one in fields), default=0.0)
-
-
 def memory(role: Role, field: str) -> float:
     """Return VmRSS or VmHWM (its peak) of a process, in megabytes."""
     text = Path(f"/proc/{role.pid}/status").read_text()
@@ -78,11 +72,6 @@ async def up(lab: Lab, names: Sequence[str], within: float = 60) -> None:
     """Wait until all are available and each beats on its own grid."""
     await lab.all_in(names, "available", within=within)
     await lab.observed_again(names, within=15)
-
-
-def assert_untouched(lab: Lab, names: Iterable[str]) -> None:
-    for name in names:
-        assert [state for state in lab.eye.states(name) if state != "new"] == ["available"], name
 
 
 @contextmanager
@@ -151,7 +140,7 @@ async def test_every_attack_at_once(
     assert {state for name in attacks - erring for state in lab.eye.states(name)} <= {"new"}
     assert {state for name in erring for state in lab.eye.states(name)} <= {"new", "refusing"}
     assert {lab.hash(name)["cause"] for name in attacks} <= {"byte_budget", "severed", "server_error"}
-    assert_untouched(lab, [*names, *newcomers, *HONEST])
+    assert_available(lab, [*names, *newcomers, *HONEST])
     for name in {*attacks, "ask_again_and_again"}:  # may have no history to be judged by
         lab.retire(name)
 
@@ -178,7 +167,7 @@ async def test_dripping_answers(
     figure("available again after", await lab.all_in(["orders"], "available", within=30), most=7)
     figure("longest probe", longest_probe(lab, ["orders"], began), most=DEADLINE + GRACE)
     figure("others late by", max(late(lab, names, began)), most=LATE)
-    assert_untouched(lab, names)
+    assert_available(lab, names)
 
 
 # --- many at once --------------------------------------------------------------------------------------------------
@@ -217,7 +206,7 @@ async def test_a_third_black_holed(crowd: dict[str, int], make_lab: MakeLab, fig
     figure("loop stood still for", stall(lab), most=STALL)
     figure("longest probe", longest_probe(lab, names, began), most=DEADLINE + GRACE)
     figure("all available again after", await lab.all_in(names, "available", within=60), most=30)
-    assert_untouched(lab, healthy)
+    assert_available(lab, healthy)
 
 
 @pytest.mark.alone
@@ -243,4 +232,4 @@ async def test_two_hundred_die_at_once(make_lab: MakeLab, start_postgres: StartP
         killed_late = late(lab, neighbours, began)
     figure("all 200 available again after", await lab.all_in(names, "available", within=60), most=30)
     figure("neighbours late by", max(*killed_late, *late(lab, neighbours, began)), most=LATE)
-    assert_untouched(lab, neighbours)
+    assert_available(lab, neighbours)

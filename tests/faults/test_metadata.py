@@ -14,12 +14,12 @@ from sqlalchemy import text
 
 from monitor.live.keys import REQUESTS, partition, partition_key, target_key
 from monitor.programs import free_port
-from monitor.registry import fleet, leadership, store
+from monitor.registry import fleet, leadership
 from tests.faults import injecting
 from tests.faults.conftest import Figures, MakeLab
 from tests.faults.history import lateness
 from tests.faults.injecting import SmallDisk
-from tests.faults.lab import Lab, partition_keys
+from tests.faults.lab import Lab, new_registry, partition_keys
 from tests.faults.observed import Effect, History
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
@@ -39,13 +39,8 @@ DOWN = 12.0  # seconds from a target's death to `unavailable`
 def metadata(start_postgres: StartPostgres) -> PostgresServer:
     """A metadata server of one's own, migrated."""
     server = start_postgres()
-    prepare(server)
+    new_registry(server)
     return server
-
-
-def prepare(server: PostgresServer) -> None:
-    server.execute("create database feeler")
-    store.migrate(server.url("feeler"))
 
 
 class Visitor:
@@ -231,7 +226,7 @@ async def test_switched_over(
     make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
 ) -> None:
     old, target = start_postgres(wal_level="replica"), start_postgres()
-    prepare(old)
+    new_registry(old)
     way = start_proxy(old.port)
     lab = make_lab(workers=2, metadata=way.url(old.url("feeler")))
     await watched(lab, target)
@@ -419,9 +414,7 @@ async def test_no_sweep_is_completed(
 
 def another_registry(server: PostgresServer) -> str:
     """Return the URL of a registry with more terms behind it than ours, on the same server."""
-    server.execute("create database another")
-    url = server.url("another")
-    store.migrate(url)
+    url = new_registry(server, "another")
     server.execute("update leadership set term = 1000", "another")
     return url
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from monitor.registry import store
 from tests.faults import nemesis
 from tests.faults.conftest import Figures, MakeLab
-from tests.faults.lab import Lab
+from tests.faults.lab import Lab, new_registry
 from tests.faults.nemesis import FOREIGN, MOVED, RETIRED, Nemesis, Subject
 from tests.servers import PostgresServer
 
@@ -25,13 +24,6 @@ def everywhere(lab: Lab, name: str, home: PostgresServer, away: PostgresServer) 
         server.execute(f'create database "{name}"')
     lab.monitor(name, home, home.url(name))
     return name
-
-
-def stranger(server: PostgresServer) -> str:
-    """Return the address of another registry: a name of its own comes with its migration, not with a copy."""
-    server.execute("CREATE DATABASE stranger")
-    store.migrate(server.url("stranger"))
-    return server.url("stranger")
 
 
 def hurt(lab: Lab, metadata: PostgresServer, victims: Sequence[PostgresServer]) -> list[Subject]:
@@ -81,9 +73,7 @@ async def test_random_faults(
 ) -> None:
     seed, minutes = pytestconfig.getoption("--seed"), pytestconfig.getoption("--minutes")
     metadata = start_postgres()
-    metadata.execute("CREATE DATABASE feeler")
-    store.migrate(metadata.url("feeler"))
-    lab = make_lab(workers=3, supervisors=2, metadata=metadata.url("feeler"))
+    lab = make_lab(workers=3, supervisors=2, metadata=new_registry(metadata))
     lab.monitor_many(CALM, start_postgres(max_connections="150"), prefix="calm")
     victims = [start_postgres() for _ in range(4)]
     for number, server in enumerate(victims):
@@ -92,7 +82,7 @@ async def test_random_faults(
     subjects = hurt(lab, metadata, victims)
     await lab.all_in(list(lab.targets), "available", within=60)
     spared = make_lab(workers=2)
-    subjects += spare(spared, [start_postgres() for _ in range(5)], stranger(postgres_server))
+    subjects += spare(spared, [start_postgres() for _ in range(5)], new_registry(postgres_server, "stranger"))
     await spared.all_in(list(spared.targets), "available", within=60)
     injected = Nemesis(seed, subjects)
     await injected.run(minutes * 60)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.faults import cutting, injecting
+from tests.faults.asserting import assert_available
 from tests.faults.conftest import Figures, MakeLab
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
@@ -38,12 +39,6 @@ def cuts() -> None:
     """Leave out what needs rules of iptables where there can be none."""
     if reason := cutting.why_not():
         pytest.skip(reason)
-
-
-def assert_unmoved(lab: Lab, names: list[str]) -> None:
-    """No database may have been seen in another state than available, once it was."""
-    for name in names:
-        assert [state for state in lab.eye.states(name) if state != "new"] == ["available"], name
 
 
 async def watched(lab: Lab, server: PostgresServer, count: int) -> list[str]:
@@ -81,7 +76,7 @@ async def test_worker_without_redis(make_lab: MakeLab, start_postgres: StartPost
     for name in lost:
         late = [one.fields for one in lab.eye.sights[name] if one.at > back and one.fields["seen_by"] == former]
         assert epochs[name] not in {fields["epoch"] for fields in late}
-    assert_unmoved(lab, names)
+    assert_available(lab, names)
 
 
 @contextmanager
@@ -151,7 +146,7 @@ async def test_target_black_holed(make_lab: MakeLab, start_postgres: StartPostgr
     rows = {row.transition.rule: row.transition for row in lab.transitions("orders")}
     causes = {seen.cause for seen in rows["confirm_silent"].evidence}
     assert causes <= {"connect_timeout", "query_timeout"}
-    assert_unmoved(lab, names)
+    assert_available(lab, names)
 
 
 REJECTED = {
@@ -217,7 +212,7 @@ async def test_a_twentieth_lost(make_lab: MakeLab, start_postgres: StartPostgres
     names = await watched(lab, server, 6)
     owned = {name: (lab.owner(name), lab.hash(name)["epoch"]) for name in names}
     await loses(lab, server, names, 0.05, Effect.HARMLESS, 600, figure)
-    assert_unmoved(lab, names)
+    assert_available(lab, names)
     assert {name: (lab.owner(name), lab.hash(name)["epoch"]) for name in names} == owned
 
 

@@ -20,6 +20,7 @@ from monitor.live.keys import reason_key, target_key
 from monitor.programs import own
 from monitor.registry import fleet
 from tests.faults import injecting
+from tests.faults.asserting import longest_probe
 from tests.faults.conftest import Figures, MakeLab
 from tests.faults.history import Bounds, lateness
 from tests.faults.lab import INTERVAL, Lab
@@ -53,12 +54,6 @@ async def probed(lab: Lab, name: str) -> None:
     """Wait until a probe that is sent from now on has been recorded."""
     since = time.time()
     await eventually(lambda: float(lab.hash(name)["sent_at"]) > since, within=15)
-
-
-def longest_probe(lab: Lab, name: str) -> float:
-    """Return how long the longest probe that was seen took."""
-    fields = [sight.fields for sight in lab.eye.sights[name] if "observed_at" in sight.fields]
-    return max(float(one["observed_at"]) - float(one["sent_at"]) for one in fields)
 
 
 def sessions(server: PostgresServer, dbname: str = "postgres") -> int:
@@ -185,7 +180,7 @@ async def test_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: 
     await lab.all_in(["frozen"], "available", within=20)
     figure("available after", time.time() - thawed, most=7)
     figure("unavailable after", lab.eye.first("frozen", state="unavailable") - began, most=17)
-    figure("longest probe", longest_probe(lab, "frozen"), most=DEADLINE + GRACE)
+    figure("longest probe", longest_probe(lab, ["frozen"]), most=DEADLINE + GRACE)
     seen = History(lab.began, time.time(), sights=lab.eye.sights)
     figure("others late by", max(lateness(seen, others, (began, time.time()))), most=1)
     told = await durable(lab, "frozen", "first_light", "doubt", "confirm_silent", "recovered")
@@ -368,7 +363,7 @@ async def test_password_rotated(tls: bool, make_lab: MakeLab, start_postgres: St
         figure("logins in 80 s", refused_logins(server), "", most=3)
         assert refused_logins(server) == 3
         await lab.observed_again(["orders"], within=3)
-        figure("longest probe", longest_probe(lab, "orders"), most=DEADLINE)
+        figure("longest probe", longest_probe(lab, ["orders"]), most=DEADLINE)
         lab.secrets.add(OTHER)
         new = lab.box.seal("orders", server.url(user=USER, password=OTHER))
         given = time.time()
@@ -589,7 +584,7 @@ async def test_locked_tables(make_lab: MakeLab, start_postgres: StartPostgres, f
             await lab.observed_again(["orders"], within=10)
             fields = lab.hash("orders")
             statuses |= {(name, value.split()[0]) for name, value in fields.items() if name.startswith("family:")}
-    figure("longest probe", longest_probe(lab, "orders"), most=0.5)
+    figure("longest probe", longest_probe(lab, ["orders"]), most=0.5)
     assert {status for _, status in statuses} == {"ok", "timed_out"}
     assert lab.rules("orders") == ["first_light"]
 
@@ -609,8 +604,8 @@ async def test_slow(make_lab: MakeLab, start_postgres: StartPostgres, start_prox
             await probed(lab, "orders")
     seen = History(lab.began, time.time(), sights=lab.eye.sights)
     figure("late by", max(lateness(seen, ["orders"], (began, time.time()))), most=2)
-    figure("longest probe", longest_probe(lab, "orders"), most=DEADLINE)
-    assert longest_probe(lab, "orders") > 1.4
+    figure("longest probe", longest_probe(lab, ["orders"]), most=DEADLINE)
+    assert longest_probe(lab, ["orders"]) > 1.4
     assert lab.rules("orders") == ["first_light"]
 
 
