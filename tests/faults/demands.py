@@ -41,7 +41,7 @@ class Bounds:
     settled: float = 30.0  # all is well again so long after a fault
     quiet: float = 30.0  # `alone`: no other worker may have recorded anything for so long ...
     company: float = 5.0  # ... but of one that has just come it may not know yet
-    taken_up: float = 6.0  # what the registry was told is known to the workers by then
+    taken_up: float = 10.0  # what the registry was told is known to the workers by then
     drain: float = 3.0  # from accepted to durable while nothing of ours is hurt
     replay: float = 5.0  # from the opening of a generation to the last replayed transition
     reopened: float = 0.5  # looks at sights and at the generation differ by so much

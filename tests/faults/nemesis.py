@@ -172,12 +172,12 @@ def of_busy(lab: Lab, server: PostgresServer, name: str) -> Subject:
 
 def of_mover(lab: Lab, name: str, home: PostgresServer, away: PostgresServer) -> Subject:
     """Return what happens to a database whose address changes to another server, and back."""
-    return Subject(name, 6.0, [Draw(MOVED, 1, 8, 25, partial(_moved, lab, name, home, away))])
+    return Subject(name, 6.0, [Draw(MOVED, 1, 12, 28, partial(_moved, lab, name, home, away))])
 
 
 def of_guest(lab: Lab, name: str) -> Subject:
     """Return what happens to a database that comes and goes."""
-    return Subject(name, 6.0, [Draw(RETIRED, 1, 8, 25, partial(_retired, lab, name))])
+    return Subject(name, 6.0, [Draw(RETIRED, 1, 12, 28, partial(_retired, lab, name))])
 
 
 def of_foreigner(lab: Lab, database_url: str) -> Subject:

@@ -55,7 +55,7 @@ def test_who_moves_to_a_dead_server_must_be_called_in_time() -> None:
 def test_while_not_all_know_of_the_move_either_server_may_be_met(effect: Effect) -> None:
     history = moved(meets(120, 18, 18.1, of_server(PORT, 10, 200, effect)), (15, AWAY))
     felt = [(one.effect, one.began, one.ended) for one in history.faults if DB in one.databases]
-    assert felt == [(effect, at(10), at(15)), (Effect.EITHER, at(15), at(21))]
+    assert felt == [(effect, at(10), at(15)), (Effect.EITHER, at(15), at(25))]
 
 
 def retired(began: float, ended: float) -> History:
