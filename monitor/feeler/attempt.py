@@ -29,7 +29,7 @@ class Attempt:
     clock: Callable[[], float]
     deadline: float  # of the part under way
     began: float = field(default_factory=monotonic)  # when that part began
-    since: float = 0.0  # fleet seconds: a probe of somebody else's sent before says nothing new of this database
+    since: float = 0.0  # a probe that began before says nothing new of this database, our own last one least of all
     timeout: asyncio.Timeout | None = None  # of a login that may wait for its turn as long as it takes
     stage: str = "query"
     own: float = 0.0  # seconds spent waiting for ourselves
@@ -40,6 +40,7 @@ class Attempt:
     sent_at: float = 0.0  # fleet seconds
     sent: float = 0.0  # the same moment by the loop's clock
     heard_at: float = 0.0  # fleet seconds when another database's login found it out for us, else 0
+    heard: float = 0.0  # the same moment by the loop's clock
     answered: bool = False  # the server said something in the login, whatever
     asked: bool = False  # the server asked for a proof of who we are
     spoke: float = 0.0  # when it last sent something in the login
@@ -60,7 +61,7 @@ class Attempt:
     def sending(self) -> tuple[float, float]:
         """Note the time of the first packet; return this one's, by the fleet's clock and the loop's."""
         sent_at, sent = self.clock(), monotonic()
-        self.heard_at = 0.0
+        self.heard_at = self.heard = 0.0
         if not self.sent_at:
             self.sent_at, self.sent = sent_at, sent
         return sent_at, sent
@@ -73,7 +74,7 @@ class Attempt:
         """Count another login's end as ours, with its times."""
         if not self.sent_at or found.sent_at < self.sent_at:
             self.sent_at, self.sent = found.sent_at, found.began
-        self.heard_at = found.at
+        self.heard_at, self.heard = found.at, found.ended
         self.reached = found.cause is Cause.STARTING
         return Failed(found.cause, found.detail, sqlstate=found.sqlstate)
 

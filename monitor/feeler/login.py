@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Protocol, TypeVar
 
 from psycopg.pq.abc import PGconn
@@ -153,7 +154,8 @@ async def _reach_at(where: Where, left: int, start: Callable[[], Way[T]], attemp
         return found
     except Failed as failed:
         told = failed.cause, failed.detail, failed.sqlstate
-        place.learn(Found(*told, sent_at, attempt.clock(), began, began + attempt.deadline))
+        until = began + attempt.deadline
+        place.learn(Found(*told, sent_at, attempt.clock(), began, monotonic(), until))
         raise
     finally:
         turn.give_back()

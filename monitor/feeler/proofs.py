@@ -35,7 +35,7 @@ class Told:
 
     failed: Failed
     hostaddr: str
-    sent_at: float  # fleet seconds
+    began: float  # monotonic
     until: float = field(default_factory=lambda: monotonic() + RESERVED)
 
 
@@ -76,9 +76,9 @@ class Server:
         self._failures, self._told = 0, None
 
     def told(self, hostaddr: str, since: float) -> Failed | None:
-        """Return how a proof at this address just failed, if it was sent after `since` (fleet seconds)."""
+        """Return how a proof at this address just failed, if it was begun after `since` (monotonic)."""
         told = self._told
-        if told and told.hostaddr == hostaddr and told.sent_at >= since and monotonic() < told.until:
+        if told and told.hostaddr == hostaddr and told.began > since and monotonic() < told.until:
             return told.failed
         return None
 

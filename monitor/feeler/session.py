@@ -94,7 +94,7 @@ class Session:
         self._login_deadline = deadline
         self._told = -QUIET
         self._urgency = Urgency.DUE
-        self._seen_at = self._proved_at = clock()  # when the last feel, the last login ended
+        self._seen = self._proved = time.monotonic()  # when the last feel, the last login ended
         self._left: set[str] = set()  # addresses the name left while they were tried, since the last ok
 
     @property
@@ -116,7 +116,7 @@ class Session:
         `fresh` proves a login even where the kept session answers, once it is our turn: who is woken by `on_turn`
         feels again. `slow` asks the dear gauges as well. `held`: no login may be tried, for this cause.
         """
-        attempt = self._attempt = Attempt(self._clock, self._deadline, since=self._seen_at)
+        attempt = self._attempt = Attempt(self._clock, self._deadline, since=self._seen)
         self._login_deadline, self._urgency = login_deadline or self._deadline, urgency
         answers, found = await self._look(attempt, urgency if fresh else None, held)
         at = self._conclude(attempt, answers)
@@ -151,10 +151,10 @@ class Session:
             self._refusal = answers.detail, answers.sqlstate
         if answers.cause is Cause.OK:
             self._left.clear()
-        self._seen_at = at = attempt.heard_at or self._clock()
+        self._seen = attempt.heard or time.monotonic()
         if attempt.login:
-            self._proved_at = at
-        return at
+            self._proved = self._seen
+        return attempt.heard_at or self._clock()
 
     def _feeling(self, attempt: Attempt, answers: Answers, at: float) -> Feeling:
         return Feeling(
@@ -190,7 +190,7 @@ class Session:
             return await self._enter(attempt)
         if urgency is None and (kept.worn or self._has_moved(kept)):
             urgency = Urgency.DUE
-        if told := self._door.server.told(kept.hostaddr, self._proved_at):
+        if told := self._door.server.told(kept.hostaddr, self._proved):
             self._door.give_back(self)
         elif urgency is not None and self._is_our_turn(attempt, urgency):
             try:
@@ -371,7 +371,7 @@ class Session:
         """Let those who keep sessions at this address know what it says to whoever comes, and nothing else."""
         server = self._door.server
         if failed.cause in SHARED or (failed.cause is Cause.HUNG and not attempt.answered):
-            server.failed(self, Told(failed, attempt.tried[-1], attempt.sent_at))
+            server.failed(self, Told(failed, attempt.tried[-1], attempt.sent))
         elif EVIDENCE[failed.cause] is Evidence.ALIVE:
             server.answered()
 

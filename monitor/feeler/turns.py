@@ -19,7 +19,7 @@ Where = tuple[str, int]  # a resolved address and its port
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How one login ended for all databases of its address; `began` and `until` are the event loop's time."""
+    """How one login ended for all databases of its address; `began`, `ended` and `until` are by the loop's clock."""
 
     cause: Cause
     detail: str
@@ -27,12 +27,13 @@ class Found:
     sent_at: float  # fleet seconds
     at: float  # fleet seconds
     began: float
+    ended: float
     until: float  # the end of its deadline: who wants to log in later looks for itself
 
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """One login that waits; `since`: a probe sent before this moment (fleet seconds) is no news to it."""
+    """One login that waits; `since`: a probe that began before this moment (monotonic) is no news to it."""
 
     since: float
     granted: "asyncio.Future[Turn | Found]"
@@ -64,7 +65,7 @@ class Place:
 
     async def turn(self, since: float) -> Turn | Found:
         """Wait for a turn, or for what another login finds out meanwhile."""
-        if self._found and self._found.sent_at >= since:
+        if self._found and self._found.began > since:
             return self._found
         granted: asyncio.Future[Turn | Found] = asyncio.get_running_loop().create_future()
         self._waiting.append(Waiter(since, granted))
@@ -100,13 +101,13 @@ class Place:
 
     def _share(self, found: Found) -> None:
         refuted = self._answered if found.cause is Cause.STARTING else max(self._reached, self._answered)
-        if found.began < refuted or (self._found and found.sent_at < self._found.sent_at):
+        if found.began < refuted or (self._found and found.began < self._found.began):
             return
         self._found = found
         asyncio.get_running_loop().call_later(max(0.0, found.until - monotonic()), self._forget, found)
         waiting, self._waiting = self._waiting, deque()
         for waiter in waiting:
-            if found.sent_at < waiter.since:
+            if found.began <= waiter.since:
                 self._waiting.append(waiter)
             elif not waiter.granted.done():
                 waiter.granted.set_result(found)

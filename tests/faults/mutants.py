@@ -525,9 +525,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "turns-share-twice",
         f"{_MONITOR}/feeler/turns.py",
         "Place.turn",
-        "if self._found and self._found.sent_at >= since:",
+        "if self._found and self._found.began > since:",
         "if self._found:",
         (f"{_FEELER}/test_turns.py::test_a_refusal_is_shared_within_its_deadline_and_told_to_nobody_twice",),
+    ),
+    Mutant(
+        "turns-share-with-ourselves",
+        f"{_MONITOR}/feeler/session.py",
+        "Session._conclude",
+        "self._seen = attempt.heard or time.monotonic()",
+        "self._seen = attempt.sent",
+        (
+            f"{_FEELER}/test_turns.py::test_our_own_refusal_is_no_news_to_ourselves",
+            f"{_FAULTS}/test_targets.py::test_restarted",
+        ),
     ),
     Mutant(
         "turns-share-after-an-answer",

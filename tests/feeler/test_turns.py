@@ -74,6 +74,16 @@ async def test_a_refusal_is_shared_within_its_deadline_and_told_to_nobody_twice(
     assert late.sent_at > again.at + 1.0
 
 
+async def test_our_own_refusal_is_no_news_to_ourselves(make_session: MakeSession) -> None:
+    """The fleet's clock knows milliseconds; a refusal takes less than one."""
+    session = make_session(NOWHERE, clock=lambda: round(time.time(), 2))
+    for _ in range(5):
+        first = await session.feel(fresh=False, slow=False)
+        await asyncio.sleep(0.02)
+        second = await session.feel(fresh=False, slow=False)
+        assert second.sent_at > first.sent_at, "looked again"
+
+
 async def test_a_server_that_starts_is_asked_once_for_all(make_session: MakeSession) -> None:
     logins = LoginLimiter(per_address=2, lent=10)
     with refuse("57P03", after=0.2) as server:
