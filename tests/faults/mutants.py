@@ -534,7 +534,7 @@ MUTANTS: tuple[Mutant, ...] = (
         f"{_MONITOR}/feeler/session.py",
         "Session._conclude",
         "self._seen = attempt.heard or time.monotonic()",
-        "self._seen = attempt.sent",
+        "self._seen = 0.0",
         (
             f"{_FEELER}/test_turns.py::test_our_own_refusal_is_no_news_to_ourselves",
             f"{_FAULTS}/test_targets.py::test_restarted",
