@@ -182,9 +182,8 @@ def of_guest(lab: Lab, name: str) -> Subject:
 
 def of_foreigner(lab: Lab, database_url: str) -> Subject:
     """Return what another registry does to us: its supervisor is led to our Redis."""
-    return Subject(
-        "foreigner", 15.0, [Draw(FOREIGN, 1, 5, 20, partial(injecting.foreign_supervisor, lab, database_url))]
-    )
+    draw = Draw(FOREIGN, 1, 5, 15, partial(injecting.foreign_supervisor, lab, database_url))
+    return Subject("foreigner", 8.0, [draw])
 
 
 @contextmanager
