@@ -1,6 +1,5 @@
 """Faults at random, overlapping, under load: whatever comes together, the history holds."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,10 +8,8 @@ import pytest
 
 from tests.faults import nemesis
 from tests.faults.conftest import Figures, MakeLab
-from tests.faults.demands import STANDARD
 from tests.faults.lab import Lab, new_registry
 from tests.faults.nemesis import FOREIGN, MOVED, RETIRED, Nemesis, Subject
-from tests.faults.observed import Change
 from tests.servers import PostgresServer
 
 StartPostgres = Callable[..., Any]
@@ -95,16 +92,6 @@ async def test_random_faults(
     assert processes == Counter(role.name for role in lab.roles if role.alive)
 
 
-def gone_after(lab: Lab) -> float:
-    """Return how long Redis held anything of a database after it was retired, at most."""
-
-    def gone(change: Change) -> float:
-        sights = lab.eye.sights[change.database]
-        return min((one.at for one in sights if one.at > change.began and not one.fields), default=math.inf)
-
-    return max(gone(one) - one.ended for one in lab.changes if one.port is None)
-
-
 def tell(figure: Figures, seed: int, minutes: float, injected: Nemesis, lab: Lab, spared: Lab) -> None:
     """Tell what was done and seen; too little of it proves nothing."""
     called = Counter(outage.database for outage in spared.outages())
@@ -115,7 +102,6 @@ def tell(figure: Figures, seed: int, minutes: float, injected: Nemesis, lab: Lab
     figure(f"seed {seed}, {minutes:g} min, faults", len(injected.injected), "")
     for what in (MOVED, RETIRED, FOREIGN):
         figure(f"of these: {what}", injected.injected.count(what), "")
-    figure("a retired database was gone after", gone_after(spared), most=STANDARD.taken_up)
     figure("transitions", sum(len(one.transitions(name)) for one in (lab, spared) for name in one.targets), "")
     counters = lab.counters()
     figure("late writes refused", sum(count for what, count in counters.items() if what.startswith("rejected")), "")
