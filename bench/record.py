@@ -70,11 +70,13 @@ async def main(url: str) -> None:
     live = connections.connect(url)
     await live.cache.flushall()
     names = [f"db{i}" for i in range(DATABASES)]
-    await generation.restore(live, "bench", [], 1)
-    opened = await generation.open_generation(live, EPOCH, ["bench"])
+    await generation.restore(live, "bench", [], 1, "")
+    opened = await generation.open_generation(live, EPOCH, ["bench"], "")
     assert opened
     for name in names:
-        await assignments.assign(live, Assignment(name, WORKER, EPOCH), planned=False, now=0, seed=Status())
+        await assignments.assign(
+            live, Assignment(name, WORKER, EPOCH), planned=False, now=0, seed=Status(), registry=""
+        )
     beats = [beat(name, FAST) for name in names]
     await fenced(live, opened, [beat(name, FAMILIES) for name in names])
     print("us of CPU per beat   record client/server   plain HSET client/server   ratio client/server")

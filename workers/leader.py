@@ -20,7 +20,7 @@ from monitor.live import assignments, connections, generation, journal, observat
 from monitor.live.assignments import Place
 from monitor.live.connections import Live
 from monitor.live.journal import Entry
-from monitor.live.presence import Presence
+from monitor.live.presence import Alive, Presence
 from monitor.live.targets import Target
 from monitor.registry import fleet
 from monitor.registry.fleet import Registered
@@ -67,6 +67,7 @@ class Leader:
         self._published: dict[str, int] = {}  # revision of each target in Redis
         self._doubts = Doubts(self._policy)
         self._unproven = Unproven()
+        self._alive = Alive()
         self._heard: list[Entry] = []
         self._members: set[str] = set()
         self._fleet_at = self._review_at = 0.0
@@ -129,20 +130,28 @@ class Leader:
         self._refresh_fleet()
         if not self._fleet_known:
             return
-        present = await presence.present(self._live)
+        present = await self._present()
         if not (await generation.generation(self._live)).open:
             await self._recover(present, term)
             return
         self._recovery.over()
-        if term < self.lease.term and not await generation.lead(self._live, self.lease.term, self.lease.registry):
-            raise Deposed
+        if term < self.lease.term:
+            await self._claim()
         await self._review()
         await self._hear()
         await self._publish()
         await self._withdraw()
         await self._reassign(present)
 
+    async def _claim(self) -> None:
+        """Have our term and our registry's name stand everywhere before anything is written under them."""
+        if not await generation.lead(self._live, self.lease.term, self.lease.registry):
+            raise Deposed
+
     # --- seeing ---------------------------------------------------------------------------------------------------
+
+    async def _present(self) -> dict[str, Presence]:
+        return self._alive.among(await presence.present(self._live), time.monotonic())
 
     async def _take_requests(self) -> None:
         for request in await requests.take(self._live, self.lease.owner):
@@ -190,7 +199,7 @@ class Leader:
         known = await presence.known(self._live)
         owners = {place.owner for place in self._places.values() if place.owner}
         await assignments.rewrite_indexes(self._live, self._places, known | owners)
-        for worker in known - owners - (await presence.present(self._live)).keys():
+        for worker in known - owners - (await self._present()).keys():
             await presence.forget(self._live, worker)
             self._nudger.remove(worker)
 
@@ -339,6 +348,7 @@ class Leader:
         reports = await self._recovery.ready(self._members, term_seen)
         if reports is None:
             return
+        await self._claim()
         self._published.clear()
         await self._publish()
         opened = await self._recovery.reopen(self._zones(), present, reports)

@@ -24,7 +24,9 @@ from workers.reasons import Reasons
 log = logging.getLogger("feeler.recorder")
 
 BATCH = 500  # beats per round trip
-BYTES = 1_000_000  # of a round trip: 20 ms of this loop, as much of Redis; halved when one takes too long
+BYTES = (
+    250_000  # of a round trip: at most 0.1 s of this loop, where transitions pile up; halved when one takes too long
+)
 GATHER = 0.01  # seconds to wait for company before a batch leaves
 RETRY = 0.5  # seconds between tries while Redis or the generation is away
 RELEASED_FOR = 600.0  # seconds a released database's Status is kept for a restore
@@ -294,8 +296,12 @@ class Recorder:
                 self._restored = await self._restore()
             return False
         assert seen.epoch
-        if seen.name == self.generation or seen.epoch < self._opened_at:
-            return False  # nothing new, or a server that was left behind
+        if seen.name == self.generation:
+            return False  # nothing new
+        if seen.epoch < self._opened_at:  # a server that was left behind, or all that was newer is lost but to us
+            log.warning("action=outlived generation=%s entered=%s", seen.name, self._opened_at)
+            await generation.close_generation(self._live, self._opened_at, self._term)
+            return False
         if not await self._restore():
             return False  # closed again; where the others did not wait for us, what is newer than theirs still counts
         retained = list(self._retained.values())

@@ -122,7 +122,7 @@ class Supervisor:
             self._waiting_since = None
         elif self._waiting_since is None or mark(self._id) not in await generation.reported(self._live):
             now = time.monotonic()
-            done = await generation.restore(self._live, mark(self._id), [], 0)
+            done = await generation.restore(self._live, mark(self._id), [], 0, "")
             self._waiting_since = now if done else None
 
     async def _sweep(self) -> None:

@@ -18,7 +18,7 @@ from monitor.core.errors import StoreUnavailable
 from monitor.feeler.login import strip_pg_environment
 from monitor.live import connections, presence
 from monitor.live.connections import Live
-from monitor.live.presence import Presence
+from monitor.live.presence import Alive, Presence
 from monitor.secrets import SecretBox, load_keys
 from workers import jobs, queues
 from workers.patrol import Company, Patrol
@@ -73,6 +73,7 @@ class Worker:
         self._settings, self._live = settings, live
         self._capacity = min(settings.capacity, descriptors() // 2)  # a kept connection and a fresh login each
         self._patrol = Patrol(live, self.id, box, settings.ca_dir, self._capacity)
+        self._alive = Alive()
         self._leaving = False
         self._started_at = 0.0
         self._stop = asyncio.Event()
@@ -130,7 +131,8 @@ class Worker:
             self._patrol.clock.anchor(await connections.now(self._live), time.monotonic() - asked)
             self._started_at = self._started_at or self._patrol.clock.now()
             await presence.announce(self._live, self._presence())
-            self._meet(await presence.present(self._live), led=await presence.is_led(self._live))
+            present = self._alive.among(await presence.present(self._live), time.monotonic())
+            self._meet(present, led=await presence.is_led(self._live))
         except StoreUnavailable:
             self._patrol.company.alone_since = None  # a break: nobody can be seen
             raise

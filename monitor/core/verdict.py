@@ -266,7 +266,10 @@ def _where_it_leads(doubt: Doubt, observation: Observation) -> Doubt:
 
 
 def _words_of_others(doubt: Doubt, context: Context) -> tuple[Seen, ...]:
-    """Return the newest word of every worker but this one; `rounds` counts its negatives since it was last positive."""
+    """Return the newest word of every worker but this one; `rounds` counts its negatives since it was last positive.
+
+    What a newer version found and this one has no word for is nobody's word: it neither proves nor hinders.
+    """
     words = {w.worker: Seen(w.worker, w.sent_at, w.at, w.cause, w.rounds) for w in doubt.witnesses}
     for opinion in sorted(_opinions(doubt, context), key=lambda opinion: opinion.at):
         known = words.get(opinion.worker)
@@ -276,7 +279,9 @@ def _words_of_others(doubt: Doubt, context: Context) -> tuple[Seen, ...]:
         if known and is_negative(known) and is_negative(new):
             new = Seen(new.worker, new.sent_at, new.at, new.cause, known.rounds + 1)
         words[opinion.worker] = new
-    return tuple(word for word in words.values() if word.worker != context.worker)
+    return tuple(
+        word for word in words.values() if word.worker != context.worker and EVIDENCE[word.cause] is not Evidence.VOID
+    )
 
 
 def _opinions(doubt: Doubt, context: Context) -> list[Opinion]:

@@ -61,7 +61,7 @@ async def assign(
     *,
     planned: bool,
     now: float,
-    registry: str = "",
+    registry: str,
     doubt: Identity | None = None,
     seed: Status | None = None,
 ) -> Assigned:
@@ -78,12 +78,12 @@ async def assign(
     return Assigned(answer)
 
 
-async def unassign(live: Live, database: str, term: int, registry: str = "") -> bool:
+async def unassign(live: Live, database: str, term: int, registry: str) -> bool:
     """Take a paused database from its owner: its hash stays, its target goes; False for a deposed leader."""
     return await _unassign(live, database, term, registry, forget=False)
 
 
-async def forget(live: Live, database: str, term: int, registry: str = "") -> bool:
+async def forget(live: Live, database: str, term: int, registry: str) -> bool:
     """Remove all Redis knows of a retired database; False for a deposed leader."""
     return await _unassign(live, database, term, registry, forget=True)
 

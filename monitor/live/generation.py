@@ -18,7 +18,8 @@ from monitor.live.keys import PARTITIONS, database_key, partition, partition_key
 
 log = logging.getLogger("feeler.live")
 
-_RESTORE, _OPEN, _LEAD, _TAKE_OVER = map(steps.step, ("restore", "open", "lead", "take_over"))
+_NAMES = ("restore", "open", "close", "lead", "take_over")
+_RESTORE, _OPEN, _CLOSE, _LEAD, _TAKE_OVER = map(steps.step, _NAMES)
 _ROWS = 250  # of one script call: about 2 ms of Redis
 _MERGED = (*STATUS_FIELDS, "batch", "restored")  # `batch` goes: it vouches for fields the merge may change
 _NAME = re.compile(r"[0-9a-f]+:\d+\.\d+\Z")
@@ -100,12 +101,15 @@ async def generation(live: Live) -> Generation:
     return Generation(name if name and _NAME.match(name) and name.startswith(f"{life}:") else "", life, signature)
 
 
-async def lead(live: Live, term: int, registry: str = "") -> bool:
-    """Make a new leader's term known everywhere, so that an older one steps down; False if a higher one is known, or
-    another registry's name."""
+async def lead(live: Live, term: int, registry: str) -> bool:
+    """Make a new leader's term and registry known everywhere, so that others step down; False if a higher term is
+    known, or another registry's name.
+
+    Of two registries that claim one empty Redis at once the first partition chooses: the other claims no further.
+    """
     keys = [[partition_key(number, kind) for kind in ("term", "registry")] for number in range(PARTITIONS)]
-    words: steps.Words = (term, registry)
-    return all(await steps.run(live.cache, _LEAD, [(its, words) for its in keys]))
+    calls: list[steps.Call] = [(its, (term, registry)) for its in keys]
+    return all(await steps.run(live.cache, _LEAD, calls[:1])) and all(await steps.run(live.cache, _LEAD, calls[1:]))
 
 
 async def standing(live: Live) -> Standing:
@@ -146,9 +150,7 @@ async def has_rested(live: Live, lease: str) -> bool:
         return {*await pipe.execute(), await live.bus.get(partition_key(0, "rest"))} == {lease}
 
 
-async def restore(
-    live: Live, worker: str, rows: Sequence[Restored], term: int, signature: Signature | str = ""
-) -> bool:
+async def restore(live: Live, worker: str, rows: Sequence[Restored], term: int, signature: Signature | str) -> bool:
     """Merge what `worker` remembers into a closed generation and report it; into an open one only what is newer.
 
     `signature` is what a worker remembers, or the bare name of the registry a leader leads for. False when Redis lost
@@ -213,7 +215,7 @@ def _is_done(report: str, life: str) -> bool:
     return report.startswith(f"{life} ") and report.endswith(" done")
 
 
-async def open_generation(live: Live, leader: Epoch, reports: Collection[str], registry: str = "") -> str | None:
+async def open_generation(live: Live, leader: Epoch, reports: Collection[str], registry: str) -> str | None:
     """Open all partitions under a new name and return it; None when a higher term, another registry or a loss of memory
     forbids it.
 
@@ -230,3 +232,12 @@ async def open_generation(live: Live, leader: Epoch, reports: Collection[str], r
         return name
     log.warning("action=open_refused name=%s answers=%s", name, ",".join(sorted(set(answers))))
     return None
+
+
+async def close_generation(live: Live, entered: Epoch, term: int) -> None:
+    """End a generation older than the one that `entered` opened: no worker that knows a newer one may go back to it.
+
+    At a server that was left behind nobody opens another; else the leader does, above all terms seen.
+    """
+    keys = [[partition_key(number, kind) for kind in ("generation", "term")] for number in range(PARTITIONS)]
+    await steps.run(live.cache, _CLOSE, [(its, (str(entered), term)) for its in keys])

@@ -92,6 +92,21 @@ def decode(text: str | bytes) -> Presence:
     return presence
 
 
+class Alive:
+    """Tells who still announces itself by a clock of our own: while Redis's was set back, keys outlive their time."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[float, float]] = {}  # when it said it was, and since when we know (monotonic)
+
+    def among(self, present: Mapping[str, Presence], now: float) -> dict[str, Presence]:
+        """Return those of whom something new was heard within the time a presence lives."""
+        before, self._told = self._told, {}
+        for worker, one in present.items():
+            told = before.get(worker)
+            self._told[worker] = told if told and told[0] == one.at else (one.at, now)
+        return {worker: one for worker, one in present.items() if now - self._told[worker][1] < TTL}
+
+
 async def known(live: Live) -> set[str]:
     """Return every worker that was announced and not forgotten, here or not."""
     with unavailable():
@@ -129,7 +144,8 @@ async def swept(live: Live) -> float | None:
     """Return the seconds since a leader completed a sweep; None where none did lately: then nobody leads here."""
     with unavailable():
         left: int = await live.bus.pttl(LED)
-    return LED_FOR - left / 1000 if left >= 0 else None
+    gone = LED_FOR - left / 1000
+    return gone if 0 <= gone <= LED_FOR else None  # one that lives longer was given by a clock that was set back
 
 
 async def is_led(live: Live) -> bool:

@@ -25,7 +25,7 @@ class Target:
     revision: int
 
 
-async def publish(live: Live, name: str, target: Target, term: int, registry: str = "") -> bool:
+async def publish(live: Live, name: str, target: Target, term: int, registry: str) -> bool:
     """Store a target and tell its owner's index; False when a higher term or revision stands already, or Redis is
     another registry's."""
     number = partition(name)

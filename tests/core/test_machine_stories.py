@@ -7,7 +7,7 @@ import pytest
 from monitor.core.cause import Cause
 from monitor.core.machine import Opinion, wants_login
 from monitor.core.policy import Policy
-from monitor.core.status import MAX_ROUNDS, Identity, State
+from monitor.core.status import MAX_ROUNDS, Identity, State, Witness
 from monitor.core.verdict import NAMED_BY
 from tests.core.making import START, Story
 
@@ -409,6 +409,19 @@ def test_whoever_reached_it_since_the_doubt_stands_against_all_others():
     negative, positive = opinion(Cause.RESET, 7), opinion(Cause.OK, 6, worker="w3")
     assert asked(negative, positive).feel(Cause.REFUSED, 8) == "steady"
     assert asked(negative, positive, opinion(Cause.RESET, 7, worker="w3")).feel(Cause.REFUSED, 8) == "confirm_absent"
+
+
+@pytest.mark.parametrize(("kind", "rule"), [(Cause.RESET, "confirm_absent"), (Cause.HUNG, "confirm_silent")])
+def test_what_a_newer_version_found_neither_proves_nor_hinders(kind, rule):
+    strange = Witness("w9", 1, START + 5.2, START + 5.5, Cause("adrift"))
+    for known in (True, False):
+        story = healthy()
+        story.feel(kind, 5)
+        doubt = story.status.doubt
+        witnesses = (*(doubt.witnesses if known else ()), strange)
+        story.status = replace(story.status, doubt=replace(doubt, witnesses=witnesses))
+        story.move("w2")
+        assert (rule in [story.feel(kind, at) for at in (13, 14.5, 16)]) is known
 
 
 def test_a_peers_ok_alone_makes_nothing_available():

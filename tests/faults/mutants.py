@@ -291,6 +291,26 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FAULTS}/test_processes.py::test_worker_killed",),
     ),
     Mutant(
+        "thawed-and-sure",
+        "workers/recorder.py",
+        "Recorder._fence",
+        "ledger.stop()",
+        "pass",
+        (f"{_WORKERS}/test_recorder.py::test_a_process_that_was_frozen_says_nothing_before_it_has_looked",),
+    ),
+    Mutant(
+        "presence-by-redis-alone",
+        f"{_MONITOR}/live/presence.py",
+        "Alive.among",
+        "if now - self._told[worker][1] < TTL",
+        "",
+        (
+            f"{_WORKERS}/test_leader.py::test_a_presence_that_outlives_its_worker_keeps_nothing",
+            f"{_WORKERS}/test_worker.py::test_a_presence_that_outlives_its_worker_is_nobodys_company",
+            f"{_FAULTS}/test_clocks.py::test_presence_outlives_its_worker",
+        ),
+    ),
+    Mutant(
         "settle-never",
         "workers/leader.py",
         "",
@@ -428,6 +448,25 @@ MUTANTS: tuple[Mutant, ...] = (
         "unheard(doubt) if doubt.revision else doubt",
         "doubt",
         (f"{_CORE}/test_machine_stories.py::test_what_was_found_at_an_old_address_confirms_nothing",),
+    ),
+    Mutant(
+        "address-kept",
+        "workers/patrol.py",
+        "Patrol._learn",
+        "watch.revision != target.revision",
+        "False",
+        (
+            f"{_WORKERS}/test_patrol.py::test_a_new_address_is_taken_up_while_all_is_well",
+            f"{_FAULTS}/test_targets.py::test_address_changed_in_peace",
+        ),
+    ),
+    Mutant(
+        "foreign-word-hinders",
+        f"{_MONITOR}/core/verdict.py",
+        "_words_of_others",
+        " and EVIDENCE[word.cause] is not Evidence.VOID",
+        "",
+        (f"{_CORE}/test_machine_stories.py::test_what_a_newer_version_found_neither_proves_nor_hinders",),
     ),
     # --- doubts: who looks next --------------------------------------------------------------------------------------
     Mutant(
@@ -759,6 +798,22 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_WORKERS}/test_supervisor.py::test_the_supervisor_of_another_registry_leads_nowhere_else",),
     ),
     Mutant(
+        "foreign-names-mix",
+        f"{_MONITOR}/live/generation.py",
+        "lead",
+        "all(await steps.run(live.cache, _LEAD, calls[:1])) and",
+        "",
+        (f"{_LIVE}/test_generation.py::test_of_two_registries_that_claim_an_empty_redis_one_has_it_wholly",),
+    ),
+    Mutant(
+        "foreign-unclaimed",
+        "workers/leader.py",
+        "Leader._recover",
+        "await self._claim()",
+        "pass",
+        (f"{_WORKERS}/test_supervisor.py::test_of_two_registries_at_one_empty_redis_one_leads_wholly",),
+    ),
+    Mutant(
         "foreign-journal",
         "workers/historian.py",
         "Historian._check",
@@ -1027,6 +1082,22 @@ MUTANTS: tuple[Mutant, ...] = (
         "self._term = max(self._term, seen.epoch.term)",
         "pass",
         (f"{_WORKERS}/test_recorder.py::test_a_worker_that_owned_nothing_follows_a_registry_whose_terms_were_lower",),
+    ),
+    Mutant(
+        "outlived-for-ever",
+        "workers/recorder.py",
+        "Recorder._follow",
+        "await generation.close_generation(self._live, self._opened_at, self._term)",
+        "pass",
+        (f"{_WORKERS}/test_supervisor.py::test_a_worker_that_outlived_all_others_is_followed_and_follows",),
+    ),
+    Mutant(
+        "close-anything",
+        f"{_SCRIPTS}/close.lua",
+        "",
+        "if not name or not newer(ARGV[1], string.match(name, ':(.*)$')) then return 0 end",
+        "",
+        (f"{_LIVE}/test_generation.py::test_whoever_has_entered_a_newer_generation_ends_an_older_one",),
     ),
     Mutant(
         "reports-kept",

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from monitor.live.keys import presence_key
 from monitor.programs import free_port
 from tests.faults import injecting
 from tests.faults.asserting import assert_unmoved, terms
@@ -147,11 +148,38 @@ async def test_redis_clock_set_back_in_an_outage(
     await asyncio.sleep(max(0.0, lab.began + 30 - time.time()))
     with injecting.target_frozen(lab, server):
         await lab.all_in(names, "uncertain", within=10)
+        if workers > 1:  # a move that the new clock finds in the future
+            await eventually(lambda: lab.hash(names[0]).get("moves"), within=10, every=0.01)
         with lab.fault("Redis's clock set back", Effect.CLOCK):
             proxy.rewrite_replies(shift_time(0))
             figure("unavailable after", await lab.all_in(names, "unavailable", within=60), most=25)
     assert lab.hash(names[0])["rule"] == ("alone" if workers == 1 else "confirm_silent")
     await lab.all_in(names, "available", within=30)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.row(
+    "a worker dies just before Redis's own clock goes back by an hour: its presence stays so long; then a server dies",
+    "its databases are watched by the other <= 16 s; the one that is left knows that it is alone: `unavailable` by the"
+    " rule `alone` <= 45 s",
+)
+async def test_presence_outlives_its_worker(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, server = make_lab(workers=2, bounds=Bounds(absent=60)), start_postgres()
+    names = lab.monitor_many(4, server)
+    await lab.all_in(names, "available", within=30)
+    await lab.settle()
+    victim = lab.worker_of(lab.owner(names[0]))
+    lost = lab.owned_by(victim, names)
+    with lab.fault("a presence that stays for an hour", Effect.CLOCK):
+        injecting.killed(lab, victim)
+        assert lab.redis.pexpire(presence_key(lab.party(victim)), HOUR * 1000)
+        took = await lab.observed_by_others(lost, victim, within=40)
+        figure("watched by the other after", took, most=16)
+        with injecting.target_killed(lab, server):
+            figure("unavailable after", await lab.all_in(names, "unavailable", within=90), most=45)
+        assert {lab.hash(name)["rule"] for name in names} == {"alone"}
+        assert lab.redis.delete(presence_key(lab.party(victim))), "it stood there all the time"
+        await lab.all_in(names, "available", within=30)
 
 
 async def observed_by(lab: Lab, names: Sequence[str], shift: int) -> float:

@@ -613,6 +613,26 @@ async def test_slow(make_lab: MakeLab, start_postgres: StartPostgres, start_prox
 
 
 @pytest.mark.row(
+    "the address of a database changed to another server while its owner and both servers are well; then the old one "
+    "dies",
+    "watched at the new address <= 15 s, no session at the old one; no state changes, then or when it dies",
+)
+async def test_address_changed_in_peace(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab, old, new = make_lab(), start_postgres(), start_postgres()
+    lab.monitor("orders", old)
+    await up(lab, "orders")
+    owner, changed = lab.owner("orders"), time.time()
+    lab.move("orders", new)
+    await eventually(lambda: sessions(new) and not sessions(old), within=30, every=0.05)
+    figure("watched at the new address after", time.time() - changed, most=15)
+    await lab.observed_again(["orders"], within=15)
+    old.kill_all()
+    await lab.observed_again(["orders"], within=15, since=time.time() + 6)  # more than an interval
+    assert lab.rules("orders") == ["first_light"]
+    assert lab.owner("orders") == owner
+
+
+@pytest.mark.row(
     "the address of a database changed to another server: the old one is dead, its owner killed or Redis frozen then",
     "`available` at the new address within 25 s of the change, on sessions there; none at the old one, though it lives "
     "again",

@@ -62,8 +62,8 @@ def beat(under: str, after: Status, *events: Event, database: str = DB, at: floa
 async def opened(live: Live, by: str = "1.1") -> str:
     """Open a generation that nobody remembers anything of."""
     leader = epoch(by)
-    assert await generation.restore(live, "leader", (), leader.term)
-    name = await generation.open_generation(live, leader, {"leader"})
+    assert await generation.restore(live, "leader", (), leader.term, "")
+    name = await generation.open_generation(live, leader, {"leader"}, "")
     assert name
     return name
 

@@ -32,7 +32,7 @@ UP = State.AVAILABLE
 
 async def assign(live: Live, under: str, owner: str = W1, *, planned: bool = False, doubt: str = "") -> Assigned:
     return await assignments.assign(
-        live, Assignment(DB, owner, epoch(under)), planned=planned, now=NOW, doubt=identity(doubt)
+        live, Assignment(DB, owner, epoch(under)), planned=planned, now=NOW, doubt=identity(doubt), registry=""
     )
 
 
@@ -72,7 +72,7 @@ async def test_stale_by_epoch(live: Live, name: str) -> None:
 
 
 async def test_stale_by_a_term_seen_anywhere_in_the_partition(live: Live, name: str) -> None:
-    await generation.lead(live, 3)
+    await generation.lead(live, 3, "")
     assert await assign(live, "2.99") is Assigned.STALE
     assert await assign(live, "3.1") is Assigned.ASSIGNED
 
@@ -85,7 +85,7 @@ async def test_the_same_assignment_again_is_no_reason_to_step_down(live: Live, n
     assert await assign(live, "1.2") is Assigned.ASSIGNED
     assert await assign(live, "1.2", planned=True) is Assigned.ASSIGNED
     assert await stored(live) == before
-    await generation.lead(live, 2)
+    await generation.lead(live, 2, "")
     assert await assign(live, "1.2") is Assigned.STALE
 
 
@@ -143,7 +143,12 @@ async def test_a_move_for_a_doubt_is_remembered(live: Live, name: str) -> None:
     await given(live, "1.2", seed=doubted("1.1.7"))
     for i in range(5):
         answer = await assignments.assign(
-            live, Assignment(DB, W2, epoch(f"1.{i + 3}")), planned=False, now=NOW + i + 0.7, doubt=identity("1.1.7")
+            live,
+            Assignment(DB, W2, epoch(f"1.{i + 3}")),
+            planned=False,
+            now=NOW + i + 0.7,
+            doubt=identity("1.1.7"),
+            registry="",
         )
         assert answer is Assigned.ASSIGNED
     found = await place(live)
@@ -162,7 +167,7 @@ async def test_a_doubt_that_is_settled_moves_nothing(live: Live, name: str) -> N
 
 async def test_claims_end_with_the_assignment_that_honours_them(live: Live) -> None:
     rows = [Restored(DB, status("1.2.1", UP), epoch("1.2"), W1)]
-    await generation.restore(live, W1, rows, 1)
+    await generation.restore(live, W1, rows, 1, "")
     await given(live, "2.1", W1)
     found = await place(live)
     assert (found.claimant, found.claim, found.owner) == ("", None, W1)
@@ -173,14 +178,14 @@ async def test_claims_end_with_the_assignment_that_honours_them(live: Live) -> N
 
 
 async def published(live: Live, revision: int = 1) -> bool:
-    return await targets.publish(live, DB, Target("sealed", Policy(), {}, revision), term=9)
+    return await targets.publish(live, DB, Target("sealed", Policy(), {}, revision), term=9, registry="")
 
 
 async def test_unassign_keeps_the_hash_and_its_fence(live: Live, name: str) -> None:
     await given(live, "1.2", seed=Status())
     await published(live)
     await said(live, name, W1, beat("1.2", status()))
-    assert await assignments.unassign(live, DB, 1)
+    assert await assignments.unassign(live, DB, 1, "")
     found = await place(live)
     assert (found.owner, found.epoch, found.seeded) == ("", epoch("1.2"), True)
     assert await assignments.mine(live, W1) == {}
@@ -193,7 +198,7 @@ async def test_unassign_keeps_the_hash_and_its_fence(live: Live, name: str) -> N
 async def test_forget_leaves_nothing(live: Live, name: str) -> None:
     await given(live, "1.2", seed=Status())
     await published(live)
-    assert await assignments.forget(live, DB, 1)
+    assert await assignments.forget(live, DB, 1, "")
     keys = await live.cache.keys("*")
     assert not [key for key in keys if DB in key or "index" in key or "names" in key]
     assert await said(live, name, W1, beat("1.2", status())) == "fenced"
@@ -201,8 +206,8 @@ async def test_forget_leaves_nothing(live: Live, name: str) -> None:
 
 async def test_a_deposed_leader_takes_nothing_away(live: Live, name: str) -> None:
     await given(live, "2.2")
-    assert not await assignments.unassign(live, DB, 1)
-    assert not await assignments.forget(live, DB, 1)
+    assert not await assignments.unassign(live, DB, 1, "")
+    assert not await assignments.forget(live, DB, 1, "")
     assert (await place(live)).owner == W1
 
 
@@ -213,7 +218,7 @@ async def test_indexes_are_rewritten_from_the_hashes(live: Live, name: str) -> N
     databases = [f"db{i}" for i in range(40)]
     for i, database in enumerate(databases):
         await given(live, f"1.{i + 2}", owner=W1 if i % 2 else W2, database=database)
-    await targets.publish(live, "db1", Target("sealed", Policy(), {}, 7), term=9)
+    await targets.publish(live, "db1", Target("sealed", Policy(), {}, 7), term=9, registry="")
     true = {worker: await assignments.mine(live, worker) for worker in (W1, W2)}
     assert true[W1]["db1"] == "1.3 7"
     assert len(true[W1]) == len(true[W2]) == 20

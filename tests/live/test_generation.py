@@ -90,11 +90,26 @@ async def test_a_restart_that_kept_its_data_closes_the_generation(
     assert await said(live, again, W1, beat("1.4", status(), at=NOW + 2)) == "accepted"
 
 
+async def test_whoever_has_entered_a_newer_generation_ends_an_older_one(live: Live) -> None:
+    name = await opened(live, "2.9")
+    await given(live, "2.10")
+    for entered in ("2.9", "1.11"):
+        await generation.close_generation(live, epoch(entered), 5)
+        assert (await generation.generation(live)).name == name
+    assert (await generation.standing(live)).term == 2
+    await generation.close_generation(live, epoch("2.10"), 5)
+    assert not (await generation.generation(live)).open
+    assert (await generation.standing(live)).term == 5
+    assert await said(live, name, W1, beat("2.10", status(), at=NOW)) == "closed"
+    await generation.close_generation(live, epoch("9.9"), 9)
+    assert (await generation.standing(live)).term == 5, "there was nothing to end"
+
+
 # --- terms --------------------------------------------------------------------------------------------------------
 
 
 async def test_terms_are_signed_by_the_registry_that_gave_them(live: Live) -> None:
-    assert await generation.lead(live, 4)
+    assert await generation.lead(live, 4, "")
     assert (await generation.standing(live)).signature == Signature()
     assert await generation.lead(live, 4, "ours")
     assert await generation.standing(live) == Standing(4, frozenset({Signature(0, "ours")}))
@@ -130,11 +145,20 @@ async def test_the_registry_is_restored_with_the_term(live: Live) -> None:
     assert (await generation.standing(live)).signature == Signature(1, "heirs"), "it was taken over"
 
 
-async def test_an_opening_signs_and_a_generation_tells_by_whom(live: Live) -> None:
+async def test_a_leader_signs_and_a_generation_tells_by_whom(live: Live) -> None:
     await generation.restore(live, "leader", (), 1, "ours")
     assert (await generation.generation(live)).signature == Signature()
-    assert await generation.open_generation(live, epoch("1.1"), {"leader"}, "ours")
+    assert await generation.lead(live, 1, "ours")
     assert (await generation.generation(live)).signature == Signature(0, "ours")
+
+
+async def test_of_two_registries_that_claim_an_empty_redis_one_has_it_wholly(live: Live) -> None:
+    await live.cache.set(partition_key(0, "registry"), "theirs 0")  # half a millisecond earlier
+    assert not await generation.lead(live, 9, "ours")
+    standing = await generation.standing(live)
+    assert (standing.term, standing.holder("ours"), standing.holder("theirs")) == (0, "theirs", "")
+    assert await generation.lead(live, 1, "theirs")
+    assert (await generation.standing(live)).signatures == {Signature(0, "theirs")}
 
 
 async def test_of_two_who_adopt_at_once_one_has_it(live: Live) -> None:
@@ -154,12 +178,12 @@ def test_a_signature_of_a_newer_version_is_read() -> None:
 
 async def test_a_term_only_rises(live: Live) -> None:
     assert (await generation.standing(live)).term == 0
-    assert await generation.lead(live, 4)
-    assert not await generation.lead(live, 3)
-    assert await generation.lead(live, 4)
+    assert await generation.lead(live, 4, "")
+    assert not await generation.lead(live, 3, "")
+    assert await generation.lead(live, 4, "")
     assert (await generation.standing(live)).term == 4
-    await generation.restore(live, W1, (), 9)
-    await generation.restore(live, W2, (), 2)
+    await generation.restore(live, W1, (), 9, "")
+    await generation.restore(live, W2, (), 2, "")
     assert (await generation.standing(live)).term == 9
     assert {await live.cache.get(partition_key(number, "term")) for number in range(PARTITIONS)} == {"9"}
 
@@ -172,9 +196,9 @@ def row(which: str, under: str, state: State = UP, owner: str = W1, database: st
 
 
 async def test_the_highest_identity_and_the_highest_claim_win(live: Live) -> None:
-    await generation.restore(live, W1, [row("1.10.2", "1.10")], 1)
-    await generation.restore(live, W2, [row("1.9.7", "1.11", State.REFUSING, W2)], 1)
-    await generation.restore(live, "leader", [row("1.2.1", "", State.LOCKED_OUT, "leader")], 2)
+    await generation.restore(live, W1, [row("1.10.2", "1.10")], 1, "")
+    await generation.restore(live, W2, [row("1.9.7", "1.11", State.REFUSING, W2)], 1, "")
+    await generation.restore(live, "leader", [row("1.2.1", "", State.LOCKED_OUT, "leader")], 2, "")
     place = (await assignments.places(live, [DB]))[DB]
     assert (place.identity, place.state, place.seeded) == (identity("1.10.2"), UP, True)
     assert (place.claimant, place.claim, place.owner) == (W2, epoch("1.11"), "")
@@ -183,7 +207,7 @@ async def test_the_highest_identity_and_the_highest_claim_win(live: Live) -> Non
 
 async def test_a_memory_that_comes_late_counts_if_it_is_newer_than_all_that_happened(live: Live, name: str) -> None:
     await given(live, "1.20", seed=status("1.3.1"))
-    assert await generation.restore(live, W1, [row("1.9.9", "1.9", State.REFUSING)], 0)
+    assert await generation.restore(live, W1, [row("1.9.9", "1.9", State.REFUSING)], 0, "")
     place = (await assignments.places(live, [DB]))[DB]
     assert (place.identity, place.state, place.epoch) == (identity("1.9.9"), State.REFUSING, epoch("1.20"))
     stale = beat("1.20", status("1.20.1"), transition("1.20.1", "1.3.1"))
@@ -195,14 +219,14 @@ async def test_a_memory_that_comes_late_takes_nothing_back(live: Live, name: str
     await given(live, "1.20", seed=status("1.20.1"))
     before = await everything(live, but=[":reports", ":term"])
     unknown = Restored("unknown", status("1.9.9"), epoch("1.9"), W1)
-    assert await generation.restore(live, W1, [row("1.9.9", "1.9", State.REFUSING), unknown], 9)
+    assert await generation.restore(live, W1, [row("1.9.9", "1.9", State.REFUSING), unknown], 9, "")
     assert await everything(live, but=[":reports", ":term"]) == before
     assert (await generation.standing(live)).term == 9
 
 
 async def test_a_large_memory_goes_in_parts_and_is_reported_at_the_end(live: Live) -> None:
     rows = [row(f"1.{i}.1", f"1.{i}", database=f"db{i}") for i in range(1, 12_001)]
-    assert await generation.restore(live, W1, rows, 1)
+    assert await generation.restore(live, W1, rows, 1, "")
     assert await generation.reported(live) == {W1}
     places = await assignments.places(live, [one.database for one in rows])
     assert all(places[one.database].identity == one.status.identity for one in rows)
@@ -237,7 +261,7 @@ async def test_no_request_that_comes_late_stands_for_a_whole_report(
 
     monkeypatch.setattr(steps, "run", noted)
     names = namesakes(rows) if rows else []  # in one partition
-    assert await generation.restore(live, W1, [row("1.2.1", "1.2", database=one) for one in names], 1)
+    assert await generation.restore(live, W1, [row("1.2.1", "1.2", database=one) for one in names], 1, "")
     assert await generation.reported(live) == {W1}
     life = (await generation.generation(live)).life
     for late in sent:
@@ -250,10 +274,10 @@ async def test_no_request_that_comes_late_stands_for_a_whole_report(
 async def test_a_late_memory_counts_without_an_owner_but_not_after_retirement(live: Live, name: str) -> None:
     await given(live, "1.20", seed=status("1.3.1"))
     await given(live, "1.21", database="retired", seed=status("1.3.1"))
-    assert await assignments.unassign(live, DB, 1)  # no worker was there
-    assert await assignments.forget(live, "retired", 1)
+    assert await assignments.unassign(live, DB, 1, "")  # no worker was there
+    assert await assignments.forget(live, "retired", 1, "")
     memories = [row("1.9.9", "1.9", State.REFUSING), row("1.9.9", "1.9", State.REFUSING, database="retired")]
-    assert await generation.restore(live, W1, memories, 0)
+    assert await generation.restore(live, W1, memories, 0, "")
     places = await assignments.places(live, [DB, "retired"])
     assert (places[DB].identity, places[DB].state, places[DB].owner) == (identity("1.9.9"), State.REFUSING, "")
     assert not await live.cache.exists(database_key("retired"))
@@ -266,12 +290,12 @@ async def test_memories_of_another_life_of_the_server_are_refused(live: Live) ->
 
 
 async def test_a_report_vanishes_with_what_it_reports(live: Live) -> None:
-    await generation.restore(live, W1, [row("1.2.1", "1.2")], 1)
-    await generation.restore(live, W2, (), 1)
+    await generation.restore(live, W1, [row("1.2.1", "1.2")], 1, "")
+    await generation.restore(live, W2, (), 1, "")
     assert await generation.reported(live) == {W1, W2}
     await live.cache.delete(partition_key(3, "reports"))
     assert await generation.reported(live) == set()
-    await generation.restore(live, W2, (), 1)
+    await generation.restore(live, W2, (), 1, "")
     assert await generation.reported(live) == {W2}
 
 
@@ -325,47 +349,47 @@ async def ends(redis_url: str, restores: list[Report], kept: bool) -> dict[str, 
 
 
 async def test_nobody_opens_against_a_higher_term(live: Live) -> None:
-    await generation.restore(live, "leader", (), 2)
+    await generation.restore(live, "leader", (), 2, "")
     await live.cache.set(partition_key(7, "term"), 3)
-    assert await generation.open_generation(live, epoch("2.1"), {"leader"}) is None
+    assert await generation.open_generation(live, epoch("2.1"), {"leader"}, "") is None
     assert not (await generation.generation(live)).open
     assert (await generation.standing(live)).term == 3
 
 
 async def test_nobody_opens_without_the_reports_it_rests_on(live: Live) -> None:
-    await generation.restore(live, "leader", (), 1)
-    assert await generation.open_generation(live, epoch("1.1"), {"leader", W1}) is None
-    await generation.restore(live, W1, (), 1)
+    await generation.restore(live, "leader", (), 1, "")
+    assert await generation.open_generation(live, epoch("1.1"), {"leader", W1}, "") is None
+    await generation.restore(live, W1, (), 1, "")
     await live.cache.flushall()
-    await generation.restore(live, W1, (), 1)  # the worker was quicker than the leader
-    assert await generation.open_generation(live, epoch("1.1"), {"leader", W1}) is None
+    await generation.restore(live, W1, (), 1, "")  # the worker was quicker than the leader
+    assert await generation.open_generation(live, epoch("1.1"), {"leader", W1}, "") is None
     assert not (await generation.generation(live)).open
 
 
 async def test_opening_again_after_a_lost_reply_is_the_same_opening(live: Live) -> None:
     name = await opened(live, "1.4")
-    assert await generation.open_generation(live, epoch("1.4"), {"leader"}) == name
-    assert await generation.open_generation(live, epoch("1.5"), {"leader"}) is None, "reports serve one opening"
+    assert await generation.open_generation(live, epoch("1.4"), {"leader"}, "") == name
+    assert await generation.open_generation(live, epoch("1.5"), {"leader"}, "") is None, "reports serve one opening"
 
 
 async def test_a_leader_that_died_between_partitions_leaves_it_closed_until_the_next_opens_all(live: Live) -> None:
-    await generation.restore(live, W1, [row("1.2.1", "1.2")], 1)
-    await generation.restore(live, "one", (), 1)
+    await generation.restore(live, W1, [row("1.2.1", "1.2")], 1, "")
+    await generation.restore(live, "one", (), 1, "")
     life = (await generation.generation(live)).life
     mine = partition(DB)
     keys = [partition_key(mine, kind) for kind in ("generation", "term", "reports", "registry")]
     await observations.steps.run(live.cache, generation._OPEN, [(keys, (f"{life}:1.3", life, 1, "", "one", W1))])
     assert not (await generation.generation(live)).open
     assert await generation.reported(live) == set(), "what was opened wants its reports anew"
-    await generation.restore(live, "two", (), 2)
-    await generation.restore(live, W1, [row("1.1.1", "1.1")], 1)
+    await generation.restore(live, "two", (), 2, "")
+    await generation.restore(live, W1, [row("1.1.1", "1.1")], 1, "")
     assert (await stored(live))["identity"] == "1.2.1"
-    name = await generation.open_generation(live, epoch("2.1"), {"two", W1})
+    name = await generation.open_generation(live, epoch("2.1"), {"two", W1}, "")
     assert name == (await generation.generation(live)).name == f"{life}:2.1"
 
 
 async def test_a_flush_between_partitions_leaves_the_rest_closed(live: Live) -> None:
-    await generation.restore(live, "leader", (), 1)
+    await generation.restore(live, "leader", (), 1, "")
     life = (await generation.generation(live)).life
     words = (f"{life}:1.3", life, 1, "", "leader")
     calls = [
@@ -379,7 +403,7 @@ async def test_a_flush_between_partitions_leaves_the_rest_closed(live: Live) -> 
 
 
 async def test_an_opening_meant_for_another_life_of_the_server_is_refused(live: Live) -> None:
-    await generation.restore(live, "leader", (), 1)
+    await generation.restore(live, "leader", (), 1, "")
     other = "0" * 40
     keys = [partition_key(0, kind) for kind in ("generation", "term", "reports", "registry")]
     answer = await observations.steps.run(

@@ -37,7 +37,7 @@ def _nothing_aside(monkeypatch: pytest.MonkeyPatch) -> None:
 async def two(live: Live, name: str) -> str:
     """Two databases with a state, an observation and a target each."""
     for i, database in enumerate((DB, OTHER)):
-        await targets.publish(live, database, Target("sealed", Policy(), {"env": "prod"}, 1), term=9)
+        await targets.publish(live, database, Target("sealed", Policy(), {"env": "prod"}, 1), term=9, registry="")
         await given(live, f"1.{i + 2}", database=database)
         first = transition(f"1.{i + 2}.1", database=database)
         after = status(f"1.{i + 2}.1", State.AVAILABLE)

@@ -84,6 +84,22 @@ async def test_a_leader_says_that_it_completed_a_sweep(live: Live) -> None:
     assert presence.TTL < await live.bus.ttl(LED) <= LED_FOR
 
 
+async def test_no_sweep_was_completed_later_than_now(live: Live) -> None:
+    await presence.mark_swept(live, "one")
+    await live.bus.expire(LED, 3600)  # as a clock that is set back by an hour does
+    assert await presence.swept(live) is None
+
+
+def test_who_says_nothing_new_is_not_alive_for_longer_than_a_presence_lives() -> None:
+    alive, told = presence.Alive(), {W1: HERE}
+    assert alive.among(told, 100.0) == alive.among(told, 100.0 + presence.TTL - 0.1) == told
+    assert alive.among(told, 100.0 + presence.TTL) == {}
+    again = {W1: replace(HERE, at=HERE.at - 3600)}
+    assert alive.among(again, 200.0) == again, "a clock that was set back says something new"
+    assert alive.among({}, 201.0) == {}
+    assert alive.among(again, 208.0) == again, "it came back"
+
+
 async def test_an_id_is_held_by_one_process(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await presence.claim(live, "w1")
     assert await presence.claim(live, "w1"), "held on to"

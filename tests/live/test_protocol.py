@@ -173,7 +173,7 @@ class History(RuleBasedStateMachine):
             if worker.id not in await generation.reported(self.live):
                 kept = [Restored(DB, worker.accepted, worker.held, worker.id)] if worker.held else []
                 term = worker.held.term if worker.held else 0
-                await generation.restore(self.live, worker.id, kept, term)
+                await generation.restore(self.live, worker.id, kept, term, "")
         elif found.name != worker.generation and await journal.replay(self.live, found.name, worker.retained):
             worker.generation = found.name
 
@@ -254,7 +254,7 @@ class History(RuleBasedStateMachine):
     def elect(self, i: int, _: Any = None) -> None:
         self.terms += 1
         self.leaders[i] = Leader(f"leader-{self.terms}", self.terms)
-        self.run(generation.lead(self.live, self.terms))
+        self.run(generation.lead(self.live, self.terms, ""))
 
     def assign(self, i: int, state: State) -> None:
         """An owner seems lost."""
@@ -277,7 +277,7 @@ class History(RuleBasedStateMachine):
 
     async def _give(self, leader: Leader, owner: str, planned: bool, seed: Status | None) -> bool:
         answer = await assignments.assign(
-            self.live, Assignment(DB, owner, leader.epoch()), planned=planned, now=NOW, seed=seed
+            self.live, Assignment(DB, owner, leader.epoch()), planned=planned, now=NOW, seed=seed, registry=""
         )
         if answer is Assigned.STALE:
             leader.term = leader.stage = 0
@@ -299,7 +299,7 @@ class History(RuleBasedStateMachine):
             leader.stage = 0
 
     async def _mark(self, leader: Leader) -> bool:
-        return await generation.restore(self.live, leader.id, (), leader.term)
+        return await generation.restore(self.live, leader.id, (), leader.term, "")
 
     async def _wait(self, leader: Leader) -> bool:
         """Nobody is given up in this test."""
@@ -307,7 +307,7 @@ class History(RuleBasedStateMachine):
 
     async def _seed(self, leader: Leader) -> bool:
         rows = [Restored(DB, status_after(self.durable[-1]) if self.durable else Status(), None, "")]
-        return await generation.restore(self.live, f"{leader.id}-seeds", rows, leader.term)
+        return await generation.restore(self.live, f"{leader.id}-seeds", rows, leader.term, "")
 
     async def _place(self, leader: Leader) -> bool:
         place = (await assignments.places(self.live, [DB]))[DB]
@@ -315,7 +315,7 @@ class History(RuleBasedStateMachine):
 
     async def _open(self, leader: Leader) -> bool:
         reports = {W1, W2, leader.id, f"{leader.id}-seeds"}
-        return await generation.open_generation(self.live, leader.epoch(), reports) is not None
+        return await generation.open_generation(self.live, leader.epoch(), reports, "") is not None
 
     # --- Postgres and the faults ----------------------------------------------------------------------------------
 
@@ -390,7 +390,7 @@ class History(RuleBasedStateMachine):
     async def _heal(self) -> None:
         self.terms += 1
         leader = Leader(f"leader-{self.terms}", self.terms)
-        await generation.lead(self.live, leader.term)
+        await generation.lead(self.live, leader.term, "")
         for _ in range(12):
             for worker in self.workers:
                 await self._look(worker)

@@ -130,7 +130,7 @@ def _next(world: World, owner: int) -> int:
 
 def _workers_turn(world: World, without: Without, *, recording: bool) -> World:
     for who in staff(world):
-        for step in (protocol.restore, protocol.replay, protocol.learn, protocol.repeat):
+        for step in (protocol.close, protocol.restore, protocol.replay, protocol.learn, protocol.repeat):
             world = step(world, who, without) or world
         if recording:
             world = protocol.record(world, who, without) or world
@@ -156,6 +156,8 @@ def _judge(world: World) -> str:
         return "LOST: an accepted transition never reaches Postgres"
     if any(e in postgres.rows for worker in world.workers if worker.alive for e in worker.retained):
         return "HOARDED: a worker retains for ever what is durable"
+    if any(w.alive and w.generation != redis.generation for w in world.workers):
+        return "OUTCAST: a live worker never follows the generation that is open"
     wrong = _judge_owner(world)
     if not wrong and redis.status != last_row(postgres) and not _died(world, redis.status):
         wrong = "DIVERGED: the hash is not the newest transition in Postgres"

@@ -25,7 +25,7 @@ def acquire(world: World, who: int, without: Without) -> World | None:
     if not postgres.up or leader.cut:
         return None
     own = postgres.holder == who
-    term = postgres.term if own and Repair.TERM_EACH in without else postgres.term + 1
+    term = postgres.term if own and Repair.TERM_EACH in without else max(postgres.term, world.redis.term) + 1
     after = _blank(leader, term, met=is_open(world.redis))._replace(before=postgres.term)
     postgres = postgres._replace(holder=who, term=term)
     return _led(world._replace(postgres=postgres), who, after, world.redis)
@@ -83,7 +83,8 @@ def assign(world: World, who: int, worker: int, without: Without) -> World | Non
     if Repair.ASSIGN_FENCED not in without and (redis.term > leader.term or redis.epoch >= epoch):
         return _step_down(world, who)
     name = called(world.workers[worker], worker)
-    redis = redis._replace(owner=name, epoch=epoch, term=max(redis.term, leader.term), proven=False, bound=NOBODY)
+    redis = _claimed(redis)._replace(owner=name, epoch=epoch, proven=False, bound=NOBODY)
+    redis = redis._replace(term=max(redis.term, leader.term))
     leader = leader._replace(counter=epoch.counter, reissued=leader.opening != NO_NAME)
     return _led(world, who, leader, redis)
 
@@ -105,8 +106,13 @@ def unassign(world: World, who: int, without: Without) -> World | None:
         return None
     if redis.term > leader.term:
         return _step_down(world, who)
-    redis = redis._replace(owner=NOBODY, proven=False, bound=NOBODY, claimant=NOBODY, claim=NO_EPOCH)
+    redis = _claimed(redis)._replace(owner=NOBODY, proven=False, bound=NOBODY, claimant=NOBODY, claim=NO_EPOCH)
     return _led(world, who, leader._replace(reissued=True), redis)
+
+
+def _claimed(redis: Redis) -> Redis:
+    """Have the name of our registry stand before anything is written under its term: see test_claiming."""
+    return redis._replace(signed=True)
 
 
 def assign_move(world: World, who: int, worker: int, without: Without) -> World | None:
@@ -146,7 +152,7 @@ def open_half(world: World, who: int, without: Without, *, here: bool) -> World 
         return _led(world, who, _anew(leader), redis)
     if here:
         world = world._replace(past=judging.opened(world, without, everybody=_everybody(world, who, without)))
-        redis = redis._replace(generation=name, signed=True, begun=(), reported=(), claimant=NOBODY, claim=NO_EPOCH)
+        redis = redis._replace(generation=name, begun=(), reported=(), claimant=NOBODY, claim=NO_EPOCH)
     else:
         redis = redis._replace(others=name)
     if redis.generation == redis.others == name:

@@ -10,9 +10,9 @@ so a worker may restore too late, a live owner be taken for dead, a leader act o
 requests is one step, or cut in its parts, as the bounds say.
 
 Another registry's supervisor is one step, allowed or not. Not modelled: take-overs by a person's word, the index and
-the nudges, cries and second opinions, retirement, eviction of single keys, a Postgres that loses rows, clocks, ids of
-journal entries (a historian that acknowledges by an id of another life). A worker never comes back under its id; a
-twin, that draws the id of a live one, reports as itself.
+the nudges, cries and second opinions, retirement, eviction of single keys, a Postgres that loses rows (but in a start),
+clocks, ids of journal entries (a historian that acknowledges by an id of another life). A worker never comes back under
+its id; a twin, that draws the id of a live one, reports as itself.
 
 Only tests/model may import this.
 """
@@ -32,7 +32,7 @@ from tests.model.leading import (
     seed,
     unassign,
 )
-from tests.model.restoring import restore, tell
+from tests.model.restoring import close, restore, tell
 from tests.model.watching import (
     Verdict,
     adopt,
@@ -61,6 +61,7 @@ __all__ = [
     "assign_move",
     "assign_restored",
     "begin",
+    "close",
     "drain",
     "enter",
     "expire",

@@ -49,6 +49,7 @@ class Repair(StrEnum):
     MET = "a leader new to its workers waits the time-out out: what Redis knows of them may be an older memory"
     RESTED = "a leader's last word vouches for Redis's memory to the very next leader only"
     NEVER_BACK = "a worker never enters a generation older than the newest it has entered"
+    OUTLIVED = "it has such a generation closed: who leads opens another, above all terms seen"
     SIGNED = "a leader acts only where the name of its own registry stands beside the term, or none"
     NAME_RESTORED = "workers restore that name with the term"
     BOUND = "the first beat under an epoch binds it to the process that sent it: a twin of the same id is told apart"

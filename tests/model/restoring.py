@@ -8,6 +8,7 @@ from tests.model.repairs import Repair, Without
 from tests.model.world import (
     ABSENT,
     NO_EPOCH,
+    NO_NAME,
     NOBODY,
     Event,
     Part,
@@ -83,6 +84,16 @@ def _is_news(redis: Redis, worker: Worker, without: Without) -> bool:
     if knows_the_name(worker, without) and not redis.signed:
         return True
     return _known(worker, without) > redis.status and _is_wanted(redis, without)
+
+
+def close(world: World, who: int, without: Without) -> World | None:
+    """End a generation older than the newest this worker has entered, in all partitions."""
+    redis, worker = world.redis, world.workers[who]
+    outlived = worker.alive and is_open(redis) and redis.generation.epoch < worker.opened
+    if not outlived or Repair.OUTLIVED in without:
+        return None
+    term = max(redis.term, worker.term, worker.opened.term)
+    return world._replace(redis=redis._replace(generation=NO_NAME, others=NO_NAME, term=term))
 
 
 def is_untold(world: World, who: int, without: Without) -> bool:

@@ -151,6 +151,7 @@ def _begun(world: World, who: int, without: Without) -> World | None:
 
 
 def _worker(world: World, who: int, bounds: Bounds, without: Without) -> Iterator[Maybe]:
+    yield f"W{who} closes what it outlived", protocol.close(world, who, without)
     if RESTORING in bounds.parts:
         yield f"W{who} tells a part", protocol.tell(world, who, without)
     else:

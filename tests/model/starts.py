@@ -3,10 +3,10 @@
 Only tests/model may import this.
 """
 
-from monitor.core.status import Epoch
+from monitor.core.status import Epoch, Identity
 from tests.model import protocol
 from tests.model.repairs import Without
-from tests.model.world import NEW, Leader, Name, Postgres, Redis, Side, Worker, World
+from tests.model.world import NEW, Event, Leader, Name, Postgres, Redis, Side, Worker, World
 
 
 def fresh(without: Without = frozenset()) -> World:
@@ -91,6 +91,14 @@ def deposed(without: Without = frozenset()) -> World:
         leaders=(world.leaders[0], Leader(term=2, counter=1, met=True)),
         past=world.past._replace(highest=epoch),
     )
+
+
+def outlived(without: Without = frozenset()) -> World:
+    """Return the middle after Redis forgot all and Postgres was set back, while W1, that knows better, was cut off."""
+    world, lost = running(without), Event(Identity(Epoch(5, 2), 1), NEW.identity, 1)
+    w1 = Worker(epoch=Epoch(5, 2), term=5, opened=Epoch(5, 1), owns=True, accepted=lost, retained=(lost,))
+    past = world.past._replace(accepted=(lost,), excused=(lost.content,), highest=Epoch(1, 2), feels=1)
+    return world._replace(workers=(world.workers[0], w1), past=past)
 
 
 def parted(without: Without = frozenset()) -> World:

@@ -14,7 +14,7 @@ NOT_MODELLED |= {"lead", "take_over"}  # what a restore does as well to term and
 
 
 def test_every_script_is_a_step_of_the_model() -> None:
-    assert {"assign", "unassign", "record", "restore", "open", "replay", "trim"} == SCRIPTS - NOT_MODELLED
+    assert {"assign", "unassign", "record", "restore", "open", "close", "replay", "trim"} == SCRIPTS - NOT_MODELLED
     assert set(protocol.__all__) >= SCRIPTS - NOT_MODELLED
 
 
@@ -24,6 +24,7 @@ def test_every_step_of_the_model_is_a_function_of_the_product() -> None:
         "record": observations.record,
         "restore": generation.restore,
         "open": generation.open_generation,
+        "close": generation.close_generation,
         "replay": journal.replay,
         "trim": journal.trim,
         "unassign": assignments.unassign,

@@ -11,7 +11,7 @@ import pytest
 from tests.model import situations
 from tests.model.repairs import Repair, Without
 from tests.model.search import DRAINING, ENTERING, LEARNING, OPENING, RESTORING, Bounds, Found, Situation, search
-from tests.model.starts import crowded, deposed, fresh, joining, opening, parted, relieved, running
+from tests.model.starts import crowded, deposed, fresh, joining, opening, outlived, parted, relieved, running
 from tests.model.world import World
 
 DEEPER = int(os.environ.get("FEELER_DEEPER", "1")) > 1
@@ -42,6 +42,8 @@ EXHAUSTED = [
     (running, Bounds(("twin", "crash"), feels=2, assigns=1, elections=0)),
     (running, Bounds(("twin", "lost_reply"), feels=2, assigns=1, elections=0)),
     (running, Bounds(("flush", "intruder"), feels=0, assigns=1, elections=1)),
+    (outlived, Bounds((), feels=2, assigns=1, elections=1)),
+    (outlived, Bounds(("flush",), feels=1, assigns=1, elections=0)),
     (joining, Bounds(("failover", "intruder"), feels=0, assigns=1, elections=0)),
     (running, Bounds(("flush",), feels=0, assigns=1, elections=1, resting=True)),
     (joining, Bounds((), feels=1, assigns=1, elections=1, resting=True)),
@@ -227,7 +229,7 @@ ABLATIONS: dict[Repair, tuple[Start, Bounds, str]] = {
     Repair.REPLICATION_ID: (running, Bounds(("failover", "failback"), feels=1, assigns=0, elections=0), "LOST"),
     Repair.FRESH_EPOCHS: (running, Bounds(("failover",), feels=0, assigns=1, elections=0), "STALE"),
     Repair.RENAMED: (running, Bounds(("flush",), feels=1, assigns=0, elections=0), "LOST"),
-    Repair.BEGUN: (opening, Bounds(("flush",), feels=0, assigns=1, elections=1), "STUCK"),
+    Repair.BEGUN: (opening, Bounds(("flush",), feels=0, assigns=1, elections=1), "STALE"),
     Repair.ASKED: (opening, Bounds(("failover",), feels=1, assigns=1, elections=0), "FORGOTTEN"),
     Repair.WAITED: (running, Bounds(("flush",), feels=1, assigns=1, elections=0), "FORGOTTEN"),
     Repair.CONFIRMED: (deposed, Bounds(("flush",), feels=0, assigns=1, elections=0), "STALE"),
@@ -261,6 +263,7 @@ ABLATIONS: dict[Repair, tuple[Start, Bounds, str]] = {
     Repair.MET: (joining, Bounds((), feels=1, assigns=1, elections=1), "FORGOTTEN"),
     Repair.RESTED: (relieved, Bounds((), feels=1, assigns=1, elections=1), "FORGOTTEN"),
     Repair.NEVER_BACK: (parted, Bounds(("stray",), feels=2, assigns=0, elections=0), "ROLLBACK"),
+    Repair.OUTLIVED: (outlived, Bounds((), feels=0, assigns=0, elections=0), "LOST"),
     Repair.SIGNED: (running, Bounds(("intruder",), feels=0, assigns=0, elections=0), "TAKEN"),
     Repair.NAME_RESTORED: (running, Bounds(("flush", "intruder"), feels=0, assigns=0, elections=0), "TAKEN"),
     Repair.BOUND: (running, Bounds(("twin",), feels=2, assigns=0, elections=0), "CONFLICT"),

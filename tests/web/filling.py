@@ -30,8 +30,8 @@ class Filler:
     statuses: dict[str, tuple[Epoch, Status]] = field(default_factory=dict)
 
     async def open(self) -> None:
-        await generation.restore(self.live, "leader", [], 1)
-        self.generation = await generation.open_generation(self.live, self.epoch(), ["leader"]) or ""
+        await generation.restore(self.live, "leader", [], 1, "")
+        self.generation = await generation.open_generation(self.live, self.epoch(), ["leader"], "") or ""
         assert self.generation
 
     def epoch(self) -> Epoch:
@@ -39,7 +39,9 @@ class Filler:
         return Epoch(1, self.counter)
 
     async def target(self, name: str, *, policy: Policy | None = None, labels: dict[str, str] | None = None) -> None:
-        await targets.publish(self.live, name, Target("sealed", policy or Policy(), labels or {}, 1), term=9)
+        await targets.publish(
+            self.live, name, Target("sealed", policy or Policy(), labels or {}, 1), term=9, registry=""
+        )
 
     async def give(self, name: str, owner: str = "w4", **target: object) -> None:
         """Publish and assign a database that nobody has observed yet."""
@@ -50,7 +52,9 @@ class Filler:
         """Assign a database whose target is published."""
         epoch = self.epoch()
         now = await connections.now(self.live)
-        await assignments.assign(self.live, Assignment(name, owner, epoch), planned=False, now=now, seed=Status())
+        await assignments.assign(
+            self.live, Assignment(name, owner, epoch), planned=False, now=now, seed=Status(), registry=""
+        )
         self.statuses[name] = epoch, Status()
 
     async def beat(

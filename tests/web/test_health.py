@@ -76,7 +76,7 @@ async def test_observations_that_do_not_come_are_a_warning(web, fill, redis_url)
     await fill.beat("old", age=400)
     await fill.give("new")
     await fill.beat("paused", age=500)
-    await assignments.unassign(fill.live, "paused", term=9)
+    await assignments.unassign(fill.live, "paused", term=9, registry="")
     check = (await web.get("/readyz")).json()["checks"]["observations"]
     assert check == {"status": "warn", "detail": "2 of 4 without a recent observation; the oldest is 400 s old"}
 

@@ -134,7 +134,7 @@ async def test_a_failed_feel_keeps_the_gauges_with_their_own_age(web, fill: Fill
 
 async def test_what_the_server_said_stays_visible(web, fill: Filler, box):
     url = f"postgresql://Reader:{CANARY}@db.example/orders"
-    await targets.publish(fill.live, "orders", Target(box.seal("orders", url), Policy(), {}, 3), term=9)
+    await targets.publish(fill.live, "orders", Target(box.seal("orders", url), Policy(), {}, 3), term=9, registry="")
     denied = Reading("activity", await connections.now(fill.live), ReadingStatus.DENIED, {}, "42501")
     await fill.assign("orders")
     await fill.beat("orders", cause=Cause.WRONG_PASSWORD, readings=(denied,), state=State.LOCKED_OUT)
@@ -158,7 +158,7 @@ async def test_a_changed_address_has_another_etag(web, fill: Filler, box):
     await fill.beat("a")
     for revision, host in ((2, "one"), (3, "two")):
         sealed = box.seal("a", f"postgresql://u@{host}/d")
-        await targets.publish(fill.live, "a", Target(sealed, Policy(), {}, revision), term=9)
+        await targets.publish(fill.live, "a", Target(sealed, Policy(), {}, revision), term=9, registry="")
         tags.add((await web.get("/last_observation/a")).headers["ETag"])
     assert len(tags) == 2
 

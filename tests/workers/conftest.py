@@ -36,6 +36,6 @@ def arrive(live: Live) -> Callable[..., Awaitable[None]]:
                 ),
             )  # fmt: skip
             if restored:
-                await generation.restore(live, worker, [], 0)
+                await generation.restore(live, worker, [], 0, "")
 
     return arrive

@@ -12,7 +12,7 @@ from monitor.core.machine import Context, tick
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
 from monitor.core.status import State, Status
-from monitor.live import assignments, connections, generation, journal, observations, requests
+from monitor.live import assignments, connections, generation, journal, observations, presence, requests
 from monitor.live.assignments import Place
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
@@ -187,8 +187,8 @@ async def test_after_a_flush_the_claimant_keeps_its_database_and_its_status(
     assert not (await generation.generation(live)).open, "nobody has restored yet"
     owned = Restored("orders", status, before.epoch, before.owner)
     other = ({"w1", "w2"} - {before.owner}).pop()
-    await generation.restore(live, before.owner, [owned], 1)
-    await generation.restore(live, other, [], 1)
+    await generation.restore(live, before.owner, [owned], 1, "")
+    await generation.restore(live, other, [], 1, "")
     await sweep(leader)
     after = await place(live, "orders")
     assert (await generation.generation(live)).open
@@ -211,7 +211,7 @@ async def test_a_leader_new_to_its_workers_waits_for_those_an_older_memory_does_
         await live.cache.set(partition_key(number, "generation"), "0" * 40 + ":1.1")  # as in another life
     second = lead(live, store, nudges, "second")
     await sweep(second)
-    await generation.restore(live, "w1", [], 1)
+    await generation.restore(live, "w1", [], 1, "")
     await sweep(second)
     assert not (await generation.generation(live)).open, "somebody may be missing"
 
@@ -239,7 +239,7 @@ async def test_a_leader_that_follows_itself_knows_its_workers(
     again.inherit(leader)
     await sweep(again)
     assert not (await generation.generation(live)).open, "nobody has restored yet"
-    await generation.restore(live, "w1", [], 1)
+    await generation.restore(live, "w1", [], 1, "")
     await sweep(again)
     assert (await generation.generation(live)).open == (not others)
 
@@ -297,6 +297,27 @@ async def test_an_absence_counts_only_once_redis_has_answered_for_a_while(
     leader._steady_since = 0.0
     await sweep(leader)
     assert (await place(live, "orders")).owner == "w2"
+
+
+async def test_a_presence_that_outlives_its_worker_keeps_nothing(
+    live: Live, store: Store, leader: Leader, arrive: Arrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where Redis's clock goes back just after a worker died."""
+    register(store, "orders")
+    await arrive("w1")
+    await sweep(leader)
+    await sweep(leader)
+    await beat(live, "orders", Cause.OK)
+    await live.bus.pexpire(presence_key("w1"), 3_600_000)
+    monkeypatch.setattr(presence, "TTL", 1.0)
+    leader._steady_since = 0.0
+
+    async def taken_over() -> bool:
+        await arrive("w2")
+        await sweep(leader)
+        return (await place(live, "orders")).owner == "w2"
+
+    await eventually(taken_over, within=10)
 
 
 async def test_retired_databases_leave_nothing_and_paused_ones_their_last_observation(

@@ -17,6 +17,7 @@ from monitor.live import assignments, generation, observations, targets
 from monitor.live.connections import Live
 from monitor.live.targets import Target
 from monitor.secrets import SecretBox
+from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 from workers.patrol import Patrol, _dated
@@ -26,13 +27,15 @@ OURS, OTHER = "0" * 43 + "=", "1" * 42 + "0="
 
 
 async def assigned(live: Live, name: str, sealed: str, counter: int, revision: int = 1) -> None:
-    await targets.publish(live, name, Target(sealed, Policy(), {}, revision), term=9)
-    await assignments.assign(live, Assignment(name, "w1", Epoch(1, counter)), planned=False, now=1.0, seed=Status())
+    await targets.publish(live, name, Target(sealed, Policy(), {}, revision), term=9, registry="")
+    await assignments.assign(
+        live, Assignment(name, "w1", Epoch(1, counter)), planned=False, now=1.0, seed=Status(), registry=""
+    )
 
 
 async def opened(live: Live) -> None:
-    await generation.restore(live, "leader", [], 1)
-    assert await generation.open_generation(live, Epoch(1, 1), {"leader"})
+    await generation.restore(live, "leader", [], 1, "")
+    assert await generation.open_generation(live, Epoch(1, 1), {"leader"}, "")
 
 
 async def working(stack: AsyncExitStack, live: Live, capacity: int = 100) -> Patrol:
@@ -82,12 +85,12 @@ async def test_an_address_no_key_opens_hinders_no_other_and_says_so(
 
 
 async def test_a_new_address_is_taken_up_and_the_old_feel_says_nothing(
-    live: Live, postgres_server: PostgresServer, start_proxy: Callable[..., object]
+    live: Live, postgres_server: PostgresServer, start_proxy: Callable[..., Proxy]
 ) -> None:
     url, box = postgres_server.superuser_url(), SecretBox([OURS])
     proxy = start_proxy(postgres_server.port)
     await opened(live)
-    await assigned(live, "orders", box.seal("orders", proxy.url(url)), 2)  # type: ignore[attr-defined]
+    await assigned(live, "orders", box.seal("orders", proxy.url(url)), 2)
     async with AsyncExitStack() as stack:
         patrol = await working(stack, live)
         await patrol.reconcile()
@@ -99,10 +102,10 @@ async def test_a_new_address_is_taken_up_and_the_old_feel_says_nothing(
             return await state() is State.AVAILABLE
 
         await eventually(is_available, within=10)
-        proxy.mode = "deaf"  # type: ignore[attr-defined]
+        proxy.mode = "deaf"
         patrol.nudge("observe_now", ("orders",))
         await asyncio.sleep(0)
-        await targets.publish(live, "orders", Target(box.seal("orders", url), Policy(), {}, 2), term=9)
+        await targets.publish(live, "orders", Target(box.seal("orders", url), Policy(), {}, 2), term=9, registry="")
         await patrol.reconcile()
         before = (await observations.latest(live, ["orders"]))["orders"].number
 
@@ -111,6 +114,37 @@ async def test_a_new_address_is_taken_up_and_the_old_feel_says_nothing(
 
         await eventually(beats, within=10)
         assert await state() is State.AVAILABLE
+
+
+async def test_a_new_address_is_taken_up_while_all_is_well(
+    live: Live, postgres_server: PostgresServer, start_proxy: Callable[..., Proxy]
+) -> None:
+    """The owner stays, its session answers, and no beat of it has failed: nothing else makes it look elsewhere."""
+    url, box = postgres_server.superuser_url(), SecretBox([OURS])
+    old = start_proxy(postgres_server.port)
+    await opened(live)
+    await assigned(live, "orders", box.seal("orders", old.url(url)), 2)
+    async with AsyncExitStack() as stack:
+        patrol = await working(stack, live)
+
+        async def seen_at(revision: int) -> bool:
+            await patrol.reconcile()
+            latest = (await observations.latest(live, ["orders"]))["orders"]
+            return latest.status.state is State.AVAILABLE and latest.revision == revision
+
+        await eventually(lambda: seen_at(1), within=10)
+        await targets.publish(live, "orders", Target(box.seal("orders", url), Policy(), {}, 2), term=9, registry="")
+        await eventually(lambda: seen_at(2), within=10)
+        old.mode = "refuse"
+        patrol.nudge("observe_now", ("orders",))
+        before = (await observations.latest(live, ["orders"]))["orders"].number
+
+        async def beats() -> bool:
+            await patrol.reconcile()
+            return (await observations.latest(live, ["orders"]))["orders"].number > before + 1
+
+        await eventually(beats, within=20)
+        assert await seen_at(2), "what befalls the old address is nothing to it"
 
 
 async def test_what_is_beyond_the_capacity_is_refused_and_taken_up_when_there_is_room(
@@ -136,7 +170,7 @@ async def test_what_is_beyond_the_capacity_is_refused_and_taken_up_when_there_is
         latest = await observations.latest(live, names)
         watched = next(name for name in names if latest[name].cause is Cause.OK)
         names.remove(watched)
-        await assignments.unassign(live, watched, 9)
+        await assignments.unassign(live, watched, 9, "")
         await patrol.reconcile()
         await patrol.reconcile()
 

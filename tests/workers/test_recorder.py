@@ -33,7 +33,7 @@ MANY = 200
 async def recorder(live: Live) -> Recorder:
     """A recorder that has entered the open generation and owns one database."""
     await opened(live, Epoch(1, 1))
-    await assignments.assign(live, Assignment(DB, "w1", EPOCH), planned=False, now=1.0, seed=Status())
+    await assignments.assign(live, Assignment(DB, "w1", EPOCH), planned=False, now=1.0, seed=Status(), registry="")
     recorder = Recorder(live, "w1", lambda: None)
     assert await recorder.follow_generation()
     recorder.learned(Ledger(DB, EPOCH, Status()), ())
@@ -41,8 +41,8 @@ async def recorder(live: Live) -> Recorder:
 
 
 async def opened(live: Live, epoch: Epoch) -> None:
-    await generation.restore(live, "leader", [], epoch.term)
-    assert await generation.open_generation(live, epoch, {"leader"})
+    await generation.restore(live, "leader", [], epoch.term, "")
+    assert await generation.open_generation(live, epoch, {"leader"}, "")
 
 
 def felt(recorder: Recorder, at: float = 10.0) -> tuple[Beat, Observation]:
@@ -147,7 +147,7 @@ async def test_a_hash_that_is_older_than_what_was_accepted_takes_nothing_back(li
     await live.cache.flushall()
     await opened(live, Epoch(1, 3))  # without us
     later = Epoch(1, 4)
-    await assignments.assign(live, Assignment(DB, "w1", later), planned=False, now=1.0, seed=Status())
+    await assignments.assign(live, Assignment(DB, "w1", later), planned=False, now=1.0, seed=Status(), registry="")
     ledger = recorder.ledgers[DB]
     assert (await stored(live)).state is State.NEW
     recorder.learned(ledger, ledger.learn(later, await stored(live)))
@@ -164,7 +164,9 @@ async def flapped(live: Live, recorder: Recorder) -> None:
     """Let many databases flap, each with 60 events, and give their newest observations to the recorder."""
     for i in range(MANY):
         name, epoch = f"db-{i}", Epoch(1, 10 + i)
-        await assignments.assign(live, Assignment(name, "w1", epoch), planned=False, now=1.0, seed=Status())
+        await assignments.assign(
+            live, Assignment(name, "w1", epoch), planned=False, now=1.0, seed=Status(), registry=""
+        )
         ledger = Ledger(name, epoch, Status())
         recorder.learned(ledger, ())
         for n in range(40):
@@ -243,10 +245,23 @@ async def test_a_worker_that_owned_nothing_follows_a_registry_whose_terms_were_l
     await live.cache.flushall()
     assert not await idle.follow_generation()
     assert (await generation.standing(live)).term == 7
-    await generation.restore(live, "leader", [], 1)
-    assert await generation.open_generation(live, Epoch(1, 1), {"leader"}) is None
+    await generation.restore(live, "leader", [], 1, "")
+    assert await generation.open_generation(live, Epoch(1, 1), {"leader"}, "") is None
     await opened(live, Epoch(8, 1))
     assert await idle.follow_generation()
+
+
+async def test_a_process_that_was_frozen_says_nothing_before_it_has_looked(live: Live, recorder: Recorder) -> None:
+    recorder.offer(felt(recorder)[1])
+    assert await recorder.flush()
+    recorder.offer(felt_again(recorder, 11.0))
+    recorder.pulse._last -= 4.0
+    assert await recorder.flush(), "there is nothing to say"
+    assert (await observations.latest(live, [DB]))[DB].at == 10.0
+    recorder.ledgers[DB].learn(EPOCH, await stored(live))
+    recorder.offer(felt_again(recorder, 12.0))
+    assert await recorder.flush()
+    assert (await observations.latest(live, [DB]))[DB].at == 12.0
 
 
 async def test_a_twin_is_told_so_and_says_nothing_more(
@@ -273,7 +288,9 @@ async def test_hours_without_redis_leave_one_cry_of_each_doubt(live: Live, recor
     """500 databases that cried every 10 s for 3 hours were never recorded again."""
     for i in range(20):
         name, epoch = f"db-{i}", Epoch(1, 10 + i)
-        await assignments.assign(live, Assignment(name, "w1", epoch), planned=False, now=1.0, seed=Status())
+        await assignments.assign(
+            live, Assignment(name, "w1", epoch), planned=False, now=1.0, seed=Status(), registry=""
+        )
         ledger = Ledger(name, epoch, Status())
         recorder.learned(ledger, ())
         for n in range(400):

@@ -172,6 +172,35 @@ async def test_the_supervisor_of_another_registry_leads_nowhere_else(
         await stranger._historian.drain()
 
 
+async def test_of_two_registries_at_one_empty_redis_one_leads_wholly(
+    make_supervisor: MakeSupervisor,
+    store: Store,
+    staging: Store,
+    redis_url: str,
+    live: Live,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("workers.recovery.PATIENCE", 0.0)  # both are about to write in the same moment
+    for _ in range(5):
+        await live.cache.flushall()
+        for one in (store, staging):
+            if lease := leadership.current(one):
+                leadership.release(one, lease)
+        both = [make_supervisor(redis_url), make_supervisor(redis_url, staging)]
+
+        async def is_open() -> bool:
+            await asyncio.gather(*map(step, both))  # noqa: B023
+            return (await generation.generation(live)).open
+
+        await eventually(is_open, within=30)
+        await asyncio.gather(*map(step, both))
+        [signature] = (await generation.standing(live)).signatures
+        [loser] = [one for one in both if one._leader is None]
+        assert signature.registry == ("staging" if loser._store is store else leadership.registry(store))
+        with pytest.raises(ForeignRedis, match="feeler redis adopt"):
+            await loser._hold()
+
+
 async def test_a_leader_steps_down_where_another_registry_is_named(
     production: Supervisor, make_supervisor: MakeSupervisor, staging: Store, redis_url: str, live: Live
 ) -> None:
@@ -218,6 +247,33 @@ async def test_a_take_over_by_a_persons_word_is_obeyed(
     await live.cache.flushall()
     await worker.follow_generation()
     assert (await generation.standing(live)).signature == Signature(1, "staging")
+
+
+async def test_a_worker_that_outlived_all_others_is_followed_and_follows(
+    make_supervisor: MakeSupervisor, redis_url: str, live: Live
+) -> None:
+    """Redis forgot, Postgres was restored from an older copy, and both were at work again before it came back."""
+    worker, leader = Recorder(live, "w1", lambda: None), make_supervisor(redis_url)
+    await generation.restore(live, "before", [], 50, "")
+    assert await generation.open_generation(live, Epoch(50, 7), {"before"}, "")
+    assert await worker.follow_generation()
+    await live.cache.flushall()
+
+    async def is_open() -> bool:
+        await step(leader)
+        return (await generation.generation(live)).open
+
+    await eventually(is_open, within=20)
+    assert (await generation.generation(live)).epoch == Epoch(1, 1)
+
+    async def follows() -> bool:
+        await step(leader)
+        return await worker.follow_generation()
+
+    await eventually(follows, within=30)
+    opened = (await generation.generation(live)).epoch
+    assert opened
+    assert opened.term > 50
 
 
 async def test_the_journal_is_trimmed_though_no_place_can_be_read(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,20 @@ async def test_a_worker_whose_id_another_process_holds_ends(
     assert await asyncio.wait_for(running, 20) is False
     assert await live.bus.get(claim_key("w1")) == "its twin", "whose presence it is now"
     assert await live.bus.exists(presence_key("w1"))
+
+
+async def test_a_presence_that_outlives_its_worker_is_nobodys_company(
+    working: tuple[Worker, asyncio.Task[bool]], live: Live, arrive: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Redis's clock goes back just after a worker died, the one that is left must come to know that it is."""
+    worker, _ = working
+    monkeypatch.setattr(presence, "TTL", 3.0)
+    await arrive("w2")
+    await live.bus.pexpire(presence_key("w2"), 3_600_000)
+    company = worker._patrol
+    await eventually(lambda: company.company.eligible == 2, within=10)
+    await eventually(lambda: company.company.eligible == 1, within=15)
+    assert "w2" in await presence.present(live)
 
 
 async def test_a_worker_that_leaves_is_gone_at_once(live: Live, working: tuple[Worker, asyncio.Task[bool]]) -> None:

@@ -18,6 +18,5 @@ for i = 5, #ARGV do
 end
 redis.call('SET', KEYS[1], ARGV[1])
 redis.call('SET', KEYS[2], ARGV[3])
-sign(KEYS[4], ARGV[4])
 redis.call('DEL', KEYS[3])
 return 'opened'

@@ -36,11 +36,6 @@ local function objection(term_key, registry_key, term, registry)
   if tonumber(redis.call('GET', term_key) or 0) > tonumber(term) then return 'stale' end
 end
 
--- Says whose a partition is where nobody has said it yet.
-local function sign(registry_key, registry)
-  if registry ~= '' then redis.call('SETNX', registry_key, registry .. ' 0') end
-end
-
 local function count(counters, what, by)
   if by > 0 then redis.call('HINCRBY', counters, what, by) end
 end
