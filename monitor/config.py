@@ -41,6 +41,7 @@ class Settings:
     zone: str = ""
     capacity: int = 10_000
     ca_dir: Path = Path("ca")
+    history_days: int = 400  # that transitions are kept; 0: for ever
     lease: float = 8.0  # seconds a leader leads without renewing
 
     @property
@@ -66,6 +67,7 @@ class Settings:
             port=port,
             url=source.url("FEELER_URL", ("http", "https")).rstrip("/") or f"http://127.0.0.1:{port}",
             zone=source.matching("FEELER_ZONE", ZONE, "at most 32 of a-z, 0-9 and -"),
+            history_days=source.number("FEELER_HISTORY_DAYS", 400, 0, 100_000),
             capacity=source.number("FEELER_CAPACITY", 10_000, 1, 1_000_000),
             ca_dir=Path(source.text("FEELER_CA_DIR") or source.home / "ca").expanduser().absolute(),
         )

@@ -22,6 +22,7 @@ def test_defaults_are_a_loopback_door_and_one_redis(tmp_path):
     assert (read.host, read.port, read.url) == ("127.0.0.1", 8000, "http://127.0.0.1:8000")
     assert read.cache_url == read.redis_url == STORES["REDIS_URL"]
     assert (read.zone, read.capacity, read.ca_dir, read.lease) == ("", 10_000, tmp_path / "ca", 8.0)
+    assert read.history_days == 400
     assert not read.require_read_token
 
 
@@ -34,11 +35,12 @@ def test_every_value_can_be_set(tmp_path):
         FEELER_CA_DIR="/etc/ca",
         FEELER_ZONE="eu-1",
         FEELER_CAPACITY="5",
+        FEELER_HISTORY_DAYS="0",
         FEELER_URL="https://feeler.example/",
         PORT="99",
     )
     assert (read.cache_url, read.token, read.host, read.port) == ("rediss://other/1", TOKEN, "0.0.0.0", 99)
-    assert (read.zone, read.capacity, read.ca_dir) == ("eu-1", 5, Path("/etc/ca"))
+    assert (read.zone, read.capacity, read.ca_dir, read.history_days) == ("eu-1", 5, Path("/etc/ca"), 0)
     assert read.url == "https://feeler.example"
     assert read.require_read_token
 

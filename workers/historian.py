@@ -1,4 +1,4 @@
-"""The historian: journal -> Postgres. Transitions by every supervisor's consumer, samples by the leader alone."""
+"""The historian: journal -> Postgres. Transitions by every supervisor's consumer, samples, retention by the leader."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from monitor.live import connections, generation, journal, observations
 from monitor.live.connections import Live
 from monitor.live.journal import Entry
 from monitor.live.observations import Latest
-from monitor.registry import history, leadership
+from monitor.registry import history, leadership, retention
 from monitor.registry.history import Sample
 from monitor.registry.store import Store
 
@@ -22,14 +22,15 @@ BATCH = 500
 BLOCK = 1.0  # seconds a read waits for news
 ABANDONED = 10.0  # seconds after which another historian's unfinished entries are taken over
 CLAIM_EVERY = 5.0
+BREATH = 0.1  # seconds between two transactions that delete
 TRIES = 2  # databases that cannot be written by themselves, until Postgres is taken for away
 
 
 class Historian:
     """Drains transitions into Postgres and acknowledges them by identity."""
 
-    def __init__(self, live: Live, store: Store, consumer: str) -> None:
-        self._live, self._store, self._consumer = live, store, consumer
+    def __init__(self, live: Live, store: Store, consumer: str, days: int = 0) -> None:
+        self._live, self._store, self._consumer, self._days = live, store, consumer, days
         self._claim_at = 0.0
         self._held: list[Entry] = []
         self._ours = ""  # the name of our registry
@@ -53,7 +54,7 @@ class Historian:
     async def _write(self, entries: list[Entry]) -> None:
         transitions = [entry.event for entry in entries if isinstance(entry.event, Transition)]
         if transitions:
-            written = await asyncio.to_thread(history.write_transitions, self._store, transitions)
+            written = await asyncio.to_thread(history.write_transitions, self._store, transitions, self._days)
             if written.conflicts:
                 log.error("action=identity_conflict count=%d", written.conflicts)
                 await journal.count_conflicts(self._live, written.conflicts)
@@ -91,6 +92,27 @@ class Historian:
             return []
         self._claim_at = time.monotonic() + CLAIM_EVERY
         return await journal.claim(self._live, GROUP, self._consumer, idle=ABANDONED)
+
+
+class Pruner:
+    """Deletes transitions that are older than they are to be kept; the leader's work."""
+
+    def __init__(self, live: Live, store: Store, days: int) -> None:
+        self._live, self._store, self._days = live, store, days
+
+    async def prune(self) -> int:
+        """Go through all databases once, a few rows at a time; return how many rows went."""
+        rows, after = 0, ""
+        while self._days:
+            now = await connections.now(self._live)
+            pruned = await asyncio.to_thread(retention.prune, self._store, self._days, now, after)
+            rows, after = rows + pruned.rows, pruned.after
+            if not (pruned.rows or after):
+                break
+            await asyncio.sleep(BREATH)
+        if rows:
+            log.info("action=transitions_pruned rows=%d days=%d", rows, self._days)
+        return rows
 
 
 class Sampler:

@@ -18,7 +18,7 @@ from monitor.live.generation import Standing
 from monitor.registry import leadership
 from monitor.registry.store import Store, open_store
 from workers.assigner import Deposed
-from workers.historian import Historian, Sampler
+from workers.historian import Historian, Pruner, Sampler
 from workers.leader import Leader
 from workers.process import keep, start
 from workers.queues import Nudger
@@ -31,6 +31,7 @@ RENEW = 2.0
 OTHERS_FIRST = 2 * POLL  # seconds for which who led in vain leaves the lead to others
 SAMPLE_EVERY = 60.0
 TRIM_EVERY = 60.0
+PRUNE_EVERY = 3600.0
 FOREIGN = 30.0  # seconds for which another registry's name is respected in a Redis that forgot it
 
 
@@ -41,8 +42,8 @@ class Supervisor:
         self._settings, self._live, self._store = settings, live, store
         self._id = str(uuid.uuid4())
         self._nudger = Nudger(connections.rq_connection(settings.redis_url))
-        self._historian = Historian(live, store, self._id)
-        self._sampler = Sampler(live, store)
+        self._historian = Historian(live, store, self._id, settings.history_days)
+        self._sampler, self._pruner = Sampler(live, store), Pruner(live, store, settings.history_days)
         self._leader: Leader | None = None
         self._before: Leader | None = None  # who led here last
         self._renewed = 0.0
@@ -66,6 +67,7 @@ class Supervisor:
                 keep(self._historian.drain, every=0),
                 keep(self._sample, every=SAMPLE_EVERY),
                 keep(self._trim, every=TRIM_EVERY),
+                keep(self._prune, every=PRUNE_EVERY),
             )
         ]
         await self._stop.wait()
@@ -77,8 +79,8 @@ class Supervisor:
     async def _hold(self) -> None:
         """Take the lead or keep it. A Postgres that is away deposes nobody; a higher term in Redis does.
 
-        Without Redis nobody can lead: who cannot reach it takes no lead. A leader that has completed no sweep for a
-        lease's length gives its lease up, whatever the reason, so that another may do better.
+        Without Redis nobody can lead: who cannot write there takes no lead. A leader that has completed no sweep for a
+        lease's length gives its lease up, whatever the reason, so that another may do better, if one can.
         """
         now = asyncio.get_running_loop().time()
         if (leader := self._leader) is None:
@@ -93,10 +95,14 @@ class Supervisor:
                 self._step_down(leader)
 
     async def _take_lead(self, standing: Standing) -> None:
-        """Try to; where another registry's name stood lately its workers may be about to restore it: then wait."""
+        """Try to, unless Redis refuses to write: then we would do no better than who led before.
+
+        Where another registry's name stood lately its workers may be about to restore it: then wait.
+        """
         signed = {one.registry for one in standing.signatures}
         if signed == {""} and time.monotonic() < self._foreign_until:
             return
+        await connections.check_writes(self._live)
         try:
             lease = await asyncio.to_thread(
                 leadership.acquire, self._store, self._id, self._settings.lease, seen=standing.term, signed=signed
@@ -146,6 +152,10 @@ class Supervisor:
     async def _sample(self) -> None:
         if self._leader:
             await self._sampler.sample()
+
+    async def _prune(self) -> None:
+        if self._leader:
+            await self._pruner.prune()
 
     def _step_down(self, leader: Leader) -> None:
         log.warning("action=stepped_down supervisor=%s term=%d", self._id, leader.lease.term)

@@ -29,14 +29,17 @@ def extend(head: Identity | None, version: int, links: Links) -> dict[Identity, 
     return versions
 
 
-def renumber(links: Links, anchor: Identity, version: int) -> dict[Identity, int | None] | None:
+def renumber(links: Links, anchor: Identity, version: int, *, last: bool = False) -> dict[Identity, int | None] | None:
     """Return what `number` would for the transitions from `anchor` on, a member of the chain under this version.
 
-    None where the chain leaves them below it: then the fork lies further back.
+    None where the chain leaves them below it: then the fork lies further back; where nothing is known of what lies
+    there it counts as at `anchor`.
     """
     chain = _chain(links)
     if chain[-1] != anchor:
-        return None
+        if not last:
+            return None
+        chain.append(anchor)
     return dict.fromkeys(links) | {identity: at for at, identity in enumerate(reversed(chain), start=version)}
 
 

@@ -4,14 +4,13 @@ Historians compete, so a batch first locks the chains (databases) it touches; al
 """
 
 import logging
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, Tuple, cast, func, insert, select, text, true, tuple_
+from sqlalchemy import Connection, Row, Text, UnaryExpression, cast, func, insert, select, text, true, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -38,14 +37,16 @@ from monitor.registry.tables import TransitionConflicts, Transitions, samples
 log = logging.getLogger("feeler.registry")
 
 SAMPLES_AT_ONCE = 10_000
-_STEPS_BACK = (0, 100, 10_000, math.inf)  # versions before a late arrival at which its fork is looked for
+_WINDOWS = (100, 10_000)  # newest rows of a database in which the fork of a late arrival is looked for
 DAYS_AHEAD = 2
 _GAUGE_TYPES = {name: samples.columns[name].type.python_type for name in GAUGES}
 _Key = tuple[str, Identity]
+_Order = tuple[UnaryExpression[int], ...]
 _IDENTITY = (Transitions.epoch_term, Transitions.epoch_counter, Transitions.n)
 _NEWEST_FIRST = tuple(part.desc() for part in _IDENTITY)
+_OLDEST_FIRST = tuple(part.asc() for part in _IDENTITY)
 
-_LOCK_CHAINS = text("""
+LOCK_CHAINS = text("""
     SELECT pg_advisory_xact_lock(key) FROM (
         SELECT DISTINCT hashtextextended('feeler.chain ' || name, 0) AS key
         FROM unnest(CAST(:names AS text[])) AS name ORDER BY key) AS keys""")  # in one order: no deadlocks
@@ -53,6 +54,7 @@ _DIGESTS = text("""
     SELECT database_name, epoch_term, epoch_counter, n, digest FROM transitions
     JOIN unnest(CAST(:names AS text[]), CAST(:terms AS bigint[]), CAST(:counters AS bigint[]), CAST(:ns AS bigint[]))
         AS wanted (database_name, epoch_term, epoch_counter, n) USING (database_name, epoch_term, epoch_counter, n)""")
+_EXPIRED = text("SELECT CAST(extract(epoch FROM now() - make_interval(days => :days)) AS double precision)")
 _RENUMBER = text("""
     UPDATE transitions SET version = changed.version
     FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS bigint[])) AS changed (id, version)
@@ -81,13 +83,17 @@ class Sample:
 # --- transitions ---------------------------------------------------------------------------------------------------
 
 
-def write_transitions(store: Store, transitions: Sequence[Transition]) -> Written:
-    """Keep each transition once, whatever the order and however often it comes, and number its chain."""
+def write_transitions(store: Store, transitions: Sequence[Transition], days: int = 0) -> Written:
+    """Keep each transition once, whatever the order and however often it comes, and number its chain.
+
+    What retention deleted after so many days (0: never) is not written again.
+    """
     if not transitions:
         return Written((), 0)
     with store.begin() as connection:
-        connection.execute(_LOCK_CHAINS, {"names": sorted({one.database for one in transitions})})
+        connection.execute(LOCK_CHAINS, {"names": sorted({one.database for one in transitions})})
         fresh, contradictions = _sort_out(transitions, _digests(connection, transitions))
+        fresh = _unexpired(connection, fresh, days)
         versions = _number(connection, fresh)
         if fresh:
             connection.execute(
@@ -132,7 +138,7 @@ def last_status(store: Store, names: Iterable[str]) -> dict[str, Status | None]:
     Names without a transition are left out.
     """
     with store.begin() as connection:
-        return {row.database_name: status_of(row) if _readable(row) else None for row in _heads(connection, names)}
+        return {row.database_name: status_of(row) if _readable(row) else None for row in _ends(connection, names)}
 
 
 def _digests(connection: Connection, transitions: Sequence[Transition]) -> dict[_Key, bytes]:
@@ -162,12 +168,23 @@ def _sort_out(
     return fresh, contradictions
 
 
+def _unexpired(connection: Connection, fresh: list[Transition], days: int) -> list[Transition]:
+    """Leave out what is older than retention keeps and lies below all that is kept of its database."""
+    if not days or not fresh:
+        return fresh
+    before = connection.execute(_EXPIRED, {"days": days}).scalar_one()
+    if names := {one.database for one in fresh if one.at < before}:
+        lowest = {row.database_name: identity_of(row) for row in _ends(connection, names, _OLDEST_FIRST)}
+        fresh = [one for one in fresh if one.at >= before or not one.identity < lowest.get(one.database, one.identity)]
+    return fresh
+
+
 def _number(connection: Connection, fresh: Iterable[Transition]) -> dict[_Key, int | None]:
     """Return the versions of new transitions; renumber what is kept where they do not simply follow the head."""
     arrived: dict[str, dict[Identity, Identity | None]] = defaultdict(dict)
     for one in fresh:
         arrived[one.database][one.identity] = one.prev
-    heads = {row.database_name: (identity_of(row), row.version) for row in _heads(connection, arrived)}
+    heads = {row.database_name: (identity_of(row), row.version) for row in _ends(connection, arrived)}
     versions = dict[_Key, int | None]()
     for database, links in arrived.items():
         head, version = heads.get(database, (None, 0))
@@ -177,50 +194,49 @@ def _number(connection: Connection, fresh: Iterable[Transition]) -> dict[_Key, i
 
 
 def _renumber(connection: Connection, database: str, arrived: chain.Links) -> Mapping[Identity, int | None]:
-    """Number the chain of a database anew after a fork, a gap or a late arrival: from the fork on."""
-    numbers, kept = None, dict[Identity, Any]()
-    for back in _STEPS_BACK:
-        anchor = _member(connection, database, min(arrived), back)
-        kept = _from(connection, database, anchor and identity_of(anchor))
-        links = {identity: prev_of(row) for identity, row in kept.items()} | dict(arrived)
-        numbers = chain.renumber(links, identity_of(anchor), anchor.version) if anchor else chain.number(links)
+    """Number the newest part of a chain anew after a fork, a gap or a late arrival.
+
+    However long the history is, its newest 10,000 rows are all that is read and changed: what comes later than that
+    gets no number, and a fork from further back counts as from there.
+    """
+    numbers, kept = None, dict[Identity, Row[Any]]()
+    for most in _WINDOWS:
+        kept = _newest(connection, database, most)
+        numbers = _numbered(kept, arrived, whole=len(kept) < most, last=most == _WINDOWS[-1])
         if numbers is not None:
             break
     assert numbers is not None
-    changed = [(row.id, numbers[identity]) for identity, row in kept.items() if row.version != numbers[identity]]
+    changed = [(kept[identity].id, at) for identity, at in numbers.items() if _differs(kept.get(identity), at)]
     if changed:
         ids, versions = zip(*changed, strict=True)
         connection.execute(_RENUMBER, {"ids": list(ids), "versions": list(versions)})
         log.warning("action=chain_renumbered database=%s changed=%d", database, len(changed))
-    return numbers
+    return {**dict.fromkeys(arrived), **numbers}
 
 
-def _member(connection: Connection, database: str, below: Identity, back: float) -> Any:
-    """Return the member of a chain `back` versions before the last one below an identity, None where there is none."""
-    if math.isinf(back):
+def _numbered(
+    kept: Mapping[Identity, Row[Any]], arrived: chain.Links, *, whole: bool, last: bool
+) -> Mapping[Identity, int | None] | None:
+    """Return the numbers from the lowest member on that was read, None where more must be read."""
+    links = {identity: prev_of(row) for identity, row in kept.items()} | dict(arrived)
+    anchor = min((identity for identity, row in kept.items() if row.version), default=None)
+    if anchor is None or (whole and kept[anchor].version == 1):  # else retention took what was below
+        return chain.number(links)
+    if min(arrived) < anchor and not (whole or last):
         return None
-    ours = Transitions.database_name == database
-    newest = select(Transitions.version).where(
-        ours, Transitions.version.is_not(None), tuple_(*_IDENTITY) < _parts(below)
-    )
-    version = connection.execute(newest.order_by(*_NEWEST_FIRST).limit(1)).scalar()
-    if version is None or version - back < 1:
-        return None
-    member = select(Transitions.version, *_IDENTITY).where(ours, Transitions.version == version - int(back))
-    return connection.execute(member).one_or_none()
+    above = {identity: prev for identity, prev in links.items() if identity >= anchor}
+    return chain.renumber(above, anchor, kept[anchor].version, last=whole or last)
 
 
-def _from(connection: Connection, database: str, first: Identity | None) -> dict[Identity, Any]:
-    """Return the transitions of a database from one on, all of them where none is named."""
+def _differs(row: Row[Any] | None, version: int | None) -> bool:
+    return row is not None and row.version != version
+
+
+def _newest(connection: Connection, database: str, most: int) -> dict[Identity, Any]:
     columns = [getattr(Transitions, name) for name in ("id", "version", "prev_term", "prev_counter", "prev_n")]
     query = select(*columns, *_IDENTITY).where(Transitions.database_name == database)
-    if first:
-        query = query.where(tuple_(*_IDENTITY) >= _parts(first))
-    return {identity_of(row): row for row in connection.execute(query)}
-
-
-def _parts(identity: Identity) -> Tuple:
-    return tuple_(identity.epoch.term, identity.epoch.counter, identity.n)
+    rows = connection.execute(query.order_by(*_NEWEST_FIRST).limit(most))
+    return {identity_of(row): row for row in rows}
 
 
 def _keep_conflicts(connection: Connection, contradictions: Iterable[Transition]) -> int:
@@ -235,12 +251,12 @@ def _keep_conflicts(connection: Connection, contradictions: Iterable[Transition]
     return count
 
 
-def _heads(connection: Connection, names: Iterable[str]) -> Sequence[Row[Any]]:
-    """Return the transition with the highest identity of each name: one index probe per name."""
+def _ends(connection: Connection, names: Iterable[str], order: _Order = _NEWEST_FIRST) -> Sequence[Row[Any]]:
+    """Return the transition with the highest identity of each name, or the lowest: one index probe per name."""
     given = func.unnest(cast(sorted(set(names)), ARRAY(Text))).table_valued("name", name="given")
-    newest = select(Transitions.__table__).where(Transitions.database_name == given.c.name)
-    head = newest.order_by(*_NEWEST_FIRST).limit(1).lateral("head")
-    return connection.execute(select(head).select_from(given.join(head, true()))).all()
+    its = select(Transitions.__table__).where(Transitions.database_name == given.c.name)
+    edge = its.order_by(*order).limit(1).lateral("edge")
+    return connection.execute(select(edge).select_from(given.join(edge, true()))).all()
 
 
 # --- samples -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from monitor.core import chain
 from monitor.core.cause import Cause
 from monitor.core.event import Seen, Transition, decode, encode
 from monitor.core.status import MAX_WITNESSES, Epoch, Identity, State, Status
+from monitor.registry import history
 from monitor.registry.history import last_status, transitions, write_transitions
 from monitor.registry.store import Store
 from tests.registry.making import NOON, identity, line, transition
@@ -248,6 +249,12 @@ def test_a_state_of_a_newer_version_hides_no_other_transition(store: Store) -> N
     assert (found["db1"], found["db2"] is not None, "db3" in found) == (None, True, False)
 
 
+@pytest.fixture
+def _short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "_WINDOWS", (5, 10))
+
+
+@pytest.mark.usefixtures("_short_windows")
 def test_a_late_arrival_near_the_head_reads_no_more_than_the_tail(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,3 +264,27 @@ def test_a_late_arrival_near_the_head_reads_no_more_than_the_tail(
     monkeypatch.setattr("monitor.core.chain.number", None)
     write_transitions(store, [chain[27]])
     assert [row.version for row in transitions(store, "db1")] == list(range(30, 0, -1))
+
+
+@pytest.mark.usefixtures("_short_windows")
+def test_what_comes_later_than_can_be_numbered_is_kept_without_a_number(store: Store) -> None:
+    chain = line(*(f"1.1.{n}" for n in range(1, 31)))
+    missing = [chain[2], chain[27]]
+    write_transitions(store, [one for one in chain if one not in missing])
+    assert write_transitions(store, missing).conflicts == 0
+    found = versions(store)
+    assert found.pop("1.1.3") is None
+    assert list(found.values()) == list(range(29, 0, -1)), "dense along the rest"
+    write_transitions(store, [transition("1.1.31", "1.1.30")])
+    assert versions(store)["1.1.31"] == 30
+
+
+@pytest.mark.usefixtures("_short_windows")
+def test_a_fork_from_further_back_than_is_read_counts_as_from_there(store: Store) -> None:
+    write_transitions(store, line(*(f"1.1.{n}" for n in range(1, 31))))
+    write_transitions(store, [transition("1.2.1", "1.1.3")])
+    found = versions(store)
+    assert list(found.values())[:10] == [22, *[None] * 9]
+    assert list(found.values())[10:] == list(range(21, 0, -1))
+    write_transitions(store, line("1.3.1", "1.3.2")[::-1])
+    assert max(filter(None, versions(store).values())) == len([one for one in versions(store).values() if one])

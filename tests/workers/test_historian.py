@@ -7,7 +7,8 @@ from monitor.live.connections import Live
 from monitor.registry import history
 from monitor.registry.store import Store
 from tests.live.builders import opened, transition
-from workers.historian import GROUP, Historian
+from tests.registry.test_retention import DAYS, flapping, kept, numbered
+from workers.historian import GROUP, Historian, Pruner
 
 NAMES = ("flapper", "ledger", "orders")
 
@@ -23,3 +24,17 @@ async def test_a_database_that_cannot_be_written_holds_up_nobody_else(live: Live
     assert (await journal.backlog(live))[f"{GROUP}_pending"] == 1
     left = await journal.claim(live, GROUP, "another", idle=0)
     assert [entry.event.database for entry in left] == ["flapper"]
+
+
+async def test_old_transitions_go_and_do_not_come_back(live: Live, store: Store) -> None:
+    name, old = await opened(live), flapping(100)
+    history.write_transitions(store, old)
+    assert await Pruner(live, store, 0).prune() == 0, "for ever"
+    assert await Pruner(live, store, DAYS).prune() == 70
+    await journal.replay(live, name, old)
+    historian = Historian(live, store, "one", DAYS)
+    while await historian.drain():
+        continue
+    assert kept(store) == numbered(range(71, 101))
+    durable = await journal.drained(live, [(one.database, one.identity) for one in old])
+    assert len(durable) == 100, "no worker retains them"

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from redis.exceptions import ResponseError
 
 from monitor.config import Settings
@@ -22,7 +24,7 @@ from monitor.registry import fleet, leadership
 from monitor.registry.store import Store, open_store
 from tests.conftest import numbers
 from tests.proxy import Proxy
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, RedisServer
 from tests.waiting import eventually
 from workers.leader import Leader
 from workers.recorder import Recorder
@@ -132,6 +134,40 @@ async def test_a_leader_that_completes_no_sweep_makes_way_whatever_the_reason(
 
     await eventually(second_leads, within=3 * LEASE)
     assert first._leader is None
+
+
+async def test_while_redis_refuses_writes_nobody_takes_the_lead(
+    make_supervisor: MakeSupervisor, start_redis: Callable[..., RedisServer], store: Store
+) -> None:
+    """Where no successor could complete a sweep either, changing leaders only burns terms."""
+    server = start_redis()
+    first, second = make_supervisor(server.url), make_supervisor(server.url)
+    await step(first, second)
+    assert first._leader
+    term = first._leader.lease.term
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("min-replicas-to-write", 1)
+
+        async def made_way() -> bool:
+            await step(first, second)
+            return first._leader is None
+
+        await eventually(made_way, within=10 * LEASE)
+        ends = time.monotonic() + 3 * LEASE
+        while time.monotonic() < ends:
+            await step(first, second)
+            assert (first._leader, second._leader) == (None, None)
+            await asyncio.sleep(0.1)
+        client.config_set("min-replicas-to-write", 0)
+
+    async def leads() -> bool:
+        await step(first, second)
+        return (first._leader or second._leader) is not None
+
+    await eventually(leads, within=LEASE)
+    lease = leadership.current(store, LEASE)
+    assert lease
+    assert lease.term == term + 1
 
 
 async def test_a_sweep_that_gets_on_may_take_longer_than_a_lease(
