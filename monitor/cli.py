@@ -81,7 +81,11 @@ def up(
 
 @app.command()
 def run(role: Role) -> None:
-    """Run one role (for the Procfile, systemd, Kubernetes)."""
+    """Run one role (for the Procfile, systemd, Kubernetes).
+
+    The environment says how: DATABASE_URL, REDIS_URL, FEELER_SECRET_KEYS, and what else README lists, as
+    FEELER_HISTORY_DAYS for the supervisor: days that transitions are kept, 400 by default, 0 for ever.
+    """
     if role == "web":
         from monitor.web.app import serve
 
@@ -96,6 +100,7 @@ def migrate(
 ) -> None:
     """Bring the registry's tables up to date."""
     from monitor.registry import store
+    from monitor.terminal import auditing, cleartext
 
     settings = _settings(stores=True)
     url = settings.database_url
@@ -109,8 +114,11 @@ def migrate(
         typer.echo(revision)
     if check:
         raise typer.Exit(CONDITION_FALSE if pending else 0)
-    store.migrate(url)
+    with auditing.audited(f"migrate:{','.join(pending) or 'nothing'}"):
+        store.migrate(url)
     say(f"{len(pending)} migrations applied" if pending else "nothing to do")
+    for line in cleartext.warning(settings, os.environ) if cleartext.is_new(pending) else ():
+        say(line)
 
 
 @db.command("add")
@@ -304,6 +312,7 @@ def _dead_letters(*, replay: bool) -> "list[Letter]":
     import asyncio
 
     from monitor.live import connections, generation, letters
+    from monitor.terminal import auditing
 
     settings = _settings(stores=True)
 
@@ -311,9 +320,12 @@ def _dead_letters(*, replay: bool) -> "list[Letter]":
         live = connections.connect(settings.redis_url, settings.cache_url, part="cli")
         try:
             found = await letters.dead_letters(live)
-            opened = (await generation.generation(live)).name
-            if replay and not await letters.revive(live, opened, [letter for letter in found if letter.readable]):
-                raise FeelerError("nothing can be replayed before a supervisor has opened the generation: try again")
+            if replay:
+                opened, readable = (await generation.generation(live)).name, [one for one in found if one.readable]
+                with auditing.audited(f"journal-replay:{len(readable)}"):
+                    if not await letters.revive(live, opened, readable):
+                        problem = "nothing can be replayed before a supervisor has opened the generation: try again"
+                        raise FeelerError(problem)
             return found
         finally:
             await connections.close(live)

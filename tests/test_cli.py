@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from alembic import command
+from cryptography.fernet import Fernet
 from typer.testing import CliRunner
 
 from monitor.cli import app as cli
@@ -28,7 +30,7 @@ from monitor.live.generation import Signature
 from monitor.live.keys import database_key
 from monitor.programs import free_port
 from monitor.registry import fleet, history
-from monitor.registry.store import open_store
+from monitor.registry.store import migrations, open_store
 from monitor.secrets import SecretBox
 from monitor.terminal import looking
 from monitor.web.app import create_app
@@ -405,14 +407,50 @@ def test_observe_of_what_cannot_be_felt_ends_with_3(environ):
 def test_migrate_checks_and_works(environ, postgres_server):
     postgres_server.execute("CREATE DATABASE bare_cli")
     try:
-        bare = environ | {"DATABASE_URL": postgres_server.url("bare_cli")}
+        bare = environ | {"DATABASE_URL": postgres_server.url("bare_cli"), "SUDO_USER": "alice"}
         pending = invoke(bare, "migrate", "--check")
         assert pending.exit_code == 3
         assert pending.stdout
-        assert invoke(bare, "migrate").exit_code == 0
+        assert "action=audit" not in pending.stderr
+        done = invoke(bare, "migrate")
+        assert (done.exit_code, "in clear" in done.stderr) == (0, False), "nobody is registered yet"
+        revisions = ",".join(pending.stdout.split())
+        assert re.search(
+            rf" I feeler.audit action=audit who=\w+,sudo:alice what=migrate:{revisions} result=done from=\S+:\d+\n",
+            done.stderr,
+        )
         assert invoke(bare, "migrate", "--check").exit_code == 0
     finally:
         postgres_server.execute("DROP DATABASE bare_cli WITH (FORCE)")
+
+
+def test_migrate_names_whom_the_rule_about_passwords_in_clear_may_meet(environ, postgres_server):
+    postgres_server.execute("CREATE DATABASE older_cli")
+    older = environ | {"DATABASE_URL": postgres_server.url("older_cli")}
+    urls = {
+        "prefers": URL,
+        "allows": f"{URL}?allow_cleartext=1",
+        "verifies": f"{URL}?sslmode=verify-full",
+        "requires": f"{URL}?require_auth=scram-sha-256",
+        "tells-nobody": "postgresql://app@db.example/orders",
+    }
+    try:
+        assert invoke(older, "migrate").exit_code == 0
+        store = open_store(older["DATABASE_URL"])
+        for name, url in urls.items():
+            fleet.add(store, name, SecretBox([KEY]).seal(name, url), {})
+        fleet.add(store, "foreign", SecretBox([Fernet.generate_key().decode()]).seal("foreign", URL), {})
+        with store.begin() as connection:
+            command.downgrade(migrations(connection), "0002")
+        store.close()
+        told = invoke(older, "migrate").stderr
+        assert re.search(r"^  prefers$", told, re.M), told
+        assert "1 more databases have addresses that no key opens here" in told
+        assert CANARY not in told
+        again = invoke(older, "migrate").stderr
+        assert "in clear" not in again, "told once"
+    finally:
+        postgres_server.execute("DROP DATABASE older_cli WITH (FORCE)")
 
 
 def test_a_web_that_is_not_there_is_one_line(tmp_path):
@@ -450,7 +488,7 @@ async def test_run_web_serves_and_stops(environ):
     command = [sys.executable, "-m", "monitor.cli", "run", "web"]
     with subprocess.Popen(command, env=os.environ | environ | {"PORT": str(port)}, stderr=subprocess.PIPE) as process:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as web:
-            await eventually(lambda: answers(web, process), within=10)
+            await eventually(lambda: answers(web, process), within=60)
             assert (await web.get("/last_observation")).status_code == 401  # PORT and a token: open to the world
             mine = await web.get("/last_observation", headers={"Authorization": f"Bearer {TOKEN}"})
             assert (mine.status_code, mine.headers.get("server")) == (200, None)
@@ -497,7 +535,10 @@ async def test_dead_letters_are_listed_and_replayed(environ: dict[str, str], fil
     ]
     assert listed.exit_code == 3
     done = await asyncio.to_thread(invoke, environ, "journal", "replay")
-    assert done.stderr == "1 entries replayed, 1 left that this version cannot read either\n"
+    audited, told = done.stderr.splitlines()
+    assert "action=audit who=" in audited
+    assert "what=journal-replay:1 result=done" in audited
+    assert told == "1 entries replayed, 1 left that this version cannot read either"
     assert [row[1] for row in rows((await asyncio.to_thread(invoke, environ, "journal", "dead")).stdout)] == ["6-1"]
 
 
@@ -525,8 +566,11 @@ async def test_a_redis_is_adopted_by_its_holders_short_name_alone(environ: dict[
         refused = await adopt(*wrong)
         assert refused.exit_code == 2
         assert "registry fedcba98 holds this Redis" in refused.stderr
+        assert "what=redis-adopt:fedcba98->" in refused.stderr
+        assert "result=refused" in refused.stderr
     assert (await generation.standing(fill.live)).signature == Signature(4, holder)
-    assert (await adopt("fedcba98")).exit_code == 0
+    adopted = await adopt("fedcba98")
+    assert (adopted.exit_code, "result=done from=" in adopted.stderr) == (0, True)
     signature = (await generation.standing(fill.live)).signature
     assert (signature.takeovers, len(signature.registry)) == (5, 32)
 

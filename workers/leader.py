@@ -23,7 +23,7 @@ from monitor.live.journal import Entry
 from monitor.live.presence import Alive, Presence
 from monitor.live.targets import Target
 from monitor.registry import fleet
-from monitor.registry.fleet import Registered
+from monitor.registry.fleet import Registered, Registry
 from monitor.registry.leadership import Lease
 from monitor.registry.store import Store
 from workers.assigner import Assigner, Deposed
@@ -62,8 +62,9 @@ class Leader:
         self.wake = asyncio.Event()
         self._fleet: dict[str, Registered] = {}
         self._paused: set[str] = set()
+        self._unreadable: frozenset[str] = frozenset()  # registered, but nobody knows how: they stay as they are
         self._fleet_known = False
-        self.reading: asyncio.Task[tuple[Registered, ...]] | None = None
+        self.reading: asyncio.Task[Registry] | None = None
         self._published: dict[str, int] = {}  # revision of each target in Redis
         self._doubts = Doubts(self._policy)
         self._unproven = Unproven()
@@ -175,8 +176,10 @@ class Leader:
         except StoreUnavailable as exc:
             log.warning("action=fleet_unread known=%d error=%s", len(self._fleet), exc.detail)
             return
-        self._fleet = {row.name: row for row in rows if row.status is DatabaseStatus.ACTIVE}
+        kept = {name: row for name, row in self._fleet.items() if name in rows.unreadable}
+        self._fleet = kept | {row.name: row for row in rows if row.status is DatabaseStatus.ACTIVE}
         self._paused = {row.name for row in rows} - self._fleet.keys()
+        self._unreadable = rows.unreadable
         self._fleet_known = True
 
     async def _review(self) -> None:
@@ -331,7 +334,7 @@ class Leader:
 
     async def _withdraw(self) -> None:
         """Take databases nobody wants monitored from their owners; of retired ones nothing stays."""
-        for name in self._places.keys() - self._fleet.keys():
+        for name in self._places.keys() - self._fleet.keys() - self._unreadable:
             place = self._places.pop(name)
             take = assignments.unassign if name in self._paused else assignments.forget
             if not await take(self._live, name, self.lease.term, self.lease.registry):

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from monitor.config import Settings
 from monitor.core.errors import FeelerError, StoreUnavailable
+from workers.troubles import Trouble
 
 log = logging.getLogger("feeler.process")
 
@@ -27,18 +28,19 @@ def start() -> Settings:
 
 async def keep(step: Callable[[], Awaitable[object]], *, every: float, wake: asyncio.Event | None = None) -> None:
     """Run `step` for ever, `every` seconds apart or when `wake` is set; a store that is away ends nothing."""
-    trouble = ""
+    trouble = Trouble(step.__name__)
     while True:
         if wake:
             wake.clear()
         rest = max(every, HINDERED)
         try:
             await step()
-            trouble, rest = _say(step, trouble, ""), every
+            trouble.well()
+            rest = every
         except StoreUnavailable as exc:
-            trouble = _say(step, trouble, f"{exc.store}:{exc.detail}")
+            trouble.came(f"{exc.store}:{exc.detail}")
         except FeelerError as exc:
-            trouble = _say(step, trouble, str(exc))
+            trouble.came(str(exc))
         except Exception:
             log.exception("action=step_failed step=%s", step.__name__)
         await _rest(rest, wake)
@@ -53,10 +55,3 @@ async def _rest(seconds: float, wake: asyncio.Event | None) -> None:
             await wake.wait()
     except TimeoutError:
         return
-
-
-def _say(step: Callable[[], Awaitable[object]], before: str, after: str) -> str:
-    """Log a trouble when it begins, changes or ends, not at every step."""
-    if after != before:
-        log.warning("action=%s step=%s trouble=%s", "step_hindered" if after else "step_well", step.__name__, after)
-    return after

@@ -20,6 +20,7 @@ from monitor.live.observations import Beat, Verdict
 from workers.ledger import Ledger
 from workers.pulse import Pulse
 from workers.reasons import Reasons
+from workers.troubles import Trouble
 
 log = logging.getLogger("feeler.recorder")
 
@@ -52,6 +53,7 @@ class Recorder:
         self._outbox: dict[str, Observation] = {}
         self._flying: dict[str, Observation] = {}  # the batch on its way
         self._bytes = BYTES
+        self._trouble = Trouble("record")
         self._wake = asyncio.Event()
         self._released: dict[str, Released] = {}
         self._retained: dict[tuple[str, Identity], Transition] = {}
@@ -138,8 +140,9 @@ class Recorder:
         try:
             verdicts = await self._record([beat for beat, _ in beats])
             self._bytes = min(BYTES, 2 * self._bytes)
+            self._trouble.well()
         except StoreUnavailable as exc:
-            log.warning("action=record_failed beats=%d error=%s", len(beats), exc.detail)
+            self._trouble.came(f"{exc.store}:{exc.detail}")
             self._retreat(late=exc.detail == "timeout")
             return False
         finally:

@@ -48,6 +48,11 @@ class Address:
         named = self.sslrootcert == "system" or (self.sslmode == "require" and bool(self.sslrootcert))
         return self.sslmode.startswith("verify") or named
 
+    @property
+    def tells_password(self) -> bool:
+        """Whether a server that asks for it may have the password in clear."""
+        return self.verified or self.allow_cleartext
+
     def redacted(self) -> str:
         """Return the URL people may see."""
         user, dbname = quote(self.user, safe=""), quote(self.dbname, safe="")

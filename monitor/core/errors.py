@@ -32,6 +32,14 @@ class AlreadyExists(FeelerError):
         super().__init__(f"a {kind} named {name!r} exists already")
 
 
+class Unreadable(FeelerError):
+    """It is there, but not as this version knows it."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind, self.name = kind, name
+        super().__init__(f"the {kind} {name!r} cannot be read: a newer version wrote it, or it is damaged")
+
+
 class Outdated(FeelerError):
     """Somebody changed it since the revision that the caller had read."""
 

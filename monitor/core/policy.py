@@ -64,9 +64,12 @@ class Policy:
         return 3 * self.interval + self.deadline
 
 
-def stored(fields: Mapping[str, Any]) -> Policy:
-    """Return a policy that was stored; the default's values where an older version took what nobody may use."""
+def stored(fields: Mapping[str, Any]) -> tuple[Policy, str]:
+    """Return a policy that was stored, and '' or what is wrong with it: then it has the default's values.
+
+    An older version, or a hand, may have stored what nobody may use.
+    """
     try:
-        return Policy(**fields)
-    except InvalidInput:
-        return Policy(name=fields.get("name", "default"))
+        return Policy(**fields), ""
+    except InvalidInput as exc:
+        return Policy(name=fields.get("name", "default")), str(exc)

@@ -28,6 +28,7 @@ _BY_ERRNO = {
     **dict.fromkeys(_OURS, Cause.DESCRIPTORS),
 }
 _WANTS_CLEARTEXT = b"R\0\0\0\x08\0\0\0\x03"  # AuthenticationCleartextPassword
+NOT_IN_CLEAR = "!gss,!sspi,!password"  # what we require of a server that TLS does not prove
 _POSTGRES_SPEAKS = b"RNSKv"  # first bytes of a server's messages before ReadyForQuery, but for E
 
 
@@ -48,6 +49,7 @@ class GivenUp:
     encrypting: bool = False  # the step belongs to the TLS handshake
     encrypted: bool = False
     sent_before: int = 0  # bytes we had sent
+    told: str = ""  # libpq's words afterwards
 
 
 def cause_of_errno(number: int) -> Cause:
@@ -86,10 +88,21 @@ def _cause_of_giving_up(seen: GivenUp) -> Cause:
     first = seen.heard[:1]
     if seen.encrypting:
         return Cause.NO_TLS if first == b"N" else Cause.UNTRUSTED  # an alert, the server's or ours
-    if seen.heard[:9] == _WANTS_CLEARTEXT and not seen.encrypted:
+    if _asked_in_clear(seen):
         return Cause.CLEARTEXT_REFUSED
     # A server that speaks our protocol asked for what we cannot or will not do; any other is no Postgres.
     return Cause.LOCKED_OUT if seen.encrypted or first in _POSTGRES_SPEAKS else Cause.RESET
+
+
+def _asked_in_clear(seen: GivenUp) -> bool:
+    """Say whether libpq gave up since the server asked for the password in clear.
+
+    What TLS hides libpq alone has seen. It quotes our own requirement then; its words are never translated here,
+    since nobody calls setlocale. Were they, LOCKED_OUT would be said of the same class of evidence.
+    """
+    if not seen.encrypted:
+        return seen.heard[:9] == _WANTS_CLEARTEXT
+    return f'"{NOT_IN_CLEAR}"' in seen.told and "cleartext" in seen.told
 
 
 def cause_beside_kept(login: Cause) -> Cause:

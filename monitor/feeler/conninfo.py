@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from monitor import private
 from monitor.core.cause import Cause
 from monitor.core.database import Address
-from monitor.feeler.causes import Failed
+from monitor.feeler.causes import NOT_IN_CLEAR, Failed
 
 _NOWHERE = "/nonexistent/feeler"  # libpq falls back to files in the home folder where a path is empty
 _OURS = "!gss,!sspi"  # methods of ours: all but these
@@ -69,7 +69,7 @@ def conninfo(address: Address, hostaddr: str, worker: str, ca_dir: Path | None) 
         "dbname": address.dbname,
         "user": address.user,
         "password": address.password if _may_tell(address) else "",
-        "require_auth": address.require_auth or (_OURS if _clear(address) else f"{_OURS},!password"),
+        "require_auth": address.require_auth or (_OURS if address.tells_password else NOT_IN_CLEAR),
         "application_name": f"feeler/{worker}",
         "sslmode": sslmode,
         "sslrootcert": roots,
@@ -78,14 +78,9 @@ def conninfo(address: Address, hostaddr: str, worker: str, ca_dir: Path | None) 
     return make_conninfo("", **keywords).encode()
 
 
-def _clear(address: Address) -> bool:
-    """Say whether a server that asks for it may have the password in clear."""
-    return address.verified or address.allow_cleartext
-
-
 def _may_tell(address: Address) -> bool:
     """Say whether libpq may know the password: one that knows no require_auth tells it to any server that asks."""
-    return "require_auth" in _KNOWN or _clear(address)
+    return "require_auth" in _KNOWN or address.tells_password
 
 
 def _trust(address: Address, ca_dir: Path | None) -> tuple[str, str]:

@@ -6,6 +6,7 @@ For this package alone.
 import asyncio
 import errno
 import socket
+from dataclasses import replace
 from functools import partial
 from time import monotonic
 
@@ -150,7 +151,7 @@ class Handshake:
         code, text = sqlstate_of_message(message)
         code = code or ("" if seen.encrypted else sqlstate_of_packet(seen.heard))
         cause = cause_of_handshake(
-            seen,
+            replace(seen, told=message),
             sqlstate=code,
             routine=routine_of_message(message),
             sent=sockets.bytes_sent(sock) > seen.sent_before,

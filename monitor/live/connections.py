@@ -6,7 +6,7 @@ redis-py's own defaults (10 retries, 5 s each) keep one command on a hung server
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import redis
 from redis import exceptions
@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.retry import Retry as SyncRetry
 
+from monitor.core.aside import Aside
 from monitor.core.errors import InvalidInput, StoreUnavailable
 from monitor.live.keys import PROBE
 
@@ -63,6 +64,7 @@ class Live:
     bus: Redis
     cache: Redis
     blocking: Redis  # for reads that wait: its deadline is longer than any of them
+    aside: Aside = field(default_factory=Aside, compare=False, repr=False)  # rows that could not be read
 
 
 @contextmanager

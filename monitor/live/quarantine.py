@@ -13,11 +13,8 @@ from monitor.live.keys import partition_key
 
 log = logging.getLogger("feeler.live")
 
-MOST = 10_000  # known by name; beyond that they are told again
-
 R = TypeVar("R")
 T = TypeVar("T")
-_aside: set[tuple[str, str]] = set()  # of this process: kind and name of what is counted already
 
 
 class Rows(dict[str, T]):
@@ -35,9 +32,7 @@ async def decode(live: Live, kind: str, rows: Iterable[tuple[str, R]], read: Cal
         except Exception as exc:  # `read` is pure: whatever it raises, it is this row's fault
             bad[name] = exc
     found.unreadable = frozenset(bad)
-    _aside.difference_update([(kind, name) for name in found] if _aside else ())
-    news = {name: exc for name, exc in bad.items() if (kind, name) not in _aside}
-    if news:
+    if news := live.aside.news(kind, bad, found):
         await _set_aside(live, kind, news)
     return found
 
@@ -45,9 +40,6 @@ async def decode(live: Live, kind: str, rows: Iterable[tuple[str, R]], read: Cal
 async def _set_aside(live: Live, kind: str, news: dict[str, Exception]) -> None:
     for name, exc in news.items():
         log.error("action=row_unreadable kind=%s name=%s error=%s", kind, name, f"{type(exc).__name__}: {exc}"[:120])
-    if len(_aside) > MOST:
-        _aside.clear()
-    _aside.update((kind, name) for name in news)
     try:
         await count(live, f"unreadable_{kind}", len(news))
     except StoreUnavailable as exc:

@@ -66,4 +66,4 @@ def decode_labels(text: str) -> Mapping[str, str]:
 
 def decode_policy(text: str) -> Policy:
     """Read a policy as `publish` of this or a newer version wrote it."""
-    return stored(fitting(Policy, json.loads(text)))
+    return stored(fitting(Policy, json.loads(text)))[0]

@@ -3,18 +3,22 @@
 Addresses come and go as ciphertext. Every change bumps `revision`, by which the leader sees what to publish anew.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from monitor.core.database import DatabaseStatus, check_name
-from monitor.core.errors import AlreadyExists, InvalidInput, NotFound, Outdated
+from monitor.core.errors import AlreadyExists, InvalidInput, NotFound, Outdated, Unreadable
 from monitor.core.policy import Policy, stored
 from monitor.registry.store import Store
 from monitor.registry.tables import Databases, Policies
+
+log = logging.getLogger("feeler.registry")
 
 RETIRED = DatabaseStatus.RETIRED.value
 PAGE = 10_000
@@ -35,6 +39,12 @@ class Registered:
     created_at: float
 
 
+class Registry(tuple[Registered, ...]):
+    """Databases by name; `unreadable` names those that are registered and cannot be read."""
+
+    unreadable: frozenset[str] = frozenset()
+
+
 def add(
     store: Store, name: str, ciphertext: str, labels: Mapping[str, str], policy: str = "default", zone: str = ""
 ) -> Registered:
@@ -47,7 +57,7 @@ def add(
         with store.begin() as connection:
             if connection.execute(taken.returning(Databases.id)).scalar() is None:
                 raise AlreadyExists("database", name)
-            return _read(connection, Databases.name == name)[0]
+            return _one(store, connection, name)
     except IntegrityError:
         raise NotFound("policy", policy) from None
 
@@ -55,32 +65,40 @@ def add(
 def get(store: Store, name: str) -> Registered:
     """Return one database, a retired one too."""
     with store.begin() as connection:
-        found = _read(connection, Databases.name == name)
-    if not found:
-        raise NotFound("database", name)
-    return found[0]
+        return _one(store, connection, name)
 
 
-def named(store: Store, names: Sequence[str]) -> tuple[Registered, ...]:
+def named(store: Store, names: Sequence[str]) -> Registry:
     """Return those of these databases that are registered and not retired."""
     with store.begin() as connection:
-        return _read(connection, Databases.status != RETIRED, Databases.name.in_(names))
+        rows = _rows(connection, Databases.status != RETIRED, Databases.name.in_(names))
+        return _readable(store, connection, rows)
 
 
 def list_databases(store: Store, *, after: str = "", limit: int = 100) -> tuple[Registered, ...]:
-    """Return a page of the databases that are not retired, by name."""
-    with store.begin() as connection:
-        return _read(connection, Databases.status != RETIRED, Databases.name > after, limit=limit)
-
-
-def fleet(store: Store) -> tuple[Registered, ...]:
-    """Return every database that is not retired, by name; in pages, so that no fleet is too large for a deadline."""
-    every: list[Registered] = []
-    while page := list_databases(store, after=every[-1].name if every else "", limit=PAGE):
-        every += page
-        if len(page) < PAGE:
+    """Return a page of the databases that are not retired, by name; it is full unless it is the last one."""
+    found: list[Registered] = []
+    while wanted := limit - len(found):
+        page, last = _page(store, after, wanted)
+        found += page
+        if not last:
             break
-    return tuple(every)
+        after = last
+    return tuple(found)
+
+
+def fleet(store: Store) -> Registry:
+    """Return every database that is not retired, by name; in pages, so that no fleet is too large for a deadline."""
+    every, unreadable, last = list[Registered](), set[str](), ""
+    while True:
+        page, last = _page(store, last, PAGE)
+        every += page
+        unreadable |= page.unreadable
+        if not last:
+            break
+    found = Registry(every)
+    found.unreadable = frozenset(unreadable)
+    return found
 
 
 def sealed(store: Store) -> int:
@@ -125,7 +143,7 @@ def change(
 def policies(store: Store) -> tuple[Policy, ...]:
     """Return all policies by name."""
     with store.begin() as connection:
-        return tuple(_policies(connection))
+        return tuple(_policies(store, connection))
 
 
 def put_policy(store: Store, policy: Policy) -> None:
@@ -144,31 +162,75 @@ def _change(store: Store, name: str, revision: int | None = None, **values: obje
     with store.begin() as connection:
         done = connection.execute(update(Databases).where(*meant).values(**values, revision=Databases.revision + 1))
         if not done.rowcount:
-            raise Outdated("database", name) if _read(connection, *mine) else NotFound("database", name)
-        return _read(connection, Databases.name == name)[0]
+            raise Outdated("database", name) if _rows(connection, *mine) else NotFound("database", name)
+        return _one(store, connection, name)
 
 
-def _read(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> tuple[Registered, ...]:
-    """Return databases by name. Policies come second: none is ever deleted, so each one named is there."""
+def _page(store: Store, after: str, limit: int) -> tuple[Registry, str]:
+    """Return what can be read of the next rows, and the name that the ones after them follow, '' at the end."""
+    with store.begin() as connection:
+        rows = _rows(connection, Databases.status != RETIRED, Databases.name > after, limit=limit)
+        return _readable(store, connection, rows), rows[-1].name if len(rows) == limit else ""
+
+
+def _one(store: Store, connection: Connection, name: str) -> Registered:
+    rows = _rows(connection, Databases.name == name)
+    if not rows:
+        raise NotFound("database", name)
+    for found in _readable(store, connection, rows):
+        return found
+    raise Unreadable("database", name)
+
+
+def _rows(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> Sequence[Row[Any]]:
     query = select(Databases.__table__).where(*where).order_by(Databases.name).limit(limit)
-    rows = connection.execute(query).all()
-    policies = {policy.name: policy for policy in _policies(connection)}
-    return tuple(
-        Registered(
-            name=row.name,
-            id=row.id,
-            ciphertext=row.ciphertext,
-            labels=row.labels,
-            policy=policies[row.policy],
-            zone=row.zone,
-            status=DatabaseStatus(row.status),
-            revision=row.revision,
-            created_at=row.created_at.timestamp(),
-        )
-        for row in rows
+    return connection.execute(query).all()
+
+
+def _readable(store: Store, connection: Connection, rows: Sequence[Row[Any]]) -> Registry:
+    """Read rows one by one: those that cannot be read are told, named and left out, and stop no other.
+
+    Policies come second: none is ever deleted, so each one named is there.
+    """
+    policies = {policy.name: policy for policy in _policies(store, connection)}
+    every, bad = list[Registered](), dict[str, Exception]()
+    for row in rows:
+        try:
+            every.append(_registered(row, policies))
+        except Exception as exc:  # whatever it is, it is this row's fault
+            bad[row.name] = exc
+    for name, why in store.aside.news("database", bad, (one.name for one in every)).items():
+        log.error("action=row_unreadable kind=database name=%s error=%s", name, f"{type(why).__name__}: {why}"[:120])
+    found = Registry(every)
+    found.unreadable = frozenset(bad)
+    return found
+
+
+def _registered(row: Row[Any], policies: Mapping[str, Policy]) -> Registered:
+    return Registered(
+        name=row.name,
+        id=row.id,
+        ciphertext=row.ciphertext,
+        labels=_labels(row.labels),
+        policy=policies[row.policy],
+        zone=row.zone,
+        status=DatabaseStatus(row.status),
+        revision=row.revision,
+        created_at=row.created_at.timestamp(),
     )
 
 
-def _policies(connection: Connection) -> list[Policy]:
+def _labels(told: object) -> Mapping[str, str]:
+    if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
+        raise TypeError("labels are no texts by name")
+    return told
+
+
+def _policies(store: Store, connection: Connection) -> list[Policy]:
+    """Return all policies; one that nobody may use is told, and has the default's values."""
     rows = connection.execute(select(Policies.__table__).order_by(Policies.name))
-    return [stored(dict(row._mapping)) for row in rows]
+    read = [stored(dict(row._mapping)) for row in rows]
+    bad = {policy.name: trouble for policy, trouble in read if trouble}
+    for name, trouble in store.aside.news("policy", bad, (one.name for one, trouble in read if not trouble)).items():
+        log.error("action=policy_unusable name=%s used=default error=%s", name, trouble)
+    return [policy for policy, _ in read]

@@ -23,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError,
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from monitor.core.aside import Aside
 from monitor.core.errors import InvalidInput, StoreUnavailable
 
 CONNECT_SECONDS = 2
@@ -57,6 +58,7 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.aside = Aside()  # rows that could not be read
 
     def __repr__(self) -> str:
         return "Store(postgres)"

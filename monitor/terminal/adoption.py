@@ -7,6 +7,7 @@ from monitor.core.errors import FeelerError, InvalidInput, short
 from monitor.live import connections, generation
 from monitor.registry import leadership
 from monitor.registry.store import open_store
+from monitor.terminal.auditing import audited
 
 
 def adopt(settings: Settings, confirmed: str) -> str:
@@ -29,11 +30,13 @@ async def _adopt(settings: Settings, ours: str, confirmed: str) -> str:
         holder = standing.holder(ours)
         if not holder:
             return f"no other registry than ours, {short(ours)}, holds this Redis: nothing to do"
-        if confirmed != short(holder):
-            problem = f"registry {short(holder)} holds this Redis; what ours, {short(ours)}, does not list is forgotten"
-            raise InvalidInput("HOLDER", problem, f"to do it: feeler redis adopt {short(holder)}")
-        if not await generation.take_over(live, ours, standing.signature.takeovers + 1):
-            raise FeelerError("somebody else took this Redis over at the same time: look again")
+        with audited(f"redis-adopt:{short(holder)}->{short(ours)}"):
+            if confirmed != short(holder):
+                lost = f"what ours, {short(ours)}, does not list is forgotten"
+                problem = f"registry {short(holder)} holds this Redis; {lost}"
+                raise InvalidInput("HOLDER", problem, f"to do it: feeler redis adopt {short(holder)}")
+            if not await generation.take_over(live, ours, standing.signature.takeovers + 1):
+                raise FeelerError("somebody else took this Redis over at the same time: look again")
     finally:
         await connections.close(live)
     return f"registry {short(ours)} holds this Redis now, in place of {short(holder)}"

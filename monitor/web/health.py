@@ -137,7 +137,7 @@ class Readiness:
     async def _leads(self, leader: Lease | None) -> Check:
         """Look whether somebody leads, and gets its sweeps done."""
         if leader is None:
-            return _check("warn", "nobody leads: start a supervisor")
+            return _check("warn", "nobody leads: start a supervisor; one that runs says in its log why not")
         try:
             ago = await presence.swept(self._live)
         except StoreUnavailable:

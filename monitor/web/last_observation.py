@@ -13,7 +13,7 @@ from fastapi import APIRouter, Header, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from monitor.core.database import parse_address
-from monitor.core.errors import InvalidInput, StoreUnavailable
+from monitor.core.errors import InvalidInput, StoreUnavailable, Unreadable
 from monitor.core.status import State, Status
 from monitor.live import generation, observations, reasons, targets, watched
 from monitor.live.connections import Live, now
@@ -140,7 +140,7 @@ async def _tolerantly(registry: Registry, names: Sequence[str]) -> dict[str, Lat
     """Ask the registry; while it is away the others of a list are answered all the same."""
     try:
         return await registry(names)
-    except StoreUnavailable:
+    except (StoreUnavailable, Unreadable):
         return {}
 
 

@@ -12,7 +12,15 @@ from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from monitor.core.errors import AlreadyExists, FeelerError, InvalidInput, NotFound, Outdated, StoreUnavailable
+from monitor.core.errors import (
+    AlreadyExists,
+    FeelerError,
+    InvalidInput,
+    NotFound,
+    Outdated,
+    StoreUnavailable,
+    Unreadable,
+)
 from monitor.web.shapes import ErrorShape, ProblemShape
 
 _QUOTABLE = re.compile(r"[A-Za-z0-9_.-]{1,63}\Z")  # whoever pastes a URL in the wrong place does not get it back
@@ -49,7 +57,7 @@ def unknown_database(name: str) -> Problem:
 
 
 def unreadable_database(name: str) -> Problem:
-    """Return the 503 of a database whose row this version cannot read; `name` is one that Redis knows."""
+    """Return the 503 of a database whose row this version cannot read; `name` is one that a store knows."""
     detail = f"This version cannot read what is stored of {name}: a newer one wrote it, or it is damaged."
     return Problem(503, "unreadable", f"{detail} Nothing is known to be wrong with your database.")
 
@@ -100,6 +108,8 @@ def problem_of(error: Exception) -> Problem:
         case Outdated():
             detail = f"Somebody changed this {error.kind} since that revision. Read it again."
             problem = Problem(412, "precondition-failed", detail)
+        case Unreadable():
+            problem = unreadable_database(error.name)
         case FeelerError():
             problem = _of_feeler(error) or problem
         case RequestValidationError():

@@ -5,6 +5,7 @@ Imported by app.py, which hands it to the routes: GET /last_observation itself i
 
 from collections.abc import Sequence
 
+from monitor.core.errors import Unreadable
 from monitor.core.status import Status
 from monitor.live.observations import Latest
 from monitor.registry import fleet
@@ -18,6 +19,8 @@ def registry_of(store: Store) -> Registry:
 
     async def registered(names: Sequence[str]) -> dict[str, Latest]:
         rows = await soon(fleet.named, store, names)
+        if rows.unreadable and not rows:
+            raise Unreadable("database", min(rows.unreadable))
         return {
             row.name: Latest(
                 database=row.name,

@@ -33,8 +33,9 @@ def test_a_policy_that_breaks_a_relation_is_refused_and_told_which(values, relat
 
 
 def test_what_an_older_version_stored_hinders_nobody():
-    assert stored({"name": "hasty", "alone_seconds": 3.0}) == Policy(name="hasty")
-    assert stored({"name": "calm", "interval": 60.0}) == Policy(name="calm", interval=60.0)
+    policy, trouble = stored({"name": "hasty", "alone_seconds": 3.0})
+    assert (policy, trouble.startswith("policy/alone_seconds: must be more than 20 s")) == (Policy(name="hasty"), True)
+    assert stored({"name": "calm", "interval": 60.0}) == (Policy(name="calm", interval=60.0), "")
 
 
 seconds, times = st.sampled_from([0.3, 1.0, 2.0, 4.0, 10.0]), st.sampled_from([1.0, 1.5, 10.0])

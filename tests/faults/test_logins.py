@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -18,6 +19,8 @@ from tests.faults.conftest import Figures, MakeLab
 from tests.faults.history import Bounds
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
+from tests.feeler.certificates import Authority
+from tests.feeler.hostile import Asking, Hostile
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.system.targets import OUR_SESSIONS
@@ -202,3 +205,37 @@ async def test_idle_sessions_ended(make_lab: MakeLab, start_postgres: StartPostg
     figure("logins in 30 s", logins, "", most=7)
     await lab.observed_again(["orders"], within=6)
     assert lab.rules("orders") == ["first_light"]
+
+
+@pytest.fixture(params=["plain", "tls"])
+def asking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Asking, str]]:
+    """A server that asks for the password in clear, and its address. Ask for it before the lab: it must go later."""
+    tls = Authority("nobody's").context("localhost", tmp_path) if request.param == "tls" else None
+    behaving = Asking("a-word-in-clear", tls)
+    with Hostile(behaving) as server:
+        mode = "require" if tls else "prefer"
+        yield behaving, f"postgresql://u:{behaving.secret}@127.0.0.1:{server.port}/db?sslmode={mode}"
+
+
+@pytest.mark.tls
+@pytest.mark.timeout(180)
+@pytest.mark.row(
+    "a server that asks for the password in clear: plainly (sslmode=prefer), over TLS that proves nothing (require)",
+    "it never gets it, as seen on its side of the wire; `locked_out`, cause `cleartext_refused`, <= 15 s after it was "
+    "registered; with `allow_cleartext=1` it gets it and is available <= 15 s after the change",
+)
+async def test_password_in_clear(asking: tuple[Asking, str], make_lab: MakeLab, figure: Figures) -> None:
+    (server, url), lab = asking, make_lab(workers=2)
+    lab.note("asks for the password in clear", Effect.SPEAKS, ["orders"])
+    began = time.time()
+    lab.monitor("orders", None, url)
+    await lab.all_in(["orders"], "locked_out", within=60)
+    figure("locked_out after", time.time() - began, most=15)
+    assert lab.hash("orders")["cause"] == "cleartext_refused"
+    await eventually(lambda: server.asked > 1, within=60)
+    assert not server.told
+    changed = time.time()
+    fleet.change(lab.store, "orders", ciphertext=lab.box.seal("orders", f"{url}&allow_cleartext=1"))
+    await lab.all_in(["orders"], "available", within=60)
+    figure("available after it was allowed", time.time() - changed, most=15)
+    assert set(server.told) == {server.secret.encode() + b"\0"}

@@ -263,8 +263,8 @@ async def warned(visitor: Visitor, since: float, figure: Figures) -> None:
 
 @pytest.mark.row(
     "the disk of the metadata Postgres is full",
-    "as when it is away; the log names the cause <= 10 s after the first write that failed;"
-    " history catches up <= 10 s after there is room again",
+    "as when it is away; the log names the cause <= 10 s after the first write that failed; /readyz warns of what is"
+    " not written down <= 25 s after; <= 10 s after there is room again history catches up, and it warns no more",
 )
 async def test_disk_full(
     small_disk: Callable[[PostgresServer], SmallDisk],
@@ -280,13 +280,29 @@ async def test_disk_full(
         with injecting.postgres_disk_full(lab, disk):
             with injecting.target_killed(lab, target):
                 since = time.monotonic()
-                down, _ = await asyncio.gather(
-                    lab.all_in(names, "unavailable", within=30), named(lab, "disk full", since, figure)
+                down, _, _ = await asyncio.gather(
+                    lab.all_in(names, "unavailable", within=30),
+                    named(lab, "disk full", since, figure),
+                    history_is(visitor, "warn", since, figure, most=25),
                 )
                 figure("unavailable after", down, most=DOWN)
             figure("available again after", await lab.all_in(names, "available", within=30), most=7)
-        await caught_up(lab, figure)
+        await asyncio.gather(
+            caught_up(lab, figure), history_is(visitor, "pass", time.monotonic(), figure, most=CATCH_UP)
+        )
     visitor.demand(figure)
+
+
+async def history_is(visitor: Visitor, status: str, since: float, figure: Figures, most: float) -> None:
+    """/readyz must go on answering 200, and say whether what happens is written down."""
+
+    async def said() -> bool:
+        answer = await asyncio.to_thread(visitor.client.get, "/readyz")
+        assert answer.status_code == 200
+        return answer.json()["checks"]["history"]["status"] == status
+
+    await eventually(said, within=2 * most, every=0.2)
+    figure(f"/readyz: history {status} after", time.monotonic() - since, most=most)
 
 
 @pytest.fixture

@@ -14,11 +14,12 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from monitor.core.errors import StoreUnavailable
 from monitor.core.status import Epoch
 from monitor.live import connections
-from monitor.live.keys import partition_key
+from monitor.live.keys import LED, partition_key
 from monitor.programs import free_port
 from tests.faults import injecting
 from tests.faults.conftest import Figures, MakeLab
@@ -375,6 +376,35 @@ async def test_out_of_memory(make_lab: MakeLab, start_postgres: StartPostgres, f
     await fleet.told(figure, back)
     assert all(role.alive for role in lab.roles)
     assert (await visitor.get("/readyz")).json()["checks"]["redis"]["status"] == "pass"
+
+
+@pytest.mark.row(
+    "Redis out of memory for 40 s: no leader could complete a sweep",
+    "from 15 s on the term stands still for 25 s: nobody takes the lead who would do no better; <= 5 s after there is "
+    "room sweeps are completed again; each process tells of a trouble once, not at each try",
+)
+async def test_out_of_memory_for_long(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+    lab = make_lab(workers=2, supervisors=2)
+    fleet = await fleet_of(lab, start_postgres)
+    with injecting.redis_full(lab):
+        await asyncio.sleep(15)
+        term = last_term(lab)
+        await asyncio.sleep(25)
+        figure("new terms meanwhile", last_term(lab) - term, "", most=0)
+    back = time.time()
+    await eventually(lambda: lab.redis.pttl(LED) > 0, within=30, every=0.1)  # the last mark is long gone
+    figure("a sweep completed after", time.time() - back, most=5)
+    await fleet.recording_again(figure, back)
+    await fleet.told(figure, back)
+    tries = [role.text().count("step=record trouble=redis:out_of_memory") for role in lab.workers()]
+    assert min(tries) >= 1
+    figure("lines of one worker about records that failed", max(tries), "", most=2)
+
+
+def last_term(lab: Lab) -> int:
+    """Return the highest term that was given to a leader."""
+    with lab.store.begin() as connection:
+        return int(connection.execute(text("SELECT term FROM leadership")).scalar_one())
 
 
 # --- replies lost --------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Certificates for tests, made on the spot."""
 
 import datetime
+import ssl
 from pathlib import Path
 
 from cryptography import x509
@@ -56,3 +57,10 @@ class Authority:
         )
         (folder / "server.key").write_bytes(private)
         (folder / "server.key").chmod(0o600)
+
+    def context(self, host: str, folder: Path) -> ssl.SSLContext:
+        """Return what a server of this host speaks TLS with."""
+        self.issue(host, folder)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "server.crt", folder / "server.key")
+        return context

@@ -8,6 +8,7 @@ import contextlib
 import json
 import re
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from monitor.core.database import Address
 from monitor.programs import PORTS
 
-AUTH_OK = 0
+AUTH_OK, CLEARTEXT = 0, 3
 AUTH_SASL, AUTH_SASL_CONTINUE = 10, 11
 PID = 4711
 GOOD: dict[str, bytes] = {  # what an honest server answers, by gauge or counter
@@ -69,6 +70,13 @@ class Talk:
             self.sock.sendall(b"N")
         words = first[4:].split(b"\0")
         self.application_name = dict(zip(words[::2], words[1::2], strict=False)).get(b"application_name", b"").decode()
+
+    def encrypt(self, context: ssl.SSLContext) -> None:
+        """Read the wish to encrypt, and do it."""
+        self.reader.read(8)
+        self.sock.sendall(b"S")
+        self.sock = context.wrap_socket(self.sock, server_side=True)
+        self.reader = self.sock.makefile("rb")
 
     def welcome(self, pid: int = PID) -> None:
         """Let the client in without a question."""
@@ -216,6 +224,29 @@ def honest(talk: Talk, sql: str) -> None:
         talk.row(dict.fromkeys(("pooled", "a", "b", "c", "d", "e"), b"f"))
     else:
         talk.row({name: GOOD[name] for name in columns(sql)})
+
+
+class Asking:
+    """A server that asks for the password in clear, over TLS where it has a certificate, and keeps what it got."""
+
+    def __init__(self, secret: str = "", tls: ssl.SSLContext | None = None) -> None:
+        self.secret, self.tls = secret, tls
+        self.asked = 0
+        self.told: list[bytes] = []
+
+    def __call__(self, talk: Talk) -> None:
+        if self.tls:
+            talk.encrypt(self.tls)
+        talk.start_up()
+        talk.send(b"R", struct.pack("!i", CLEARTEXT))
+        self.asked += 1
+        _, payload = talk.read()
+        self.told.append(payload)
+        if payload != self.secret.encode() + b"\0":
+            talk.refuse("FATAL", "28P01", payload.decode("ascii", "replace"))
+        else:
+            talk.welcome()
+            talk.serve(honest)
 
 
 def logged_in(answer: Callable[[Talk, str], None]) -> Callable[[Talk], None]:

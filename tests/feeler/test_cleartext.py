@@ -2,6 +2,7 @@
 
 import base64
 import struct
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -9,26 +10,20 @@ import pytest
 from monitor.core.cause import Cause
 from monitor.feeler.causes import clean
 from tests.feeler import hostile
+from tests.feeler.certificates import Authority
 from tests.feeler.conftest import MakeSession
-from tests.feeler.hostile import Hostile, Talk
+from tests.feeler.hostile import Asking, Hostile, Talk
 
 SECRET = "Tr0ub4dor/&30"
-CLEARTEXT = 3
 
 
-class Asking:
-    """A server that asks for the password in clear and says what it got, in all its forms."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
+class Echoing(Asking):
+    """One that says what it got, in all its forms."""
 
     def __call__(self, talk: Talk) -> None:
-        talk.start_up()
-        talk.send(b"R", struct.pack("!i", CLEARTEXT))
-        _, payload = talk.read()
-        secret = payload.rstrip(b"\0")
-        self.told.append(secret.decode())
-        talk.refuse("FATAL", "28P01", " ".join(forms(secret.decode())))
+        refuse = talk.refuse
+        talk.refuse = lambda severity, code, text: refuse(severity, code, " ".join(forms(text.rstrip("\0"))))  # type: ignore[method-assign]
+        super().__call__(talk)
 
 
 def forms(secret: str) -> list[str]:
@@ -39,20 +34,33 @@ def forms(secret: str) -> list[str]:
 
 
 async def test_a_server_that_asks_for_it_in_clear_gets_no_password(make_session: MakeSession) -> None:
-    asking = Asking()
+    asking = Echoing()
     with Hostile(asking) as server:
         for sslmode in ("prefer", "disable", "allow"):
             session = make_session(server.address(password=SECRET, sslmode=sslmode))
             assert (await session.feel(fresh=False, slow=False)).cause is Cause.CLEARTEXT_REFUSED
-    assert not asking.told
+    assert (asking.asked, asking.told) == (3, [])
+
+
+@pytest.mark.tls
+async def test_nor_over_tls_that_proves_nothing(make_session: MakeSession, tmp_path: Path) -> None:
+    asking = Asking(SECRET, Authority("nobody's").context("localhost", tmp_path))
+    with Hostile(asking) as server:
+        for sslmode in ("prefer", "require"):
+            session = make_session(server.address(password=SECRET, sslmode=sslmode))
+            assert (await session.feel(fresh=False, slow=False)).cause is Cause.CLEARTEXT_REFUSED, sslmode
+        assert (asking.asked > 1, asking.told) == (True, [])
+        session = make_session(server.address(password=SECRET, sslmode="require", allow_cleartext=True))
+        assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+    assert asking.told == [SECRET.encode() + b"\0"]
 
 
 async def test_who_is_allowed_to_ask_gets_it_and_is_not_quoted(make_session: MakeSession) -> None:
-    asking = Asking()
+    asking = Echoing()
     with Hostile(asking) as server:
         session = make_session(server.address(password=SECRET, sslmode="disable", allow_cleartext=True))
         feeling = await session.feel(fresh=False, slow=False)
-    assert (feeling.cause, asking.told) == (Cause.WRONG_PASSWORD, [SECRET])
+    assert (feeling.cause, asking.told) == (Cause.WRONG_PASSWORD, [SECRET.encode() + b"\0"])
     assert "28P01" in feeling.detail
     assert not [form for form in forms(SECRET) if form in feeling.detail]
 

@@ -144,6 +144,7 @@ async def test_a_promoted_replica_holds_everything_and_is_closed(
     parts = urlsplit(master.url)
     await new.cache.config_set("masterauth", str(parts.password))
     await new.cache.replicaof("127.0.0.1", str(parts.port))
+    await eventually(lambda: attached(new))  # the first replica gives its master another replication id
     name = await opened(old)
     await given(old, "1.2", seed=Status())
     assert await said(old, name, W1, beat("1.2", status())) == "accepted"
@@ -154,6 +155,13 @@ async def test_a_promoted_replica_holds_everything_and_is_closed(
     assert await said(new, name, W1, beat("1.2", status("1.2.1"), transition("1.2.1"))) == "closed"
     assert await stored(new) == before
     assert not (await generation.generation(new)).open
+
+
+async def attached(replica: Live) -> bool:
+    try:
+        return (await replica.cache.info("replication"))["master_link_status"] == "up"
+    except redis.RedisError:  # loading
+        return False
 
 
 async def replicated(old: Live, new: Live) -> bool:

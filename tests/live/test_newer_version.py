@@ -16,7 +16,6 @@ from monitor.live import (
     letters,
     observations,
     presence,
-    quarantine,
     requests,
     targets,
 )
@@ -26,11 +25,6 @@ from monitor.live.targets import Target
 from tests.live.builders import DB, W1, beat, given, said, status, transition
 
 OTHER = "ledger"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_aside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quarantine, "_aside", set())
 
 
 @pytest.fixture

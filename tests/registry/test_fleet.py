@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from monitor.core.database import DatabaseStatus
-from monitor.core.errors import AlreadyExists, InvalidInput, NotFound, Outdated
+from monitor.core.errors import AlreadyExists, InvalidInput, NotFound, Outdated, Unreadable
 from monitor.core.policy import Policy
 from monitor.registry import fleet
 from monitor.registry.store import Store
@@ -160,3 +160,46 @@ def test_a_policy_nobody_can_follow(store: Store, bad: dict[str, float]) -> None
     with pytest.raises(InvalidInput):
         fleet.put_policy(store, replace(SLOW, **bad))  # type: ignore[arg-type]
     assert fleet.policies(store) == (Policy(),)
+
+
+def damage(store: Store, change: str, *names: str) -> None:
+    with store.begin() as connection:
+        connection.execute(text(f"UPDATE databases SET {change} WHERE name = ANY(:names)"), {"names": list(names)})
+
+
+@pytest.mark.parametrize("labels", ["[]", '"prod"', '{"env": 1}', "null"])
+def test_a_row_that_cannot_be_read_stops_no_other(store: Store, labels: str, caplog: pytest.LogCaptureFixture) -> None:
+    every = [f"db{n}" for n in range(5)]
+    for name in every:
+        fleet.add(store, name, "sealed", {"env": "prod"})
+    damage(store, f"labels = '{labels}'", "db1", "db2", "db4")
+    for _ in range(2):
+        found = fleet.fleet(store)
+        assert (names(found), found.unreadable) == (["db0", "db3"], {"db1", "db2", "db4"})
+    assert caplog.text.count("action=row_unreadable kind=database name=db1") == 1, "told once"
+    assert names(fleet.list_databases(store, limit=2)) == ["db0", "db3"], "a page is full unless it is the last one"
+    with pytest.raises(Unreadable, match="db1"):
+        fleet.get(store, "db1")
+    damage(store, """labels = '{"env": "dev"}'""", *every)
+    assert (names(fleet.fleet(store)), fleet.get(store, "db1").labels) == (every, {"env": "dev"})
+
+
+def test_a_page_of_nothing_but_rows_that_cannot_be_read_ends_no_list(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "PAGE", 2)
+    for n in range(5):
+        fleet.add(store, f"db{n}", "sealed", {})
+    damage(store, "labels = '[]'", "db0", "db1", "db2")
+    assert names(fleet.fleet(store)) == ["db3", "db4"]
+
+
+def test_a_policy_that_nobody_may_use_is_told_once(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    fleet.put_policy(store, Policy(name="hasty"))
+    fleet.add(store, "db1", "sealed", {}, policy="hasty")
+    with store.begin() as connection:
+        connection.execute(text("UPDATE policies SET alone_seconds = 3 WHERE name = 'hasty'"))
+    for _ in range(3):
+        assert fleet.get(store, "db1").policy == Policy(name="hasty")
+    [told] = [one.getMessage() for one in caplog.records]
+    assert told.startswith("action=policy_unusable name=hasty used=default error=policy/alone_seconds: must be more")

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import redis
+from sqlalchemy import text
 
 from monitor.core.cause import Cause
 from monitor.core.machine import Context, tick
@@ -104,6 +105,24 @@ async def test_the_first_leader_of_all_opens_at_once_and_assigns(
     assert all(one.seeded and one.state is State.NEW for one in places.values())
     assert {(worker, function) for worker, function, _ in nudges.sent} >= {("w1", "watch"), ("w2", "watch")}
     assert await beat(live, "orders", Cause.OK) is Verdict.ACCEPTED
+
+
+async def test_a_row_of_the_registry_that_cannot_be_read_is_left_as_it_is(
+    live: Live, store: Store, leader: Leader, arrive: Arrive, nudges: Nudges
+) -> None:
+    register(store, "orders", "ledger")
+    await arrive("w1")
+    await sweep(leader)
+    await sweep(leader)
+    before = await place(live, "orders")
+    with store.begin() as connection:
+        connection.execute(text("UPDATE databases SET labels = '[]' WHERE name = 'orders'"))
+    register(store, "toys")
+    for one in (leader, lead(live, store, nudges, "second")):
+        await requests.ask(live, "fleet_changed")
+        await sweep(one)
+        await sweep(one)
+        assert ((await place(live, "orders")).owner, (await place(live, "toys")).owner) == (before.owner, "w1")
 
 
 async def test_a_cry_moves_the_database_once_and_away_from_the_doubter(
