@@ -24,6 +24,7 @@ from monitor.core.database import Address
 from monitor.programs import PORTS
 
 AUTH_OK, CLEARTEXT = 0, 3
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 AUTH_SASL, AUTH_SASL_CONTINUE = 10, 11
 PID = 4711
 GOOD: dict[str, bytes] = {  # what an honest server answers, by gauge or counter
@@ -73,7 +74,8 @@ class Talk:
 
     def encrypt(self, context: ssl.SSLContext) -> None:
         """Read the wish to encrypt, and do it."""
-        self.reader.read(8)
+        while self.reader.read(8) != SSL_REQUEST:
+            self.sock.sendall(b"N")  # to GSSENCRequest, a knock at the door
         self.sock.sendall(b"S")
         self.sock = context.wrap_socket(self.sock, server_side=True)
         self.reader = self.sock.makefile("rb")
