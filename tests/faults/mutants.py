@@ -38,6 +38,22 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
+        "record-fence-of-epochs",
+        f"{_SCRIPTS}/record.lua",
+        "record",
+        "hash[1] ~= worker or hash[2] ~= epoch",
+        "hash[1] ~= worker",
+        (f"{_LIVE}/test_protocol.py::test_random_histories",),
+    ),
+    Mutant(
+        "record-fence-of-owners",
+        f"{_SCRIPTS}/record.lua",
+        "record",
+        "hash[1] ~= worker or hash[2] ~= epoch",
+        "hash[2] ~= epoch",
+        (f"{_LIVE}/test_protocol.py::test_random_histories",),
+    ),
+    Mutant(
         "record-batch",
         f"{_SCRIPTS}/record.lua",
         "record",
