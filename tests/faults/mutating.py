@@ -1,11 +1,12 @@
 """Break the product on purpose, one mutant at a time, and see the tests named for it fail: `./run faults --mutants`.
 
-All of it happens in a copy of the tree. Before anything is broken the named tests must pass in that copy.
+All of it happens in copies of the tree. Before anything is broken the named tests must pass in one of them.
 """
 
 import argparse
 import ast
 import os
+import queue
 import re
 import shutil
 import signal
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -27,8 +29,10 @@ LIMIT = 300  # seconds for one test; the longest row that is named takes two min
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis", "dist")
 OPTIONS = ["-x", "--all-rows", "-p", "no:randomly", "-p", "no:cacheprovider", "--hypothesis-seed=1"]
 OPTIONS += ["-o", "timeout_func_only=true", "--minutes", "1"]  # of random faults: the spared ones need no longer
-SIDE_BY_SIDE = ["-n", "3", "--maxschedchunk", "1"]  # the tests as they are: they wait more than they compute
+COPIES = 3  # broken side by side: the tests wait more than they compute
+SIDE_BY_SIDE = ["-n", str(COPIES), "--maxschedchunk", "1"]  # the tests as they are
 TELL = 40  # last lines of a test's output that say why there is no verdict
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 class Broken(Exception):
@@ -143,8 +147,9 @@ def _run(argv: list[str], folder: Path, environment: dict[str, str], limit: floa
             stdout=out,
             stderr=out,
             start_new_session=True,
-            preexec_fn=_hear_interrupts,  # noqa: PLW1509 - no threads here
+            preexec_fn=_hear_interrupts,  # noqa: PLW1509 - it takes no lock
         )
+        _running.add(process)
         try:
             process.wait(limit)
         except BaseException as exc:  # Ctrl-C too
@@ -152,6 +157,8 @@ def _run(argv: list[str], folder: Path, environment: dict[str, str], limit: floa
             process.wait(60)
             if not isinstance(exc, subprocess.TimeoutExpired):
                 raise
+        finally:
+            _running.discard(process)
         out.seek(0)
         return process.returncode, out.read()
 
@@ -177,17 +184,18 @@ def _has_failed(results: Path) -> bool:
 def run(mutants: Sequence[Mutant], root: Path) -> tuple[list[Kill], list[str]]:
     """Try each mutant in a copy of the tree; return what noticed them and what is wrong."""
     with tempfile.TemporaryDirectory(prefix="feeler-mutants-") as place:
-        copy = Copy(Path(place, "tree"))
-        shutil.copytree(root, copy.folder, ignore=LEFT_OUT, symlinks=True)
-        copy.check()
-        if wrong := inapplicable(copy.folder, mutants):
+        copies = [Copy(Path(place, str(number), "tree")) for number in range(COPIES)]
+        for copy in copies:
+            shutil.copytree(root, copy.folder, ignore=LEFT_OUT, symlinks=True)
+            copy.check()
+        if wrong := inapplicable(copies[0].folder, mutants):
             return [], wrong
         tests = list(dict.fromkeys(killer for one in mutants for killer in one.killers))
         print(f"{len(mutants)} mutants; first their {len(tests)} tests on the tree as it is", flush=True)
-        told, output = copy.run(tests, LIMIT * len(tests), *SIDE_BY_SIDE)
+        told, output = copies[0].run(tests, LIMIT * len(tests), *SIDE_BY_SIDE)
         if told != "passed":
             return [], [f"the tests do not pass without any mutant:\n{_end(output)}"]
-        return try_all(copy, mutants)
+        return try_all(copies, mutants)
 
 
 def inapplicable(root: Path, mutants: Iterable[Mutant]) -> list[str]:
@@ -201,23 +209,46 @@ def inapplicable(root: Path, mutants: Iterable[Mutant]) -> list[str]:
     return wrong
 
 
-def try_all(copy: Copy, mutants: Iterable[Mutant]) -> tuple[list[Kill], list[str]]:
-    """Break the copy by one mutant after the other; its tests must fail."""
+def try_all(copies: Sequence[Copy], mutants: Iterable[Mutant]) -> tuple[list[Kill], list[str]]:
+    """Break the copies, each by one mutant after the other; its tests must fail."""
+    idle = queue.SimpleQueue[Copy]()
+    for copy in copies:
+        idle.put(copy)
+
+    def attempt(mutant: Mutant) -> tuple[list[Kill], list[str]]:
+        copy = idle.get()
+        try:
+            return _try(copy, mutant)
+        finally:
+            idle.put(copy)
+
+    with ThreadPoolExecutor(len(copies)) as pool:
+        tried = [pool.submit(attempt, mutant) for mutant in mutants]
+        try:
+            told = [one.result() for one in tried]
+        except BaseException:  # Ctrl-C: the servers of the tests must not stay
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in tuple(_running):
+                process.send_signal(signal.SIGINT)
+            raise
+    return [kill for kills, _ in told for kill in kills], [line for _, wrong in told for line in wrong]
+
+
+def _try(copy: Copy, mutant: Mutant) -> tuple[list[Kill], list[str]]:
     kills, wrong = [], list[str]()
-    for mutant in mutants:
-        path = copy.folder / mutant.file
-        text = path.read_text()
-        path.write_text(mutate(text, mutant))
-        for killer in mutant.killers:
-            began = time.monotonic()
-            told, output = copy.run([killer], LIMIT)
-            seconds = time.monotonic() - began
-            print(f"{mutant.name}: {killer} {told} after {seconds:.1f} s", flush=True)
-            if told == "failed":
-                kills.append(Kill(mutant, killer, seconds))
-            else:
-                wrong.append(f"{mutant.name}: {killer} {told}\n{_end(output) if told == 'unclear' else ''}")
-        path.write_text(text)
+    path = copy.folder / mutant.file
+    text = path.read_text()
+    path.write_text(mutate(text, mutant))
+    for killer in mutant.killers:
+        began = time.monotonic()
+        told, output = copy.run([killer], LIMIT)
+        seconds = time.monotonic() - began
+        print(f"{mutant.name}: {killer} {told} after {seconds:.1f} s", flush=True)
+        if told == "failed":
+            kills.append(Kill(mutant, killer, seconds))
+        else:
+            wrong.append(f"{mutant.name}: {killer} {told}\n{_end(output) if told == 'unclear' else ''}")
+    path.write_text(text)
     return kills, wrong
 
 

@@ -153,7 +153,7 @@ def test_no_mutant_is_tried_where_one_proves_nothing(tree: Path, one: Mutant, to
 def test_a_test_that_never_ends_is_no_verdict(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mutating, "LIMIT", 3.0)
     endless = mutant(before="return a > b", after="while a < b or a > b: pass")
-    kills, wrong = mutating.try_all(Copy(tree), [endless])
+    kills, wrong = mutating.try_all([Copy(tree)], [endless])
     assert not kills
     assert "unclear" in wrong[0]
 
