@@ -3,6 +3,7 @@
 Pure; for this package alone.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 from psycopg.pq.abc import PGconn
@@ -10,6 +11,8 @@ from psycopg.pq.abc import PGconn
 from monitor.feeler.gauges import Query
 from monitor.feeler.wire import Unit
 
+# Seconds, seconds, times: a dead host of ours gives its slots back within half a minute, not after two hours.
+KEEPALIVES = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 LOCK_TIMEOUT = 0.1  # seconds: whoever holds a catalog is not made to wait for us for longer
 
 
@@ -25,6 +28,10 @@ def pin(timeout: float, local: str) -> str:
         "statement_timeout": f"{timeout * 1000:.0f}",
         "idle_in_transaction_session_timeout": "5000",
     }
+    return _setting(settings, local)
+
+
+def _setting(settings: Mapping[str, str], local: str) -> str:
     return ", ".join(f"pg_catalog.set_config('{name}', '{value}', {local})" for name, value in settings.items())
 
 
@@ -35,7 +42,7 @@ def set_up(timeout: float, backend_pid: int) -> Unit:
     a read-only session would go on to whoever is lent the server connection next.
     """
     sql = (
-        f"SELECT pooled, {pin(timeout, 'pooled')} FROM "  # noqa: S608 - all of it is ours
+        f"SELECT pooled, {pin(timeout, 'pooled')}, {_setting(KEEPALIVES, 'pooled')} FROM "  # noqa: S608 - all of it is ours
         "(SELECT pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.<>) $1::pg_catalog.int4 AS pooled) AS pooler"
     )
     return [lambda pgconn: pgconn.send_query_params(sql.encode(), [str(backend_pid).encode()])]

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -86,6 +87,16 @@ async def test_one_connection_is_kept_and_a_fresh_login_takes_its_place(
     await eventually(lambda: len(ours(server)) == 1 and ours(server) != kept)
     await session.close()
     await eventually(lambda: ours(server) == [])
+
+
+async def test_a_server_soon_misses_a_host_of_ours_that_died(server: PostgresServer, make_session: MakeSession) -> None:
+    """Else its slots stay taken for two hours, and whoever takes the databases over finds no room."""
+    session = make_session(superuser(server))
+    await session.feel(fresh=False, slow=False)
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = [line for line in lines if int(line[1].split(":")[1], 16) == server.port and line[3] == "01"]
+    timers = [line[5].split(":") for line in established]
+    assert any(kind == "02" and int(ticks, 16) <= 10.5 * os.sysconf("SC_CLK_TCK") for kind, ticks in timers), timers
 
 
 async def test_times_are_of_the_clock_given(server: PostgresServer, make_session: MakeSession) -> None:
