@@ -661,6 +661,22 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FAULTS}/test_storms.py::test_a_postmaster_of_many_frozen",),
     ),
     Mutant(
+        "login-proofs-all-at-once",
+        "workers/patrol.py",
+        "Patrol._feel",
+        "began + grid(watch.database, login_every, now) - now",
+        "began + login_every",
+        (f"{_FAULTS}/test_storms.py::test_a_postmaster_of_many_frozen",),
+    ),
+    Mutant(
+        "sessions-of-a-dead-host-stay",
+        f"{_MONITOR}/feeler/questions.py",
+        "",
+        '"tcp_keepalives_idle": "10"',
+        '"tcp_keepalives_idle": "0"',
+        (f"{_FEELER}/test_session.py::test_a_server_soon_misses_a_host_of_ours_that_died",),
+    ),
+    Mutant(
         "login-of-a-role-is-told-to-all",
         f"{_MONITOR}/feeler/session.py",
         "Session._tell",
