@@ -47,6 +47,7 @@ class Server:
         self.crowd = Crowd()
         self._workers = workers  # how many there are: each takes its share of the pace
         self._free_at = self._routine_at = 0.0  # monotonic seconds from which the next proof may begin
+        self.entered_at = 0.0  # monotonic seconds when a login last came through
         self._failures = 0  # since somebody got an answer
         self._told: Told | None = None
 
@@ -74,6 +75,11 @@ class Server:
     def answered(self) -> None:
         """Note that somebody got an answer of their own."""
         self._failures, self._told = 0, None
+
+    def entered(self) -> None:
+        """Note that somebody got in: whoever was told of failures by others takes this word of others too."""
+        self.entered_at = monotonic()
+        self.answered()
 
     def told(self, hostaddr: str, since: float) -> Failed | None:
         """Return how a proof at this address just failed, if it was begun after `since` (monotonic)."""

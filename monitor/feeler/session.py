@@ -93,7 +93,7 @@ class Session:
         self._refusal = "", ""  # words and SQLSTATE of the newest login that was refused
         self._login_deadline = deadline
         self._told = -QUIET
-        self._urgency = Urgency.DUE
+        self._urgency, self._hearsay = Urgency.DUE, False  # the newest word on logins was another database's
         self._seen = self._proved = time.monotonic()  # when the last feel, the last login ended
         self._left: set[str] = set()  # addresses the name left while they were tried, since the last ok
 
@@ -190,7 +190,9 @@ class Session:
             return await self._enter(attempt)
         if urgency is None and (kept.worn or self._has_moved(kept)):
             urgency = Urgency.DUE
-        if told := self._door.server.told(kept.hostaddr, self._proved):
+        told = self._door.server.told(kept.hostaddr, self._proved)
+        over = self._hearsay and self._door.server.entered_at > self._proved  # for all who were told
+        if told or over:
             self._door.give_back(self)
         elif urgency is not None and self._is_our_turn(attempt, urgency):
             try:
@@ -203,9 +205,9 @@ class Session:
             if not failed.lost:
                 raise
             return await self._enter(attempt)  # an administrator may have ended it: one login is the evidence
-        if told and answers.cause is Cause.OK:
-            attempt.login = True  # another database's, which failed in a way that is everybody's
-            return _beside(answers, told)
+        if (told or over) and answers.cause is Cause.OK:
+            attempt.login, self._hearsay = True, bool(told)  # another database's login, that speaks for all
+            return _beside(answers, told) if told else answers
         unproved = attempt.waiting and urgency is not Urgency.DUE and answers.cause is Cause.OK
         return replace(answers, cause=Cause.LOGIN_NOT_PROVED) if unproved else answers
 
@@ -289,13 +291,13 @@ class Session:
     async def _log_in(self, attempt: Attempt) -> Answers:
         if self._stuck and not self._stuck.done():
             raise Failed(Cause.SEVERED, "a thread still computes what the server asked of a former login")
-        attempt.login, wire = True, None
+        attempt.login, self._hearsay, wire = True, False, None
         attempt.allow(self._login_deadline)
         try:
             async with asyncio.timeout_at(attempt.until) as timeout:
                 attempt.timeout = timeout if self._wire is None or self._wire.closed else None
                 wire = Wire(await log_in(self._entrance, attempt, self._logins), self._wire_lost)
-            self._door.server.answered()
+            self._door.server.entered()
             attempt.login_seconds = time.monotonic() - attempt.began - attempt.own
             attempt.allow(self._deadline)
             async with asyncio.timeout_at(attempt.until):

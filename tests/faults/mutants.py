@@ -810,10 +810,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "Session._log_in",
         "attempt.timeout = timeout if",
         "attempt.timeout = None if",
-        (
-            f"{_FEELER}/test_turns.py::test_a_hundred_databases_of_a_mute_server_all_get_their_evidence",
-            f"{_FAULTS}/test_targets.py::test_many_at_one_address[mute]",
-        ),
+        (f"{_FEELER}/test_turns.py::test_a_hundred_databases_of_a_mute_server_all_get_their_evidence",),
     ),
     # --- whose a Redis is, who leads -----------------------------------------------------------------------------
     Mutant(

@@ -401,8 +401,13 @@ async def test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there(
             assert (feeling.cause, feeling.fresh_login) == (Cause.LOGIN_FAILING, True)
             assert time.monotonic() - began < DEADLINE / 2
             assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK, "nobody is told twice"
-    assert (await two.feel(fresh=True, slow=False)).fresh_login
-    assert (await guest.feel(fresh=False, slow=False)).cause is Cause.OK
+    assert not (await guest.feel(fresh=False, slow=False)).fresh_login, "nobody got in yet"
+    assert (await one.feel(fresh=True, slow=False)).login_seconds
+    for session in (two, guest):
+        feelings = [await session.feel(fresh=False, slow=False) for _ in range(2)]
+        assert {feeling.cause for feeling in feelings} == {Cause.OK}
+        assert [feeling.fresh_login for feeling in feelings] == [True, False], "whoever was told is told so once"
+        assert not any(feeling.login_seconds for feeling in feelings)
 
 
 async def test_what_a_role_is_told_is_told_to_nobody_else(server: PostgresServer, make_session: MakeSession) -> None:
