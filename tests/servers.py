@@ -108,10 +108,18 @@ def send(signum: signal.Signals, pids: list[int]) -> None:
             continue
 
 
+def lives(pid: int) -> bool:
+    """Say whether a process has memory; one that ends has no command line any more, and its shared memory still."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def wait_gone(pids: list[int], within: float = 5.0) -> None:
     """Return when these processes have ended; end them by force when that takes too long."""
     deadline = time.monotonic() + within
-    while left := [pid for pid in pids if command_line(pid)]:
+    while left := [pid for pid in pids if lives(pid)]:
         if time.monotonic() > deadline:
             send(signal.SIGKILL, left)
         time.sleep(0.005)

@@ -60,8 +60,9 @@ async def test_a_postmaster_of_many_frozen(make_lab: MakeLab, start_postgres: St
         figure("locked out after", await lab.all_in(others, "locked_out", within=60), most=20)
         await lab.observed_again(names, within=20)
         server.execute(f"alter role {OTHER} login")
-    assert all(lab.eye.states(name)[-1] == "available" for name in names)
+    assert all(lab.state(name) == "available" for name in names)
     for name in names:
+        await eventually(lambda name=name: len(lab.rules(name)) >= 3, within=15, every=0.2)
         assert lab.rules(name) == ["first_light", "answered", "reopened"]
     for name in others:
         lab.redis.xadd(REQUESTS, {"kind": "observe", "database": name})
@@ -88,7 +89,7 @@ async def test_our_own_storm(make_lab: MakeLab, start_postgres: StartPostgres, f
     figure("after a hand-over", await lab.observed_again(names, within=40), most=20)
     injecting.sessions_ended(lab, server)
     figure("after the end of all sessions", await lab.observed_again(names, within=40), most=20)
-    assert all(lab.rules(name) == ["first_light"] for name in names)
+    assert not any(len(set(lab.eye.states(name))) > 2 for name in names), "more than new and available"
     with injecting.target_killed(lab, server):
         await eventually(lambda: any(lab.state(name) == "uncertain" for name in names), within=10)
     figure("available after a restart", await lab.all_in(names, "available", within=60), most=30)
@@ -108,4 +109,5 @@ async def test_a_storm_at_a_full_server(make_lab: MakeLab, start_postgres: Start
     lab.note("no slot left", Effect.SPEAKS, names, began=lab.began, ended=time.time())
     figure("available after", await lab.all_in(names, "available", within=60), most=15)
     for name in names:
+        await eventually(lambda name=name: lab.eye.states(name)[-1] == "available")
         assert lab.eye.states(name) == ["new", "refusing", "available"]
