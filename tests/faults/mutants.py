@@ -677,6 +677,22 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FEELER}/test_session.py::test_a_server_soon_misses_a_host_of_ours_that_died",),
     ),
     Mutant(
+        "login-that-works-is-told-to-nobody",
+        f"{_MONITOR}/feeler/session.py",
+        "Session._evidence",
+        "over = self._hearsay and",
+        "over = False and",
+        (f"{_FEELER}/test_session.py::test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there",),
+    ),
+    Mutant(
+        "login-of-another-is-proof",
+        f"{_MONITOR}/feeler/session.py",
+        "Session._evidence",
+        "over = self._hearsay and",
+        "over =",
+        (f"{_FEELER}/test_session.py::test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there",),
+    ),
+    Mutant(
         "login-of-a-role-is-told-to-all",
         f"{_MONITOR}/feeler/session.py",
         "Session._tell",

@@ -408,6 +408,8 @@ async def test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there(
         assert {feeling.cause for feeling in feelings} == {Cause.OK}
         assert [feeling.fresh_login for feeling in feelings] == [True, False], "whoever was told is told so once"
         assert not any(feeling.login_seconds for feeling in feelings)
+    await asyncio.sleep(2 * SPACING)
+    assert (await two.feel(fresh=True, slow=False)).login_seconds, "who was told of no failure proves its own login"
 
 
 async def test_what_a_role_is_told_is_told_to_nobody_else(server: PostgresServer, make_session: MakeSession) -> None:
