@@ -240,8 +240,8 @@ class Asking:
         if self.tls:
             talk.encrypt(self.tls)
         talk.start_up()
-        talk.send(b"R", struct.pack("!i", CLEARTEXT))
         self.asked += 1
+        talk.send(b"R", struct.pack("!i", CLEARTEXT))
         _, payload = talk.read()
         self.told.append(payload)
         if payload != self.secret.encode() + b"\0":
