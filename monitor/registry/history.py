@@ -10,7 +10,21 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, UnaryExpression, cast, func, insert, select, text, true, tuple_
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    Text,
+    UnaryExpression,
+    cast,
+    column,
+    func,
+    insert,
+    select,
+    text,
+    true,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -252,11 +266,17 @@ def _keep_conflicts(connection: Connection, contradictions: Iterable[Transition]
 
 
 def _ends(connection: Connection, names: Iterable[str], order: _Order = _NEWEST_FIRST) -> Sequence[Row[Any]]:
-    """Return the transition with the highest identity of each name, or the lowest: one index probe per name."""
-    given = func.unnest(cast(sorted(set(names)), ARRAY(Text))).table_valued("name", name="given")
+    """Return the transition with the highest identity of each name, or the lowest."""
+    return connection.execute(ends(names, order)).all()
+
+
+def ends(names: Iterable[str], order: _Order = _NEWEST_FIRST) -> Select[Any]:
+    """Ask for the first transition of each name in this order: one index probe per name."""
+    listed = func.unnest(cast(sorted(set(names)), ARRAY(Text))).table_valued(column("name", Text), name="given")
+    given = listed.render_derived()  # else given.name is a cast to Postgres's type `name`, which no index is of
     its = select(Transitions.__table__).where(Transitions.database_name == given.c.name)
     edge = its.order_by(*order).limit(1).lateral("edge")
-    return connection.execute(select(edge).select_from(given.join(edge, true()))).all()
+    return select(edge).select_from(given.join(edge, true()))
 
 
 # --- samples -------------------------------------------------------------------------------------------------------

@@ -567,6 +567,14 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
         (f"{_FAULTS}/test_targets.py::test_killed_with_many_databases",),
     ),
+    Mutant(
+        "history-head-by-reading-it-all",
+        f"{_MONITOR}/registry/history.py",
+        "ends",
+        "given = listed.render_derived()",
+        "given = listed",
+        (f"{_REGISTRY}/test_history.py::test_the_head_of_a_chain_is_one_probe_of_an_index",),
+    ),
     # --- logins: many databases of one address ---------------------------------------------------------------------
     Mutant(
         "turns-share-nothing",

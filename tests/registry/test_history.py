@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from sqlalchemy.dialects import postgresql
 
 from monitor.core import chain
 from monitor.core.cause import Cause
@@ -252,6 +253,17 @@ def test_a_state_of_a_newer_version_hides_no_other_transition(store: Store) -> N
 @pytest.fixture
 def _short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_WINDOWS", (5, 10))
+
+
+def test_the_head_of_a_chain_is_one_probe_of_an_index(store: Store) -> None:
+    """A million rows of a flapper must not be read for each transition of anybody's."""
+    wanted = history.ends(["db1", "db2"]).compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+    with store.begin() as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        connection.execute(text("SET LOCAL enable_sort = off"))
+        plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {wanted}").scalars())
+    assert "Index Scan Backward using transitions_identity" in plan, plan
+    assert "Index Cond: (database_name = " in plan, plan
 
 
 @pytest.mark.usefixtures("_short_windows")
