@@ -15,6 +15,7 @@ import redis
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from monitor.core.errors import StoreUnavailable
+from tests.poolers import PgBouncer, pgbouncer_program
 from tests.proxy import Proxy
 from tests.servers import PostgresServer, RedisServer, make_folder, postgres_programs, redis_program
 
@@ -22,6 +23,7 @@ REQUIRE_ALL = os.environ.get("FEELER_REQUIRE_ALL") == "1"
 StartPostgres = Callable[..., PostgresServer]
 StartRedis = Callable[..., RedisServer]
 StartProxy = Callable[..., Proxy]
+StartPgBouncer = Callable[..., PgBouncer]
 numbers = itertools.count(1)
 
 
@@ -187,6 +189,26 @@ def start_proxy() -> Iterator[StartProxy]:
             proxy = Proxy(port, **options).start()
             stack.callback(proxy.stop)
             return proxy
+
+        yield start
+
+
+@pytest.fixture
+def start_pgbouncer(servers_folder: Path) -> Iterator[StartPgBouncer]:
+    """Start pgbouncers of one connection: `start_pgbouncer(server, pool_mode="session")`; they stop with the test."""
+    with ExitStack() as stack:
+
+        def start(behind: PostgresServer, **settings: str) -> PgBouncer:
+            try:
+                program = pgbouncer_program()
+            except StoreUnavailable as absent:
+                pytest.skip(str(absent))
+            folder = servers_folder / f"pgbouncer-{next(numbers)}"
+            pooler = PgBouncer(folder, behind, binaries=program, settings=settings)
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.callback(pooler.stop)
+            pooler.start()
+            return pooler
 
         yield start
 

@@ -244,6 +244,7 @@ class Patrol:
             urgency=urgency(status),
             held=None if watch.asked else access.held(self.clock.now(), watch.policy),
             login_deadline=access.deadline(watch.policy),
+            pooled=access.pooled,
         )
         self._learn_access(watch, feeling)
         login_every = login_interval(watch, self.owned, self.company.eligible)
@@ -261,6 +262,8 @@ class Patrol:
 
     def _learn_access(self, watch: Watch, feeling: Feeling) -> None:
         """Remember what a login told, for the next one's sake: ours, or that of the next owner."""
+        if feeling.pooled or feeling.cause is Cause.OK:
+            watch.access = replace(watch.access, pooled=feeling.pooled)
         if not feeling.fresh_login:
             return
         watch.asked = False

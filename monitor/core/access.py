@@ -1,6 +1,7 @@
-"""What logins at a database told lately: how long one takes, and when the next may be tried. Anyone may import this.
+"""What logins at a database told lately: how long one takes, when the next may be tried, whether a pooler is between.
 
-It stands in the database's hash and moves with it, so that a password is not tried by each new owner.
+It stands in the database's hash and moves with it, so that a password is not tried by each new owner. Anyone may import
+this.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from monitor.core.cause import LOCKS, Cause
 from monitor.core.policy import Policy
 
-ACCESS_FIELDS = ("login_at", "login_usual", "login_refused")
+ACCESS_FIELDS = ("login_at", "login_usual", "login_refused", "login_pooled")
 _PASSWORDS = (Cause.WRONG_PASSWORD, Cause.NOT_ADMITTED)  # failures that lock accounts and fill security logs
 _MARGIN = 3.0  # times its usual time that a login may take
 _MEMORY = 0.75  # share of the time known so far in a new usual time
@@ -17,13 +18,14 @@ _MEMORY = 0.75  # share of the time known so far in a new usual time
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How long logins take at an address, and what the newest ones in a row were refused for."""
+    """How long logins take at an address, what the newest ones in a row were refused for, and who answers them."""
 
     address: str = ""  # a checksum; of no worth to anybody who has not the address itself
     usual: float | None = None  # seconds
     cause: Cause | None = None
     refusals: int = 0
     held_until: float = 0.0  # fleet seconds
+    pooled: bool = False  # by a pooler: its silence alone is the address's, the server's is a wait
 
     def at(self, address: str) -> "Access":
         """Return what is known of this address."""
@@ -31,14 +33,15 @@ class Access:
 
     def entered(self, seconds: float) -> "Access":
         """Return what is known after a login that took so long."""
-        return Access(self.address, _smoothed(self.usual, seconds))
+        return Access(self.address, _smoothed(self.usual, seconds), pooled=self.pooled)
 
     def refused(self, cause: Cause, at: float, policy: Policy) -> "Access":
         """Return what is known after a login that failed; only a lock is a reason to wait."""
         if cause not in LOCKS:
             return self
         refusals = self.refusals + 1
-        return Access(self.address, self.usual, cause, refusals, at + _hold(cause, refusals, policy))
+        until = at + _hold(cause, refusals, policy)
+        return replace(self, cause=cause, refusals=refusals, held_until=until)
 
     def held(self, now: float, policy: Policy) -> Cause | None:
         """Return why no login may be tried now; None where one may. A moment far ahead is another clock's."""
@@ -73,14 +76,16 @@ def encode(access: Access) -> dict[str, str]:
     """Return the fields of a hash, each at most 64 bytes; '' where there is nothing to say."""
     refused = f"{access.cause} {access.refusals} {access.held_until:.3f}" if access.cause else ""
     usual = "" if access.usual is None else f"{access.usual:.3f}"
-    return {"login_at": access.address, "login_usual": usual, "login_refused": refused}
+    pooled = access.address if access.pooled else ""  # an older version changes the address and leaves this alone
+    return {"login_at": access.address, "login_usual": usual, "login_refused": refused, "login_pooled": pooled}
 
 
 def decode(fields: Mapping[str, str]) -> Access:
     """Read what `encode` wrote; what a newer version wrote otherwise counts for nothing."""
-    usual, refused = fields.get("login_usual"), fields.get("login_refused")
+    address, usual, refused = fields.get("login_at", ""), fields.get("login_usual"), fields.get("login_refused")
+    pooled = fields.get("login_pooled") == address != ""
     try:
-        access = Access(fields.get("login_at", ""), float(usual) if usual else None)
+        access = Access(address, float(usual) if usual else None, pooled=pooled)
         if refused:
             cause, refusals, until = refused.split()
             access = replace(access, cause=Cause(cause), refusals=int(refusals), held_until=float(until))

@@ -14,6 +14,10 @@ ADVICE: dict[Cause, str] = {
         "database it watches there, and two for each worker: to prove logins, and to look at another's database."
     ),
     Cause.DATABASE_FULL: "The database has no connection left. ALTER DATABASE ... CONNECTION LIMIT, or close sessions.",
+    Cause.POOLER_WAITING: (
+        "The pooler answers and gives us no server connection: its pool is used up or paused, or the server behind it "
+        "is down. Look at SHOW POOLS and SHOW SERVERS on its console, then at the server itself."
+    ),
     Cause.LOGIN_FAILING: (
         "The server speaks, sessions that were open may still work, and new logins fail: so will "
         "applications that reconnect. Look at the server's log and processes, and at a pooler between."

@@ -26,6 +26,7 @@ class Cause(OpenWord):
     REFUSING = "refusing"
     ROLE_FULL = "role_full"  # the role's connection limit
     DATABASE_FULL = "database_full"  # the database's
+    POOLER_WAITING = "pooler_waiting"  # a pooler answers, and no server connection of its for us
     LOGIN_FAILING = "login_failing"  # the kept session answers, or a proof was asked for; no login ends
     LOGIN_NOT_PROVED = "login_not_proved"  # the kept session answers, and a login could not be tried
     LOCKED_OUT = "locked_out"  # the server asks for what we cannot do, or turns us away in another way
@@ -56,8 +57,8 @@ class Cause(OpenWord):
     NAME_MOVED = "name_moved"  # the name has left the address while we tried it
 
 
-# No slot is left: on the server, for the role, for the database.
-FULL = frozenset({Cause.REFUSING, Cause.ROLE_FULL, Cause.DATABASE_FULL})
+# No slot is left: on the server, for the role, for the database, in the pool.
+FULL = frozenset({Cause.REFUSING, Cause.ROLE_FULL, Cause.DATABASE_FULL, Cause.POOLER_WAITING})
 
 # The server speaks, and lets nobody in as us until somebody changes something.
 LOCKS = frozenset(

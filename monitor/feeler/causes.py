@@ -30,6 +30,8 @@ _BY_ERRNO = {
 _WANTS_CLEARTEXT = b"R\0\0\0\x08\0\0\0\x03"  # AuthenticationCleartextPassword
 NOT_IN_CLEAR = "!gss,!sspi,!password"  # what we require of a server that TLS does not prove
 _POSTGRES_SPEAKS = b"RNSKv"  # first bytes of a server's messages before ReadyForQuery, but for E
+_AWAITED = {Cause.HUNG, Cause.LOGIN_FAILING, Cause.QUERY_TIMEOUT}
+_NO_CONNECTION = "08"  # the class of connection exceptions
 
 
 class Failed(Exception):
@@ -110,6 +112,14 @@ def cause_beside_kept(login: Cause) -> Cause:
     if EVIDENCE[login] is Evidence.VOID:
         return Cause.OK  # our own fault says nothing, and the kept session spoke
     return login if login in LOCKS | FULL | {Cause.STARTING} else Cause.LOGIN_FAILING
+
+
+def is_kept_waiting(failed: Failed, *, entered: bool) -> bool:
+    """Say whether a pooler that lives may have done this: it has no server connection for us, now or at all.
+
+    `entered`: it had let us in. Before that its codes tell of us: some poolers have class 08 alone for everything.
+    """
+    return failed.cause in _AWAITED or (entered and failed.sqlstate.startswith(_NO_CONNECTION))
 
 
 def sqlstate_of_message(message: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from monitor.core.observation import Reading, ReadingStatus, Value
 from monitor.feeler import gauges, questions
 from monitor.feeler.answers import Answer, Answers, aborted, judge, only_row, sqlstate, words
 from monitor.feeler.attempt import Attempt
-from monitor.feeler.causes import Failed, cause_beside_kept, clean
+from monitor.feeler.causes import Failed, cause_beside_kept, clean, is_kept_waiting
 from monitor.feeler.gauges import Query
 from monitor.feeler.login import Entrance, LoginLimiter, knock, log_in
 from monitor.feeler.proofs import Told, Urgency
@@ -33,6 +33,8 @@ FREED = (0.05, 0.25)  # seconds a server gets to end a session that was given up
 PATIENCE = 0.4  # seconds, half of which a negative waits for the newest answer for its name
 BRIEF, WITHIN = 3, 30.0  # so many kept sessions that end by themselves within so many seconds: we keep none ...
 KEEP_AGAIN = 600.0  # ... for so many seconds
+KNOCK_SHARE = 0.5  # of the deadline: so long a pooler that keeps us waiting may take to show that it lives
+LARGEST_PID = 1 << 22  # that a Linux gives; poolers make numbers up
 QUIET = 1.0  # seconds between two calls of on_lost: a server that ends every session gets no storm of logins
 _POOLED = {"26000", "42P05"}  # our prepared statement is unknown, or another's: somebody shares connections
 
@@ -84,6 +86,7 @@ class Session:
         self._wire: Wire | None = None
         self._attempt: Attempt | None = None
         self._closed = self._pooled = False
+        self._shared = False  # a statement of ours vanished: whatever process ids say, there is a pooler
         self._stuck: asyncio.Future[object] | None = None
         self._counters: gauges.Counters | None = None
         self._next_slow = 0
@@ -110,14 +113,17 @@ class Session:
         urgency: Urgency = Urgency.DUE,
         held: Cause | None = None,
         login_deadline: float | None = None,
+        pooled: bool = False,
     ) -> Feeling:
         """Look at the database once, within the deadline (a login has its own); every failure is a Feeling too.
 
         `fresh` proves a login even where the kept session answers, once it is our turn: who is woken by `on_turn`
         feels again. `slow` asks the dear gauges as well. `held`: no login may be tried, for this cause.
+        `pooled`: a pooler was between when somebody last looked.
         """
         attempt = self._attempt = Attempt(self._clock, self._deadline, since=self._seen)
         self._login_deadline, self._urgency = login_deadline or self._deadline, urgency
+        self._pooled |= pooled
         answers, found = await self._look(attempt, urgency if fresh else None, held)
         at = self._conclude(attempt, answers)
         cost, whole = 0.0, False
@@ -250,6 +256,9 @@ class Session:
             self._on_lost()
 
     async def _ask_kept(self, attempt: Attempt, kept: Wire) -> Answers:
+        return await self._minding_pooler(attempt, self._ask_within(attempt, kept))
+
+    async def _ask_within(self, attempt: Attempt, kept: Wire) -> Answers:
         attempt.sending()
         attempt.tried[:] = [kept.hostaddr]
         try:
@@ -261,7 +270,21 @@ class Session:
 
     async def _enter(self, attempt: Attempt) -> Answers:
         """Log in, ask, and keep the new connection."""
-        return await self._excusing(attempt, self._log_in(attempt))
+        return await self._excusing(attempt, self._minding_pooler(attempt, self._log_in(attempt)))
+
+    async def _minding_pooler(self, attempt: Attempt, way: Awaitable[Answers]) -> Answers:
+        """Go this way; what does not come is only waited for behind a pooler that lives."""
+        try:
+            return await way
+        except Failed as failed:
+            again = failed.lost and not attempt.login  # a login follows, and that is the evidence
+            if again or not (self._pooled and is_kept_waiting(failed, entered=attempt.stage == "query")):
+                raise
+            waiting = Failed(Cause.POOLER_WAITING, failed.detail, sqlstate=failed.sqlstate)
+        if not (attempt.answered or waiting.sqlstate):
+            attempt.allow(max(self._deadline, self._login_deadline) * KNOCK_SHARE)
+            await self._excusing(attempt, self._knock(attempt))
+        raise waiting
 
     async def _excusing(self, attempt: Attempt, way: Awaitable[Answers]) -> Answers:
         """Go this way; a database whose name leads elsewhere by now was not proved down."""
@@ -318,7 +341,7 @@ class Session:
         """Prove a login beside the kept session, or in its place where the role may have no session more."""
         if not self._crowded:
             answers = await self._enter_beside(attempt, kept)
-            self._crowded = answers.cause is Cause.ROLE_FULL
+            self._crowded = answers.cause in (Cause.ROLE_FULL, Cause.POOLER_WAITING)
             if not self._crowded:
                 return answers
         return await self._enter_instead(attempt, kept)
@@ -391,7 +414,8 @@ class Session:
 
     async def _set_up(self, wire: Wire) -> None:
         """Pin the session's settings, in one round trip, unless a pooler shares it."""
-        if not self._pooled:
+        if not self._shared:
+            self._pooled |= not 0 < wire.backend_pid <= LARGEST_PID
             (result,) = await wire.ask([questions.set_up(self._deadline * STATEMENT_SHARE, wire.backend_pid)])
             if code := sqlstate(result):
                 raise Failed(cause_of_sqlstate(code), words(result), sqlstate=code)
@@ -406,7 +430,7 @@ class Session:
         results = await wire.ask([self._unit(wire, query) for query in fast], together=together)
         answers = tuple(Answer(query, sqlstate(result), result) for query, result in zip(fast, results, strict=True))
         if not wire.pooled and any(answer.code in _POOLED for answer in answers):
-            self._pooled = wire.pooled = True
+            self._shared = self._pooled = wire.pooled = True
             wire.pipeline(False)
             return await self._ask(wire)
         if aborted(results):

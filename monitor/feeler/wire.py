@@ -145,7 +145,7 @@ class Wire:
     def _newer(self, outcome: PGresult | None, result: PGresult) -> PGresult:
         """Return a unit's outcome so far: its first error, else its last answer; raise Failed at the session's end."""
         if result.status == pq.ExecStatus.FATAL_ERROR:
-            severity = result.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED)
+            severity = _severity(result)
             if severity in _FATAL or self._pgconn.status == pq.ConnStatus.BAD:
                 code = sqlstate(result) if severity else ""  # libpq's own word for a FIN has neither
                 cause = cause_of_sqlstate(code) if code else Cause.RESET
@@ -205,3 +205,9 @@ class Wire:
         if self._waiter and not self._waiter.done():
             self._waiter.set_exception(Failed(Cause.SEVERED, "closed by us"))
         self._waiter = None
+
+
+def _severity(result: PGresult) -> bytes | None:
+    """Return an error's severity; poolers name it in one field only, the one that servers translate."""
+    fields = pq.DiagnosticField.SEVERITY_NONLOCALIZED, pq.DiagnosticField.SEVERITY
+    return next(filter(None, map(result.error_field, fields)), None)

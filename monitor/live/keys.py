@@ -11,11 +11,12 @@ feeler:{pNN}:db:D            hash    -    owner (record), leader       web, work
     the owner's id that records under it: twins are fenced), state and its kin (core/status.py), asked (newest
     cannot_reach: doubt, time), observed_at sent_at seen_by cause revision (of the target that was felt) duration_ms
     fresh_login login_interval (seconds between routine proofs of a login, stretched where they cost too much), login_at
-    (checksum of the address that the next two are about), login_usual (seconds a login takes), login_refused (cause,
-    refusals in a row, when the next may be tried), waited_ms (for a turn to log in at the address; absent: none),
-    dns_stale (the last known address was used, the name did not resolve), services_available,
-    family:<family> ("status observed_at code"), each gauge under its own name, moved_for and moves (cannot_reach
-    moves: the doubt, the last three times), claim_owner claim_epoch restored (only while Redis is being restored)
+    (checksum of the address that the next three are about), login_usual (seconds a login takes), login_refused (cause,
+    refusals in a row, when the next may be tried), login_pooled (that checksum once more, where a pooler is between),
+    waited_ms (for a turn to log in at the address; absent: none), dns_stale (the last known address was used, the name
+    did not resolve), services_available, family:<family> ("status observed_at code"), each gauge under its own name,
+    moved_for and moves (cannot_reach moves: the doubt, the last three times), claim_owner claim_epoch restored (only
+    while Redis is being restored)
 feeler:{pNN}:target:D        hash    -    leader                       worker (address), web (labels, policy)
     ciphertext, policy and labels (JSON), revision, term (of the leader that wrote it)
 feeler:{pNN}:index:W         hash    -    leader, with each assign     worker

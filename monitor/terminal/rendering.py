@@ -146,6 +146,8 @@ def _observation_lines(seen: ObservationShape) -> Iterator[tuple[str, str]]:
     waited = seen.get("waited_ms", 0) / 1000
     turn = f" and {waited:.1f} s that its login waits its turn at this address" if waited >= WAITED else ""
     yield "observed", f"{felt}, every {seen['interval_seconds']:g} s{turn}{stale}"
+    if seen.get("pooled"):
+        yield "pooled", "a pooler is between: what does not come may be waited for there, or its server may be down"
     for family, told in seen["families"].items():
         mine = {name: value for name, value in seen["values"].items() if _family(name) == family}
         shown = " · ".join(f"{clean(name)} {gauge(name, value)}" for name, value in mine.items())

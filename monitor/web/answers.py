@@ -134,6 +134,7 @@ def _observation(latest: Latest, now: float, user: str) -> ObservationShape | No
         "duration_ms": round(max(0.0, latest.at - latest.sent_at) * 1000, 1),
         "waited_ms": latest.waited_ms,
         "dns_stale": latest.dns_stale,
+        "pooled": latest.access.pooled,
         "values": values,
         "units": {name: GAUGES[name].unit for name in values if name in GAUGES and GAUGES[name].unit},
         "families": {reading.family: _family(reading, policy, now, user) for reading in latest.readings},

@@ -47,6 +47,7 @@ class ObservationShape(TypedDict):
     duration_ms: float
     waited_ms: int
     dns_stale: bool
+    pooled: bool
     values: dict[str, Value]
     units: dict[str, str]
     families: dict[str, FamilyShape]

@@ -1,5 +1,7 @@
 """What logins told: how long the next one may take, and when it may be tried."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ accesses = st.builds(
     cause=st.sampled_from(sorted(LOCKS)),
     refusals=st.integers(1, 10**6),
     held_until=moments,
+    pooled=st.booleans(),
 )
 
 
@@ -84,6 +87,16 @@ def test_encoding_round_trips_within_64_bytes(access):
     assert tuple(fields) == ACCESS_FIELDS
     assert decode(fields) == access
     assert all(len(text) <= 64 for text in fields.values())
+
+
+def test_that_a_pooler_is_between_holds_for_its_address_alone():
+    pooled = replace(HERE, pooled=True)
+    assert pooled.entered(0.1).pooled
+    assert pooled.refused(Cause.WRONG_PASSWORD, NOW, POLICY).pooled
+    assert not pooled.at("fedc9876").pooled
+    left_alone = {"login_pooled": encode(pooled)["login_pooled"], "login_at": "fedc9876"}
+    assert not decode(left_alone).pooled, "an older version has followed it to another address"
+    assert not decode({"login_pooled": ""}).pooled
 
 
 @pytest.mark.parametrize("text", ["", "a_newer_cause 1 2.0", "wrong_password many", "wrong_password x 2"])

@@ -22,10 +22,10 @@ anything = st.recursive(
 
 
 def test_a_cause_of_a_newer_version_is_carried_and_proves_nothing():
-    cause = Cause("pooler_waiting")
-    assert (cause.value, cause, EVIDENCE[cause]) == ("pooler_waiting", Cause("pooler_waiting"), Evidence.VOID)
+    cause = Cause("proxy_dreaming")
+    assert (cause.value, cause, EVIDENCE[cause]) == ("proxy_dreaming", Cause("proxy_dreaming"), Evidence.VOID)
     assert cause not in list(Cause)
-    assert json.dumps([cause]) == '["pooler_waiting"]'
+    assert json.dumps([cause]) == '["proxy_dreaming"]'
     assert ReadingStatus("postponed") is not ReadingStatus.OK
     for text in ("", "Two words", "a" * 33, "ok;", 7, None):
         with pytest.raises(ValueError, match="is not a valid"):
@@ -42,10 +42,10 @@ def test_fields_of_a_newer_version_are_left_out_of_an_event(event, more):
 @examples(10)
 def test_a_cause_of_a_newer_version_goes_through_an_event_unchanged(transition):
     told = json.loads(events.encode(transition))
-    one = {"worker": "w9", "sent_at": 1.0, "at": 2.0, "cause": "pooler_waiting", "rounds": 1, "detail": "", "via": "x"}
+    one = {"worker": "w9", "sent_at": 1.0, "at": 2.0, "cause": "proxy_dreaming", "rounds": 1, "detail": "", "via": "x"}
     decoded = events.decode(json.dumps(told | {"evidence": [one]}))
     assert isinstance(decoded, Transition)
-    assert json.loads(events.encode(decoded))["evidence"][0]["cause"] == "pooler_waiting"
+    assert json.loads(events.encode(decoded))["evidence"][0]["cause"] == "proxy_dreaming"
 
 
 @pytest.mark.parametrize("change", [

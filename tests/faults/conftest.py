@@ -13,6 +13,7 @@ from tests.faults.history import demand
 from tests.faults.lab import Lab
 from tests.faults.turns import Turns
 from tests.faults.waiting import WAITING
+from tests.poolers import PgBouncer
 from tests.proxy import Proxy
 from tests.servers import PostgresServer, RedisServer
 
@@ -92,10 +93,11 @@ async def make_lab(
     start_redis: Callable[..., RedisServer],
     start_postgres: Callable[..., PostgresServer],
     start_proxy: Callable[..., Proxy],
+    start_pgbouncer: Callable[..., PgBouncer],
 ) -> AsyncIterator[MakeLab]:
     """Start a cluster to be hurt; when the row is through, its history is judged.
 
-    Servers and proxies outlive it: they are asked for here, so that they are stopped later.
+    Servers, poolers and proxies outlive it: they are asked for here, so that they are stopped later.
     """
     labs: list[tuple[Lab, dict[str, Any]]] = []
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -12,9 +14,12 @@ from psycopg import pq
 from monitor.core.cause import Cause
 from monitor.core.database import parse_address
 from monitor.core.observation import ReadingStatus
+from monitor.feeler.session import Session
+from tests.conftest import StartPgBouncer, StartPostgres
 from tests.feeler import hostile
 from tests.feeler.conftest import MakeSession
 from tests.feeler.hostile import Hostile, Talk
+from tests.poolers import PgBouncer
 from tests.servers import PostgresServer
 
 SETTINGS = ("search_path", "default_transaction_read_only", "lock_timeout", "statement_timeout")
@@ -112,3 +117,119 @@ async def test_statements_that_vanish_are_sent_whole_from_then_on(make_session: 
             assert feeling.pooled
             assert sum(whole) == expected
         assert server.accepted == 1
+
+
+# --- a pgbouncer ----------------------------------------------------------------------------------------------------
+
+POOLED = ["transaction", "session"]
+
+
+@contextlib.contextmanager
+def used_up(bouncer: PgBouncer) -> Iterator[None]:
+    """Hold its one server connection in a transaction."""
+    with psycopg.connect(bouncer.url()) as hog:
+        hog.execute("select 1")
+        yield
+
+
+async def felt(session: Session, *, fresh: bool = False, pooled: bool = False) -> tuple[Cause, bool]:
+    feeling = await session.feel(fresh=fresh, slow=False, pooled=pooled)
+    return feeling.cause, feeling.pooled
+
+
+@pytest.mark.parametrize("mode", POOLED)
+@pytest.mark.parametrize("auth", ["scram-sha-256", "md5", "trust"])
+async def test_a_pool_that_is_used_up_is_waited_for(
+    start_pgbouncer: StartPgBouncer, postgres_server: PostgresServer, make_session: MakeSession, mode: str, auth: str
+) -> None:
+    bouncer = start_pgbouncer(postgres_server, pool_mode=mode, auth_type=auth)
+    with used_up(bouncer):
+        first = make_session(parse_address(bouncer.url()))
+        for _ in range(2):
+            assert await felt(first) == (Cause.POOLER_WAITING, True), "it was never seen before, too"
+    session = make_session(parse_address(bouncer.url()))
+    assert await felt(session) == (Cause.OK, True)
+    assert await felt(session, fresh=True) == (Cause.OK, True), "one connection is enough to prove a login"
+
+
+@pytest.mark.parametrize("way", ["used up", "paused"])
+async def test_a_kept_session_waits_for_the_pool(
+    start_pgbouncer: StartPgBouncer, postgres_server: PostgresServer, make_session: MakeSession, way: str
+) -> None:
+    bouncer = start_pgbouncer(postgres_server)
+    session = make_session(parse_address(bouncer.url()))
+    assert await felt(session) == (Cause.OK, True)
+    with contextlib.ExitStack() as stack:
+        if way == "paused":
+            bouncer.command("PAUSE")
+            stack.callback(bouncer.command, "RESUME")
+        else:
+            stack.enter_context(used_up(bouncer))
+        for fresh in (False, False, True):
+            assert await felt(session, fresh=fresh) == (Cause.POOLER_WAITING, True)
+    assert await felt(session) == (Cause.OK, True)
+
+
+async def test_a_pooler_says_by_its_code_that_it_has_no_connection(
+    start_pgbouncer: StartPgBouncer, start_postgres: StartPostgres, make_session: MakeSession
+) -> None:
+    server = start_postgres()
+    bouncer = start_pgbouncer(server, server_login_retry="60")
+    session = make_session(parse_address(bouncer.url()))
+    assert await felt(session) == (Cause.OK, True)
+    server.kill_all()
+    assert await felt(session) == (Cause.POOLER_WAITING, True)
+    feeling = await session.feel(fresh=False, slow=False)
+    assert (feeling.cause, feeling.sqlstate) == (Cause.POOLER_WAITING, "08P01")
+    assert "server login has been failing" in feeling.detail
+
+
+async def test_what_a_pooler_says_at_the_door_is_about_us(
+    start_pgbouncer: StartPgBouncer, postgres_server: PostgresServer, make_session: MakeSession
+) -> None:
+    bouncer = start_pgbouncer(postgres_server)
+    address = replace(parse_address(bouncer.url()), password="wrong")
+    feeling = await make_session(address).feel(fresh=False, slow=False, pooled=True)
+    assert (feeling.cause, feeling.sqlstate) == (Cause.SERVER_ERROR, "08P01")
+
+
+async def test_a_pooler_that_is_silent_itself_is_silent(
+    start_pgbouncer: StartPgBouncer, postgres_server: PostgresServer, make_session: MakeSession
+) -> None:
+    bouncer = start_pgbouncer(postgres_server)
+    session = make_session(parse_address(bouncer.url()))
+    assert await felt(session) == (Cause.OK, True)
+    bouncer.freeze()
+    for _ in range(2):
+        assert await felt(session) == (Cause.HUNG, True)
+    bouncer.kill()
+    assert await felt(session) == (Cause.REFUSED, True)
+
+
+@pytest.mark.parametrize(("pooled", "cause"), [(True, Cause.POOLER_WAITING), (False, Cause.HUNG)])
+async def test_a_login_that_waits_without_a_word_is_read_by_what_is_known(
+    start_pgbouncer: StartPgBouncer,
+    start_postgres: StartPostgres,
+    make_session: MakeSession,
+    pooled: bool,
+    cause: Cause,
+) -> None:
+    server = start_postgres()
+    bouncer = start_pgbouncer(server, auth_type="trust")
+    server.freeze()
+    session = make_session(replace(parse_address(bouncer.url()), sslmode="disable"))
+    assert await felt(session, pooled=pooled) == (cause, pooled)
+
+
+async def test_a_pooler_that_went_away_is_forgotten(postgres_server: PostgresServer, make_session: MakeSession) -> None:
+    session = make_session(parse_address(postgres_server.superuser_url()))
+    assert await felt(session, pooled=True) == (Cause.OK, False)
+
+
+async def test_a_pooler_that_dies_in_the_login_is_gone(make_session: MakeSession) -> None:
+    def die(talk: Talk) -> None:
+        talk.start_up()
+        talk.send(b"R", struct.pack("!i", hostile.AUTH_OK))
+
+    with Hostile(die) as pooler:
+        assert await felt(make_session(pooler.address()), pooled=True) == (Cause.RESET, True)

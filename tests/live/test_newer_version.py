@@ -69,10 +69,10 @@ async def test_a_row_that_can_be_read_again_is_no_longer_aside(live: Live, two: 
 
 async def test_a_cause_and_a_kind_of_reading_of_a_newer_version_are_told_as_they_are(live: Live, two: str) -> None:
     await live.cache.hset(
-        database_key(DB), mapping={"cause": "pooler_waiting", "family:database": "postponed 1.0", "mood": "good"}
+        database_key(DB), mapping={"cause": "proxy_dreaming", "family:database": "postponed 1.0", "mood": "good"}
     )
     latest = (await observations.latest(live, [DB]))[DB]
-    assert latest.cause == Cause("pooler_waiting")
+    assert latest.cause == Cause("proxy_dreaming")
     assert [(one.family, one.status.value) for one in latest.readings] == [("database", "postponed")]
 
 

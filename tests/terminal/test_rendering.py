@@ -55,6 +55,12 @@ def test_a_row_for_people():
     assert row == ["orders-eu", "✔ available", "4m12s", "3s", "ok", "w4", "88", "44.2 GB", "99.1%"]
 
 
+def test_a_pooler_between_is_told():
+    told = dict(rendering.info_lines(answer(seen={"pooled": True})))
+    assert told["pooled"].startswith("a pooler is between")
+    assert "pooled" not in dict(rendering.info_lines(answer()))
+
+
 def test_a_stale_row_says_so_beside_its_state():
     row = rendering.observation_row(answer(seen={"stale": True, "age_seconds": 90.0}), NOW)
     assert row[3] == "1m30s ◌ stale"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from monitor.core.access import UNKNOWN, Access
 from monitor.core.assignment import Assignment
 from monitor.core.cause import Cause
 from monitor.core.event import Seen, Transition
@@ -69,6 +70,7 @@ class Filler:
         state: State | None = None,
         rule: str = "first_light",
         doubters: tuple[str, ...] = (),
+        access: Access = UNKNOWN,
         **target: object,
     ) -> Transition | None:
         """Record one observation made `age` seconds ago, with a transition where the state changes."""
@@ -82,6 +84,7 @@ class Filler:
             sent_at=round(at - took, 3),
             at=at,
             cause=cause,
+            access=access,
             readings=readings if readings is not None else good_readings(at),
         )
         change = self._change(status, epoch, seen, state, rule) if state and state is not status.state else None

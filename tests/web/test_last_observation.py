@@ -6,11 +6,13 @@ import pytest
 from pydantic import ConfigDict, TypeAdapter
 
 from monitor.config import Settings
+from monitor.core.access import Access
 from monitor.core.cause import Cause
 from monitor.core.observation import FAMILIES, Reading, ReadingStatus
 from monitor.core.policy import Policy
 from monitor.core.status import State
 from monitor.live import connections, reasons, targets
+from monitor.live.keys import database_key
 from monitor.live.reasons import Reason
 from monitor.live.targets import Target
 from monitor.registry import fleet
@@ -151,6 +153,14 @@ async def test_what_the_server_said_stays_visible(web, fill: Filler, box):
     await fill.beat("orders", state=State.AVAILABLE)
     reason = (await web.get("/last_observation/orders")).json()["reason"]
     assert (reason["code"], reason["sqlstate"], reason["detail"], reason["advice"]) == ("ok", "", "", "")
+
+
+async def test_a_pooler_between_is_told(web, fill: Filler):
+    for pooled in (True, False):
+        await fill.beat("a", access=Access("0123abcd", pooled=pooled))
+        assert (await web.get("/last_observation/a")).json()["observation"]["pooled"] is pooled
+    await fill.live.cache.hset(database_key("a"), mapping={"login_pooled": "0123abcd", "login_at": "fedc9876"})
+    assert not (await web.get("/last_observation/a")).json()["observation"]["pooled"], "that was another address"
 
 
 async def test_a_changed_address_has_another_etag(web, fill: Filler, box):

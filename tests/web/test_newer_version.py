@@ -43,8 +43,8 @@ async def test_metrics_count_it(web, fill: Filler):
 
 async def test_a_cause_of_a_newer_version_is_told_as_it_is(web, fill: Filler):
     await fill.beat("a", state=State.AVAILABLE)
-    await fill.live.cache.hset(database_key("a"), "cause", "pooler_waiting")
+    await fill.live.cache.hset(database_key("a"), "cause", "proxy_dreaming")
     answer = (await web.get("/last_observation/a")).json()
-    assert (answer["reason"]["code"], answer["state"]) == ("pooler_waiting", "available")
+    assert (answer["reason"]["code"], answer["state"]) == ("proxy_dreaming", "available")
     assert "services_available" not in answer["observation"]["values"], "what it means is not known here"
     assert Cause(answer["observation"]["cause"]) not in list(Cause)

@@ -1,0 +1,146 @@
+"""Databases behind a pgbouncer: its own death is an outage, its waits are waits, whoever watches."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from tests.faults import injecting
+from tests.faults.conftest import Figures, MakeLab
+from tests.faults.history import Bounds
+from tests.faults.lab import Lab
+from tests.faults.observed import Effect
+from tests.poolers import PgBouncer
+from tests.servers import PostgresServer
+from tests.waiting import eventually
+
+StartPostgres = Callable[..., PostgresServer]
+StartPgBouncer = Callable[..., PgBouncer]
+KNOCKS = Bounds(deadline=3.0)  # a probe that hangs is followed by a knock of half a deadline
+
+
+async def waits(lab: Lab, within: float) -> float:
+    """Wait until it is told that the pooler keeps us waiting; return the seconds."""
+    took = await lab.all_in(["orders"], "refusing", within=within)
+    assert lab.hash("orders")["cause"] == "pooler_waiting"
+    return took
+
+
+@contextmanager
+def used_up(lab: Lab, bouncer: PgBouncer) -> Iterator[None]:
+    """Hold the pool's one connection in a transaction."""
+    with lab.fault("pool used up", Effect.SPEAKS, ["orders"]), psycopg.connect(bouncer.url()) as hog:
+        hog.execute("select 1")
+        yield
+
+
+@pytest.mark.row(
+    "the pool of a pgbouncer used up by somebody's transaction for 30 s",
+    "`refusing` (cause `pooler_waiting`) within 15 s, never `unavailable`; `available` within 10 s",
+)
+async def test_pool_used_up(
+    make_lab: MakeLab, start_postgres: StartPostgres, start_pgbouncer: StartPgBouncer, figure: Figures
+) -> None:
+    lab, server = make_lab(workers=2, bounds=KNOCKS), start_postgres()
+    bouncer = start_pgbouncer(server)
+    lab.monitor("orders", server, url=bouncer.url())
+    await lab.all_in(["orders"], "available", within=30)
+    with used_up(lab, bouncer):
+        began = time.time()
+        figure("refusing after", await waits(lab, within=30), most=15)
+        await lab.observed_again(["orders"], within=60, since=began + 30)
+        assert lab.state("orders") == "refusing"
+    figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
+    await eventually(lambda: lab.rules("orders")[-2:] == ["answered", "reopened"], within=15, every=0.2)
+    assert not set(lab.rules("orders")) & {"confirm_absent", "confirm_silent", "alone"}
+
+
+@pytest.mark.row(
+    "the server behind a pgbouncer killed, the pooler lives",
+    "`refusing` (cause `pooler_waiting`) within 15 s, never `available`; `available` within 20 s of its restart",
+)
+async def test_server_behind_killed(
+    make_lab: MakeLab, start_postgres: StartPostgres, start_pgbouncer: StartPgBouncer, figure: Figures
+) -> None:
+    lab, server = make_lab(workers=2, bounds=KNOCKS), start_postgres()
+    bouncer = start_pgbouncer(server, server_login_retry="5")
+    lab.monitor("orders", server, url=bouncer.url())
+    await lab.all_in(["orders"], "available", within=30)
+    with lab.fault("server behind the pooler killed", Effect.SPEAKS, ["orders"]):
+        server.kill_all()
+        figure("refusing after", await waits(lab, within=30), most=15)
+        await lab.observed_again(["orders"], within=30, since=time.time() + 10)
+        assert lab.state("orders") == "refusing"
+        server.start()
+    figure("available after", await lab.all_in(["orders"], "available", within=40), most=20)
+
+
+@pytest.mark.row(
+    "a pgbouncer killed, then started again",
+    "`unavailable` within 12 s by two workers; `available` within 10 s",
+)
+async def test_pooler_killed(
+    make_lab: MakeLab, start_postgres: StartPostgres, start_pgbouncer: StartPgBouncer, figure: Figures
+) -> None:
+    lab, server = make_lab(workers=2, bounds=KNOCKS), start_postgres()
+    bouncer = start_pgbouncer(server)
+    lab.monitor("orders", server, url=bouncer.url())
+    await lab.all_in(["orders"], "available", within=30)
+    with lab.fault("pooler killed", Effect.ABSENT, ["orders"]):
+        bouncer.kill()
+        figure("unavailable after", await lab.all_in(["orders"], "unavailable", within=30), most=12)
+        bouncer.start()
+    figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
+    await eventually(lambda: "confirm_absent" in lab.rules("orders"), within=15, every=0.2)
+
+
+@pytest.mark.row(
+    "logins wait without a word in a pgbouncer that was restarted before a server that hangs; their worker killed",
+    "`refusing` (cause `pooler_waiting`), the next worker says so too; never `unavailable`; `available` within 20 s",
+)
+async def test_next_worker_knows_the_pooler(
+    make_lab: MakeLab, start_postgres: StartPostgres, start_pgbouncer: StartPgBouncer, figure: Figures
+) -> None:
+    lab, server = make_lab(workers=3, bounds=KNOCKS), start_postgres()
+    patient = {"server_connect_timeout": "600", "server_login_retry": "1", "client_login_timeout": "0"}
+    bouncer = start_pgbouncer(server, auth_type="trust", **patient)
+    lab.monitor("orders", server, url=bouncer.url() + "?sslmode=disable")
+    await lab.all_in(["orders"], "available", within=30)
+    with lab.fault("server behind the pooler frozen", Effect.SPEAKS, ["orders"]):
+        server.freeze()
+        with lab.fault("pooler restarted", Effect.ABSENT, ["orders"]):
+            bouncer.kill()
+            bouncer.start()
+        await waits(lab, within=30)
+        owner = next(role for role in lab.workers() if lab.owned_by(role, ["orders"]))
+        injecting.killed(lab, owner)
+        figure("told by another worker after", await lab.observed_by_others(["orders"], owner, within=60))
+        await lab.observed_again(["orders"], within=60, since=time.time() + 20)
+        assert (lab.state("orders"), lab.hash("orders")["cause"]) == ("refusing", "pooler_waiting")
+        assert not set(lab.rules("orders")) & {"confirm_absent", "confirm_silent", "alone"}
+        server.thaw()
+    figure("available after", await lab.all_in(["orders"], "available", within=40), most=20)
+
+
+@pytest.mark.row(
+    "the worker of a database killed while its pool is used up",
+    "the next worker says `refusing` (cause `pooler_waiting`), never `unavailable`; `available` within 10 s",
+)
+async def test_worker_killed_while_the_pool_is_used_up(
+    make_lab: MakeLab, start_postgres: StartPostgres, start_pgbouncer: StartPgBouncer, figure: Figures
+) -> None:
+    lab, server = make_lab(workers=3, bounds=KNOCKS), start_postgres()
+    bouncer = start_pgbouncer(server)
+    lab.monitor("orders", server, url=bouncer.url())
+    await lab.all_in(["orders"], "available", within=30)
+    with used_up(lab, bouncer):
+        await waits(lab, within=30)
+        owner = next(role for role in lab.workers() if lab.owned_by(role, ["orders"]))
+        injecting.killed(lab, owner)
+        await lab.observed_by_others(["orders"], owner, within=60)
+        await lab.observed_again(["orders"], within=60, since=time.time() + 15)
+        assert (lab.state("orders"), lab.hash("orders")["cause"]) == ("refusing", "pooler_waiting")
+    figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
+    assert not set(lab.rules("orders")) & {"confirm_absent", "confirm_silent", "alone"}

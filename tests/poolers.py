@@ -1,0 +1,98 @@
+"""Throwaway pgbouncers in front of throwaway PostgreSQL servers: real ones, made to be exhausted, killed and frozen."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+
+from monitor.core.errors import StoreUnavailable
+from monitor.embedded import Server
+from monitor.programs import HOST
+from tests.servers import PostgresServer, reserve_port, send
+
+ONE_SERVER_CONNECTION = {"default_pool_size": "1", "min_pool_size": "0", "reserve_pool_size": "0"}
+
+
+def pgbouncer_program() -> Path:
+    """Return the pgbouncer to test with: Debian's stands where plain users do not look."""
+    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if not found:
+        raise StoreUnavailable("pgbouncer", "no program here: apt-get install pgbouncer")
+    return Path(found)
+
+
+class PgBouncer(Server):
+    """A pgbouncer that lends out one connection to a server's databases, unless its settings say otherwise."""
+
+    kind = "pgbouncer"
+    stop_signal = signal.SIGTERM  # at once
+
+    def __init__(self, folder: Path, behind: PostgresServer, **options: Any) -> None:
+        super().__init__(folder, **{"port": reserve_port(), **options})
+        self.behind, self.pid_file = behind, folder / "pgbouncer.pid"
+
+    def url(self, dbname: str = "postgres") -> str:
+        """Return the way to a database of the server, as its superuser."""
+        return urlsplit(self.behind.url(dbname))._replace(netloc=self._place).geturl()
+
+    @property
+    def _place(self) -> str:
+        return f"{self.behind.user}:{self.behind.password}@{HOST}:{self.port}"
+
+    def _set_up(self) -> None:
+        user, password = self.behind.user, self.behind.password
+        users = self._write("users.txt", f'"{user}" "{password}"')
+        fixed = {"listen_addr": HOST, "listen_port": str(self.port), "unix_socket_dir": "", "auth_file": str(users)}
+        fixed |= {"admin_users": user, "pidfile": str(self.pid_file)}
+        kept = {"auth_type": "scram-sha-256", "pool_mode": "transaction", **ONE_SERVER_CONNECTION}
+        lines = [f"{name} = {value}" for name, value in {**kept, **self.settings, **fixed}.items()]
+        way = f"* = host={HOST} port={self.behind.port}"
+        self._write("pgbouncer.ini", "\n".join(["[databases]", way, "[pgbouncer]", *lines]))
+
+    def argv(self) -> list[str]:
+        """Return the command line; the passwords stand in files."""
+        return [str(self.binaries), str(self.folder / "pgbouncer.ini")]
+
+    def ready(self, pid: int) -> bool:
+        """Say whether it takes commands."""
+        try:
+            self.command("SHOW VERSION")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def start(self) -> Any:
+        """Start; return when it answers."""
+        if not (self.folder / "port").exists():
+            self.prepare()
+        process = super().start()
+        self.wait_ready()
+        return process
+
+    def command(self, words: str) -> None:
+        """Give a command to its console: `PAUSE`, `RESUME`, `RELOAD`."""
+        with psycopg.connect(self.url("pgbouncer"), autocommit=True, connect_timeout=5) as console:
+            psycopg.ClientCursor(console).execute(words.encode())
+
+    def stop(self, within: float = 5.0) -> None:
+        """Stop at once, frozen or not."""
+        self.thaw()
+        super().stop(within)
+
+    def kill(self) -> None:
+        """SIGKILL it."""
+        if self.process and self.pid:
+            self.process.kill()
+            self.process.wait()
+
+    def freeze(self) -> None:
+        """Stop it in its tracks: its port still accepts, nothing answers."""
+        send(signal.SIGSTOP, [self.pid] if self.pid else [])
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        send(signal.SIGCONT, [self.pid] if self.pid else [])
