@@ -1,4 +1,5 @@
 import asyncio
+import re
 import time
 from contextlib import asynccontextmanager
 
@@ -118,7 +119,7 @@ async def test_a_closed_generation_and_no_leader_are_warnings(web):
     assert (checks["redis"]["status"], checks["migrations"]["status"]) == ("pass", "pass")
 
 
-@pytest.mark.parametrize(("left", "told"), [(None, "lately"), (5, "for 15 s")])
+@pytest.mark.parametrize(("left", "told"), [(None, "lately"), (5, r"for 1[5-9] s")])
 async def test_a_leader_that_gets_nothing_done_is_named(app, web, fill, left, told):
     leadership.acquire(app.state.store, "leader")
     if left:
@@ -126,7 +127,7 @@ async def test_a_leader_that_gets_nothing_done_is_named(app, web, fill, left, to
         await app.state.live.bus.expire(LED, left)
     check = (await web.get("/readyz")).json()["checks"]["leader"]
     assert check["status"] == "warn"
-    assert f"term 1 has completed no sweep {told}" in check["detail"]
+    assert re.search(f"term 1 has completed no sweep {told}", check["detail"])
 
 
 async def test_a_redis_of_another_registry_is_named_with_what_to_do(app, web, fill):
