@@ -62,6 +62,7 @@ class Leader:
         self.wake = asyncio.Event()
         self._fleet: dict[str, Registered] = {}
         self._paused: set[str] = set()
+        self._claimed = False
         self._unreadable: frozenset[str] = frozenset()  # registered, but nobody knows how: they stay as they are
         self._fleet_known = False
         self.reading: asyncio.Task[Registry] | None = None
@@ -136,7 +137,7 @@ class Leader:
             await self._recover(present, term)
             return
         self._recovery.over()
-        if term < self.lease.term:
+        if term < self.lease.term or not self._claimed:
             await self._claim()
         await self._review()
         await self._hear()
@@ -146,7 +147,8 @@ class Leader:
 
     async def _claim(self) -> None:
         """Have our term and our registry's name stand everywhere before anything is written under them."""
-        if not await generation.lead(self._live, self.lease.term, self.lease.registry):
+        self._claimed = await generation.lead(self._live, self.lease.term, self.lease.registry)
+        if not self._claimed:
             raise Deposed
 
     # --- seeing ---------------------------------------------------------------------------------------------------

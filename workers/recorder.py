@@ -303,7 +303,7 @@ class Recorder:
             return False  # nothing new
         if seen.epoch < self._opened_at:  # a server that was left behind, or all that was newer is lost but to us
             log.warning("action=outlived generation=%s entered=%s", seen.name, self._opened_at)
-            await generation.close_generation(self._live, self._opened_at, self._term)
+            await generation.close_generation(self._live, self._opened_at, self._term + 1)  # who leads makes way
             return False
         if not await self._restore():
             return False  # closed again; where the others did not wait for us, what is newer than theirs still counts

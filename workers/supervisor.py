@@ -12,7 +12,7 @@ import uvloop
 
 from monitor.config import Settings
 from monitor.core.errors import ForeignRedis, StoreUnavailable
-from monitor.live import connections, generation, journal
+from monitor.live import connections, generation
 from monitor.live.connections import Live
 from monitor.live.generation import Standing
 from monitor.registry import leadership
@@ -31,7 +31,6 @@ RENEW = 2.0
 OTHERS_FIRST = 2 * POLL  # seconds for which who led in vain leaves the lead to others
 SAMPLE_EVERY = 60.0
 TRIM_EVERY = 60.0
-PRUNE_EVERY = 3600.0
 FOREIGN = 30.0  # seconds for which another registry's name is respected in a Redis that forgot it
 
 
@@ -67,7 +66,7 @@ class Supervisor:
                 keep(self._historian.drain, every=0),
                 keep(self._sample, every=SAMPLE_EVERY),
                 keep(self._trim, every=TRIM_EVERY),
-                keep(self._prune, every=PRUNE_EVERY),
+                keep(self._prune, every=TRIM_EVERY),
             )
         ]
         await self._stop.wait()
@@ -145,9 +144,8 @@ class Supervisor:
             await self._leader.listen()
 
     async def _trim(self) -> None:
-        """Shorten the journal, whatever else the leader can or cannot do: else it grows until Redis is full."""
-        if self._leader:
-            await journal.trim(self._live, await connections.now(self._live))
+        """Shorten the journal, whoever leads: where Redis is full nobody does, and only this gives room again."""
+        await self._historian.trim()
 
     async def _sample(self) -> None:
         if self._leader:

@@ -24,7 +24,7 @@ feeler:{pNN}:index:W         hash    -    leader, with each assign     worker
 feeler:{pNN}:reason:D        string  10 m worker                       web
     while a database is not ok: cause, sqlstate, detail (the server's words, at most 200 characters), worker (JSON)
 feeler:{pNN}:names           set     -    leader                       web, leader, historian
-feeler:{pNN}:generation      string  -    leader (open)                everybody
+feeler:{pNN}:generation      string  -    leader (open), worker (close) everybody
     "life:term.counter"; record needs it and the server's own life (replication id) to agree
 feeler:{pNN}:term            string  -    leader, restoring workers    leader
     the highest term seen here
@@ -56,7 +56,7 @@ feeler:bus:L                 string  60 s leader                       leader
 feeler:led                   string  20 s leader                       worker, web
     the leader's id, set by each sweep it completes; nobody is believed to be the only worker where nobody leads
 feeler:requests              stream  -    web, cli                     leader (group supervisor)
-feeler:probe                 string  1 s  web                          nobody: shows whether writes are taken (both)
+feeler:probe                 string  1 s  web, supervisor              nobody: shows whether writes are taken (both)
 """
 
 from zlib import crc32

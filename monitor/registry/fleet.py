@@ -109,14 +109,16 @@ def sealed(store: Store) -> int:
 
 def remove(store: Store, name: str) -> None:
     """Retire a database: its history stays, its address is forgotten at once; `add` takes it up again."""
-    _change(store, name, status=RETIRED, ciphertext="")
+    with store.begin() as connection:  # also one that cannot be read: this is the way out
+        _change(connection, name, status=RETIRED, ciphertext="")
 
 
 def set_status(store: Store, name: str, status: DatabaseStatus) -> None:
     """Pause a database or go on with it; retiring is `remove`, and `add` the way back."""
     if status is DatabaseStatus.RETIRED:
         raise InvalidInput("status", "retiring forgets the address", "remove the database instead")
-    _change(store, name, status=status.value)
+    with store.begin() as connection:
+        _change(connection, name, status=status.value)
 
 
 def change(
@@ -135,7 +137,9 @@ def change(
     values = {"ciphertext": ciphertext, "labels": labels and dict(labels), "policy": policy, "zone": zone}
     try:
         given = {key: value for key, value in values.items() if value is not None}
-        return _change(store, name, revision, **given)
+        with store.begin() as connection:
+            _change(connection, name, revision, **given)
+            return _one(store, connection, name)
     except IntegrityError:
         raise NotFound("policy", policy or "") from None
 
@@ -156,14 +160,12 @@ def put_policy(store: Store, policy: Policy) -> None:
         connection.execute(governed.values(revision=Databases.revision + 1))
 
 
-def _change(store: Store, name: str, revision: int | None = None, **values: object) -> Registered:
+def _change(connection: Connection, name: str, revision: int | None = None, **values: object) -> None:
     mine = Databases.name == name, Databases.status != RETIRED
     meant = mine if revision is None else (*mine, Databases.revision == revision)
-    with store.begin() as connection:
-        done = connection.execute(update(Databases).where(*meant).values(**values, revision=Databases.revision + 1))
-        if not done.rowcount:
-            raise Outdated("database", name) if _rows(connection, *mine) else NotFound("database", name)
-        return _one(store, connection, name)
+    done = connection.execute(update(Databases).where(*meant).values(**values, revision=Databases.revision + 1))
+    if not done.rowcount:
+        raise Outdated("database", name) if _rows(connection, *mine) else NotFound("database", name)
 
 
 def _page(store: Store, after: str, limit: int) -> tuple[Registry, str]:

@@ -28,10 +28,11 @@ _PRUNE = text("""
             WHERE database_name = given.name AND target = 'available' AND NOT superseded
             ORDER BY epoch_term DESC, epoch_counter DESC, n DESC LIMIT 1) AS well,
         LATERAL (
-            SELECT id, bool_and(at < least(now(), to_timestamp(:now)) - make_interval(days => :days))
+            SELECT id, bool_and(newest < least(now(), to_timestamp(:now)) - make_interval(days => :days))
                 OVER (ORDER BY epoch_term, epoch_counter, n) AS old
             FROM (
-                SELECT id, at, epoch_term, epoch_counter, n FROM transitions WHERE database_name = given.name
+                SELECT id, greatest(at, recorded_at) AS newest, epoch_term, epoch_counter, n
+                FROM transitions WHERE database_name = given.name
                 ORDER BY epoch_term, epoch_counter, n LIMIT :most) AS lowest) AS lower_end
     WHERE transitions.id = lower_end.id AND lower_end.old
         AND (transitions.epoch_term, transitions.epoch_counter, transitions.n)
@@ -49,7 +50,7 @@ class Pruned:
 def prune(store: Store, days: int, now: float, after: str = "") -> Pruned:
     """Delete some of what is older than so many days by both Postgres's clock and the fleet's, `now`.
 
-    One clock that went wrong deletes nothing.
+    One clock that is or was wrong deletes nothing.
     """
     with store.begin() as connection:
         names = list(connection.execute(_NAMES, {"after": after, "most": NAMES}).scalars())

@@ -30,11 +30,17 @@ async def _adopt(settings: Settings, ours: str, confirmed: str) -> str:
         holder = standing.holder(ours)
         if not holder:
             return f"no other registry than ours, {short(ours)}, holds this Redis: nothing to do"
+        lost = f"what ours, {short(ours)}, does not list is forgotten"
+        unconfirmed = InvalidInput(
+            "HOLDER",
+            f"registry {short(holder)} holds this Redis; {lost}",
+            f"to do it: feeler redis adopt {short(holder)}",
+        )
+        if not confirmed:
+            raise unconfirmed  # a look: nothing to audit
         with audited(f"redis-adopt:{short(holder)}->{short(ours)}"):
             if confirmed != short(holder):
-                lost = f"what ours, {short(ours)}, does not list is forgotten"
-                problem = f"registry {short(holder)} holds this Redis; {lost}"
-                raise InvalidInput("HOLDER", problem, f"to do it: feeler redis adopt {short(holder)}")
+                raise unconfirmed
             if not await generation.take_over(live, ours, standing.signature.takeovers + 1):
                 raise FeelerError("somebody else took this Redis over at the same time: look again")
     finally:

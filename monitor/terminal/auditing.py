@@ -1,4 +1,7 @@
-"""A line for every change that a person makes past the web: who, what, from where. cli.py and up.py import this."""
+"""A line for every change that a person makes past the web: who, what, from where.
+
+cli.py and adoption.py import this.
+"""
 
 import os
 import pwd

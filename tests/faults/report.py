@@ -20,6 +20,8 @@ SUBJECTS = {  # the file of a row -> its heading
     "test_hostile_targets": "Hostile and dying fleets",
     "test_messages": "RQ messages",
     "test_logins": "Logins",
+    "test_storms": "Many logins at once",
+    "test_poolers": "Poolers",
     "test_web": "The web",
     "test_versions": "Beside another version",
     "test_clocks": "Clocks",

@@ -184,6 +184,14 @@ def test_a_row_that_cannot_be_read_stops_no_other(store: Store, labels: str, cap
     assert (names(fleet.fleet(store)), fleet.get(store, "db1").labels) == (every, {"env": "dev"})
 
 
+def test_a_row_that_cannot_be_read_can_be_retired_and_registered_again(store: Store) -> None:
+    fleet.add(store, "db1", "sealed", {})
+    damage(store, "labels = '[]'", "db1")
+    fleet.set_status(store, "db1", DatabaseStatus.PAUSED)
+    fleet.remove(store, "db1")
+    assert fleet.add(store, "db1", "sealed", {"env": "dev"}).labels == {"env": "dev"}
+
+
 def test_a_page_of_nothing_but_rows_that_cannot_be_read_ends_no_list(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from monitor.live.connections import Live
 from monitor.registry import history
 from monitor.registry.store import Store
 from tests.live.builders import opened, transition
-from tests.registry.test_retention import DAYS, flapping, kept, numbered
+from tests.registry.test_retention import DAYS, flapping, kept, numbered, write
 from workers.historian import GROUP, Historian, Pruner
 
 NAMES = ("flapper", "ledger", "orders")
@@ -28,7 +28,7 @@ async def test_a_database_that_cannot_be_written_holds_up_nobody_else(live: Live
 
 async def test_old_transitions_go_and_do_not_come_back(live: Live, store: Store) -> None:
     name, old = await opened(live), flapping(100)
-    history.write_transitions(store, old)
+    write(store, old)
     assert await Pruner(live, store, 0).prune() == 0, "for ever"
     assert await Pruner(live, store, DAYS).prune() == 70
     await journal.replay(live, name, old)

@@ -170,6 +170,32 @@ async def test_while_redis_refuses_writes_nobody_takes_the_lead(
     assert lease.term == term + 1
 
 
+async def test_a_redis_that_is_full_of_acknowledged_entries_gets_room_again(
+    make_supervisor: MakeSupervisor, start_redis: Callable[..., RedisServer]
+) -> None:
+    """Where nobody can write nobody leads: the journal is trimmed all the same."""
+    server = start_redis()
+    one = make_supervisor(server.url)
+    await step(one)
+    for group in journal.DURABLE:
+        await journal.ensure(one._live, group)
+    cry = encode(CannotReach("a", Identity(Epoch(1, 1), 1), "w", 1.0, Cause.DNS))
+    pipe = one._live.cache.pipeline(transaction=False)
+    for _ in range(10_000):
+        pipe.xadd(partition_key(3, "journal"), {"event": cry})
+    await pipe.execute()
+    for group in journal.DURABLE:
+        while entries := await journal.read(one._live, group, "one", count=16_000, block=0.1):
+            await journal.ack(one._live, group, entries)
+    one._leader = None
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] - 300_000)
+        with pytest.raises(StoreUnavailable):
+            await connections.check_writes(one._live)
+        await one._trim()
+        await connections.check_writes(one._live)
+
+
 async def test_a_sweep_that_gets_on_may_take_longer_than_a_lease(
     production: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,13 +311,14 @@ async def test_a_take_over_by_a_persons_word_is_obeyed(
     assert (await generation.standing(live)).signature == Signature(1, "staging")
 
 
+@pytest.mark.parametrize("term", [1, 50])
 async def test_a_worker_that_outlived_all_others_is_followed_and_follows(
-    make_supervisor: MakeSupervisor, redis_url: str, live: Live
+    make_supervisor: MakeSupervisor, redis_url: str, live: Live, term: int
 ) -> None:
     """Redis forgot, Postgres was restored from an older copy, and both were at work again before it came back."""
     worker, leader = Recorder(live, "w1", lambda: None), make_supervisor(redis_url)
-    await generation.restore(live, "before", [], 50, "")
-    assert await generation.open_generation(live, Epoch(50, 7), {"before"}, "")
+    await generation.restore(live, "before", [], term, "")
+    assert await generation.open_generation(live, Epoch(term, 7), {"before"}, "")
     assert await worker.follow_generation()
     await live.cache.flushall()
 
@@ -309,7 +336,7 @@ async def test_a_worker_that_outlived_all_others_is_followed_and_follows(
     await eventually(follows, within=30)
     opened = (await generation.generation(live)).epoch
     assert opened
-    assert opened.term > 50
+    assert opened.term > term
 
 
 async def test_the_journal_is_trimmed_though_no_place_can_be_read(
