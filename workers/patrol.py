@@ -250,7 +250,7 @@ class Patrol:
         login_every = login_interval(watch, self.owned, self.company.eligible)
         if feeling.fresh_login or (fresh and not feeling.waiting):
             now = self.clock.now()  # spread by name: one of a server's databases finds out soon, and tells the others
-            watch.login_due = began + grid(watch.database, login_every, now) - now
+            watch.login_due = time.monotonic() + grid(watch.database, login_every, now) - now
         if feeling.slots_full:
             watch.login_due = 0.0  # the next beat proves that logins work ...
             watch.again |= not (fresh or feeling.fresh_login)  # ... at once, where this one did not try

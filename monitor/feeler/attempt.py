@@ -67,8 +67,13 @@ class Attempt:
         return sent_at, sent
 
     def again(self) -> None:
-        """Forget a login that proves nothing: the next one is the evidence."""
+        """Forget a login that proves nothing: the next one is the evidence, with all the time of one."""
         self.sent_at, self.reached, self.answered, self.asked = 0.0, False, False, False
+        self.waited += monotonic() - self.began
+        self.steps.clear()
+        self.allow(self.deadline)
+        if self.timeout:
+            self.timeout.reschedule(self.until)
 
     def take(self, found: Found) -> Failed:
         """Count another login's end as ours, with its times."""

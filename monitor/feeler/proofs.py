@@ -47,8 +47,9 @@ class Server:
         self.crowd = Crowd()
         self._workers = workers  # how many there are: each takes its share of the pace
         self._free_at = self._routine_at = 0.0  # monotonic seconds from which the next proof may begin
-        self.entered_at = 0.0  # monotonic seconds when a login last came through
-        self._failures = 0  # since somebody got an answer
+        self._entered = "", 0.0  # at which address, and when (monotonic) a login last came through
+        self._failing = ""  # the address that the failures are about
+        self._failures = 0  # since somebody got an answer there
         self._told: Told | None = None
 
     def wait(self, urgency: Urgency) -> float:
@@ -64,6 +65,8 @@ class Server:
 
     def failed(self, who: object, told: Told) -> None:
         """Note how a proof failed that would have failed for anybody; all others learn it at once."""
+        if told.hostaddr != self._failing:
+            self._failing, self._failures, self._told = told.hostaddr, 0, None
         self._failures += 1
         if self._failures < TOLD_FROM:
             return
@@ -72,14 +75,20 @@ class Server:
             if session is not who:
                 wake()
 
-    def answered(self) -> None:
+    def answered(self, hostaddr: str) -> None:
         """Note that somebody got an answer of their own."""
-        self._failures, self._told = 0, None
+        if hostaddr == self._failing:
+            self._failures, self._told = 0, None
 
-    def entered(self) -> None:
+    def entered(self, hostaddr: str) -> None:
         """Note that somebody got in: whoever was told of failures by others takes this word of others too."""
-        self.entered_at = monotonic()
-        self.answered()
+        self._entered = hostaddr, monotonic()
+        self.answered(hostaddr)
+
+    def entered_since(self, moment: float, hostaddr: str) -> bool:
+        """Say whether the newest login that came through did so at this address, after that moment (monotonic)."""
+        where, at = self._entered
+        return where == hostaddr and at > moment
 
     def told(self, hostaddr: str, since: float) -> Failed | None:
         """Return how a proof at this address just failed, if it was begun after `since` (monotonic)."""

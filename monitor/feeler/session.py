@@ -33,7 +33,6 @@ FREED = (0.05, 0.25)  # seconds a server gets to end a session that was given up
 PATIENCE = 0.4  # seconds, half of which a negative waits for the newest answer for its name
 BRIEF, WITHIN = 3, 30.0  # so many kept sessions that end by themselves within so many seconds: we keep none ...
 KEEP_AGAIN = 600.0  # ... for so many seconds
-KNOCK_SHARE = 0.5  # of the deadline: so long a pooler that keeps us waiting may take to show that it lives
 LARGEST_PID = 1 << 22  # that a Linux gives; poolers make numbers up
 QUIET = 1.0  # seconds between two calls of on_lost: a server that ends every session gets no storm of logins
 _POOLED = {"26000", "42P05"}  # our prepared statement is unknown, or another's: somebody shares connections
@@ -197,7 +196,8 @@ class Session:
         if urgency is None and (kept.worn or self._has_moved(kept)):
             urgency = Urgency.DUE
         told = self._door.server.told(kept.hostaddr, self._proved)
-        over = self._hearsay and self._door.server.entered_at > self._proved  # for all who were told
+        entered = self._door.server.entered_since(self._proved, kept.hostaddr)
+        over = self._hearsay and entered  # for all who were told
         if told or over:
             self._door.give_back(self)
         elif urgency is not None and self._is_our_turn(attempt, urgency):
@@ -282,7 +282,7 @@ class Session:
                 raise
             waiting = Failed(Cause.POOLER_WAITING, failed.detail, sqlstate=failed.sqlstate)
         if not (attempt.answered or waiting.sqlstate):
-            attempt.allow(max(self._deadline, self._login_deadline) * KNOCK_SHARE)
+            attempt.allow(self._deadline)
             await self._excusing(attempt, self._knock(attempt))
         raise waiting
 
@@ -320,7 +320,7 @@ class Session:
             async with asyncio.timeout_at(attempt.until) as timeout:
                 attempt.timeout = timeout if self._wire is None or self._wire.closed else None
                 wire = Wire(await log_in(self._entrance, attempt, self._logins), self._wire_lost)
-            self._door.server.entered()
+            self._door.server.entered(wire.hostaddr)
             attempt.login_seconds = time.monotonic() - attempt.began - attempt.own
             attempt.allow(self._deadline)
             async with asyncio.timeout_at(attempt.until):
@@ -338,11 +338,15 @@ class Session:
         return answers
 
     async def _prove(self, attempt: Attempt, kept: Wire) -> Answers:
-        """Prove a login beside the kept session, or in its place where the role may have no session more."""
+        """Prove a login beside the kept session, or in its place where role or pool may have no session more.
+
+        Only the role's limit is remembered: a pool is used up for a moment, and its server may fill up meanwhile.
+        """
         if not self._crowded:
             answers = await self._enter_beside(attempt, kept)
-            self._crowded = answers.cause in (Cause.ROLE_FULL, Cause.POOLER_WAITING)
-            if not self._crowded:
+            self._crowded = answers.cause is Cause.ROLE_FULL
+            in_the_way = answers.cause is Cause.POOLER_WAITING and self._has_room(answers)
+            if not (self._crowded or in_the_way):
                 return answers
         return await self._enter_instead(attempt, kept)
 
@@ -395,13 +399,16 @@ class Session:
     def _tell(self, attempt: Attempt, failed: Failed) -> None:
         """Let those who keep sessions at this address know what it says to whoever comes, and nothing else."""
         server = self._door.server
+        if attempt.heard:
+            return  # another login found it out, and one finding counts once
         if failed.cause in SHARED or (failed.cause is Cause.HUNG and not attempt.answered):
             server.failed(self, Told(failed, attempt.tried[-1], attempt.sent))
         elif EVIDENCE[failed.cause] is Evidence.ALIVE:
-            server.answered()
+            server.answered(attempt.tried[-1])
 
     def _on_told(self) -> None:
-        if self._urgency is not Urgency.REPEATED:  # else it is known, and the next beat is soon enough
+        known = self._urgency is Urgency.REPEATED  # and the next beat is soon enough
+        if self._wire and not self._wire.closed and not known:  # else it would log in, and all of them at once
             self._on_turn()
 
     def _keep(self, wire: Wire) -> None:

@@ -18,7 +18,7 @@ from tests.waiting import eventually
 
 StartPostgres = Callable[..., PostgresServer]
 StartPgBouncer = Callable[..., PgBouncer]
-KNOCKS = Bounds(deadline=3.0)  # a probe that hangs is followed by a knock of half a deadline
+KNOCKS = Bounds(deadline=4.0)  # a probe that hangs is followed by a knock, with a deadline of its own
 
 
 async def waits(lab: Lab, within: float) -> float:

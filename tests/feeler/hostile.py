@@ -24,7 +24,7 @@ from monitor.core.database import Address
 from monitor.programs import PORTS
 
 AUTH_OK, CLEARTEXT = 0, 3
-SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+SSL_REQUEST, GSSENC_REQUEST = struct.pack("!ii", 8, 80877103), struct.pack("!ii", 8, 80877104)
 AUTH_SASL, AUTH_SASL_CONTINUE = 10, 11
 PID = 4711
 GOOD: dict[str, bytes] = {  # what an honest server answers, by gauge or counter
@@ -249,6 +249,13 @@ class Asking:
         else:
             talk.welcome()
             talk.serve(honest)
+
+
+def without_gss(talk: Talk) -> None:
+    """Close on what it does not know, as some poolers do: GSSENCRequest; else refuse the password."""
+    if talk.sock.recv(8, socket.MSG_PEEK | socket.MSG_WAITALL) != GSSENC_REQUEST:
+        talk.start_up()
+        talk.refuse("FATAL", "28P01")
 
 
 def logged_in(answer: Callable[[Talk, str], None]) -> Callable[[Talk], None]:

@@ -1,6 +1,7 @@
 """Logins of ours in numbers, at a server without a slot left: what a storm of ours fills is no evidence."""
 
 import asyncio
+import threading
 import time
 from collections import Counter
 
@@ -34,6 +35,32 @@ class Slots:
         self._let_in(talk)
 
 
+class OneByOne:
+    """A server that takes its time to refuse and lets one in now and then, until there is room for all."""
+
+    REFUSAL, EACH, ALL = 0.4, 0.5, 3.0  # seconds: of a refusal, between two it lets in, until all may
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self._began, self._lock = time.monotonic(), threading.Lock()
+        self._let_in = hostile.logged_in(hostile.honest)
+
+    def __call__(self, talk: Talk) -> None:
+        if self._has_room():
+            self._let_in(talk)
+            return
+        talk.start_up()
+        time.sleep(self.REFUSAL)
+        talk.refuse("FATAL", "53300")
+
+    def _has_room(self) -> bool:
+        passed = time.monotonic() - self._began
+        with self._lock:
+            room = passed > self.ALL or self.taken < 1 + passed // self.EACH
+            self.taken += room
+            return room
+
+
 async def feel_all(sessions: list[Session]) -> tuple[Counter[Cause], list[Feeling], float]:
     began = time.monotonic()
     feelings = await asyncio.gather(*(session.feel(fresh=False, slow=False) for session in sessions))
@@ -49,6 +76,17 @@ async def test_a_storm_of_ours_gives_way_until_there_is_room(make_session: MakeS
     assert 0 < slots.refused < 2 * MANY, "one after another, not all again and again"
     assert all(feeling.at - feeling.sent_at < 1.0 for feeling in feelings), "the login that got in is the evidence"
     assert max(feeling.waited for feeling in feelings) > 0.5
+
+
+async def test_each_try_of_a_login_that_gives_way_has_a_deadline_of_its_own(make_session: MakeSession) -> None:
+    logins = LoginLimiter()
+    with Hostile(OneByOne()) as server:
+        sessions = [make_session(server.address(), logins=logins, deadline=1.0) for _ in range(MANY)]
+        causes, feelings, seconds = await feel_all(sessions)
+    assert causes == {Cause.OK: MANY}
+    assert seconds > OneByOne.ALL, "refusals in a row took longer than a deadline"
+    assert max(feeling.login_seconds for feeling in feelings) < OneByOne.REFUSAL, "of the try that got in"
+    assert all(feeling.at - feeling.sent_at < 1.0 for feeling in feelings)
 
 
 async def test_a_server_that_is_full_is_known_in_time(make_session: MakeSession) -> None:

@@ -14,13 +14,14 @@ from psycopg import pq
 from monitor.core.cause import Cause
 from monitor.core.database import parse_address
 from monitor.core.observation import ReadingStatus
-from monitor.feeler.session import Session
+from monitor.feeler.session import LARGEST_PID, Feeling, Session
 from tests.conftest import StartPgBouncer, StartPostgres
 from tests.feeler import hostile
 from tests.feeler.conftest import MakeSession
 from tests.feeler.hostile import Hostile, Talk
 from tests.poolers import PgBouncer
 from tests.servers import PostgresServer
+from tests.waiting import eventually
 
 SETTINGS = ("search_path", "default_transaction_read_only", "lock_timeout", "statement_timeout")
 
@@ -117,6 +118,62 @@ async def test_statements_that_vanish_are_sent_whole_from_then_on(make_session: 
             assert feeling.pooled
             assert sum(whole) == expected
         assert server.accepted == 1
+
+
+class Pool:
+    """A pooler that lends a server connection as long as its client stays; who finds none waits without a word."""
+
+    def __init__(self, taken: bytes) -> None:
+        self.held = self.most = 0
+        self._taken, self._free = taken, threading.Semaphore(1)
+
+    def grow(self) -> None:
+        self._free.release()
+
+    def __call__(self, talk: Talk) -> None:
+        talk.start_up()
+        with self._free:
+            self.held += 1
+            self.most = max(self.most, self.held)
+            try:
+                talk.welcome(pid=LARGEST_PID + 1)
+                talk.serve(self._answer)
+            finally:
+                self.held -= 1
+
+    def _answer(self, talk: Talk, sql: str) -> None:
+        if "set_config" in sql:
+            talk.row({"pooled": b"t"})
+        else:
+            talk.row({**{name: hostile.GOOD[name] for name in hostile.columns(sql)}, "connections": self._taken})
+
+
+async def test_a_pooler_whose_server_is_full_keeps_logins_waiting(make_session: MakeSession) -> None:
+    with Hostile(Pool(taken=hostile.GOOD["connections_max"])) as pooler:
+        session = make_session(pooler.address(), deadline=0.5)
+        assert await felt(session) == (Cause.OK, True)
+        for _ in range(2):
+            feeling = await eventually(lambda: proved(session))
+            assert feeling.cause is Cause.POOLER_WAITING
+        assert await felt(session) == (Cause.OK, True), "the kept session is kept"
+
+
+async def test_a_pool_that_has_room_again_lends_a_connection_beside_the_kept_one(make_session: MakeSession) -> None:
+    pool = Pool(taken=b"3")
+    with Hostile(pool) as pooler:
+        session = make_session(pooler.address(), deadline=0.5)
+        assert await felt(session) == (Cause.OK, True)
+        assert (await eventually(lambda: proved(session))).cause is Cause.OK
+        assert pool.most == 1, "the kept one gave way"
+        pool.grow()
+        assert (await eventually(lambda: proved(session))).cause is Cause.OK
+        assert pool.most == 2
+
+
+async def proved(session: Session) -> Feeling | None:
+    """Feel; return what it says when it was the session's turn to prove a login."""
+    feeling = await session.feel(fresh=True, slow=False)
+    return None if feeling.waiting else feeling
 
 
 # --- a pgbouncer ----------------------------------------------------------------------------------------------------

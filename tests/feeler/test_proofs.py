@@ -6,12 +6,15 @@ from time import monotonic
 
 import pytest
 
+from monitor.core.cause import Cause
 from monitor.core.database import Address
 from monitor.feeler import proofs
-from monitor.feeler.proofs import Door, Doors, Urgency
+from monitor.feeler.causes import Failed
+from monitor.feeler.proofs import Door, Doors, Told, Urgency
 from tests.waiting import eventually
 
 ADDRESS = Address("db.example", 5432, "orders", "feeler")
+HERE, THERE = "192.0.2.1", "192.0.2.2"
 UNDECIDED, DUE, REPEATED = Urgency
 
 
@@ -95,3 +98,18 @@ async def test_each_worker_takes_its_share_of_the_pace_and_what_decides_waits_fo
     assert monotonic() - began < 3 * proofs.SPACING
     await eventually(lambda: served == ["undecided", "routine"], within=5)
     assert monotonic() - began >= 4.9 * proofs.SPACING
+
+
+def test_what_one_address_says_of_logins_is_said_of_that_one_alone() -> None:
+    server, refused = Doors().of(ADDRESS).server, Failed(Cause.REFUSED)
+    server.failed(None, Told(refused, HERE, monotonic()))
+    server.failed(None, Told(refused, THERE, monotonic()))
+    assert server.told(THERE, 0.0) is None, "the first one there"
+    server.failed(None, Told(refused, THERE, monotonic()))
+    server.entered(HERE)
+    assert server.told(THERE, 0.0) is refused
+    assert not server.entered_since(0.0, THERE)
+    assert server.entered_since(0.0, HERE)
+    server.entered(THERE)
+    assert server.told(THERE, 0.0) is None
+    assert server.entered_since(0.0, THERE)

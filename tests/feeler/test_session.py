@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import socket
+import struct
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -16,10 +18,15 @@ import pytest
 from monitor.core.cause import Cause
 from monitor.core.database import Address, parse_address
 from monitor.core.observation import Reading, ReadingStatus
+from monitor.feeler.attempt import Attempt
+from monitor.feeler.causes import Failed
 from monitor.feeler.login import LoginLimiter
-from monitor.feeler.proofs import SPACING, Urgency
+from monitor.feeler.proofs import SPACING, TOLD_FROM, Urgency
 from monitor.feeler.session import BRIEF, Feeling
+from monitor.feeler.turns import Found
+from tests.feeler import hostile
 from tests.feeler.conftest import CountResources, MakeSession
+from tests.feeler.hostile import Hostile, Talk
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.system.targets import end_our_sessions, fill_slots
@@ -387,6 +394,7 @@ async def test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there(
         make_session(address, logins=logins, deadline=DEADLINE, on_turn=partial(woken.append, number))
         for number, address in enumerate(addresses)
     )
+    make_session(address, logins=logins, on_turn=lambda: woken.append(-1))  # it keeps no session that could speak
     for session in (one, two, guest):
         assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
     with postmaster_frozen(server):
@@ -410,6 +418,18 @@ async def test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there(
         assert not any(feeling.login_seconds for feeling in feelings)
     await asyncio.sleep(2 * SPACING)
     assert (await two.feel(fresh=True, slow=False)).login_seconds, "who was told of no failure proves its own login"
+
+
+async def test_what_another_login_found_out_counts_once(server: PostgresServer, make_session: MakeSession) -> None:
+    session, attempt = make_session(superuser(server)), Attempt(time.time, DEADLINE, tried=["127.0.0.1"])
+    found = Found(Cause.REFUSED, "", "", sent_at=1.0, at=1.0, began=1.0, ended=1.0, until=2.0)
+    for _ in range(TOLD_FROM):
+        session._tell(attempt, attempt.take(found))
+    assert not session._door.server.told("127.0.0.1", 0.0)
+    attempt.sending()
+    for _ in range(TOLD_FROM):
+        session._tell(attempt, Failed(Cause.REFUSED))
+    assert session._door.server.told("127.0.0.1", 0.0)
 
 
 async def test_what_a_role_is_told_is_told_to_nobody_else(server: PostgresServer, make_session: MakeSession) -> None:
@@ -451,6 +471,29 @@ async def test_without_a_kept_session_a_knock_does_and_leaves_no_trace(
     assert server.log.read_text() == before
     server.kill_all()
     assert (await session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD)).cause is Cause.REFUSED
+
+
+async def test_a_pooler_that_knows_no_gss_answers_the_second_knock(make_session: MakeSession) -> None:
+    with Hostile(hostile.without_gss) as pooler:
+        session = make_session(pooler.address(), deadline=DEADLINE)
+        assert (await session.feel(fresh=True, slow=False)).cause is Cause.WRONG_PASSWORD
+        pooler.accepted = 0
+        feeling = await timed(session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD))
+        assert (feeling.cause, pooler.accepted) == (Cause.WRONG_PASSWORD, 2)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_whoever_closes_on_every_knock_is_absent(make_session: MakeSession, reset: bool) -> None:
+    def close(talk: Talk) -> None:
+        if reset:
+            talk.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            talk.reader.close()
+            talk.sock.close()
+
+    with Hostile(close) as server:
+        session = make_session(server.address(), deadline=DEADLINE)
+        feeling = await timed(session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD))
+        assert (feeling.cause, server.accepted) == (Cause.RESET, 2)
 
 
 async def test_a_login_far_away_has_a_deadline_of_its_own(

@@ -1,6 +1,7 @@
 """The patrol on a real Redis and a real Postgres, without a supervisor."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -22,6 +23,7 @@ from tests.servers import PostgresServer
 from tests.waiting import eventually
 from workers.patrol import Patrol, _dated
 from workers.watch import Sealed, Watch, slow_due
+from workers.wheel import grid
 
 OURS, OTHER = "0" * 43 + "=", "1" * 42 + "0="
 
@@ -60,6 +62,23 @@ def test_dear_gauges_that_found_no_time_are_asked_again_at_once_and_never_for_mo
     assert slow_due(watch, ok, 100.0) == 100.0
     assert slow_due(watch, replace(ok, cause=Cause.LATE_LOOP), 100.0) == 100.0
     assert slow_due(watch, replace(ok, slow_cost=0.5), 100.0) == 200.0
+
+
+class Far(Sealed):
+    """A database whose login takes half a second."""
+
+    async def feel(self, **_asked: object) -> Feeling:
+        await asyncio.sleep(0.5)
+        return Feeling(Cause.OK, self.clock(), self.clock(), fresh_login=True)
+
+
+async def test_the_next_routine_login_is_due_on_the_databases_own_grid_however_long_this_one_took(live: Live) -> None:
+    patrol, policy = Patrol(live, "w1", SecretBox([OURS]), Path("/nowhere"), 1), Policy()
+    watch = Watch("orders", "", policy, 1, Far(patrol.clock.now))
+    await patrol._feel(watch)
+    due = patrol.clock.now() + watch.login_due - time.monotonic()
+    on_grid = grid("orders", policy.login_interval, due - policy.login_interval / 2)
+    assert due == pytest.approx(on_grid, abs=0.1)
 
 
 async def test_an_address_no_key_opens_hinders_no_other_and_says_so(
