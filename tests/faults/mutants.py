@@ -93,7 +93,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "fresh",
         "elseif newer(id, known) then",
         "else",
-        (f"{_FAULTS}/test_redis.py::test_replies_lost",),
+        (f"{_LIVE}/test_record.py::test_an_event_resent_because_its_reply_was_lost_is_accepted_once",),
     ),
     Mutant(
         "record-one-content",
