@@ -939,7 +939,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "Leader._recover",
         "await self._claim()",
         "pass",
-        (f"{_WORKERS}/test_supervisor.py::test_of_two_registries_at_one_empty_redis_one_leads_wholly",),
+        (f"{_WORKERS}/test_supervisor.py::test_a_leader_claims_before_it_opens",),
     ),
     Mutant(
         "foreign-journal",
@@ -1011,7 +1011,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "renumber",
         "if chain[-1] != anchor:",
         "if False:",
-        (f"{_REGISTRY}/test_history.py::test_a_fork_marks_the_lower_branch",),
+        (f"{_REGISTRY}/test_history.py::test_a_fork_from_further_back_than_is_read_counts_as_from_there",),
     ),
     Mutant(
         "lease-in-the-future",

@@ -26,7 +26,7 @@ from tests.conftest import numbers
 from tests.proxy import Proxy
 from tests.servers import PostgresServer, RedisServer
 from tests.waiting import eventually
-from workers.leader import Leader
+from workers.leader import Deposed, Leader
 from workers.recorder import Recorder
 from workers.supervisor import Supervisor
 
@@ -261,6 +261,25 @@ async def test_of_two_registries_at_one_empty_redis_one_leads_wholly(
         assert signature.registry == ("staging" if loser._store is store else leadership.registry(store))
         with pytest.raises(ForeignRedis, match="feeler redis adopt"):
             await loser._hold()
+
+
+async def test_a_leader_claims_before_it_opens(
+    make_supervisor: MakeSupervisor, redis_url: str, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another registry's leader was quicker at a Redis that forgot all."""
+    one = make_supervisor(redis_url)
+    await step(one)
+    leader = one._leader
+    assert leader
+
+    async def everybody(*_: object) -> set[str]:
+        return set()
+
+    await live.cache.flushall()
+    assert await generation.lead(live, 1, "0123abcdef" * 3)
+    monkeypatch.setattr(leader._recovery, "ready", everybody)
+    with pytest.raises(Deposed):
+        await leader._recover({}, 0)
 
 
 async def test_a_leader_steps_down_where_another_registry_is_named(
