@@ -4,11 +4,12 @@ import logging
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.dialects import postgresql
 
 from monitor.core import chain
@@ -274,7 +275,16 @@ def test_a_late_arrival_near_the_head_reads_no_more_than_the_tail(
     chain = line(*(f"1.1.{n}" for n in range(1, 31)))
     write_transitions(store, [one for one in chain if one is not chain[27]])
     monkeypatch.setattr("monitor.core.chain.number", None)
+    newest, read = history._newest, list[int]()
+
+    def counted(connection: Connection, database: str, most: int) -> dict[Identity, Any]:
+        found = newest(connection, database, most)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(history, "_newest", counted)
     write_transitions(store, [chain[27]])
+    assert read == [5]
     assert [row.version for row in transitions(store, "db1")] == list(range(30, 0, -1))
 
 
