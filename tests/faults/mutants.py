@@ -593,6 +593,14 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FEELER}/test_turns.py::test_a_refusal_is_shared_within_its_deadline_and_told_to_nobody_twice",),
     ),
     Mutant(
+        "feels-begin-all-at-once",
+        f"{_WORKERS_OF}/patrol.py",
+        "Patrol.run",
+        "if number % ABREAST == 0:",
+        "if False:",
+        (f"{_WORKERS}/test_patrol.py::test_feels_that_are_due_at_once_hold_the_loop_up_a_few_at_a_time",),
+    ),
+    Mutant(
         "turns-share-with-ourselves",
         f"{_MONITOR}/feeler/session.py",
         "Session._conclude",

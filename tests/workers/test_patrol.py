@@ -1,6 +1,7 @@
 """The patrol on a real Redis and a real Postgres, without a supervisor."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -79,6 +80,19 @@ async def test_the_next_routine_login_is_due_on_the_databases_own_grid_however_l
     due = patrol.clock.now() + watch.login_due - time.monotonic()
     on_grid = grid("orders", policy.login_interval, due - policy.login_interval / 2)
     assert due == pytest.approx(on_grid, abs=0.1)
+
+
+async def test_feels_that_are_due_at_once_hold_the_loop_up_a_few_at_a_time(live: Live) -> None:
+    patrol, begun = Patrol(live, "w1", SecretBox([OURS]), Path("/nowhere"), 500), list[str]()
+    patrol._start = begun.append  # type: ignore[method-assign]
+    for number in range(200):
+        patrol._wheel.set(f"db-{number}", 0.0)
+    running, seen = asyncio.create_task(patrol.run()), [0]
+    while len(begun) < 200:
+        await asyncio.sleep(0)
+        seen.append(len(begun))
+    running.cancel()
+    assert max(after - before for before, after in itertools.pairwise(seen)) <= 20
 
 
 async def test_an_address_no_key_opens_hinders_no_other_and_says_so(
