@@ -26,6 +26,10 @@ class OpenWord(StrEnum):
         word._name_, word._value_ = value.upper(), value
         return word
 
+    def __reduce_ex__(self, _protocol: object) -> tuple[type[Self], tuple[str]]:
+        """Copy by value: early Pythons 3.11 look for the name, which a foreign word has not."""
+        return type(self), (self.value,)
+
 
 def moment(told: str | float) -> float:
     """Read fleet seconds; a time that no calendar has is an error."""
