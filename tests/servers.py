@@ -8,6 +8,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -219,6 +221,15 @@ class PostgresServer(Postgres):
     def thaw(self) -> None:
         """Let a frozen server go on."""
         send(signal.SIGCONT, self.pids() + self.left)
+
+    @contextmanager
+    def postmaster_frozen(self) -> Iterator[None]:
+        """Stop the postmaster alone: sessions go on, nobody new is served."""
+        send(signal.SIGSTOP, [self.pid])
+        try:
+            yield
+        finally:
+            self.thaw()
 
 
 class RedisServer(Redis):

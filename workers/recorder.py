@@ -25,9 +25,8 @@ from workers.troubles import Trouble
 log = logging.getLogger("feeler.recorder")
 
 BATCH = 500  # beats per round trip
-BYTES = (
-    250_000  # of a round trip: at most 0.1 s of this loop, where transitions pile up; halved when one takes too long
-)
+# Of a round trip: at most 0.1 s of this loop, where transitions pile up; halved when one takes too long.
+BYTES = 250_000
 GATHER = 0.01  # seconds to wait for company before a batch leaves
 RETRY = 0.5  # seconds between tries while Redis or the generation is away
 RELEASED_FOR = 600.0  # seconds a released database's Status is kept for a restore

@@ -1,8 +1,6 @@
 """Logins that stop working while the kept session lives: known soon, told right, and proved without a storm."""
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -28,16 +26,6 @@ from tests.waiting import eventually
 
 StartPostgres = Callable[..., PostgresServer]
 USER, PASSWORD, OTHER = "visitor", "first-word-of-visitor", "second-word-of-visitor"
-
-
-@contextmanager
-def postmaster_frozen(server: PostgresServer) -> Iterator[None]:
-    """Stop the postmaster alone: sessions go on, nobody new is served."""
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        server.thaw()
 
 
 @contextmanager
@@ -76,7 +64,11 @@ def first_failed_proof(lab: Lab, name: str, since: float) -> float:
 )
 @pytest.mark.parametrize(
     ("fault", "state"),
-    [(postmaster_frozen, "refusing"), (password_changed, "locked_out"), (connections_disallowed, "locked_out")],
+    [
+        (PostgresServer.postmaster_frozen, "refusing"),
+        (password_changed, "locked_out"),
+        (connections_disallowed, "locked_out"),
+    ],
     ids=["frozen", "password", "closed"],
 )
 async def test_logins_stop(

@@ -11,7 +11,7 @@ from tests.faults.conftest import Figures, MakeLab
 from tests.faults.history import Bounds
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
-from tests.faults.test_logins import PASSWORD, USER, first_failed_proof, postmaster_frozen
+from tests.faults.test_logins import PASSWORD, USER, first_failed_proof
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 
@@ -49,7 +49,7 @@ async def test_a_postmaster_of_many_frozen(make_lab: MakeLab, start_postgres: St
     names, others = monitor(lab, server, 25), monitor(lab, server, 25, OTHER)
     await lab.all_in(names + others, "available", within=30)
     began = time.time()
-    with lab.fault("postmaster frozen", Effect.SPEAKS, names + others), postmaster_frozen(server):
+    with lab.fault("postmaster frozen", Effect.SPEAKS, names + others), server.postmaster_frozen():
         figure("all refusing after", await lab.all_in(names + others, "refusing", within=100), most=40)
         assert {lab.hash(name)["cause"] for name in names + others} <= {"login_failing", "login_not_proved"}
         figure("after the first failed proof", worst_after_first_failure(lab, names + others, began), most=10)

@@ -6,8 +6,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -62,16 +61,6 @@ def keepalives(server: PostgresServer) -> list[float]:
 
 def family(feeling: Feeling, name: str) -> Reading:
     return next(reading for reading in feeling.readings if reading.family == name)
-
-
-@contextmanager
-def postmaster_frozen(server: PostgresServer) -> Iterator[None]:
-    """Stop the postmaster alone: who is in stays in, nobody comes in."""
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        server.thaw()
 
 
 async def timed(feel: Awaitable[Feeling]) -> Feeling:
@@ -397,7 +386,7 @@ async def test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there(
     make_session(address, logins=logins, on_turn=lambda: woken.append(-1))  # it keeps no session that could speak
     for session in (one, two, guest):
         assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
-    with postmaster_frozen(server):
+    with server.postmaster_frozen():
         assert (await timed(one.feel(fresh=True, slow=False))).cause is Cause.LOGIN_FAILING
         assert not woken, "one may be a packet that got lost"
         assert (await two.feel(fresh=False, slow=False)).cause is Cause.OK
