@@ -18,7 +18,11 @@ PATIENCE = 60.0  # seconds
 def feeler(*words: str, **environment: str) -> str:
     """Run a command of the installed feeler; return what it printed."""
     answer = subprocess.run(
-        [FEELER, *words], env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=True
+        [FEELER, *words],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return answer.stdout
 
@@ -30,7 +34,11 @@ def check_migration(home: Path) -> None:
     server.start()
     try:
         server.wait_ready()
-        stores = {"DATABASE_URL": server.url(), "REDIS_URL": "redis://127.0.0.1:1", "FEELER_HOME": str(home)}
+        stores = {
+            "DATABASE_URL": server.url(),
+            "REDIS_URL": "redis://127.0.0.1:1",
+            "FEELER_HOME": str(home),
+        }
         assert feeler("migrate", **stores), "a fresh registry had nothing to migrate"
         assert not feeler("migrate", "--check", **stores)
     finally:
@@ -40,7 +48,9 @@ def check_migration(home: Path) -> None:
 def check_observation(home: Path) -> None:
     """Start everything and wait for the first observation."""
     began = time.monotonic()
-    up = subprocess.Popen([FEELER, "up", "--port", str(free_port())], env=os.environ | {"FEELER_HOME": str(home)})
+    up = subprocess.Popen(
+        [FEELER, "up", "--port", str(free_port())], env=os.environ | {"FEELER_HOME": str(home)}
+    )
     try:
         while not (home / "runtime.env").exists() or "available" not in observed(home):
             assert up.poll() is None, "`feeler up` ended"
@@ -55,7 +65,9 @@ def check_observation(home: Path) -> None:
 def observed(home: Path) -> str:
     """Return what `feeler get` prints, nothing while nobody answers."""
     environment = os.environ | {"FEELER_HOME": str(home)}
-    return subprocess.run([FEELER, "get"], env=environment, capture_output=True, text=True, check=False).stdout
+    return subprocess.run(
+        [FEELER, "get"], env=environment, capture_output=True, text=True, check=False
+    ).stdout
 
 
 if __name__ == "__main__":

@@ -42,7 +42,9 @@ def fill(store: Store, name: str, length: int) -> None:
         with store.begin(120) as connection:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             last = min(length, first + 49_999)
-            connection.execute(_FILL, {"name": name, "length": length, "first": first, "last": last})
+            connection.execute(
+                _FILL, {"name": name, "length": length, "first": first, "last": last}
+            )
     with store.begin(120) as connection:  # as autovacuum would have by then
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("ANALYZE transitions"))
@@ -73,7 +75,9 @@ def naive(store: Store, name: str) -> None:
     with store.begin(600) as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SET CONSTRAINTS transitions_version DEFERRED"))
-        insert = text("UPDATE transitions SET version = version + 1 WHERE database_name = :name AND version > 1")
+        insert = text(
+            "UPDATE transitions SET version = version + 1 WHERE database_name = :name AND version > 1"
+        )
         connection.execute(insert, {"name": name})
         connection.execute(_NAIVE, {"name": name})
 

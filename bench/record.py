@@ -33,9 +33,19 @@ Write = Callable[[Live, str, list[Beat]], Awaitable[None]]
 
 def beat(name: str, families: tuple[str, ...]) -> Beat:
     readings = tuple(
-        Reading(f, 1.7e9, ReadingStatus.OK, {g.name: 42.5 for g in GAUGES.values() if g.family == f}) for f in families
+        Reading(
+            f, 1.7e9, ReadingStatus.OK, {g.name: 42.5 for g in GAUGES.values() if g.family == f}
+        )
+        for f in families
     )
-    seen = Observation(database=name, worker=WORKER, sent_at=1.7e9, at=1.7e9 + 0.01, cause=Cause.OK, readings=readings)
+    seen = Observation(
+        database=name,
+        worker=WORKER,
+        sent_at=1.7e9,
+        at=1.7e9 + 0.01,
+        cause=Cause.OK,
+        readings=readings,
+    )
     return Beat(name, EPOCH, STATUS, seen)
 
 
@@ -48,7 +58,10 @@ async def plain(live: Live, _: str, beats: list[Beat]) -> None:
     pipe = live.cache.pipeline(transaction=False)
     for one in beats:
         words = fields.observation_fields(one.observation) | fields.status_fields(one.status)
-        pipe.hset(database_key(one.database), mapping={name: value for name, value in words.items() if value})
+        pipe.hset(
+            database_key(one.database),
+            mapping={name: value for name, value in words.items() if value},
+        )
     await pipe.execute()
 
 
@@ -57,13 +70,17 @@ async def server_cpu(live: Live) -> float:
     return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
 
 
-async def measure(live: Live, opened: str, write: Write, batch: int, beats: list[Beat]) -> tuple[float, float]:
+async def measure(
+    live: Live, opened: str, write: Write, batch: int, beats: list[Beat]
+) -> tuple[float, float]:
     client, server = time.process_time(), await server_cpu(live)
     rounds = range(0, BEATS if batch > 1 else BEATS // 5, batch)
     for start in rounds:
         await write(live, opened, [beats[(start + i) % DATABASES] for i in range(batch)])
     done = len(rounds) * batch
-    return (time.process_time() - client) * 1e6 / done, (await server_cpu(live) - server) * 1e6 / done
+    return (time.process_time() - client) * 1e6 / done, (
+        await server_cpu(live) - server
+    ) * 1e6 / done
 
 
 async def main(url: str) -> None:
@@ -79,7 +96,9 @@ async def main(url: str) -> None:
         )
     beats = [beat(name, FAST) for name in names]
     await fenced(live, opened, [beat(name, FAMILIES) for name in names])
-    print("us of CPU per beat   record client/server   plain HSET client/server   ratio client/server")
+    print(
+        "us of CPU per beat   record client/server   plain HSET client/server   ratio client/server"
+    )
     for batch in (1, 10, 100):
         rows = []
         for _ in range(ROUNDS):
@@ -87,9 +106,13 @@ async def main(url: str) -> None:
             rows.append((*one, *await measure(live, opened, plain, batch, beats)))
         a, b, c, d = (statistics.median(column) for column in zip(*rows, strict=True))
         ratio = f"{a / c:.2f} / {b / d:.2f}"
-        print(f"batch {batch:<4}           {a:8.1f} / {b:5.1f}       {c:8.1f} / {d:5.1f}            {ratio}")
+        print(
+            f"batch {batch:<4}           {a:8.1f} / {b:5.1f}       {c:8.1f} / {d:5.1f}            {ratio}"
+        )
     size = await live.cache.memory_usage(database_key(names[0]))
-    print(f"bytes per database   {size}   encoding {await live.cache.object('encoding', database_key(names[0]))}")
+    print(
+        f"bytes per database   {size}   encoding {await live.cache.object('encoding', database_key(names[0]))}"
+    )
     await connections.close(live)
 
 

@@ -45,7 +45,11 @@ class Commands(TyperGroup):
             raise typer.Exit(1) from None
 
 
-OPTIONS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+OPTIONS: dict[str, Any] = {
+    "no_args_is_help": True,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+}
 app = typer.Typer(cls=Commands, help="The state of every Postgres database you own.", **OPTIONS)
 db = typer.Typer(help="The databases feeler watches.", **OPTIONS)
 app.add_typer(db, name="db")
@@ -63,7 +67,9 @@ def _named(given: str | list[str] | None) -> str | list[str] | None:
     return given
 
 
-Output = Annotated[Format | None, typer.Option("-o", "--output", help="Default: table on a terminal, else tsv.")]
+Output = Annotated[
+    Format | None, typer.Option("-o", "--output", help="Default: table on a terminal, else tsv.")
+]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", callback=_named)]
 
 
@@ -96,7 +102,9 @@ def run(role: Role) -> None:
 
 @app.command()
 def migrate(
-    check: Annotated[bool, typer.Option("--check", help="Only say what is pending; exit 3 if anything is.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what is pending; exit 3 if anything is.")
+    ] = False,
 ) -> None:
     """Bring the registry's tables up to date."""
     from monitor.registry import store
@@ -109,7 +117,9 @@ def migrate(
     except StoreUnavailable as error:
         from monitor.terminal import glance
 
-        raise StoreUnavailable(error.store, glance.why_not(url, settings.ca_dir) or error.detail) from None
+        raise StoreUnavailable(
+            error.store, glance.why_not(url, settings.ca_dir) or error.detail
+        ) from None
     for revision in pending:
         typer.echo(revision)
     if check:
@@ -127,14 +137,18 @@ def db_add(
     url: Annotated[str, typer.Argument(metavar="URL|-|env:NAME", help="`-` reads it from stdin.")],
     label: Annotated[list[str] | None, typer.Option("-l", "--label", metavar="KEY=VALUE")] = None,
     policy: Annotated[str, typer.Option()] = "default",
-    zone: Annotated[str, typer.Option(help="Only workers of this zone watch it, where there are any.")] = "",
+    zone: Annotated[
+        str, typer.Option(help="Only workers of this zone watch it, where there are any.")
+    ] = "",
 ) -> None:
     """Register a database, and say what the first look at it finds."""
     labels = dict(_pair(text) for text in label or ())
     with _client() as client:
         added = client.add(name, _address(url), labels=labels, policy=policy, zone=zone)
         _show(client, added)
-    say("a CONNECTION LIMIT of its role must hold, per server: databases watched there + 2 for each worker")
+    say(
+        "a CONNECTION LIMIT of its role must hold, per server: databases watched there + 2 for each worker"
+    )
 
 
 @db.command("set-url")
@@ -163,7 +177,9 @@ def db_list(output: Output = None) -> None:
 
 
 @db.command("remove")
-def db_remove(name: NameArgument, yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False) -> None:
+def db_remove(
+    name: NameArgument, yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False
+) -> None:
     """Retire a database: watching ends, its history stays and goes on when it is added again."""
     if not yes:
         say(f"feeler: this ends the watching of {name}; add --yes to do it")
@@ -175,7 +191,9 @@ def db_remove(name: NameArgument, yes: Annotated[bool, typer.Option("--yes", hel
 
 @redis.command("adopt")
 def redis_adopt(
-    holder: Annotated[str, typer.Argument(metavar="HOLDER", help="Short name of the registry that holds it.")] = "",
+    holder: Annotated[
+        str, typer.Argument(metavar="HOLDER", help="Short name of the registry that holds it.")
+    ] = "",
 ) -> None:
     """Give the Redis to the registry at DATABASE_URL, where another registry holds it, for good."""
     from monitor.terminal import adoption
@@ -188,7 +206,8 @@ def get(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", callback=_named)] = None,
     state: Annotated[list[State] | None, typer.Option(help="May be given more than once.")] = None,
     output: Annotated[
-        GetFormat | None, typer.Option("-o", "--output", help="Default: table on a terminal, else tsv; wide: why.")
+        GetFormat | None,
+        typer.Option("-o", "--output", help="Default: table on a terminal, else tsv; wide: why."),
     ] = None,
 ) -> None:
     """Show the last observations: all, those named, those in a state.
@@ -217,7 +236,9 @@ def get(
 
         printing.observations(answers, missing, form)
     for name in sorted(unreadable):
-        say(f"feeler: the web cannot read what is stored of {name}: a newer version wrote it, or it is damaged")
+        say(
+            f"feeler: the web cannot read what is stored of {name}: a newer version wrote it, or it is damaged"
+        )
     for name in missing:
         if name not in unreadable:
             say(f"feeler: there is no database named {name}")
@@ -246,7 +267,9 @@ def info(name: NameArgument) -> None:
 @app.command()
 def observe(
     target: Annotated[str, typer.Argument(metavar="NAME|URL|-|env:NAME", callback=_named)],
-    owner: Annotated[bool, typer.Option("--owner", help="Ask its owner to do it, and wait for nothing.")] = False,
+    owner: Annotated[
+        bool, typer.Option("--owner", help="Ask its owner to do it, and wait for nothing.")
+    ] = False,
 ) -> None:
     """Feel a database from here, now, and show each step; its state does not change."""
     if owner:
@@ -257,7 +280,11 @@ def observe(
 
     is_address = "://" in target or target == "-" or target.startswith("env:")
     settings = _settings(stores=not is_address)
-    address = parse_address(_address(target)) if is_address else glance.registered(settings, target, os.environ)
+    address = (
+        parse_address(_address(target))
+        if is_address
+        else glance.registered(settings, target, os.environ)
+    )
     feeling = glance.feel(address, settings.ca_dir)
     for line in glance.lines(address, feeling):
         typer.echo(line)
@@ -269,7 +296,9 @@ def observe(
 def transitions(
     name: NameArgument,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until interrupted.")
+    ] = False,
     output: Output = None,
 ) -> None:
     """Show how the state of a database changed, newest last."""
@@ -296,7 +325,9 @@ def journal_dead() -> None:
     found = _dead_letters(replay=False)
     for letter in found:
         readable = "readable" if letter.readable else "unreadable"
-        typer.echo(f"{letter.partition}\t{letter.entry}\t{','.join(letter.groups)}\t{readable}\t{letter.event}")
+        typer.echo(
+            f"{letter.partition}\t{letter.entry}\t{','.join(letter.groups)}\t{readable}\t{letter.event}"
+        )
     raise typer.Exit(CONDITION_FALSE if found else 0)
 
 
@@ -305,7 +336,9 @@ def journal_replay() -> None:
     """Give what this version can read of them to the journal again; do it once all supervisors are of this version."""
     found = _dead_letters(replay=True)
     revived = sum(letter.readable for letter in found)
-    say(f"{revived} entries replayed, {len(found) - revived} left that this version cannot read either")
+    say(
+        f"{revived} entries replayed, {len(found) - revived} left that this version cannot read either"
+    )
 
 
 def _dead_letters(*, replay: bool) -> "list[Letter]":
@@ -321,7 +354,10 @@ def _dead_letters(*, replay: bool) -> "list[Letter]":
         try:
             found = await letters.dead_letters(live)
             if replay:
-                opened, readable = (await generation.generation(live)).name, [one for one in found if one.readable]
+                opened, readable = (
+                    (await generation.generation(live)).name,
+                    [one for one in found if one.readable],
+                )
                 with auditing.audited(f"journal-replay:{len(readable)}"):
                     if not await letters.revive(live, opened, readable):
                         problem = "nothing can be replayed before a supervisor has opened the generation: try again"
@@ -392,7 +428,9 @@ def _address(given: str) -> str:
             raise InvalidInput("url", "the variable it names is not set here")
         return value
     if parse_address(given).password:
-        say("warning: a password on the command line is seen by every user of this machine; use - or env:NAME")
+        say(
+            "warning: a password on the command line is seen by every user of this machine; use - or env:NAME"
+        )
     return given
 
 

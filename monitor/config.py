@@ -33,7 +33,9 @@ class Settings:
     home: Path
     database_url: str = field(default="", repr=False)
     redis_url: str = field(default="", repr=False)  # the bus
-    cache_url: str = field(default="", repr=False)  # observations; the same server unless told otherwise
+    cache_url: str = field(
+        default="", repr=False
+    )  # observations; the same server unless told otherwise
     token: str = field(default="", repr=False)
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -55,7 +57,9 @@ class Settings:
         source = _Source(environ, _home(environ), clients=not stores)
         database_url = source.url("DATABASE_URL", _POSTGRES, required=stores)
         redis_url = source.url("REDIS_URL", _REDIS, required=stores)
-        token = source.matching("FEELER_TOKEN", _TOKEN, "12 to 512 printable characters without spaces")
+        token = source.matching(
+            "FEELER_TOKEN", _TOKEN, "12 to 512 printable characters without spaces"
+        )
         port = source.number("PORT", DEFAULT_PORT, 0, 65_535)
         return cls(
             home=source.home,
@@ -65,7 +69,8 @@ class Settings:
             token=token,
             host=_host(source, token),
             port=port,
-            url=source.url("FEELER_URL", ("http", "https")).rstrip("/") or f"http://127.0.0.1:{port}",
+            url=source.url("FEELER_URL", ("http", "https")).rstrip("/")
+            or f"http://127.0.0.1:{port}",
             zone=source.matching("FEELER_ZONE", ZONE, "at most 32 of a-z, 0-9 and -"),
             history_days=source.number("FEELER_HISTORY_DAYS", 400, 0, 100_000),
             capacity=source.number("FEELER_CAPACITY", 10_000, 1, 1_000_000),
@@ -86,7 +91,9 @@ def write_runtime(home: Path, values: Mapping[str, str]) -> None:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = home / f".{RUNTIME_FILE}.{os.getpid()}"
     draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+    with os.fdopen(
+        os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+    ) as file:
         file.writelines(f"{key}={value}\n" for key, value in values.items())
     draft.replace(home / RUNTIME_FILE)
 
@@ -114,9 +121,14 @@ class _Source:
 
     def text(self, name: str) -> str:
         """Return the value with surrounding blanks removed; an empty one counts as not set."""
-        value, twin = self.environ.get(name, "").strip(), self.environ.get(f"{name}_FILE", "").strip()
+        value, twin = (
+            self.environ.get(name, "").strip(),
+            self.environ.get(f"{name}_FILE", "").strip(),
+        )
         if value and twin:
-            raise InvalidInput(name, f"set together with {name}_FILE", "unset one of them", "environment")
+            raise InvalidInput(
+                name, f"set together with {name}_FILE", "unset one of them", "environment"
+            )
         if twin:
             return _file(f"{name}_FILE", Path(twin))
         return value or self.runtime.get(name, "")
@@ -126,11 +138,15 @@ class _Source:
         value, example = self.text(name), " or ".join(f"{scheme}://..." for scheme in schemes[:2])
         if not value:
             if required:
-                raise InvalidInput(name, "not set", f"set it to {example}, or start `feeler up`", "environment")
+                raise InvalidInput(
+                    name, "not set", f"set it to {example}, or start `feeler up`", "environment"
+                )
             return ""
         try:
             parts = urlsplit(value)
-            usable = parts.scheme in schemes and bool(parts.netloc or parts.path) and parts.port != 0
+            usable = (
+                parts.scheme in schemes and bool(parts.netloc or parts.path) and parts.port != 0
+            )
         except ValueError:
             usable = False
         if not usable or not value.isprintable() or " " in value:
@@ -143,8 +159,12 @@ class _Source:
         value = self.text(name)
         if not value:
             return default
-        if not (value.isascii() and value.isdigit() and len(value) < 10 and least <= int(value) <= most):
-            raise InvalidInput(name, "not a usable number", f"a whole number from {least} to {most}", "environment")
+        if not (
+            value.isascii() and value.isdigit() and len(value) < 10 and least <= int(value) <= most
+        ):
+            raise InvalidInput(
+                name, "not a usable number", f"a whole number from {least} to {most}", "environment"
+            )
         return int(value)
 
     def matching(self, name: str, pattern: re.Pattern[str], rule: str) -> str:
@@ -166,12 +186,21 @@ def _home(environ: Mapping[str, str]) -> Path:
     source = environ.get("FEELER_HOME", "").strip()
     if twin := environ.get("FEELER_HOME_FILE", "").strip():
         if source:
-            raise InvalidInput("FEELER_HOME", "set together with FEELER_HOME_FILE", "unset one of them", "environment")
+            raise InvalidInput(
+                "FEELER_HOME",
+                "set together with FEELER_HOME_FILE",
+                "unset one of them",
+                "environment",
+            )
         source = _file("FEELER_HOME_FILE", Path(twin))
     if source:
         return Path(source).expanduser().absolute()
     data = environ.get("XDG_DATA_HOME", "").strip()
-    base = Path(data) if data.startswith("/") else Path(environ.get("HOME") or Path.home()) / ".local" / "share"
+    base = (
+        Path(data)
+        if data.startswith("/")
+        else Path(environ.get("HOME") or Path.home()) / ".local" / "share"
+    )
     return base / "feeler"
 
 
@@ -180,7 +209,9 @@ def _host(source: _Source, token: str) -> str:
     # PORT alone says that a platform routes to us; without a token we must not answer it.
     host = given or ("0.0.0.0" if source.environ.get("PORT") and token else "127.0.0.1")  # noqa: S104
     if not token and not is_loopback(host):
-        raise InvalidInput("FEELER_TOKEN", "not set while FEELER_HOST is not loopback", "set it", "environment")
+        raise InvalidInput(
+            "FEELER_TOKEN", "not set while FEELER_HOST is not loopback", "set it", "environment"
+        )
     return host
 
 

@@ -113,7 +113,9 @@ class Server:
         deadline = time.monotonic() + within
         while not (self.pid and self.ready(self.pid)):
             if not self.pid or time.monotonic() > deadline:
-                raise StoreUnavailable(self.kind, f"the server did not start: {self.last_words()} (see {self.log})")
+                raise StoreUnavailable(
+                    self.kind, f"the server did not start: {self.last_words()} (see {self.log})"
+                )
             time.sleep(0.005)
 
     def stop(self, within: float = 10.0) -> None:
@@ -182,19 +184,36 @@ class Postgres(Server):
         made = self.data / "PG_VERSION"
         major = made.read_text().strip() if made.exists() else ""
         self.made_by = f"postgres {major}" if major else ""
-        self.binaries = self.binaries or shelter_postgres(find_postgres(major=major), self.folder.parent)
+        self.binaries = self.binaries or shelter_postgres(
+            find_postgres(major=major), self.folder.parent
+        )
         if not major:
             self._initdb(self.binaries / "initdb")
 
     def _initdb(self, program: Path) -> None:
-        draft = self.folder / "data.new"  # renamed when whole: an interrupted initdb leaves nothing half made behind
+        draft = (
+            self.folder / "data.new"
+        )  # renamed when whole: an interrupted initdb leaves nothing half made behind
         shutil.rmtree(draft, ignore_errors=True)
-        argv = [str(program), "-D", str(draft), "-U", self.user, "-A", "scram-sha-256", "-E", "UTF8", "--no-locale"]
+        argv = [
+            str(program),
+            "-D",
+            str(draft),
+            "-U",
+            self.user,
+            "-A",
+            "scram-sha-256",
+            "-E",
+            "UTF8",
+            "--no-locale",
+        ]
         argv += ["--pwfile", str(self.folder / "password"), *self.initdb_options]
         with self.log.open("ab") as log:
             options = self.options(log) | {"preexec_fn": die_with_parent(signal.SIGKILL)}
             if subprocess.run(argv, **options, check=False).returncode:
-                raise StoreUnavailable(self.kind, f"initdb failed: {self.last_words()} (see {self.log})")
+                raise StoreUnavailable(
+                    self.kind, f"initdb failed: {self.last_words()} (see {self.log})"
+                )
         draft.rename(self.data)
 
     def argv(self) -> list[str]:
@@ -231,10 +250,18 @@ class Redis(Server):
         made = self._made()
         self.made_by = str(made or "")
         self.binaries = self.binaries or shelter_redis(find_redis(made=made), self.folder.parent)
-        fixed = {"bind": HOST, "port": str(self.port), "dir": f'"{self.folder}"', "pidfile": f'"{self.pid_file}"'}
+        fixed = {
+            "bind": HOST,
+            "port": str(self.port),
+            "dir": f'"{self.folder}"',
+            "pidfile": f'"{self.pid_file}"',
+        }
         fixed |= {"requirepass": self.password, "set-proc-title": "no", "daemonize": "no"}
         kept = {"appendonly": "yes", "appendfsync": "everysec", "save": '""', "loglevel": "warning"}
-        self._write("redis.conf", "\n".join(f"{k} {v}" for k, v in {**kept, **self.settings, **fixed}.items()))
+        self._write(
+            "redis.conf",
+            "\n".join(f"{k} {v}" for k, v in {**kept, **self.settings, **fixed}.items()),
+        )
 
     def _made(self) -> Maker | None:
         """Return what wrote the files here: a base of the append-only file begins with it."""

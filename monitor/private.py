@@ -23,9 +23,13 @@ def read(path: Path, *, also: Collection[int] = (), secret: bool = True) -> str:
     except FileNotFoundError:
         raise
     except (OSError, UnicodeDecodeError):
-        raise InvalidInput("file", "cannot be read", "look at its owner and mode, or remove it", str(path)) from None
+        raise InvalidInput(
+            "file", "cannot be read", "look at its owner and mode, or remove it", str(path)
+        ) from None
     if not owners <= {os.geteuid(), 0, *also}:
-        raise InvalidInput("file", "belongs to another user", "remove it, or run as that user", str(path))
+        raise InvalidInput(
+            "file", "belongs to another user", "remove it, or run as that user", str(path)
+        )
     if opened.st_mode & (OTHERS_TOUCH if secret else OTHERS_WRITE):
         what = "holds secrets and others may read it" if secret else "others may change it"
         raise InvalidInput("file", what, f"chmod 600 {path}", str(path))

@@ -33,7 +33,11 @@ def say(who: str, text: str) -> None:
 def start_command(name: str, command: str, environment: Mapping[str, str]) -> Process:
     """Start a shell command in a session of its own; its output comes out on stderr under its name."""
     process = subprocess.Popen(
-        ["/bin/sh", "-c", f"exec {command}"],  # exec: signals must reach the program, not a shell before it
+        [
+            "/bin/sh",
+            "-c",
+            f"exec {command}",
+        ],  # exec: signals must reach the program, not a shell before it
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

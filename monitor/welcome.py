@@ -45,7 +45,10 @@ class Welcome:
                 return
             self._await_observation(client)
         if not self.databases and set(known) <= {OURSELVES}:
-            say("up", "feeler watches its own registry; add yours: feeler db add NAME - (it asks for the URL)")
+            say(
+                "up",
+                "feeler watches its own registry; add yours: feeler db add NAME - (it asks for the URL)",
+            )
 
     def _await_web(self, client: Client) -> dict[str, int]:
         """Return name and revision of each registered database, as soon as the web knows."""
@@ -79,17 +82,25 @@ class Welcome:
         told = False
         for pause in _pauses():
             if seen := self._first(client):
-                say("up", f"first observation {time.monotonic() - self.began:.1f} s after the start: {seen}")
+                say(
+                    "up",
+                    f"first observation {time.monotonic() - self.began:.1f} s after the start: {seen}",
+                )
                 return
             if not told and time.monotonic() - self.began > PATIENCE:
                 told = True
-                say("up", f"no observation after {PATIENCE:.0f} s; the lines of supervisor and worker say why")
+                say(
+                    "up",
+                    f"no observation after {PATIENCE:.0f} s; the lines of supervisor and worker say why",
+                )
             time.sleep(pause)
 
     def _first(self, client: Client) -> str:
         """Return a database seen since we began, and its state."""
         try:
-            items = next(client.observations(list(self.databases), []))["data"]  # the first page is enough
+            items = next(client.observations(list(self.databases), []))[
+                "data"
+            ]  # the first page is enough
         except Refused:
             return ""
         for item in items:

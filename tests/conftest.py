@@ -30,15 +30,25 @@ numbers = itertools.count(1)
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Rows of the fault matrix that take long are left out unless asked for."""
     faults = parser.getgroup("faults")
-    faults.addoption("--all-rows", action="store_true", help="run every row of the fault matrix, the long ones too")
-    faults.addoption("--report", metavar="FILE", help="write what the rows must hold to and the figures seen")
+    faults.addoption(
+        "--all-rows",
+        action="store_true",
+        help="run every row of the fault matrix, the long ones too",
+    )
+    faults.addoption(
+        "--report", metavar="FILE", help="write what the rows must hold to and the figures seen"
+    )
     faults.addoption("--seed", type=int, default=1, help="of the random faults (default 1)")
-    faults.addoption("--minutes", type=float, default=2.0, help="that random faults are injected for (default 2)")
+    faults.addoption(
+        "--minutes", type=float, default=2.0, help="that random faults are injected for (default 2)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Servers start by fork and exec; Python 3.12 warns of the fork when a client library has threads."""
-    config.addinivalue_line("filterwarnings", "ignore:This process .* is multi-threaded:DeprecationWarning")
+    config.addinivalue_line(
+        "filterwarnings", "ignore:This process .* is multi-threaded:DeprecationWarning"
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -46,7 +56,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
     """Turn a skip into a failure where everything must be there to be tested."""
     report = yield
     if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
-        report.outcome, report.longrepr = "failed", f"skipped, but FEELER_REQUIRE_ALL=1: {report.longrepr}"
+        report.outcome, report.longrepr = (
+            "failed",
+            f"skipped, but FEELER_REQUIRE_ALL=1: {report.longrepr}",
+        )
     return report
 
 
@@ -55,7 +68,10 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
     """The same for a whole module that skips itself."""
     report = yield
     if REQUIRE_ALL and report.skipped:
-        report.outcome, report.longrepr = "failed", f"skipped, but FEELER_REQUIRE_ALL=1: {report.longrepr}"
+        report.outcome, report.longrepr = (
+            "failed",
+            f"skipped, but FEELER_REQUIRE_ALL=1: {report.longrepr}",
+        )
     return report
 
 
@@ -77,7 +93,9 @@ def servers_folder() -> Iterator[Path]:
 def postgres_template(servers_folder: Path) -> PostgresServer:
     """A prepared PostgreSQL server that is never started, only copied."""
     try:
-        template = PostgresServer(servers_folder / "template", binaries=postgres_programs(servers_folder))
+        template = PostgresServer(
+            servers_folder / "template", binaries=postgres_programs(servers_folder)
+        )
     except StoreUnavailable as absent:
         pytest.skip(str(absent))
     template.prepare()
@@ -96,7 +114,9 @@ def redis_binary(servers_folder: Path) -> Path:
 def new_postgres(template: PostgresServer, settings: dict[str, str]) -> PostgresServer:
     """Start a copy of the template."""
     folder = template.folder.with_name(f"postgres-{next(numbers)}")
-    server = PostgresServer(folder, template=template.folder, binaries=template.binaries, settings=settings)
+    server = PostgresServer(
+        folder, template=template.folder, binaries=template.binaries, settings=settings
+    )
     server.start()
     return server
 

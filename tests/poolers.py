@@ -19,7 +19,9 @@ ONE_SERVER_CONNECTION = {"default_pool_size": "1", "min_pool_size": "0", "reserv
 
 def pgbouncer_program() -> Path:
     """Return the pgbouncer to test with: Debian's stands where plain users do not look."""
-    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    found = shutil.which(
+        "pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    )
     if not found:
         raise StoreUnavailable("pgbouncer", "no program here: apt-get install pgbouncer")
     return Path(found)
@@ -46,7 +48,12 @@ class PgBouncer(Server):
     def _set_up(self) -> None:
         user, password = self.behind.user, self.behind.password
         users = self._write("users.txt", f'"{user}" "{password}"')
-        fixed = {"listen_addr": HOST, "listen_port": str(self.port), "unix_socket_dir": "", "auth_file": str(users)}
+        fixed = {
+            "listen_addr": HOST,
+            "listen_port": str(self.port),
+            "unix_socket_dir": "",
+            "auth_file": str(users),
+        }
         fixed |= {"admin_users": user, "pidfile": str(self.pid_file)}
         kept = {"auth_type": "scram-sha-256", "pool_mode": "transaction", **ONE_SERVER_CONNECTION}
         lines = [f"{name} = {value}" for name, value in {**kept, **self.settings, **fixed}.items()]

@@ -19,7 +19,9 @@ from tests.servers import reserve_port
 
 Mode = Literal["pass", "deaf", "frozen", "refuse", "reset"]
 Arrivals = asyncio.Queue[tuple[float, bytes]]  # when a chunk came, and the chunk; b"" at the end
-Rewrite = Callable[[bytes, bytes], bytes]  # what was asked, a chunk of the reply -> the chunk to send on
+Rewrite = Callable[
+    [bytes, bytes], bytes
+]  # what was asked, a chunk of the reply -> the chunk to send on
 PROTOCOLS = {0x0003_0000, 0x0003_0002}  # StartupMessage 3.0 and 3.2
 ENCRYPTION_REQUESTS = {80877103, 80877104}  # SSLRequest, GSSENCRequest
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER of zero seconds: close() sends RST
@@ -107,7 +109,9 @@ class Proxy:
     def url(self, url: str) -> str:
         """Return this address of the server, led through the proxy."""
         parts = urlsplit(url)
-        return parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@{self.host}:{self.port}").geturl()
+        return parts._replace(
+            netloc=f"{parts.netloc.rpartition('@')[0]}@{self.host}:{self.port}"
+        ).geturl()
 
     @property
     def mode(self) -> Mode:
@@ -240,7 +244,10 @@ class Proxy:
             requests.put_nowait((self._loop.time() - self.delay, first))
         halves = [self._requests(link, requests), self._replies(link, replies)]
         works = [asyncio.create_task(half) for half in halves]
-        pumps = [asyncio.create_task(_pump(link.reader, requests)), asyncio.create_task(_pump(answers, replies))]
+        pumps = [
+            asyncio.create_task(_pump(link.reader, requests)),
+            asyncio.create_task(_pump(answers, replies)),
+        ]
         try:
             await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -259,7 +266,9 @@ class Proxy:
         if len(first) > 8 and int.from_bytes(first[4:8]) in PROTOCOLS:
             words = first[8:].rstrip(b"\0").split(b"\0")
             link.application_name = (
-                dict(zip(words[::2], words[1::2], strict=False)).get(b"application_name", b"").decode()
+                dict(zip(words[::2], words[1::2], strict=False))
+                .get(b"application_name", b"")
+                .decode()
             )
         return first
 
@@ -312,7 +321,9 @@ class Proxy:
     async def _pass(self, link: Link, arrived: float = 0.0) -> None:
         """Return when this connection may speak, and not before the delay since `arrived` is over."""
         await asyncio.sleep(max(0.0, arrived + self.delay - self._loop.time()))
-        while self._mode in ("deaf", "frozen") or any(fnmatch(link.application_name, name) for name in self._deaf_to):
+        while self._mode in ("deaf", "frozen") or any(
+            fnmatch(link.application_name, name) for name in self._deaf_to
+        ):
             await self._changed.wait()
 
 

@@ -29,7 +29,9 @@ from monitor.programs import (
     shelter_redis,
 )
 
-PORTS = range(10_000, 15_000)  # neither outgoing connections nor servers that feeler starts itself take these
+PORTS = range(
+    10_000, 15_000
+)  # neither outgoing connections nor servers that feeler starts itself take these
 ROOMY = 2 << 30  # bytes free in /dev/shm, below which the disk is taken
 PREFIX = "feeler-tests-"
 _reserved: list[IO[str]] = []
@@ -52,7 +54,11 @@ QUICK = {
 def make_folder() -> Path:
     """Make the folder all servers of this test session live in; remove those of sessions that were killed."""
     memory = Path("/dev/shm")
-    base = memory if memory.is_dir() and shutil.disk_usage(memory).free > ROOMY else Path(tempfile.gettempdir())
+    base = (
+        memory
+        if memory.is_dir() and shutil.disk_usage(memory).free > ROOMY
+        else Path(tempfile.gettempdir())
+    )
     for old in base.glob(f"{PREFIX}*"):
         if not command_line(int(old.name.removeprefix(PREFIX).split("-")[0])):
             shutil.rmtree(old, ignore_errors=True)
@@ -145,7 +151,9 @@ class PostgresServer(Postgres):
             self.folder.mkdir(mode=0o700)
             own(self.folder)
             sources = [str(self.template / name) for name in ("data", "password")]
-            subprocess.run(["cp", "-a", *sources, str(self.folder)], check=True, **drop_privileges())
+            subprocess.run(
+                ["cp", "-a", *sources, str(self.folder)], check=True, **drop_privileges()
+            )
         super().prepare()
         if int((self.data / "PG_VERSION").read_text()) >= 18:
             self.settings.setdefault("io_method", "sync")  # three processes fewer

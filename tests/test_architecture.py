@@ -17,7 +17,11 @@ def test_the_diagram_draws_every_rule_from_every_source():
     edges = re.findall(r"^    (\w+) --> (\w+): (.+)$", diagram(), re.MULTILINE)
     for rule in TRANSITIONS:
         for source in rule.sources:
-            drawn = {target for origin, target, names in edges if origin == source and rule.name in names.split(", ")}
+            drawn = {
+                target
+                for origin, target, names in edges
+                if origin == source and rule.name in names.split(", ")
+            }
             assert drawn == ({rule.targets[0].value} if len(rule.targets) == 1 else {rule.name})
     choice = {target for origin, target, _ in edges if origin == "answered"}
     assert choice == {"starting", "refusing", "locked_out"}

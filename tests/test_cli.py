@@ -68,7 +68,11 @@ def environ(tmp_path: Path, redis_url: str, database_url: str) -> dict[str, str]
 def served(environ: dict[str, str]) -> Iterator[dict[str, str]]:
     """A web in a thread of its own; yields what a client must know."""
     config = uvicorn.Config(
-        create_app(Settings.from_env(environ), SecretBox([KEY])), port=0, log_config=None, ws="none", lifespan="on"
+        create_app(Settings.from_env(environ), SecretBox([KEY])),
+        port=0,
+        log_config=None,
+        ws="none",
+        lifespan="on",
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -77,7 +81,9 @@ def served(environ: dict[str, str]) -> Iterator[dict[str, str]]:
         assert thread.is_alive()
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield {name: environ[name] for name in ("FEELER_HOME", "FEELER_TOKEN")} | {"FEELER_URL": f"http://127.0.0.1:{port}"}
+    yield {name: environ[name] for name in ("FEELER_HOME", "FEELER_TOKEN")} | {
+        "FEELER_URL": f"http://127.0.0.1:{port}"
+    }
     server.should_exit = True
     thread.join()
 
@@ -112,7 +118,9 @@ def rows(output: str) -> list[list[str]]:
 
 def test_help_is_quick():
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "monitor.cli", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "monitor.cli", "--help"], capture_output=True, text=True, check=True
+    )
     took = time.perf_counter() - began
     print(f"feeler --help: {took * 1000:.0f} ms")
     assert "last observations" in done.stdout
@@ -121,7 +129,9 @@ def test_help_is_quick():
 
 def test_help_loads_none_of_the_heavy_packages():
     code = "import sys, monitor.cli; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert not {"fastapi", "sqlalchemy", "redis", "psycopg", "httpx", "cryptography"} & set(loaded)
 
 
@@ -143,7 +153,9 @@ async def test_get_takes_names_and_states(feeler, fill):
     await fill.beat("a", state=State.AVAILABLE)
     await fill.beat("b", state=State.REFUSING, cause=Cause.REFUSING)
     assert [row[0] for row in rows(feeler("get", "b").stdout)[1:]] == ["b"]
-    assert [row[0] for row in rows(feeler("get", "--state", "available", "--state", "new").stdout)[1:]] == ["a"]
+    assert [
+        row[0] for row in rows(feeler("get", "--state", "available", "--state", "new").stdout)[1:]
+    ] == ["a"]
     assert feeler("get", "--state", "broken").exit_code == 2
 
 
@@ -226,11 +238,16 @@ async def test_get_says_first_what_is_not_as_green_as_it_looks(feeler, fill):
     await fill.watchers()
     await fill.beat("old", age=125, state=State.AVAILABLE)
     await fill.give("new")
-    assert feeler("get").stderr == "feeler: 2 of 3 without a recent observation; the oldest observation is 2m5s old\n"
+    assert (
+        feeler("get").stderr
+        == "feeler: 2 of 3 without a recent observation; the oldest observation is 2m5s old\n"
+    )
 
 
 async def test_info_tells_all(feeler, fill, database_url):
-    change = await fill.beat("orders", state=State.AVAILABLE, labels={"env": "prod"}, doubters=("w2",))
+    change = await fill.beat(
+        "orders", state=State.AVAILABLE, labels={"env": "prod"}, doubters=("w2",)
+    )
     store = open_store(database_url)
     fleet.add(store, "orders", "sealed", {})
     history.write_transitions(store, [change])
@@ -246,7 +263,9 @@ async def test_info_tells_all(feeler, fill, database_url):
 
 
 def test_a_database_comes_and_goes(feeler, served):
-    added = feeler("db", "add", "orders", "-", "-l", "env=prod", "--label", "tier=gold", input=URL + "\n")
+    added = feeler(
+        "db", "add", "orders", "-", "-l", "env=prod", "--label", "tier=gold", input=URL + "\n"
+    )
     assert added.exit_code == 0
     assert "registered, and not seen after 0 s" in added.stderr
     assert added.stdout == "orders\tpostgresql://app:***@db.example:5432/orders\n"
@@ -268,7 +287,10 @@ def test_an_address_is_changed(feeler, served):
     changed = feeler("db", "set-url", "orders", "-", input=URL.replace("/orders", "/orders2"))
     assert (changed.exit_code, changed.stderr.count("\n")) == (0, 1)
     assert changed.stdout == "orders\tpostgresql://app:***@db.example:5432/orders2\n"
-    assert rows(feeler("db", "list").stdout)[1][4:] == [changed.stdout.split("\t")[1].strip(), "env=prod"]
+    assert rows(feeler("db", "list").stdout)[1][4:] == [
+        changed.stdout.split("\t")[1].strip(),
+        "env=prod",
+    ]
     assert feeler("db", "set-url", "unknown", "-", input=URL).exit_code == 4
     refused = feeler("db", "set-url", "orders", "-", input=CANARY)
     assert (refused.exit_code, CANARY in refused.output) == (2, False)
@@ -284,7 +306,9 @@ def test_a_url_need_not_stand_on_the_command_line(feeler, served):
     assert CANARY not in warned.stderr + warned.stdout
 
 
-@pytest.mark.parametrize("url", [URL.replace("postgresql", "mysql"), f"postgresql://u:{CANARY}@h:port/d", CANARY])
+@pytest.mark.parametrize(
+    "url", [URL.replace("postgresql", "mysql"), f"postgresql://u:{CANARY}@h:port/d", CANARY]
+)
 def test_a_malformed_url_is_refused_in_one_line_without_an_echo(feeler, url):
     for words, given in ((("db", "add", "x", "-"), url), (("db", "add", "x", url), "")):
         refused = feeler(*words, input=given)
@@ -303,7 +327,9 @@ def test_misuse_is_a_usage_error(feeler, words):
 async def test_transitions(feeler, fill, database_url):
     changes = [
         await fill.beat("orders", state=State.AVAILABLE),
-        await fill.beat("orders", state=State.UNCERTAIN, cause=Cause.REFUSED, readings=(), rule="doubt"),
+        await fill.beat(
+            "orders", state=State.UNCERTAIN, cause=Cause.REFUSED, readings=(), rule="doubt"
+        ),
     ]
     store = open_store(database_url)
     fleet.add(store, "orders", "sealed", {})
@@ -336,12 +362,23 @@ async def test_transitions_are_followed_until_interrupted(served, fill, database
     store = open_store(database_url)
     fleet.add(store, "orders", "sealed", {})
     history.write_transitions(store, [await fill.beat("orders", state=State.AVAILABLE)])
-    command = [sys.executable, "-m", "monitor.cli", "transitions", "orders", "--follow", "-o", "ndjson"]
+    command = [
+        sys.executable,
+        "-m",
+        "monitor.cli",
+        "transitions",
+        "orders",
+        "--follow",
+        "-o",
+        "ndjson",
+    ]
     # In the background of a script SIGINT is ignored, and every child inherits that.
     options = {"stdout": subprocess.PIPE, "text": True, "preexec_fn": hear_interrupts}
     with ended(subprocess.Popen(command, env=os.environ | served, **options)) as process:
         assert json.loads(process.stdout.readline())["to"] == "available"
-        history.write_transitions(store, [await fill.beat("orders", state=State.REFUSING, cause=Cause.REFUSING)])
+        history.write_transitions(
+            store, [await fill.beat("orders", state=State.REFUSING, cause=Cause.REFUSING)]
+        )
         assert json.loads(process.stdout.readline())["to"] == "refusing"
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 0
@@ -357,7 +394,18 @@ async def test_following_shows_what_is_new_and_nothing_old(served, fill, databas
     store = open_store(database_url)
     fleet.add(store, "orders", "sealed", {})
     await flap(60)
-    command = [sys.executable, "-m", "monitor.cli", "transitions", "orders", "-f", "--limit", "2", "-o", "ndjson"]
+    command = [
+        sys.executable,
+        "-m",
+        "monitor.cli",
+        "transitions",
+        "orders",
+        "-f",
+        "--limit",
+        "2",
+        "-o",
+        "ndjson",
+    ]
     options = {"stdout": subprocess.PIPE, "text": True, "preexec_fn": hear_interrupts}
     with ended(subprocess.Popen(command, env=os.environ | served, **options)) as process:
         shown = [json.loads(process.stdout.readline())["identity"] for _ in range(2)]
@@ -439,7 +487,9 @@ def test_migrate_names_whom_the_rule_about_passwords_in_clear_may_meet(environ, 
         store = open_store(older["DATABASE_URL"])
         for name, url in urls.items():
             fleet.add(store, name, SecretBox([KEY]).seal(name, url), {})
-        fleet.add(store, "foreign", SecretBox([Fernet.generate_key().decode()]).seal("foreign", URL), {})
+        fleet.add(
+            store, "foreign", SecretBox([Fernet.generate_key().decode()]).seal("foreign", URL), {}
+        )
         with store.begin() as connection:
             command.downgrade(migrations(connection), "0002")
         store.close()
@@ -455,7 +505,13 @@ def test_migrate_names_whom_the_rule_about_passwords_in_clear_may_meet(environ, 
 
 def test_a_web_that_is_not_there_is_one_line(tmp_path):
     nowhere = {"FEELER_HOME": str(tmp_path), "FEELER_URL": f"http://u:{CANARY}@127.0.0.1:1"}
-    for words in (("get",), ("info", "a"), ("db", "list"), ("transitions", "a"), ("db", "remove", "a", "--yes")):
+    for words in (
+        ("get",),
+        ("info", "a"),
+        ("db", "list"),
+        ("transitions", "a"),
+        ("db", "remove", "a", "--yes"),
+    ):
         refused = invoke(nowhere, *words)
         assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
         assert "feeler up" in refused.stderr
@@ -486,10 +542,14 @@ def test_version():
 async def test_run_web_serves_and_stops(environ):
     port = free_port()
     command = [sys.executable, "-m", "monitor.cli", "run", "web"]
-    with subprocess.Popen(command, env=os.environ | environ | {"PORT": str(port)}, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, env=os.environ | environ | {"PORT": str(port)}, stderr=subprocess.PIPE
+    ) as process:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as web:
             await eventually(lambda: answers(web, process), within=60)
-            assert (await web.get("/last_observation")).status_code == 401  # PORT and a token: open to the world
+            assert (
+                await web.get("/last_observation")
+            ).status_code == 401  # PORT and a token: open to the world
             mine = await web.get("/last_observation", headers={"Authorization": f"Bearer {TOKEN}"})
             assert (mine.status_code, mine.headers.get("server")) == (200, None)
             head = await web.head("/livez")
@@ -514,7 +574,11 @@ async def answers(web: httpx.AsyncClient, process: "subprocess.Popen[bytes]") ->
 def test_run_becomes_the_role(tmp_path, role):
     environ = {"FEELER_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     done = subprocess.run(
-        [sys.executable, "-m", "monitor.cli", "run", role], env=environ, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "monitor.cli", "run", role],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode != 0
     assert "DATABASE_URL" in done.stderr
@@ -523,7 +587,18 @@ def test_run_becomes_the_role(tmp_path, role):
 async def test_dead_letters_are_listed_and_replayed(environ: dict[str, str], fill: Filler):
     assert (await asyncio.to_thread(invoke, environ, "journal", "dead")).exit_code == 0
     text = encode(
-        Transition("a", Identity(Epoch(1, 1), 1), None, State.NEW, State.AVAILABLE, "first_light", 1.0, "w4", (), ())
+        Transition(
+            "a",
+            Identity(Epoch(1, 1), 1),
+            None,
+            State.NEW,
+            State.AVAILABLE,
+            "first_light",
+            1.0,
+            "w4",
+            (),
+            (),
+        )
     )
     for group in ("historian", "supervisor"):
         await letters.bury(fill.live, group, 3, [("5-1", {"event": text})])
@@ -539,14 +614,21 @@ async def test_dead_letters_are_listed_and_replayed(environ: dict[str, str], fil
     assert "action=audit who=" in audited
     assert "what=journal-replay:1 result=done" in audited
     assert told == "1 entries replayed, 1 left that this version cannot read either"
-    assert [row[1] for row in rows((await asyncio.to_thread(invoke, environ, "journal", "dead")).stdout)] == ["6-1"]
+    assert [
+        row[1] for row in rows((await asyncio.to_thread(invoke, environ, "journal", "dead")).stdout)
+    ] == ["6-1"]
 
 
 async def test_a_row_that_cannot_be_read_is_neither_new_nor_missing(feeler: Run, fill: Filler):
     await fill.beat("orders", state=State.AVAILABLE)
     await fill.beat("ledger", state=State.AVAILABLE)
     await fill.live.cache.hset(database_key("orders"), "state", "blind")
-    for words in (("orders",), ("orders", "ledger", "--state", "available"), ("--state", "available"), ()):
+    for words in (
+        ("orders",),
+        ("orders", "ledger", "--state", "available"),
+        ("--state", "available"),
+        (),
+    ):
         got = feeler("get", *words)
         assert (got.exit_code, "cannot read what is stored of orders" in got.stderr) == (4, True)
         assert "no database named" not in got.stderr
@@ -554,7 +636,9 @@ async def test_a_row_that_cannot_be_read_is_neither_new_nor_missing(feeler: Run,
     assert (told.exit_code, "cannot read" in told.stderr) == (1, True)
 
 
-async def test_a_redis_is_adopted_by_its_holders_short_name_alone(environ: dict[str, str], fill: Filler) -> None:
+async def test_a_redis_is_adopted_by_its_holders_short_name_alone(
+    environ: dict[str, str], fill: Filler
+) -> None:
     holder = "fedcba9876543210"
 
     async def adopt(*words: str) -> Any:
@@ -566,7 +650,9 @@ async def test_a_redis_is_adopted_by_its_holders_short_name_alone(environ: dict[
         refused = await adopt(*wrong)
         assert refused.exit_code == 2
         assert "registry fedcba98 holds this Redis" in refused.stderr
-        audited = "what=redis-adopt:fedcba98->" in refused.stderr and "result=refused" in refused.stderr
+        audited = (
+            "what=redis-adopt:fedcba98->" in refused.stderr and "result=refused" in refused.stderr
+        )
         assert audited is bool(wrong), "a look is no try"
     assert (await generation.standing(fill.live)).signature == Signature(4, holder)
     adopted = await adopt("fedcba98")
@@ -575,19 +661,29 @@ async def test_a_redis_is_adopted_by_its_holders_short_name_alone(environ: dict[
     assert (signature.takeovers, len(signature.registry)) == (5, 32)
 
 
-def test_migrate_says_why_postgres_lets_nobody_in(environ: dict[str, str], postgres_server: PostgresServer) -> None:
+def test_migrate_says_why_postgres_lets_nobody_in(
+    environ: dict[str, str], postgres_server: PostgresServer
+) -> None:
     for url, cause in (
         (postgres_server.url("postgres", password=CANARY), "wrong_password"),
         (postgres_server.url("nowhere"), "no_database"),
         (f"postgresql://app:{CANARY}@127.0.0.1:1/feeler", "refused"),
     ):
         failed = invoke(environ | {"DATABASE_URL": url}, "migrate")
-        assert (failed.exit_code, f"postgres is unavailable: {cause}" in failed.stderr) == (1, True), failed.stderr
+        assert (failed.exit_code, f"postgres is unavailable: {cause}" in failed.stderr) == (
+            1,
+            True,
+        ), failed.stderr
         assert CANARY not in failed.stderr
 
 
-async def test_up_says_whose_redis_it_was_given(served: dict[str, str], fill: Filler, capfd: Any) -> None:
+async def test_up_says_whose_redis_it_was_given(
+    served: dict[str, str], fill: Filler, capfd: Any
+) -> None:
     await generation.take_over(fill.live, "fedcba9876543210", 1)
     settings = Settings.from_env(served, stores=False)
     await asyncio.to_thread(Welcome(settings, {}, 0.0, 0.0, False).run)
-    assert "nothing is watched: this Redis holds the fleet of registry fedcba98" in capfd.readouterr().err
+    assert (
+        "nothing is watched: this Redis holds the fleet of registry fedcba98"
+        in capfd.readouterr().err
+    )

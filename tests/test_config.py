@@ -39,8 +39,18 @@ def test_every_value_can_be_set(tmp_path):
         FEELER_URL="https://feeler.example/",
         PORT="99",
     )
-    assert (read.cache_url, read.token, read.host, read.port) == ("rediss://other/1", TOKEN, "0.0.0.0", 99)
-    assert (read.zone, read.capacity, read.ca_dir, read.history_days) == ("eu-1", 5, Path("/etc/ca"), 0)
+    assert (read.cache_url, read.token, read.host, read.port) == (
+        "rediss://other/1",
+        TOKEN,
+        "0.0.0.0",
+        99,
+    )
+    assert (read.zone, read.capacity, read.ca_dir, read.history_days) == (
+        "eu-1",
+        5,
+        Path("/etc/ca"),
+        0,
+    )
     assert read.url == "https://feeler.example"
     assert read.require_read_token
 
@@ -116,7 +126,9 @@ def test_a_missing_store_says_what_to_do_and_clients_need_none(tmp_path, name):
 def test_every_variable_has_a_file_twin(tmp_path, name, value, attribute):
     secret = tmp_path / "secret"
     secret.write_text(value + "\n")
-    assert getattr(settings(tmp_path, **{name: "", f"{name}_FILE": str(secret)}), attribute) == value
+    assert (
+        getattr(settings(tmp_path, **{name: "", f"{name}_FILE": str(secret)}), attribute) == value
+    )
     with pytest.raises(InvalidInput, match=f"{name}_FILE"):
         settings(tmp_path, **{name: value, f"{name}_FILE": str(secret)})
     with pytest.raises(InvalidInput, match=f"{name}_FILE"):
@@ -126,18 +138,26 @@ def test_every_variable_has_a_file_twin(tmp_path, name, value, attribute):
 def test_numbers_and_the_home_have_twins_too(tmp_path):
     for name, value in (("PORT", "7"), ("FEELER_CAPACITY", "8"), ("FEELER_HOME", str(tmp_path))):
         (tmp_path / name).write_text(value)
-    twins = {f"{name}_FILE": str(tmp_path / name) for name in ("PORT", "FEELER_CAPACITY", "FEELER_HOME")}
+    twins = {
+        f"{name}_FILE": str(tmp_path / name) for name in ("PORT", "FEELER_CAPACITY", "FEELER_HOME")
+    }
     read = Settings.from_env(STORES | twins)
     assert (read.port, read.capacity, read.home) == (7, 8, tmp_path)
 
 
 def test_home_follows_xdg():
     assert Settings.from_env(STORES | {"XDG_DATA_HOME": "/data"}).home == Path("/data/feeler")
-    assert Settings.from_env(STORES | {"HOME": "/h", "XDG_DATA_HOME": "rel"}).home == Path("/h/.local/share/feeler")
+    assert Settings.from_env(STORES | {"HOME": "/h", "XDG_DATA_HOME": "rel"}).home == Path(
+        "/h/.local/share/feeler"
+    )
 
 
 def test_a_running_up_is_found_through_its_runtime_file(tmp_path):
-    left = STORES | {"FEELER_TOKEN": TOKEN, "FEELER_URL": "http://127.0.0.1:1234", "LD_PRELOAD": "x"}
+    left = STORES | {
+        "FEELER_TOKEN": TOKEN,
+        "FEELER_URL": "http://127.0.0.1:1234",
+        "LD_PRELOAD": "x",
+    }
     write_runtime(tmp_path, left)
     assert (tmp_path / "runtime.env").stat().st_mode & 0o777 == 0o600
     read = Settings.from_env({"FEELER_HOME": str(tmp_path)})
@@ -147,7 +167,10 @@ def test_a_running_up_is_found_through_its_runtime_file(tmp_path):
 
 
 def test_the_runtime_file_never_mixes_with_another_fleet(tmp_path):
-    write_runtime(tmp_path, STORES | {"CACHE_URL": "redis://old", "FEELER_TOKEN": TOKEN, "FEELER_URL": "http://old"})
+    write_runtime(
+        tmp_path,
+        STORES | {"CACHE_URL": "redis://old", "FEELER_TOKEN": TOKEN, "FEELER_URL": "http://old"},
+    )
     home = {"FEELER_HOME": str(tmp_path)}
     elsewhere = Settings.from_env(home | {"FEELER_URL": "https://elsewhere"}, stores=False)
     assert elsewhere.token == ""  # a token goes only where it came from
@@ -178,7 +201,11 @@ def test_loopback(host, loopback):
     assert is_loopback(host) is loopback
 
 
-@given(st.dictionaries(st.sampled_from(sorted([*STORES, "PORT", "FEELER_TOKEN", "FEELER_ZONE"])), st.text()))
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted([*STORES, "PORT", "FEELER_TOKEN", "FEELER_ZONE"])), st.text()
+    )
+)
 def test_any_environment_is_read_or_refused_politely(environ):
     try:
         read = Settings.from_env({"FEELER_HOME": "/nowhere/at/all"} | environ)

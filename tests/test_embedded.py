@@ -237,7 +237,9 @@ def test_programs_in_a_closed_folder_are_run_from_a_copy(folder, tmp_path):
     server.stop()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent is gone")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells a child that its parent is gone"
+)
 async def test_no_server_outlives_a_killed_parent(postgres):
     program = (
         "import sys, time; from pathlib import Path; from monitor.embedded import Postgres\n"
@@ -256,7 +258,9 @@ async def test_no_server_outlives_a_killed_parent(postgres):
 def another_redis(tmp_path, monkeypatch):
     """A Redis 7.0 that was installed after the first run, first on PATH."""
     program = tmp_path / "redis-server"
-    program.write_text("#!/bin/sh\necho 'Redis server v=7.0.15 sha=00000000:0 malloc=libc bits=64'\n")
+    program.write_text(
+        "#!/bin/sh\necho 'Redis server v=7.0.15 sha=00000000:0 malloc=libc bits=64'\n"
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert find_redis() == program
@@ -284,7 +288,9 @@ def test_files_that_no_program_here_reads_are_left_alone(folder, another_redis, 
     files = folder / "redis" / "appendonlydir"
     files.mkdir(parents=True)
     (files / "appendonly.aof.1.base.rdb").write_bytes(b"VALKEY080\xfa\nvalkey-ver\x0699.1.2\xfa")
-    with pytest.raises(StoreUnavailable, match=r"no server program that reads the files of valkey 99\.1 is here"):
+    with pytest.raises(
+        StoreUnavailable, match=r"no server program that reads the files of valkey 99\.1 is here"
+    ):
         Redis(folder / "redis").prepare()
 
 
@@ -308,4 +314,9 @@ def test_which_program_reads_whose_files(program, made, reads):
 
 
 def test_what_names_no_maker_is_anybodys():
-    assert redis_maker(b"") is redis_maker(b"\xff\xfe") is redis_maker("postgres (PostgreSQL) 15.3") is None
+    assert (
+        redis_maker(b"")
+        is redis_maker(b"\xff\xfe")
+        is redis_maker("postgres (PostgreSQL) 15.3")
+        is None
+    )

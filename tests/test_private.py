@@ -22,7 +22,9 @@ def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_runtime_file_of_another_user_sends_no_address_anywhere(tmp_path, monkeypatch):
-    write_runtime(tmp_path, {"FEELER_URL": "http://thief.example", "FEELER_TOKEN": "0123456789abcdef"})
+    write_runtime(
+        tmp_path, {"FEELER_URL": "http://thief.example", "FEELER_TOKEN": "0123456789abcdef"}
+    )
     give_away(tmp_path / RUNTIME_FILE, monkeypatch)
     with pytest.raises(InvalidInput, match="belongs to another user"):
         Settings.from_env({"FEELER_HOME": str(tmp_path)}, stores=False)

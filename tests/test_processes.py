@@ -68,7 +68,9 @@ async def test_one_that_cannot_be_started_is_tried_again_and_says_why(ear):
 async def test_stop_asks_first(tmp_path, ear):
     mark = tmp_path / "asked"
     program = f"import signal,pathlib,sys; signal.signal(15, lambda *_: (pathlib.Path('{mark}').touch(), sys.exit()))"
-    async with kept(f'{sys.executable} -c "{program}; print(1, flush=True); signal.pause()"') as child:
+    async with kept(
+        f'{sys.executable} -c "{program}; print(1, flush=True); signal.pause()"'
+    ) as child:
         await eventually(lambda: ear.heard("| 1\n"))
         process = child.process
     assert process.returncode == 0
@@ -77,7 +79,9 @@ async def test_stop_asks_first(tmp_path, ear):
 
 async def test_the_output_bears_the_name_of_its_role(ear):
     async with kept(f"sh -c 'echo one; echo two >&2; sleep {BEAT}'"):
-        await eventually(lambda: ear.heard("probe       | one\n") and ear.heard("probe       | two\n"))
+        await eventually(
+            lambda: ear.heard("probe       | one\n") and ear.heard("probe       | two\n")
+        )
 
 
 async def test_a_child_that_will_not_stop_is_killed_with_its_children(ear):

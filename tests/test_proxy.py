@@ -46,7 +46,9 @@ def test_deaf_holds_open_and_new_connections_and_delivers_late(postgres_server, 
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_deaf_from_holds_a_request_and_delivers_it_though_its_client_has_left(redis_url, redis_server, start_proxy):
+def test_deaf_from_holds_a_request_and_delivers_it_though_its_client_has_left(
+    redis_url, redis_server, start_proxy
+):
     proxy = start_proxy(redis_server.port)
     with redis.Redis.from_url(proxy.url(redis_url), socket_timeout=0.2, retry=None) as client:
         client.set("before", "1")
@@ -92,7 +94,10 @@ async def test_reset_ends_everything_with_rst(postgres_server, start_proxy):
 def test_deaf_to_holds_one_application_alone(postgres_server, start_proxy):
     proxy = start_proxy(postgres_server.port)
     url = proxy.url(postgres_server.url())
-    with connect(url, application_name="feeler/one-1") as one, connect(url, application_name="feeler/two-2") as two:
+    with (
+        connect(url, application_name="feeler/one-1") as one,
+        connect(url, application_name="feeler/two-2") as two,
+    ):
         proxy.deaf_to("feeler/one*")
         assert two.execute("SELECT 2").fetchone() == (2,)
         with pytest.raises(psycopg.errors.ConnectionTimeout):
@@ -101,7 +106,9 @@ def test_deaf_to_holds_one_application_alone(postgres_server, start_proxy):
         assert one.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_drop_next_reply_loses_the_reply_of_a_command_that_was_carried_out(redis_url, redis_server, start_proxy):
+def test_drop_next_reply_loses_the_reply_of_a_command_that_was_carried_out(
+    redis_url, redis_server, start_proxy
+):
     proxy = start_proxy(redis_server.port)
     with redis.Redis.from_url(proxy.url(redis_url), retry=None, socket_timeout=2) as client:
         assert client.incr("count") == 1
@@ -157,7 +164,9 @@ def test_delay_is_paid_both_ways_and_by_each_connection_alone(postgres_server, s
         proxy.delay = 0.2
         began = time.monotonic()
         with ThreadPoolExecutor() as threads:
-            answers = threads.map(lambda connection: connection.execute("SELECT 1").fetchone(), (one, two))
+            answers = threads.map(
+                lambda connection: connection.execute("SELECT 1").fetchone(), (one, two)
+            )
             assert list(answers) == [(1,), (1,)]
         assert 0.4 <= time.monotonic() - began < 0.7
 
@@ -240,6 +249,9 @@ def test_shift_time_moves_the_answer_of_time_alone(redis_url, redis_server, star
         assert 3598 < client.time()[0] - time.time() < 3602
         seconds = b"%d" % time.time()
         client.rpush("list", seconds, b"123456")
-        assert client.lrange("list", 0, -1) == [seconds, b"123456"]  # the same bytes, another request
+        assert client.lrange("list", 0, -1) == [
+            seconds,
+            b"123456",
+        ]  # the same bytes, another request
         proxy.rewrite_replies(None)
         assert abs(client.time()[0] - time.time()) < 2

@@ -65,7 +65,11 @@ def test_no_mistake_leaves_a_password_behind(ready_venv, tmp_path, mistake):
     failed = run(ready_venv, "up", f"orders={URL}", TMPDIR=str(tmp_path / "tmp"))
     assert failed.returncode
     assert "Kanarienvogel" not in failed.stdout + failed.stderr
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"Kanarienvogel" in path.read_bytes()]
+    assert not [
+        path
+        for path in tmp_path.rglob("*")
+        if path.is_file() and b"Kanarienvogel" in path.read_bytes()
+    ]
 
 
 def test_no_words_explain_it(ready_venv):

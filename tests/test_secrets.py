@@ -24,7 +24,11 @@ def shown(work: Callable[[], object]) -> str:
     """Return everything a log could show of the InvalidInput this must raise."""
     with pytest.raises(InvalidInput) as caught:
         work()
-    return "".join(traceback.format_exception(caught.value)) + repr(caught.value) + repr(vars(caught.value))
+    return (
+        "".join(traceback.format_exception(caught.value))
+        + repr(caught.value)
+        + repr(vars(caught.value))
+    )
 
 
 @given(plain, plain)
@@ -54,7 +58,9 @@ def test_rotation_frees_the_old_key() -> None:
         SecretBox(KEYS[:2]).rotate("db2", new)
 
 
-@pytest.mark.parametrize("spoil", [lambda text: text[:-8], lambda text: text[::-1], lambda _: "", lambda _: "\udc80é"])
+@pytest.mark.parametrize(
+    "spoil", [lambda text: text[:-8], lambda text: text[::-1], lambda _: "", lambda _: "\udc80é"]
+)
 def test_a_spoilt_ciphertext_says_no_more_than_that(spoil: Callable[[str], str]) -> None:
     box = SecretBox(KEYS)
     sealed = spoil(box.seal("db1", URL))
@@ -78,7 +84,9 @@ def test_repr_shows_no_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [CANARY, CANARY * 4, KEYS[0][:-2] + "é=", KEYS[0][:-5]], ids=["short", "long", "accent", "cut"]
+    "bad",
+    [CANARY, CANARY * 4, KEYS[0][:-2] + "é=", KEYS[0][:-5]],
+    ids=["short", "long", "accent", "cut"],
 )
 def test_a_malformed_key_is_named_by_its_place_only(bad: str) -> None:
     text = shown(lambda: SecretBox([KEYS[0], bad]))

@@ -70,14 +70,20 @@ def test_redis_comes_back_with_its_data_or_empty(start_redis):
 def test_a_frozen_redis_says_nothing(start_redis):
     server = start_redis()
     server.freeze()
-    with redis.Redis.from_url(server.url, socket_timeout=0.2, retry=None) as client, pytest.raises(redis.TimeoutError):
+    with (
+        redis.Redis.from_url(server.url, socket_timeout=0.2, retry=None) as client,
+        pytest.raises(redis.TimeoutError),
+    ):
         client.ping()
     server.thaw()
     assert server.run_id()
 
 
 def test_redis_wants_its_password(redis_server):
-    with redis.Redis(port=redis_server.port, retry=None) as client, pytest.raises(redis.AuthenticationError):
+    with (
+        redis.Redis(port=redis_server.port, retry=None) as client,
+        pytest.raises(redis.AuthenticationError),
+    ):
         client.ping()
 
 

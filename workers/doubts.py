@@ -15,7 +15,9 @@ from monitor.live.assignments import Place
 MOVES_MOST = 3  # of one database at once ...
 MOVES_WITHIN = 600.0  # ... in so many seconds; more only in doubts that last
 VOID_GRACE = 30.0  # seconds a cry that is due again may take to come
-ASK_AGAIN = 20.0  # a doubt moved this long ago may be moved again: the former owner's word has expired
+ASK_AGAIN = (
+    20.0  # a doubt moved this long ago may be moved again: the former owner's word has expired
+)
 
 
 @dataclass(slots=True)
@@ -69,14 +71,22 @@ class Doubts:
 
     def refusals(self, places: Mapping[str, Place], now: float) -> list[Refusal]:
         """Return who must not get what: cries of present owners within their limits, and those of the last minute."""
-        self._confirmed = {name: at for name, at in self._confirmed.items() if 0 <= now - at < MOVES_WITHIN}
+        self._confirmed = {
+            name: at for name, at in self._confirmed.items() if 0 <= now - at < MOVES_WITHIN
+        }
         for database, asked in self._open.items():
             place = places.get(database)
             if place and place.owner == asked.worker and self._may_move(place, asked, now):
-                self._refusals[database, asked.worker] = Refusal(database, asked.worker, now), asked.doubt
+                self._refusals[database, asked.worker] = (
+                    Refusal(database, asked.worker, now),
+                    asked.doubt,
+                )
         for database, cry in self._given_up.items():
             if (place := places.get(database)) and place.owner == cry.worker:
-                self._refusals[database, cry.worker] = Refusal(database, cry.worker, now, void=True), cry.doubt
+                self._refusals[database, cry.worker] = (
+                    Refusal(database, cry.worker, now, void=True),
+                    cry.doubt,
+                )
         self._given_up.clear()
         self._refusals = {
             key: (one, doubt)
@@ -85,7 +95,9 @@ class Doubts:
         }
         return [one for one, _ in self._refusals.values()]
 
-    def _counts(self, one: Refusal, doubt: Identity, places: Mapping[str, Place], now: float) -> bool:
+    def _counts(
+        self, one: Refusal, doubt: Identity, places: Mapping[str, Place], now: float
+    ) -> bool:
         """Tell whether a refusal counts against a present owner: in its own doubt, or while it goes on saying void."""
         place = places.get(one.database)
         if place is None or place.owner != one.worker:
@@ -104,4 +116,6 @@ class Doubts:
         if recent and place.moved_for == asked.doubt and now - max(recent) <= ASK_AGAIN:
             return False
         used = [moment for moment in recent if moment > self._confirmed.get(place.database, 0.0)]
-        return len(used) < MOVES_MOST or now - asked.since >= patience(self._policy(place.database), asked.cause)
+        return len(used) < MOVES_MOST or now - asked.since >= patience(
+            self._policy(place.database), asked.cause
+        )

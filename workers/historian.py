@@ -41,7 +41,9 @@ class Historian:
         await self._check()
         if not self._held:  # else Postgres failed us: the stream waits with the rest
             self._held = await self._abandoned()
-            self._held += await journal.read(self._live, GROUP, self._consumer, count=BATCH, block=BLOCK)
+            self._held += await journal.read(
+                self._live, GROUP, self._consumer, count=BATCH, block=BLOCK
+            )
         entries = self._held
         if entries:
             await self._check()  # it may have been taken over while we waited
@@ -60,11 +62,15 @@ class Historian:
     async def _write(self, entries: list[Entry]) -> None:
         transitions = [entry.event for entry in entries if isinstance(entry.event, Transition)]
         if transitions:
-            written = await asyncio.to_thread(history.write_transitions, self._store, transitions, self._days)
+            written = await asyncio.to_thread(
+                history.write_transitions, self._store, transitions, self._days
+            )
             if written.conflicts:
                 log.error("action=identity_conflict count=%d", written.conflicts)
                 await journal.count_conflicts(self._live, written.conflicts)
-            await journal.acknowledge(self._live, written.durable, await connections.now(self._live))
+            await journal.acknowledge(
+                self._live, written.durable, await connections.now(self._live)
+            )
         await journal.ack(self._live, GROUP, entries)
 
     async def _write_apart(self, entries: list[Entry], trouble: StoreUnavailable) -> None:
@@ -79,8 +85,16 @@ class Historian:
                 await self._write(its)
             except StoreUnavailable as exc:
                 left.append(database)
-                log.warning("action=history_left database=%s events=%d error=%s", database, len(its), exc.detail)
-                if len(left) == min(TRIES, len(by_database)) and list(by_database)[: len(left)] == left:
+                log.warning(
+                    "action=history_left database=%s events=%d error=%s",
+                    database,
+                    len(its),
+                    exc.detail,
+                )
+                if (
+                    len(left) == min(TRIES, len(by_database))
+                    and list(by_database)[: len(left)] == left
+                ):
                     raise trouble from exc
 
     async def _check(self) -> None:

@@ -16,7 +16,16 @@ from monitor.core.errors import StoreUnavailable
 from monitor.core.event import CannotReach, Transition
 from monitor.core.policy import Policy
 from monitor.core.status import Status
-from monitor.live import assignments, connections, generation, journal, observations, presence, requests, targets
+from monitor.live import (
+    assignments,
+    connections,
+    generation,
+    journal,
+    observations,
+    presence,
+    requests,
+    targets,
+)
 from monitor.live.assignments import Place
 from monitor.live.connections import Live
 from monitor.live.journal import Entry
@@ -63,7 +72,9 @@ class Leader:
         self._fleet: dict[str, Registered] = {}
         self._paused: set[str] = set()
         self._claimed = False
-        self._unreadable: frozenset[str] = frozenset()  # registered, but nobody knows how: they stay as they are
+        self._unreadable: frozenset[str] = (
+            frozenset()
+        )  # registered, but nobody knows how: they stay as they are
         self._fleet_known = False
         self.reading: asyncio.Task[Registry] | None = None
         self._published: dict[str, int] = {}  # revision of each target in Redis
@@ -166,7 +177,9 @@ class Leader:
     def _refresh_fleet(self) -> None:
         """Read the registry in the background: a Postgres that hangs holds no sweep up, the last fleet stays."""
         if self.reading is None and time.monotonic() >= self._fleet_at:
-            self._fleet_at = math.inf  # a request that comes during the read takes it back to 0: read again
+            self._fleet_at = (
+                math.inf
+            )  # a request that comes during the read takes it back to 0: read again
             self.reading = asyncio.create_task(asyncio.to_thread(fleet.fleet, self._store))
             self.reading.add_done_callback(lambda _: self.wake.set())
         if self.reading is None or not self.reading.done():
@@ -223,7 +236,9 @@ class Leader:
     def _note(self, event: Transition) -> None:
         place = self._places.get(event.database)
         if place and (place.identity is None or event.identity > place.identity):
-            self._places[event.database] = replace(place, state=event.target, identity=event.identity)
+            self._places[event.database] = replace(
+                place, state=event.target, identity=event.identity
+            )
             self._doubts.settle(event)
 
     def _policy(self, database: str) -> Policy:
@@ -241,7 +256,9 @@ class Leader:
         able = [one for one in staying if one.able] or staying
         here = {one.worker: planner.Worker(one.worker, one.zone, one.capacity) for one in able}
         if time.monotonic() - self._steady_since < SETTLE:
-            owners = {place.owner for place in self._places.values() if place.owner} - present.keys()
+            owners = {
+                place.owner for place in self._places.values() if place.owner
+            } - present.keys()
             here |= {owner: planner.Worker(owner) for owner in owners}
         barred = self._unproven.barred(time.monotonic())
         return {worker: one for worker, one in here.items() if worker not in barred} or here
@@ -267,7 +284,11 @@ class Leader:
         self._members = present.keys() | workers.keys()
         if not workers:
             return
-        current = {name: place.owner for name in self._fleet if (place := self._places.get(name)) and place.owner}
+        current = {
+            name: place.owner
+            for name in self._fleet
+            if (place := self._places.get(name)) and place.owner
+        }
         refusals = self._doubts.refusals(self._places, now) + self._unproven.refusals(now)
         moves = planner.plan(self._zones(), workers.values(), current, refusals, now)
         alive = present.keys() | workers.keys()
@@ -279,16 +300,27 @@ class Leader:
         for start in range(0, len(moves), CHUNK):
             chunk = moves[start : start + CHUNK]
             seeds = await self._unseeded([move.database for move in chunk])
-            results = await asyncio.gather(*(self._move(move, move.source in alive, seeds, now) for move in chunk))
+            results = await asyncio.gather(
+                *(self._move(move, move.source in alive, seeds, now) for move in chunk)
+            )
             placed = filter(None, (self._places.get(move.database) for move in chunk))
             self._unproven.note(placed, time.monotonic())
             self._nudge([move for move, done in zip(chunk, results, strict=True) if done])
 
     async def _move(self, move: Move, planned: bool, seeds: dict[str, Status], now: float) -> bool:
-        doubt = self._doubts.doubt(move.database, move.source) if move.reason == "cannot_reach" else None
+        doubt = (
+            self._doubts.doubt(move.database, move.source)
+            if move.reason == "cannot_reach"
+            else None
+        )
         planned = planned and not self._unproven.was_given_up(move.database, move.source or "")
         done = await self._assigner.assign(
-            move.database, move.target, planned=planned, doubt=doubt, seed=seeds.get(move.database), now=now
+            move.database,
+            move.target,
+            planned=planned,
+            doubt=doubt,
+            seed=seeds.get(move.database),
+            now=now,
         )
         if done:
             log.info(
@@ -307,30 +339,43 @@ class Leader:
                 self._nudger.nudge(worker, function, databases)
 
     async def _unseeded(self, databases: list[str]) -> dict[str, Status]:
-        return await self._assigner.seeds([name for name in databases if not self._assigner.is_seeded(name)])
+        return await self._assigner.seeds(
+            [name for name in databases if not self._assigner.is_seeded(name)]
+        )
 
     async def _seed_unknown(self, now: float) -> None:
         """Give owners that feel and wait the Status Postgres could not tell before."""
-        waiting = [name for name, place in self._places.items() if name in self._fleet and place.owner]
+        waiting = [
+            name for name, place in self._places.items() if name in self._fleet and place.owner
+        ]
         waiting = [name for name in waiting if not self._places[name].seeded][:CHUNK]
         for name, seed in (await self._unseeded(waiting)).items():
-            await self._assigner.assign(name, self._places[name].owner, planned=False, seed=seed, now=now)
+            await self._assigner.assign(
+                name, self._places[name].owner, planned=False, seed=seed, now=now
+            )
 
     # --- keeping targets and retired databases in line ------------------------------------------------------------
 
     async def _publish(self) -> None:
         """Put new and changed target addresses (ciphertext) where workers find them."""
-        changed = [row for name, row in self._fleet.items() if self._published.get(name) != row.revision]
+        changed = [
+            row for name, row in self._fleet.items() if self._published.get(name) != row.revision
+        ]
         for start in range(0, len(changed), CHUNK):
             chunk = changed[start : start + CHUNK]
             lease = self.lease
             await asyncio.gather(
-                *(targets.publish(self._live, row.name, _target(row), lease.term, lease.registry) for row in chunk)
+                *(
+                    targets.publish(self._live, row.name, _target(row), lease.term, lease.registry)
+                    for row in chunk
+                )
             )
             self._assigner.worked_at = time.monotonic()
             for row in chunk:
                 self._published[row.name] = row.revision
-        owners = {place.owner for row in changed if (place := self._places.get(row.name)) and place.owner}
+        owners = {
+            place.owner for row in changed if (place := self._places.get(row.name)) and place.owner
+        }
         for owner in owners:
             self._nudger.nudge(owner, "watch", [])
 
@@ -369,4 +414,6 @@ class Leader:
 
 
 def _target(row: Registered) -> Target:
-    return Target(ciphertext=row.ciphertext, policy=row.policy, labels=row.labels, revision=row.revision)
+    return Target(
+        ciphertext=row.ciphertext, policy=row.policy, labels=row.labels, revision=row.revision
+    )

@@ -38,7 +38,9 @@ class Ledger:
         if self.stopped:
             return None
         if len(self.pending) >= PENDING_MOST:
-            self.unjudged += 1  # starting over would give its identities, accepted or not, to other transitions
+            self.unjudged += (
+                1  # starting over would give its identities, accepted or not, to other transitions
+            )
         else:
             self.tentative, events = tick(self.tentative, observation, context)
             events += self._give_up(observation, context.worker)
@@ -49,14 +51,20 @@ class Ledger:
         """Return a cry where this worker has long found nothing but its own faults; it names the last transition."""
         self.voids, due = hear(self.voids, observation)
         last = self.tentative.identity or Identity(self.epoch, 0)
-        return (CannotReach(self.database, last, worker, observation.at, observation.cause),) if due else ()
+        return (
+            (CannotReach(self.database, last, worker, observation.at, observation.cause),)
+            if due
+            else ()
+        )
 
     def accept(self, beat: Beat) -> tuple[Transition, ...]:
         """Note that Redis holds `beat`; return the transitions that became true by it."""
         if beat.epoch != self.epoch:
             return ()
         done = set(beat.events)
-        news = tuple(event for event in self.pending if event in done and isinstance(event, Transition))
+        news = tuple(
+            event for event in self.pending if event in done and isinstance(event, Transition)
+        )
         self.pending = tuple(event for event in self.pending if event not in done)
         self.accepted = beat.status
         return news
@@ -91,12 +99,16 @@ class Ledger:
             self.tentative, self.pending = stored, ()
 
 
-def _without_older_cries(pending: tuple[Event, ...], events: tuple[Event, ...]) -> tuple[Event, ...]:
+def _without_older_cries(
+    pending: tuple[Event, ...], events: tuple[Event, ...]
+) -> tuple[Event, ...]:
     """Leave out cries for another worker that are said anew: only the newest of a doubt asks for anything."""
     doubts = {event.doubt for event in events if isinstance(event, CannotReach)}
     if not doubts:
         return pending
-    return tuple(one for one in pending if not isinstance(one, CannotReach) or one.doubt not in doubts)
+    return tuple(
+        one for one in pending if not isinstance(one, CannotReach) or one.doubt not in doubts
+    )
 
 
 def _is_later(one: Identity | None, other: Identity | None) -> bool:
@@ -104,5 +116,9 @@ def _is_later(one: Identity | None, other: Identity | None) -> bool:
 
 
 def _after(events: tuple[Event, ...], identity: Identity) -> tuple[Event, ...]:
-    position = [i for i, event in enumerate(events) if isinstance(event, Transition) and event.identity == identity]
+    position = [
+        i
+        for i, event in enumerate(events)
+        if isinstance(event, Transition) and event.identity == identity
+    ]
     return events[position[-1] + 1 :]

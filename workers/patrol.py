@@ -37,7 +37,9 @@ log = logging.getLogger("feeler.patrol")
 
 CHUNK = 500  # databases learned between two looks at the loop
 LATENESS_OF = 1000  # beats
-ABREAST = 20  # feels that begin, a millisecond or two each, before the loop turns to everything else
+ABREAST = (
+    20  # feels that begin, a millisecond or two each, before the loop turns to everything else
+)
 
 
 @dataclass(slots=True)
@@ -54,7 +56,9 @@ class Company:
 class Patrol:
     """Feels what the index assigns to `worker`, ticks, and hands over to the recorder."""
 
-    def __init__(self, live: Live, worker: str, box: SecretBox, ca_dir: Path, capacity: int) -> None:
+    def __init__(
+        self, live: Live, worker: str, box: SecretBox, ca_dir: Path, capacity: int
+    ) -> None:
         self._live, self._worker, self._box, self._ca_dir = live, worker, box, ca_dir
         self._wheel, self._wake = Wheel(), asyncio.Event()
         self._logins = LoginLimiter(workers=lambda: self.company.eligible)
@@ -86,11 +90,15 @@ class Patrol:
                 self._lateness.append(time.monotonic() - due_at)
                 self._start(database)
                 if number % ABREAST == 0:
-                    await asyncio.sleep(0)  # hundreds that die at once must not hold up the loop together
+                    await asyncio.sleep(
+                        0
+                    )  # hundreds that die at once must not hold up the loop together
             due = self._wheel.next()
             self._wake.clear()
             try:
-                async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
+                async with asyncio.timeout(
+                    None if due is None else max(0.0, due - time.monotonic())
+                ):
                     await self._wake.wait()
             except TimeoutError:
                 continue
@@ -110,12 +118,16 @@ class Patrol:
 
         In a closed generation nothing is assigned and nothing is taken away: feel on.
         """
-        await self.recorder.follow_generation()  # what we remember goes into a new one before we learn from it
+        await (
+            self.recorder.follow_generation()
+        )  # what we remember goes into a new one before we learn from it
         generation = self.recorder.generation
         index = await assignments.mine(self._live, self._worker)
         gone = self._watches.keys() - index.keys()
         if gone:
-            await self.recorder.follow_generation()  # the index may be empty because Redis forgot it
+            await (
+                self.recorder.follow_generation()
+            )  # the index may be empty because Redis forgot it
         if not generation or generation != self.recorder.generation:
             return
         for start in range(0, len(gone), CHUNK):
@@ -141,7 +153,9 @@ class Patrol:
     def _has_room(self) -> bool:
         return len(self._watches) - len(self._refused) < self._capacity
 
-    async def _learn(self, database: str, value: str, latest: observations.Latest, target: Target) -> None:
+    async def _learn(
+        self, database: str, value: str, latest: observations.Latest, target: Target
+    ) -> None:
         if latest.owner != self._worker or latest.epoch is None:
             return  # the index is behind the hash; the hash is the truth
         watch = self._watches.get(database)
@@ -158,13 +172,19 @@ class Patrol:
         self._refused.discard(database)
         session = self._session(database, target) if self._has_room() else self._refuse(database)
         address = f"{crc32(target.ciphertext.encode()):08x}"
-        self._watches[database] = Watch(database, "", target.policy, target.revision, session, access.at(address))
+        self._watches[database] = Watch(
+            database, "", target.policy, target.revision, session, access.at(address)
+        )
 
     def _refuse(self, database: str) -> Sealed:
         """Take no more than we can hold: what is opened beyond it takes the descriptors of all the others."""
-        log.error("action=refused database=%s reason=no_capacity capacity=%d", database, self._capacity)
+        log.error(
+            "action=refused database=%s reason=no_capacity capacity=%d", database, self._capacity
+        )
         self._refused.add(database)
-        return Sealed(self.clock.now, Cause.NO_CAPACITY, f"refused, no capacity: {self._capacity} are watched")
+        return Sealed(
+            self.clock.now, Cause.NO_CAPACITY, f"refused, no capacity: {self._capacity} are watched"
+        )
 
     def _session(self, database: str, target: Target) -> Session | Sealed:
         """Open the address; one that we cannot open must not keep us from the others."""
@@ -189,7 +209,9 @@ class Patrol:
         if ledger is None:
             ledger = Ledger(database, epoch, self.recorder.remembered(database) or stored)
             self.recorder.learned(ledger, ledger.learn(epoch, stored))
-        elif ledger.stopped or ledger.epoch != epoch:  # else only the target changed, and we know more than Redis
+        elif (
+            ledger.stopped or ledger.epoch != epoch
+        ):  # else only the target changed, and we know more than Redis
             self.recorder.learned(ledger, ledger.learn(epoch, stored))
 
     async def _release(self, database: str, latest: observations.Latest | None) -> None:
@@ -226,7 +248,9 @@ class Patrol:
         observation = None
         try:
             observation = await self._feel(watch)
-            if self._watches.get(watch.database) is watch:  # else it was felt at an address that is no more
+            if (
+                self._watches.get(watch.database) is watch
+            ):  # else it was felt at an address that is no more
                 self._tick(watch, observation)
         except Exception:
             log.exception("action=beat_failed database=%s", watch.database)
@@ -252,11 +276,15 @@ class Patrol:
         self._learn_access(watch, feeling)
         login_every = login_interval(watch, self.owned, self.company.eligible)
         if feeling.fresh_login or (fresh and not feeling.waiting):
-            now = self.clock.now()  # spread by name: one of a server's databases finds out soon, and tells the others
+            now = (
+                self.clock.now()
+            )  # spread by name: one of a server's databases finds out soon, and tells the others
             watch.login_due = time.monotonic() + grid(watch.database, login_every, now) - now
         if feeling.slots_full:
             watch.login_due = 0.0  # the next beat proves that logins work ...
-            watch.again |= not (fresh or feeling.fresh_login)  # ... at once, where this one did not try
+            watch.again |= not (
+                fresh or feeling.fresh_login
+            )  # ... at once, where this one did not try
         watch.again |= feeling.cause is Cause.NAME_MOVED
         if slow:
             watch.slow_due = slow_due(watch, feeling, began)
@@ -312,7 +340,9 @@ class Patrol:
             policy=watch.policy,
             revision=watch.revision,
             eligible=self.company.eligible,
-            alone_since=None if self.company.alone_since is None else self.clock.date(self.company.alone_since),
+            alone_since=None
+            if self.company.alone_since is None
+            else self.clock.date(self.company.alone_since),
         )
         ledger.observe(observation, context)
         self.faults.note(observation, ledger.voids, time.monotonic())
@@ -324,7 +354,9 @@ class Patrol:
 
     def _schedule(self, watch: Watch, observation: Observation | None) -> None:
         now, mono = self.clock.now(), time.monotonic()
-        due = now if watch.again else next_due(watch, self._status(watch.database), observation, now)
+        due = (
+            now if watch.again else next_due(watch, self._status(watch.database), observation, now)
+        )
         self._wheel.set(watch.database, mono + due - now)
         self._wake.set()
 
@@ -332,7 +364,9 @@ class Patrol:
         """Sever every session."""
         for task in tuple(self._tasks):
             task.cancel()
-        await asyncio.gather(*(watch.session.close() for watch in self._watches.values()), return_exceptions=True)
+        await asyncio.gather(
+            *(watch.session.close() for watch in self._watches.values()), return_exceptions=True
+        )
 
 
 def _dated(feeling: Feeling, longest: float) -> Feeling:

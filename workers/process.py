@@ -18,7 +18,9 @@ HINDERED = 0.5  # seconds of rest, at least, after a step that failed
 def start() -> Settings:
     """Set up logs and read the settings; exit with one line when they are not usable."""
     level = os.environ.get("FEELER_LOG", "INFO").upper()
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(levelname).1s %(name)s %(message)s", stream=sys.stderr
+    )
     logging.getLogger("transitions").setLevel(logging.WARNING)  # it tells every callback
     try:
         return Settings.from_env(os.environ)
@@ -26,7 +28,9 @@ def start() -> Settings:
         sys.exit(f"feeler: {exc}")
 
 
-async def keep(step: Callable[[], Awaitable[object]], *, every: float, wake: asyncio.Event | None = None) -> None:
+async def keep(
+    step: Callable[[], Awaitable[object]], *, every: float, wake: asyncio.Event | None = None
+) -> None:
     """Run `step` for ever, `every` seconds apart or when `wake` is set; a store that is away ends nothing."""
     trouble = Trouble(step.__name__)
     while True:

@@ -17,7 +17,9 @@ FREEZE = 3.0  # a gap this long may have cost us our databases: presence lives f
 class Pulse:
     """Gaps in the monotonic clock as the loop sees them. `on_freeze` runs before anything is written after one."""
 
-    def __init__(self, on_freeze: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, on_freeze: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._clock = clock
         self._on_freeze = on_freeze
         self._last = clock()

@@ -40,7 +40,9 @@ class AllowedJob(Job):
     def restore(self, raw_data: Any) -> Any:
         """Read a job from Redis without its callbacks and webhooks: ours have none."""
         result = super().restore(raw_data)
-        self._success_callback_name = self._failure_callback_name = self._stopped_callback_name = None
+        self._success_callback_name = self._failure_callback_name = self._stopped_callback_name = (
+            None
+        )
         self.webhooks = []
         return result
 
@@ -77,7 +79,9 @@ def queue_name(worker: str) -> str:
 
 
 def _queue(connection: RqConnection, worker: str) -> Queue:
-    return Queue(queue_name(worker), connection=connection, serializer=JSONSerializer, job_class=AllowedJob)
+    return Queue(
+        queue_name(worker), connection=connection, serializer=JSONSerializer, job_class=AllowedJob
+    )
 
 
 class Nudger:
@@ -105,7 +109,12 @@ class Nudger:
                 else:
                     forget(self._connection, worker)
             except Exception as exc:
-                log.warning("action=nudge_lost worker=%s function=%s error=%s", worker, function, type(exc).__name__)
+                log.warning(
+                    "action=nudge_lost worker=%s function=%s error=%s",
+                    worker,
+                    function,
+                    type(exc).__name__,
+                )
 
 
 def forget(connection: RqConnection, worker: str) -> None:

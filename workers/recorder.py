@@ -56,11 +56,17 @@ class Recorder:
         self._wake = asyncio.Event()
         self._released: dict[str, Released] = {}
         self._retained: dict[tuple[str, Identity], Transition] = {}
-        self._found: list[Transition] = []  # accepted, as the hash told: the journal may have lost them
+        self._found: list[
+            Transition
+        ] = []  # accepted, as the hash told: the journal may have lost them
         self._term = 0
         self._signature = Signature()  # whose the Redis is that we follow
-        self._settled = asyncio.Lock()  # while we restore and replay no beat is on its way: it would be missing
-        self._waiting: tuple[tuple[str, Identity], ...] = ()  # what was retained when it was last replayed
+        self._settled = (
+            asyncio.Lock()
+        )  # while we restore and replay no beat is on its way: it would be missing
+        self._waiting: tuple[
+            tuple[str, Identity], ...
+        ] = ()  # what was retained when it was last replayed
         self._repeat_at = 0.0
         self._reasons = Reasons(live)
         self.pulse = Pulse(self._fence)
@@ -96,7 +102,9 @@ class Recorder:
         if ledger := self.ledgers.pop(database, None):
             if stored is not None:
                 self._find(database, ledger.learn(ledger.epoch, stored))
-            self._released[database] = Released(ledger.accepted, ledger.epoch, time.monotonic() + RELEASED_FOR)
+            self._released[database] = Released(
+                ledger.accepted, ledger.epoch, time.monotonic() + RELEASED_FOR
+            )
 
     def learned(self, ledger: Ledger, accepted: tuple[Transition, ...]) -> None:
         """Take a ledger under its (new) epoch, and the transitions that proved to have been accepted."""
@@ -209,14 +217,21 @@ class Recorder:
         if verdict is Verdict.TWIN:
             self.give_up_id()
         self.rejected += 1
-        log.warning("action=record_rejected database=%s epoch=%s verdict=%s", beat.database, beat.epoch, verdict)
+        log.warning(
+            "action=record_rejected database=%s epoch=%s verdict=%s",
+            beat.database,
+            beat.epoch,
+            verdict,
+        )
         if ledger and ledger.epoch == beat.epoch:
             ledger.stop()
             self._on_rejected()
 
     def _hear_late(self, beat: Beat) -> None:
         """Remember what was accepted while we gave the database up: nobody else retains it."""
-        self._retain(beat.database, tuple(event for event in beat.events if isinstance(event, Transition)))
+        self._retain(
+            beat.database, tuple(event for event in beat.events if isinstance(event, Transition))
+        )
         kept = self._released.get(beat.database)
         if kept and kept.epoch == beat.epoch:
             ledger = Ledger(beat.database, kept.epoch, kept.status)
@@ -247,7 +262,9 @@ class Recorder:
             self._retained[database, transition.identity] = transition
         while len(self._retained) > RETAINED_MOST:
             lost = self._retained.pop(next(iter(self._retained)))
-            log.error("action=retained_dropped database=%s identity=%s", lost.database, lost.identity)
+            log.error(
+                "action=retained_dropped database=%s identity=%s", lost.database, lost.identity
+            )
 
     async def forget_durable(self) -> None:
         """Drop accepted transitions that the historian acknowledged, by identity."""
@@ -281,7 +298,9 @@ class Recorder:
             log.warning("action=retained_replayed transitions=%d", len(waiting))
         self._waiting, self._repeat_at = tuple(self._retained), time.monotonic() + REPEAT
         for start in range(0, len(waiting), BATCH):
-            if not await journal.replay(self._live, self.generation, waiting[start : start + BATCH]):
+            if not await journal.replay(
+                self._live, self.generation, waiting[start : start + BATCH]
+            ):
                 return
 
     async def follow_generation(self) -> bool:
@@ -300,9 +319,13 @@ class Recorder:
         assert seen.epoch
         if seen.name == self.generation:
             return False  # nothing new
-        if seen.epoch < self._opened_at:  # a server that was left behind, or all that was newer is lost but to us
+        if (
+            seen.epoch < self._opened_at
+        ):  # a server that was left behind, or all that was newer is lost but to us
             log.warning("action=outlived generation=%s entered=%s", seen.name, self._opened_at)
-            await generation.close_generation(self._live, self._opened_at, self._term + 1)  # who leads makes way
+            await generation.close_generation(
+                self._live, self._opened_at, self._term + 1
+            )  # who leads makes way
             return False
         if not await self._restore():
             return False  # closed again; where the others did not wait for us, what is newer than theirs still counts
@@ -311,7 +334,9 @@ class Recorder:
             if not await journal.replay(self._live, seen.name, retained[start : start + BATCH]):
                 return False  # closed again meanwhile
         self.generation, self._opened_at, self._restored = seen.name, seen.epoch, False
-        self._term = max(self._term, seen.epoch.term)  # who owned nothing restores it too: else no leader hears of it
+        self._term = max(
+            self._term, seen.epoch.term
+        )  # who owned nothing restores it too: else no leader hears of it
         log.info("action=following generation=%s", seen.name)
         await generation.withdraw(self._live, self._worker)
         return True

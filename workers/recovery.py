@@ -30,9 +30,19 @@ class Recovery:
     """Follows one closed generation after another."""
 
     def __init__(
-        self, live: Live, store: Store, assigner: Assigner, lease_seconds: float, since: float | None = None
+        self,
+        live: Live,
+        store: Store,
+        assigner: Assigner,
+        lease_seconds: float,
+        since: float | None = None,
     ) -> None:
-        self._live, self._store, self._assigner, self._lease_seconds = live, store, assigner, lease_seconds
+        self._live, self._store, self._assigner, self._lease_seconds = (
+            live,
+            store,
+            assigner,
+            lease_seconds,
+        )
         self._since = since  # when we began to wait, as a standby maybe
 
     def over(self) -> None:
@@ -60,7 +70,11 @@ class Recovery:
         known = set(members) | await presence.known(self._live)
         first = self._assigner.lease.term == 1  # nothing can have been accepted before
         # Without such a word there may be workers that an older memory of Redis does not know of.
-        complete = bool(members) or first or await generation.has_rested(self._live, self._assigner.lease.before)
+        complete = (
+            bool(members)
+            or first
+            or await generation.has_rested(self._live, self._assigner.lease.before)
+        )
         return complete and known <= reports and await self._confirmed(everybody=True)
 
     async def _confirmed(self, *, everybody: bool) -> bool:
@@ -69,14 +83,18 @@ class Recovery:
         While Postgres is away only the memory of everybody will do instead.
         """
         try:
-            if await asyncio.to_thread(leadership.renew, self._store, self._assigner.lease, self._lease_seconds):
+            if await asyncio.to_thread(
+                leadership.renew, self._store, self._assigner.lease, self._lease_seconds
+            ):
                 return True
         except StoreUnavailable as exc:
             log.warning("action=lease_unconfirmed error=%s", exc.detail)
             return everybody
         raise Deposed
 
-    async def reopen(self, zones: Mapping[str, str], present: Mapping[str, Presence], reports: set[str]) -> bool:
+    async def reopen(
+        self, zones: Mapping[str, str], present: Mapping[str, Presence], reports: set[str]
+    ) -> bool:
         """Merge the history below what was restored, give every database a fresh epoch, open the generation."""
         lease, databases = self._assigner.lease, sorted(zones)
         seeds = await self._assigner.seeds(databases)
@@ -86,23 +104,35 @@ class Recovery:
         now = await connections.now(self._live)
         here = {who for who in reports if not who.startswith(MARK)}  # announced again or not
         reporters = {who: planner.Worker(who) for who in here}
-        workers = {one.worker: planner.Worker(one.worker, one.zone, one.capacity) for one in present.values()}
+        workers = {
+            one.worker: planner.Worker(one.worker, one.zone, one.capacity)
+            for one in present.values()
+        }
         owners = self._owners(zones, reporters | workers, now)
         for database, owner in owners.items():
             await self._assigner.assign(database, owner, planned=False, now=now)
         for database in set(await observations.names(self._live)) - owners.keys():
-            await assignments.unassign(self._live, database, lease.term, lease.registry)  # no old epoch may count again
-        opened = await generation.open_generation(self._live, self._assigner.epoch(), reports, lease.registry)
+            await assignments.unassign(
+                self._live, database, lease.term, lease.registry
+            )  # no old epoch may count again
+        opened = await generation.open_generation(
+            self._live, self._assigner.epoch(), reports, lease.registry
+        )
         self._since = None
         if opened:
             log.info("action=generation_opened name=%s databases=%d", opened, len(databases))
         return bool(opened)
 
-    def _owners(self, zones: Mapping[str, str], here: Mapping[str, planner.Worker], now: float) -> dict[str, str]:
+    def _owners(
+        self, zones: Mapping[str, str], here: Mapping[str, planner.Worker], now: float
+    ) -> dict[str, str]:
         """Leave each database with the live claimant of its highest epoch; plan the rest."""
         places = self._assigner.places
         owners = {name: place.claimant for name, place in places.items() if place.claimant in here}
         if here:
             rest = {name: zone for name, zone in zones.items() if name not in owners}
-            owners |= {move.database: move.target for move in planner.plan(rest, here.values(), {}, (), now)}
+            owners |= {
+                move.database: move.target
+                for move in planner.plan(rest, here.values(), {}, (), now)
+            }
         return owners

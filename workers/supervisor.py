@@ -42,11 +42,16 @@ class Supervisor:
         self._id = str(uuid.uuid4())
         self._nudger = Nudger(connections.rq_connection(settings.redis_url))
         self._historian = Historian(live, store, self._id, settings.history_days)
-        self._sampler, self._pruner = Sampler(live, store), Pruner(live, store, settings.history_days)
+        self._sampler, self._pruner = (
+            Sampler(live, store),
+            Pruner(live, store, settings.history_days),
+        )
         self._leader: Leader | None = None
         self._before: Leader | None = None  # who led here last
         self._renewed = 0.0
-        self._waiting_since: float | None = None  # for memories, in a closed generation, while another leads
+        self._waiting_since: float | None = (
+            None  # for memories, in a closed generation, while another leads
+        )
         self._foreign_until = self._resting_until = 0.0
         self._stop = asyncio.Event()
         self._sweep_now = asyncio.Event()
@@ -72,7 +77,9 @@ class Supervisor:
         await self._stop.wait()
         for part in parts:
             part.cancel()
-        await asyncio.gather(*parts, return_exceptions=True)  # nothing of ours may come after our last word
+        await asyncio.gather(
+            *parts, return_exceptions=True
+        )  # nothing of ours may come after our last word
         await self._give_up()
 
     async def _hold(self) -> None:
@@ -88,7 +95,9 @@ class Supervisor:
         elif leader.unswept >= self._settings.lease:
             await self._make_way(leader)
         elif now - self._renewed >= RENEW:
-            if await asyncio.to_thread(leadership.renew, self._store, leader.lease, self._settings.lease):
+            if await asyncio.to_thread(
+                leadership.renew, self._store, leader.lease, self._settings.lease
+            ):
                 self._renewed = now
             else:
                 self._step_down(leader)
@@ -104,7 +113,12 @@ class Supervisor:
         await connections.check_writes(self._live)
         try:
             lease = await asyncio.to_thread(
-                leadership.acquire, self._store, self._id, self._settings.lease, seen=standing.term, signed=signed
+                leadership.acquire,
+                self._store,
+                self._id,
+                self._settings.lease,
+                seen=standing.term,
+                signed=signed,
             )
         except ForeignRedis:
             self._foreign_until = time.monotonic() + FOREIGN
@@ -113,7 +127,9 @@ class Supervisor:
             log.info("action=leading supervisor=%s term=%d", self._id, lease.term)
             self._renewed = asyncio.get_running_loop().time()
             since = self._waiting_since
-            self._leader = Leader(self._live, self._store, lease, self._nudger, self._settings.lease, since)
+            self._leader = Leader(
+                self._live, self._store, lease, self._nudger, self._settings.lease, since
+            )
             self._leader.wake = self._sweep_now
             if self._before:
                 self._leader.inherit(self._before)
@@ -125,7 +141,9 @@ class Supervisor:
         """Begin as a standby to wait for the workers' memories, so that it ends sooner with the lease."""
         if (await generation.generation(self._live)).open:
             self._waiting_since = None
-        elif self._waiting_since is None or mark(self._id) not in await generation.reported(self._live):
+        elif self._waiting_since is None or mark(self._id) not in await generation.reported(
+            self._live
+        ):
             now = time.monotonic()
             done = await generation.restore(self._live, mark(self._id), [], 0, "")
             self._waiting_since = now if done else None

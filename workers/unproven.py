@@ -31,18 +31,28 @@ class Unproven:
 
     def overdue(self, now: float, steady_since: float) -> list[str]:
         """Return some databases that were given long ago and are not known to be proven, though Redis took beats."""
-        late = (name for name, (_, since) in self._since.items() if now - max(since, steady_since) >= WITHIN)
+        late = (
+            name
+            for name, (_, since) in self._since.items()
+            if now - max(since, steady_since) >= WITHIN
+        )
         return list(islice(late, AT_ONCE))
 
-    def give_up(self, late: Collection[str], places: Iterable[Place], now: float, fleet_now: float) -> set[str]:
+    def give_up(
+        self, late: Collection[str], places: Iterable[Place], now: float, fleet_now: float
+    ) -> set[str]:
         """Judge those that are late by their places, just read; return the owners that still are."""
         places = list(places)
         before = {name: self._since[name] for name in late}
         self.note(places, now)
-        given_up = [place for place in places if self._since.get(place.database) == before[place.database]]
+        given_up = [
+            place for place in places if self._since.get(place.database) == before[place.database]
+        ]
         for place in given_up:
             del self._since[place.database]
-            self._refusals[place.database, place.owner] = Refusal(place.database, place.owner, fleet_now)
+            self._refusals[place.database, place.owner] = Refusal(
+                place.database, place.owner, fleet_now
+            )
         return {place.owner for place in given_up}
 
     def bar(self, worker: str, now: float) -> None:

@@ -63,7 +63,9 @@ def urgency(status: Status) -> Urgency:
 def login_interval(watch: Watch, owned: int, workers: int) -> float:
     """Return the seconds between two routine proofs: the policy's, unless they cost us or a server too much."""
     ours = owned * LOGIN_COST / LOGIN_SHARE
-    theirs = watch.session.neighbours * workers * LOGIN_SPACING  # the planner spreads a server's databases evenly
+    theirs = (
+        watch.session.neighbours * workers * LOGIN_SPACING
+    )  # the planner spreads a server's databases evenly
     return max(watch.policy.login_interval, ours, theirs)
 
 
@@ -83,7 +85,9 @@ def next_due(watch: Watch, status: Status, observation: Observation | None, now:
     interval = cadence(status, policy, now)
     if observation is None or interval >= policy.interval:
         return grid(watch.database, policy.interval, now)
-    due = max(now, min(observation.sent_at, now) + interval)  # the fleet's clock may have stepped back
+    due = max(
+        now, min(observation.sent_at, now) + interval
+    )  # the fleet's clock may have stepped back
     if status.doubt and observation.evidence is Evidence.SILENT:
         # Silent probes end one deadline after they began: let one end just when patience does, not a deadline later.
         patience = status.doubt.sent_at + policy.silent_seconds - due

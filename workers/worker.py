@@ -71,7 +71,9 @@ class Worker:
     def __init__(self, worker: str, settings: Settings, live: Live, box: SecretBox) -> None:
         self.id = worker
         self._settings, self._live = settings, live
-        self._capacity = min(settings.capacity, descriptors() // 2)  # a kept connection and a fresh login each
+        self._capacity = min(
+            settings.capacity, descriptors() // 2
+        )  # a kept connection and a fresh login each
         self._patrol = Patrol(live, self.id, box, settings.ca_dir, self._capacity)
         self._alive = Alive()
         self._leaving = False
@@ -98,8 +100,13 @@ class Worker:
                 keep(recorder.forget_durable, every=RECONCILE),
             )
         ]
-        stopping, meeting = asyncio.create_task(self._stop.wait()), asyncio.create_task(recorder.twin.wait())
-        done, _ = await asyncio.wait([*parts, stopping, meeting], return_when=asyncio.FIRST_COMPLETED)
+        stopping, meeting = (
+            asyncio.create_task(self._stop.wait()),
+            asyncio.create_task(recorder.twin.wait()),
+        )
+        done, _ = await asyncio.wait(
+            [*parts, stopping, meeting], return_when=asyncio.FIRST_COMPLETED
+        )
         handed_over = stopping in done and await self._hand_over()
         for part in parts:
             part.cancel()
@@ -119,7 +126,9 @@ class Worker:
 
         jobs.host(nudge)
         connection = connections.rq_connection(self._settings.redis_url)
-        threading.Thread(target=queues.listen, args=(connection, self.id), name="nudges", daemon=True).start()
+        threading.Thread(
+            target=queues.listen, args=(connection, self.id), name="nudges", daemon=True
+        ).start()
 
     async def _announce(self) -> None:
         """Say that we are here, and see who else is."""
@@ -166,7 +175,11 @@ class Worker:
 
     def _meet(self, present: dict[str, Presence], *, led: bool) -> None:
         """See who else is here. At a Redis that nobody leads we may be the one left behind, not the only one."""
-        others = [one for one in present.values() if one.worker != self.id and one.able and not one.leaving]
+        others = [
+            one
+            for one in present.values()
+            if one.worker != self.id and one.able and not one.leaving
+        ]
         since = self._patrol.company.alone_since or time.monotonic()
         self._patrol.company = Company(1 + len(others), since if led and not others else None)
 
@@ -194,7 +207,9 @@ class Worker:
                 await presence.leave(self._live, self.id)
                 if forget:
                     await presence.forget(self._live, self.id)
-                    await asyncio.to_thread(queues.forget, connections.rq_connection(self._settings.redis_url), self.id)
+                    await asyncio.to_thread(
+                        queues.forget, connections.rq_connection(self._settings.redis_url), self.id
+                    )
         except (TimeoutError, StoreUnavailable):
             log.warning("action=not_unannounced worker=%s", self.id)
 
@@ -206,7 +221,11 @@ class Worker:
                     await self._patrol.recorder.forget_durable()
                     await asyncio.sleep(0.2)
         except (TimeoutError, StoreUnavailable):
-            log.error("action=retained_lost worker=%s transitions=%d", self.id, self._patrol.recorder.retained)
+            log.error(
+                "action=retained_lost worker=%s transitions=%d",
+                self.id,
+                self._patrol.recorder.retained,
+            )
 
     async def _is_needed(self) -> bool:
         await self._announce()

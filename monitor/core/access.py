@@ -11,7 +11,10 @@ from monitor.core.cause import LOCKS, Cause
 from monitor.core.policy import Policy
 
 ACCESS_FIELDS = ("login_at", "login_usual", "login_refused", "login_pooled")
-_PASSWORDS = (Cause.WRONG_PASSWORD, Cause.NOT_ADMITTED)  # failures that lock accounts and fill security logs
+_PASSWORDS = (
+    Cause.WRONG_PASSWORD,
+    Cause.NOT_ADMITTED,
+)  # failures that lock accounts and fill security logs
 _MARGIN = 3.0  # times its usual time that a login may take
 _MEMORY = 0.75  # share of the time known so far in a new usual time
 
@@ -76,19 +79,32 @@ def encode(access: Access) -> dict[str, str]:
     """Return the fields of a hash, each at most 64 bytes; '' where there is nothing to say."""
     refused = f"{access.cause} {access.refusals} {access.held_until:.3f}" if access.cause else ""
     usual = "" if access.usual is None else f"{access.usual:.3f}"
-    pooled = access.address if access.pooled else ""  # an older version changes the address and leaves this alone
-    return {"login_at": access.address, "login_usual": usual, "login_refused": refused, "login_pooled": pooled}
+    pooled = (
+        access.address if access.pooled else ""
+    )  # an older version changes the address and leaves this alone
+    return {
+        "login_at": access.address,
+        "login_usual": usual,
+        "login_refused": refused,
+        "login_pooled": pooled,
+    }
 
 
 def decode(fields: Mapping[str, str]) -> Access:
     """Read what `encode` wrote; what a newer version wrote otherwise counts for nothing."""
-    address, usual, refused = fields.get("login_at", ""), fields.get("login_usual"), fields.get("login_refused")
+    address, usual, refused = (
+        fields.get("login_at", ""),
+        fields.get("login_usual"),
+        fields.get("login_refused"),
+    )
     pooled = fields.get("login_pooled") == address != ""
     try:
         access = Access(address, float(usual) if usual else None, pooled=pooled)
         if refused:
             cause, refusals, until = refused.split()
-            access = replace(access, cause=Cause(cause), refusals=int(refusals), held_until=float(until))
+            access = replace(
+                access, cause=Cause(cause), refusals=int(refusals), held_until=float(until)
+            )
     except ValueError:
         return Access()
     return access

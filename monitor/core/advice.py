@@ -8,7 +8,9 @@ from monitor.core.cause import Cause
 ADVICE: dict[Cause, str] = {
     Cause.OK: "",
     Cause.STARTING: "The server is starting up, recovering or shutting down. Wait; read its log if it does not end.",
-    Cause.REFUSING: ("The server has no slot left for us. Close idle sessions, or raise max_connections."),
+    Cause.REFUSING: (
+        "The server has no slot left for us. Close idle sessions, or raise max_connections."
+    ),
     Cause.ROLE_FULL: (
         "The role has no connection left. ALTER ROLE ... CONNECTION LIMIT: per server, feeler needs one for each "
         "database it watches there, and two for each worker: to prove logins, and to look at another's database."
@@ -32,8 +34,12 @@ ADVICE: dict[Cause, str] = {
         "A new address goes in with `feeler db set-url NAME -`."
     ),
     Cause.WRONG_PASSWORD: "The server refuses this password. Give the right one: `feeler db set-url NAME -`.",
-    Cause.NOT_ADMITTED: ("The server does not admit this role: there is no such role, or it may not log in (NOLOGIN)."),
-    Cause.NO_ENTRY: ("pg_hba.conf turns us away, or has no line for role, database, the worker's address and TLS."),
+    Cause.NOT_ADMITTED: (
+        "The server does not admit this role: there is no such role, or it may not log in (NOLOGIN)."
+    ),
+    Cause.NO_ENTRY: (
+        "pg_hba.conf turns us away, or has no line for role, database, the worker's address and TLS."
+    ),
     Cause.NO_DATABASE: "The server has no database of this name. Give the right one: `feeler db set-url NAME -`.",
     Cause.CLOSED: "This database takes no connections: ALTER DATABASE ... ALLOW_CONNECTIONS true.",
     Cause.NO_PRIVILEGE: "The role may not enter this database: GRANT CONNECT ON DATABASE ... TO ...",

@@ -24,7 +24,9 @@ from monitor.core.custody import AWAY
 from monitor.core.status import Epoch
 
 REFUSAL_SECONDS = 60.0
-_Rank = tuple[bool, float]  # of a refusal: void or not, when; the lowest is the first to be asked again
+_Rank = tuple[
+    bool, float
+]  # of a refusal: void or not, when; the lowest is the first to be asked again
 _URGENCY = ("unowned", "owner_lost", "cannot_reach", "overloaded", "zone")
 
 
@@ -134,12 +136,17 @@ class _Draft:
         self.wanted, self.refused = databases, refused
         self.zones = {worker.id: worker.zone for worker in workers}
         self.shares = shares({worker.id: worker.capacity for worker in workers}, len(databases))
-        self.owners = {name: owner for name in databases if (owner := current.get(name)) in self.zones}
+        self.owners = {
+            name: owner for name in databases if (owner := current.get(name)) in self.zones
+        }
         self.loads = Counter(self.owners.values())
         self.reasons: dict[str, str] = {
-            name: "owner_lost" if current.get(name) else "unowned" for name in databases.keys() - self.owners.keys()
+            name: "owner_lost" if current.get(name) else "unowned"
+            for name in databases.keys() - self.owners.keys()
         }
-        self.heaps: dict[str, list[tuple[int, str]]] = defaultdict(list)  # by zone, '' is all: (load, worker)
+        self.heaps: dict[str, list[tuple[int, str]]] = defaultdict(
+            list
+        )  # by zone, '' is all: (load, worker)
         for worker in self.zones:
             for zone in {"", self.zones[worker]}:
                 self.heaps[zone].append((self.loads[worker], worker))
@@ -168,9 +175,15 @@ class _Draft:
         aside: list[tuple[int, str]] = []
         while heap:
             load, worker = heap[0]
-            if load == self.loads[worker] and load < self.shares[worker].limit and worker not in refused:
+            if (
+                load == self.loads[worker]
+                and load < self.shares[worker].limit
+                and worker not in refused
+            ):
                 break
-            entry = heappop(heap)  # outdated or full ones are dropped: a lighter load pushes a new entry
+            entry = heappop(
+                heap
+            )  # outdated or full ones are dropped: a lighter load pushes a new entry
             if worker in refused and load == self.loads[worker]:
                 aside.append(entry)
         found = heap[0][1] if heap else None
@@ -192,7 +205,10 @@ class _Draft:
     def moves(self, current: Mapping[str, str]) -> tuple[Move, ...]:
         """Return what differs from the current owners."""
         changed = (name for name in self.reasons if self.owners[name] != current.get(name))
-        moves = (Move(name, current.get(name) or None, self.owners[name], self.reasons[name]) for name in changed)
+        moves = (
+            Move(name, current.get(name) or None, self.owners[name], self.reasons[name])
+            for name in changed
+        )
         return tuple(sorted(moves, key=lambda move: (_URGENCY.index(move.reason), move.database)))
 
 
@@ -208,16 +224,23 @@ def _fresh(refusals: Collection[Refusal], now: float) -> dict[str, dict[str, _Ra
 
 def _place(draft: _Draft) -> None:
     """Give every database that has no owner, or one that cannot reach it, to one that may have it."""
-    cannot_reach = {name for name, by_worker in draft.refused.items() if draft.owners.get(name) in by_worker}
+    cannot_reach = {
+        name for name, by_worker in draft.refused.items() if draft.owners.get(name) in by_worker
+    }
     homeless = draft.reasons.keys() | cannot_reach
-    for name in sorted(homeless, key=lambda name: (not draft.wanted[name], name)):  # a zone's room is for its own
+    for name in sorted(
+        homeless, key=lambda name: (not draft.wanted[name], name)
+    ):  # a zone's room is for its own
         refused = draft.refused.get(name, {})
-        allowed = [worker for worker in draft.zones if worker not in refused] if refused else draft.zones
+        allowed = (
+            [worker for worker in draft.zones if worker not in refused] if refused else draft.zones
+        )
         if not allowed:
             target = _last_resort(draft, name)
         else:
             target = draft.roomiest(name) or min(
-                allowed, key=lambda worker: (draft.loads[worker] - draft.shares[worker].limit, worker)
+                allowed,
+                key=lambda worker: (draft.loads[worker] - draft.shares[worker].limit, worker),
             )
         if target != draft.owners.get(name):
             draft.give(name, target, "cannot_reach")
@@ -233,7 +256,9 @@ def _last_resort(draft: _Draft, name: str) -> str:
 
 def _fill(draft: _Draft) -> int:
     """Bring every worker that holds far too little up to its fair share; return how many databases moved."""
-    needy = sorted(worker for worker in draft.zones if draft.loads[worker] < draft.shares[worker].low)
+    needy = sorted(
+        worker for worker in draft.zones if draft.loads[worker] < draft.shares[worker].low
+    )
     if not needy:
         return 0
     spare, moved = _Spare(draft), 0
@@ -250,11 +275,16 @@ class _Spare:
 
     def __init__(self, draft: _Draft) -> None:
         self.draft, self.held = draft, draft.held()
-        self.ordered: dict[tuple[str, str], list[str]] = {}  # by donor and the zone it would give to
+        self.ordered: dict[
+            tuple[str, str], list[str]
+        ] = {}  # by donor and the zone it would give to
 
     def for_worker(self, worker: str) -> Iterator[str]:
         """Yield what others can spare for this worker, always from the one furthest above its fair share."""
-        excess = {other: self.draft.loads[other] - share.fair for other, share in self.draft.shares.items()}
+        excess = {
+            other: self.draft.loads[other] - share.fair
+            for other, share in self.draft.shares.items()
+        }
         donors = [(-count, other) for other, count in excess.items() if count > 0]
         heapify(donors)
         offers = {donor: self._offers(donor, worker) for _, donor in donors}
@@ -270,7 +300,11 @@ class _Spare:
         if key not in self.ordered:
             self.ordered[key] = sorted(
                 self.held[donor],
-                key=lambda name: (not draft.is_home(name, worker), draft.is_home(name, donor), name),
+                key=lambda name: (
+                    not draft.is_home(name, worker),
+                    draft.is_home(name, donor),
+                    name,
+                ),
             )
         for name in self.ordered[key]:
             if draft.owners[name] == donor and worker not in draft.refused.get(name, {}):
@@ -279,7 +313,9 @@ class _Spare:
 
 def _relieve(draft: _Draft) -> int:
     """Bring every worker down to its limit; return how many databases moved."""
-    above = sorted(worker for worker in draft.zones if draft.loads[worker] > draft.shares[worker].limit)
+    above = sorted(
+        worker for worker in draft.zones if draft.loads[worker] > draft.shares[worker].limit
+    )
     held = draft.held() if above else {}
     moved = 0
     for worker in above:
@@ -301,7 +337,9 @@ def _bring_home(draft: _Draft) -> int:
     if not room:
         return 0
     strangers = sorted(
-        name for name, zone in draft.wanted.items() if zone in room and draft.zones[draft.owners[name]] != zone
+        name
+        for name, zone in draft.wanted.items()
+        if zone in room and draft.zones[draft.owners[name]] != zone
     )
     moved = 0
     for name in strangers:
@@ -312,6 +350,8 @@ def _bring_home(draft: _Draft) -> int:
             if draft.loads[worker] < draft.shares[worker].fair and worker not in refused
         ]
         if open_workers and draft.loads[owner] > draft.shares[owner].low:
-            draft.give(name, min(open_workers, key=lambda worker: (draft.loads[worker], worker)), "zone")
+            draft.give(
+                name, min(open_workers, key=lambda worker: (draft.loads[worker], worker)), "zone"
+            )
             moved += 1
     return moved

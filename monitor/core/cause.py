@@ -27,9 +27,15 @@ class Cause(OpenWord):
     ROLE_FULL = "role_full"  # the role's connection limit
     DATABASE_FULL = "database_full"  # the database's
     POOLER_WAITING = "pooler_waiting"  # a pooler answers, and no server connection of its for us
-    LOGIN_FAILING = "login_failing"  # the kept session answers, or a proof was asked for; no login ends
-    LOGIN_NOT_PROVED = "login_not_proved"  # the kept session answers, and a login could not be tried
-    LOCKED_OUT = "locked_out"  # the server asks for what we cannot do, or turns us away in another way
+    LOGIN_FAILING = (
+        "login_failing"  # the kept session answers, or a proof was asked for; no login ends
+    )
+    LOGIN_NOT_PROVED = (
+        "login_not_proved"  # the kept session answers, and a login could not be tried
+    )
+    LOCKED_OUT = (
+        "locked_out"  # the server asks for what we cannot do, or turns us away in another way
+    )
     WRONG_PASSWORD = "wrong_password"  # noqa: S105 (a name)
     NOT_ADMITTED = "not_admitted"  # no such role, NOLOGIN
     NO_ENTRY = "no_entry"  # pg_hba.conf turns us away
@@ -104,7 +110,9 @@ _KNOWN: dict[Cause, Evidence] = {
 
 class _Evidence(dict[Cause, Evidence]):
     def __missing__(self, cause: Cause) -> Evidence:
-        return Evidence.VOID  # a cause of a newer version: whatever it means, it proves nothing here
+        return (
+            Evidence.VOID
+        )  # a cause of a newer version: whatever it means, it proves nothing here
 
 
 EVIDENCE = _Evidence(_KNOWN)

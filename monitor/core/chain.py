@@ -15,7 +15,9 @@ Links = Mapping[Identity, Identity | None]  # each transition and the one it bui
 def number(links: Links) -> dict[Identity, int | None]:
     """Return each transition's version, None where it is superseded; the order of arrival does not matter."""
     chain = _chain(links)
-    return dict.fromkeys(links) | {identity: version for version, identity in enumerate(reversed(chain), start=1)}
+    return dict.fromkeys(links) | {
+        identity: version for version, identity in enumerate(reversed(chain), start=1)
+    }
 
 
 def extend(head: Identity | None, version: int, links: Links) -> dict[Identity, int] | None:
@@ -29,7 +31,9 @@ def extend(head: Identity | None, version: int, links: Links) -> dict[Identity, 
     return versions
 
 
-def renumber(links: Links, anchor: Identity, version: int, *, last: bool = False) -> dict[Identity, int | None] | None:
+def renumber(
+    links: Links, anchor: Identity, version: int, *, last: bool = False
+) -> dict[Identity, int | None] | None:
     """Return what `number` would for the transitions from `anchor` on, a member of the chain under this version.
 
     None where the chain leaves them below it: then the fork lies further back; where nothing is known of what lies
@@ -40,7 +44,9 @@ def renumber(links: Links, anchor: Identity, version: int, *, last: bool = False
         if not last:
             return None
         chain.append(anchor)
-    return dict.fromkeys(links) | {identity: at for at, identity in enumerate(reversed(chain), start=version)}
+    return dict.fromkeys(links) | {
+        identity: at for at, identity in enumerate(reversed(chain), start=version)
+    }
 
 
 def _chain(links: Links) -> list[Identity]:

@@ -40,12 +40,16 @@ class Address:
     sslrootcert: str = ""  # 'system' or the name of a file in our CA folder; never a path
 
     require_auth: str = ""  # as libpq takes it; '': any method that tells a stranger no password
-    allow_cleartext: bool = False  # its owner lets the password go in clear over a connection that is not verified
+    allow_cleartext: bool = (
+        False  # its owner lets the password go in clear over a connection that is not verified
+    )
 
     @property
     def verified(self) -> bool:
         """Whether TLS proves who the server is before anything is told it."""
-        named = self.sslrootcert == "system" or (self.sslmode == "require" and bool(self.sslrootcert))
+        named = self.sslrootcert == "system" or (
+            self.sslmode == "require" and bool(self.sslrootcert)
+        )
         return self.sslmode.startswith("verify") or named
 
     @property
@@ -73,7 +77,11 @@ class Database:
 def check_name(name: str) -> str:
     """Return the name, or raise InvalidInput: names are immutable and stand in keys, URLs and metrics."""
     if not _NAME.match(name):
-        raise InvalidInput("name", "not a usable name", "use a-z, 0-9, _ and -, at most 63, starting with a-z or 0-9")
+        raise InvalidInput(
+            "name",
+            "not a usable name",
+            "use a-z, 0-9, _ and -, at most 63, starting with a-z or 0-9",
+        )
     return name
 
 
@@ -98,11 +106,15 @@ def parse_address(url: str) -> Address:
         raise InvalidInput("url", "not a postgresql:// URL", _SHAPE)
     host, user, dbname = parts.host, parts.user, parts.dbname or parts.user
     if not host.isprintable() or not host or any(char in host for char in "/\\,@ "):
-        raise InvalidInput("url", "needs one host name or address", "sockets and host lists are not supported")
+        raise InvalidInput(
+            "url", "needs one host name or address", "sockets and host lists are not supported"
+        )
     if not user or "\x00" in parts.password or not (user + dbname).isprintable():
         raise InvalidInput("url", "needs a user name and printable names", _SHAPE)
     if max(map(len, (host, user, dbname))) > _LONGEST_NAME:
-        raise InvalidInput("url", "host, user or database is too long", f"at most {_LONGEST_NAME} characters each")
+        raise InvalidInput(
+            "url", "host, user or database is too long", f"at most {_LONGEST_NAME} characters each"
+        )
     return Address(host, parts.port, dbname, user, parts.password, **_options(parts.query))
 
 
@@ -126,11 +138,20 @@ def _split(url: str) -> _Parts | None:
         parts = urlsplit(url)
         port = 5432 if parts.port is None else parts.port
         host, path = parts.hostname or "", parts.path.removeprefix("/")
-        texts = (unquote(text, errors="strict") for text in (host, path, parts.username or "", parts.password or ""))
+        texts = (
+            unquote(text, errors="strict")
+            for text in (host, path, parts.username or "", parts.password or "")
+        )
         host, dbname, user, password = texts
     except ValueError:
         return None
-    if not url.isprintable() or " " in url or "#" in url or any(char in path for char in "/@") or port == 0:
+    if (
+        not url.isprintable()
+        or " " in url
+        or "#" in url
+        or any(char in path for char in "/@")
+        or port == 0
+    ):
         return None
     return _Parts(parts.scheme, host, port, dbname, user, password, parts.query)
 
@@ -142,14 +163,24 @@ def _options(query: str) -> dict[str, Any]:
         pairs = [("malformed", "")]
     options = dict(pairs)
     if len(options) != len(pairs) or not set(options) <= set(_OPTIONS):
-        raise InvalidInput("url", f"only {', '.join(_OPTIONS)} may follow the ?", "each at most once")
+        raise InvalidInput(
+            "url", f"only {', '.join(_OPTIONS)} may follow the ?", "each at most once"
+        )
     if options.get("sslmode", "prefer") not in _SSLMODES:
         raise InvalidInput("url", "unknown sslmode", f"one of {', '.join(_SSLMODES)}")
     if not _REFERENCE.match(options.get("sslrootcert", "system")):
-        raise InvalidInput("url", "sslrootcert is the name of a file in FEELER_CA_DIR or 'system'", "never a path")
+        raise InvalidInput(
+            "url", "sslrootcert is the name of a file in FEELER_CA_DIR or 'system'", "never a path"
+        )
     methods = options.get("require_auth", "none").split(",")
-    if len({method.startswith("!") for method in methods}) > 1 or not {m.lstrip("!") for m in methods} <= set(_METHODS):
-        raise InvalidInput("url", "unknown require_auth", f"of {', '.join(_METHODS)}; all with a ! before, or none")
+    if len({method.startswith("!") for method in methods}) > 1 or not {
+        m.lstrip("!") for m in methods
+    } <= set(_METHODS):
+        raise InvalidInput(
+            "url", "unknown require_auth", f"of {', '.join(_METHODS)}; all with a ! before, or none"
+        )
     if options.get("allow_cleartext", "1") not in ("0", "1"):
-        raise InvalidInput("url", "allow_cleartext is 0 or 1", "1 lets the password go in clear to any server")
+        raise InvalidInput(
+            "url", "allow_cleartext is 0 or 1", "1 lets the password go in clear to any server"
+        )
     return options | {"allow_cleartext": options.get("allow_cleartext") == "1"}

@@ -37,7 +37,9 @@ class Unreadable(FeelerError):
 
     def __init__(self, kind: str, name: str) -> None:
         self.kind, self.name = kind, name
-        super().__init__(f"the {kind} {name!r} cannot be read: a newer version wrote it, or it is damaged")
+        super().__init__(
+            f"the {kind} {name!r} cannot be read: a newer version wrote it, or it is damaged"
+        )
 
 
 class Outdated(FeelerError):

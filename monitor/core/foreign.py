@@ -12,7 +12,12 @@ from monitor.core.errors import InvalidInput
 
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 _LATEST = 253_402_300_799.0  # the last second of the year 9999: no calendar goes further
-_KINDS: dict[object, tuple[type, ...]] = {str: (str,), int: (int,), float: (int, float), bool: (bool,)}
+_KINDS: dict[object, tuple[type, ...]] = {
+    str: (str,),
+    int: (int,),
+    float: (int, float),
+    bool: (bool,),
+}
 
 
 class OpenWord(StrEnum):
@@ -46,6 +51,9 @@ def fitting(kind: type, told: Mapping[str, Any]) -> dict[str, Any]:
     known = {field.name: field.type for field in fields(kind) if field.name in told}
     for name, wanted in known.items():
         allowed = _KINDS.get(wanted)
-        if allowed and (not isinstance(told[name], allowed) or (isinstance(told[name], bool) and wanted is not bool)):
+        if allowed and (
+            not isinstance(told[name], allowed)
+            or (isinstance(told[name], bool) and wanted is not bool)
+        ):
             raise InvalidInput(name, f"not of type {getattr(wanted, '__name__', wanted)}")
     return {name: told[name] for name in known}

@@ -17,7 +17,17 @@ from monitor.core.policy import Policy
 from monitor.core.status import MAX_DOUBTERS, Doubt, Identity, State, Status
 from monitor.core.verdict import NAMED_BY, NEGATIVE, Context, Opinion, Subject, elapsed
 
-__all__ = ["STEADY", "TRANSITIONS", "Context", "Opinion", "Rule", "cadence", "diagram", "tick", "wants_login"]
+__all__ = [
+    "STEADY",
+    "TRANSITIONS",
+    "Context",
+    "Opinion",
+    "Rule",
+    "cadence",
+    "diagram",
+    "tick",
+    "wants_login",
+]
 
 ASK_AGAIN = 10.0  # seconds between two cries for another worker in one doubt
 CLOCK_STEP = 10.0  # seconds: no feel is told this late; the clock of the fleet was set back
@@ -44,7 +54,11 @@ class Rule:
 _N, _A, _U, _D = (State.NEW,), (State.AVAILABLE,), (State.UNCERTAIN,), (State.UNAVAILABLE,)
 _TALKING = (State.STARTING, State.REFUSING, State.LOCKED_OUT)
 _ALL = tuple(State)
-_OK, _ALIVE, _ABSENT = frozenset({Evidence.OK}), frozenset({Evidence.ALIVE}), frozenset({Evidence.ABSENT})
+_OK, _ALIVE, _ABSENT = (
+    frozenset({Evidence.OK}),
+    frozenset({Evidence.ALIVE}),
+    frozenset({Evidence.ABSENT}),
+)
 
 TRANSITIONS: tuple[Rule, ...] = (
     Rule("first_light", _N, _A, _OK, "the first ok"),
@@ -84,7 +98,9 @@ def _wire(rule: Rule, target: State | None) -> dict[str, object]:
     def holds(event: EventData) -> bool:
         subject = event.model
         assert isinstance(subject, Subject)
-        fits = subject.evidence in rule.evidence and rule.target(subject.observation.cause) is target
+        fits = (
+            subject.evidence in rule.evidence and rule.target(subject.observation.cause) is target
+        )
         return fits and bool(rule.proof(subject))
 
     def fired(event: EventData) -> None:
@@ -94,7 +110,13 @@ def _wire(rule: Rule, target: State | None) -> dict[str, object]:
 
     sources = [state for state in rule.sources if state is not target]
     conditions = [holds] if target else None
-    return {"trigger": "tick", "source": sources, "dest": target, "conditions": conditions, "before": fired}
+    return {
+        "trigger": "tick",
+        "source": sources,
+        "dest": target,
+        "conditions": conditions,
+        "before": fired,
+    }
 
 
 def _machine() -> Machine:
@@ -102,20 +124,29 @@ def _machine() -> Machine:
     wires = [_wire(rule, target) for rule in TRANSITIONS for target in rule.targets]
     wires.append(_wire(STEADY, None))  # last: what nothing else took
     return Machine(
-        model=None, states=State, initial=State.NEW, transitions=wires, auto_transitions=False, send_event=True
+        model=None,
+        states=State,
+        initial=State.NEW,
+        transitions=wires,
+        auto_transitions=False,
+        send_event=True,
     )
 
 
 def _can_move(state: State, cause: Cause) -> bool:
     return any(
-        state in rule.sources and EVIDENCE[cause] in rule.evidence and rule.target(cause) not in (None, state)
+        state in rule.sources
+        and EVIDENCE[cause] in rule.evidence
+        and rule.target(cause) not in (None, state)
         for rule in TRANSITIONS
     )
 
 
 MACHINE = _machine()
 # The guard: causes that can move no database out of this state. A look costs a fraction of firing the machine.
-QUIET = {state: frozenset(cause for cause in Cause if not _can_move(state, cause)) for state in State}
+QUIET = {
+    state: frozenset(cause for cause in Cause if not _can_move(state, cause)) for state in State
+}
 
 
 def is_quiet(status: Status, observation: Observation) -> bool:
@@ -130,7 +161,9 @@ def is_quiet(status: Status, observation: Observation) -> bool:
     )
 
 
-def tick(status: Status, observation: Observation, context: Context) -> tuple[Status, tuple[Event, ...]]:
+def tick(
+    status: Status, observation: Observation, context: Context
+) -> tuple[Status, tuple[Event, ...]]:
     """Return what to believe after this observation and what to tell of it; the same Status when nothing changed."""
     quiet = is_quiet(status, observation)
     if observation.at < (status.since if quiet else _newest(status)) - CLOCK_STEP:
@@ -146,7 +179,11 @@ def _newest(status: Status) -> float:
     """Return the newest moment a Status knows of."""
     doubt = status.doubt
     asked = (
-        (doubt.sent_at, doubt.asked_at, *(max(witness.sent_at, witness.at) for witness in doubt.witnesses))
+        (
+            doubt.sent_at,
+            doubt.asked_at,
+            *(max(witness.sent_at, witness.at) for witness in doubt.witnesses),
+        )
         if doubt
         else ()
     )
@@ -160,7 +197,9 @@ def _redated(status: Status, now: float) -> Status:
     """
     doubt = status.doubt
     if doubt:
-        witnesses = tuple(witness for witness in doubt.witnesses if max(witness.sent_at, witness.at) <= now)
+        witnesses = tuple(
+            witness for witness in doubt.witnesses if max(witness.sent_at, witness.at) <= now
+        )
         sent_at, asked_at = min(doubt.sent_at, now), min(doubt.asked_at, now)
         doubt = replace(doubt, sent_at=sent_at, asked_at=asked_at, witnesses=witnesses)
         if doubt.absent_since is not None and doubt.absent_since > now:
@@ -199,7 +238,15 @@ def _moved(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
         evidence=subject.proof,
     )
     doubters, doubted_at = _doubters(subject)
-    moved = Status(subject.state, seen.at, identity, subject.rule, doubt, doubters=doubters, doubted_at=doubted_at)
+    moved = Status(
+        subject.state,
+        seen.at,
+        identity,
+        subject.rule,
+        doubt,
+        doubters=doubters,
+        doubted_at=doubted_at,
+    )
     return moved, (transition, *cries)
 
 
@@ -214,7 +261,9 @@ def _stayed(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
     cries: tuple[Event, ...] = ()
     if doubt and evidence in NEGATIVE and _must_ask_again(subject):
         doubt = replace(doubt, asked_at=seen.at)
-        cries = (CannotReach(seen.database, doubt.identity, subject.context.worker, seen.at, seen.cause),)
+        cries = (
+            CannotReach(seen.database, doubt.identity, subject.context.worker, seen.at, seen.cause),
+        )
     recovering = evidence is Evidence.OK and status.state is State.UNAVAILABLE
     doubters, doubted_at = _doubters(subject)
     kept = replace(
@@ -236,7 +285,11 @@ def _sign_of_life(subject: Subject) -> Cause | None:
     if not seen.fresh_login and seen.cause in (Cause.OK, Cause.LOGIN_NOT_PROVED):
         return status.alive
     unnamed = (None, status.state)
-    return seen.cause if seen.cause is not Cause.SERVER_ERROR and NAMED_BY.get(seen.cause) not in unnamed else None
+    return (
+        seen.cause
+        if seen.cause is not Cause.SERVER_ERROR and NAMED_BY.get(seen.cause) not in unnamed
+        else None
+    )
 
 
 def _errors(subject: Subject) -> int:
@@ -306,5 +359,8 @@ def diagram() -> str:
             edges.setdefault((source, middle or rule.targets[0]), []).append(rule.name)
         for target in rule.targets if middle else ():
             edges.setdefault((middle, target), []).append(f"the newest word says {target}")
-    lines += [f"    {source} --> {target}: {', '.join(names)}" for (source, target), names in edges.items()]
+    lines += [
+        f"    {source} --> {target}: {', '.join(names)}"
+        for (source, target), names in edges.items()
+    ]
     return "\n".join(lines)

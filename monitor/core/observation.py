@@ -32,15 +32,29 @@ class Gauge:
 
 _CATALOGUE = (
     Gauge("connections", "connections", "connections", "client connections to the whole server"),
-    Gauge("connections_max", "connections", "connections", "max_connections less the reserved slots"),
+    Gauge(
+        "connections_max", "connections", "connections", "max_connections less the reserved slots"
+    ),
     Gauge("longest_transaction", "activity", "seconds", "age of the oldest open transaction"),
-    Gauge("longest_idle_in_transaction", "activity", "seconds", "longest wait of a session idle in a transaction"),
+    Gauge(
+        "longest_idle_in_transaction",
+        "activity",
+        "seconds",
+        "longest wait of a session idle in a transaction",
+    ),
     Gauge("blocked_sessions", "activity", "sessions", "sessions waiting for a lock"),
-    Gauge("cache_hit_rate", "database", "percent", "blocks found in the cache since the last beat (else since reset)"),
+    Gauge(
+        "cache_hit_rate",
+        "database",
+        "percent",
+        "blocks found in the cache since the last beat (else since reset)",
+    ),
     Gauge("xact_rate", "database", "transactions/s", "commits and rollbacks since the last beat"),
     Gauge("xid_age", "database", "transactions", "age of the oldest frozen transaction id"),
     Gauge("role", "database", "", "primary or standby"),
-    Gauge("replication_lag", "database", "seconds", "replay delay of a standby; absent on a primary"),
+    Gauge(
+        "replication_lag", "database", "seconds", "replay delay of a standby; absent on a primary"
+    ),
     Gauge("server_version_num", "database", "", "server_version_num"),
     Gauge("row_count", "tables", "rows (estimate)", "live rows by the statistics views"),
     Gauge("table_count", "tables", "tables", "user tables"),
@@ -76,10 +90,14 @@ class Observation:
     fresh_login: bool = False  # a login was part of it
     login_interval: float = 0.0  # seconds between logins that are proved as a matter of routine
     access: Access = UNKNOWN  # what is known of logins after it
-    detail: str = ""  # text for people, at most 512 characters, controls stripped; never decides anything
+    detail: str = (
+        ""  # text for people, at most 512 characters, controls stripped; never decides anything
+    )
     sqlstate: str = ""  # of the error that `detail` tells
     revision: int = 0  # of the target that was felt; 0 where nobody said
-    steps: Mapping[str, float] = field(default_factory=dict)  # milliseconds by step: dns, connect, login, query
+    steps: Mapping[str, float] = field(
+        default_factory=dict
+    )  # milliseconds by step: dns, connect, login, query
     tried: tuple[str, ...] = ()  # the addresses it is about, where some were
     dns_stale: bool = False  # those were the last ones known: the name did not resolve
     waited: float = 0.0  # seconds its login waited for its turn among others at the same address

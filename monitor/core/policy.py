@@ -17,13 +17,21 @@ class Policy:
     name: str = "default"
     interval: float = 5.0  # between beats while all is well
     deadline: float = 2.0  # a probe that takes longer is severed
-    fast_interval: float = 1.0  # while uncertain, and for fast_seconds after a change to a bad state
+    fast_interval: float = (
+        1.0  # while uncertain, and for fast_seconds after a change to a bad state
+    )
     fast_seconds: float = 60.0
     bad_interval: float = 2.0  # in a bad state after that
-    login_interval: float = 60.0  # proof that fresh logins work; stretched where that costs too much
+    login_interval: float = (
+        60.0  # proof that fresh logins work; stretched where that costs too much
+    )
     login_least: float = 2.0  # a login that takes longer is severed: at least this ...
-    login_most: float = 5.0  # ... and at most this, by the database's own usual login; this where none is known
-    entry_interval: float = 30.0  # between logins at a server that lets us in nowhere: no such database, pg_hba, TLS
+    login_most: float = (
+        5.0  # ... and at most this, by the database's own usual login; this where none is known
+    )
+    entry_interval: float = (
+        30.0  # between logins at a server that lets us in nowhere: no such database, pg_hba, TLS
+    )
     password_first: float = 60.0  # from the second refusal of a password to the next login ...
     password_interval: float = 300.0  # ... and between all later ones
     slow_interval: float = 60.0  # table sums and sizes; stretched by their measured cost
@@ -44,18 +52,29 @@ class Policy:
             if field != "name" and not (math.isfinite(value) and value > 0):
                 raise InvalidInput(f"policy/{field}", "must be more than zero")
         if self.alone_seconds <= LED_FOR:
-            problem = f"must be more than {LED_FOR} s: so long a leader that is gone seems to be there"
+            problem = (
+                f"must be more than {LED_FOR} s: so long a leader that is gone seems to be there"
+            )
             raise InvalidInput("policy/alone_seconds", problem, "30 is the default")
         self._at_most("absent_seconds", "silent_seconds", "a refusal is the quicker proof")
-        self._at_most("fast_interval", "opinion_grace", "a peer's word must last until it is asked again")
+        self._at_most(
+            "fast_interval", "opinion_grace", "a peer's word must last until it is asked again"
+        )
         for step in ("deadline", "fast_interval"):
-            self._at_most(step, "handover_grace", "a former owner's word must outlive the next one's probes", times=2)
+            self._at_most(
+                step,
+                "handover_grace",
+                "a former owner's word must outlive the next one's probes",
+                times=2,
+            )
         self._at_most("login_least", "login_most", "they are the two ends of one deadline")
 
     def _at_most(self, small: str, large: str, why: str, times: int = 1) -> None:
         if getattr(self, small) * times > getattr(self, large):
             least = f"{times} x {small}" if times > 1 else small
-            problem = f"{getattr(self, large):g} is less than {least} ({getattr(self, small):g}): {why}"
+            problem = (
+                f"{getattr(self, large):g} is less than {least} ({getattr(self, small):g}): {why}"
+            )
             raise InvalidInput(f"policy/{large}", problem, f"raise {large} or lower {small}")
 
     @property

@@ -15,7 +15,9 @@ from monitor.core.errors import InvalidInput
 from monitor.core.foreign import moment
 
 MAX_WITNESSES = 4
-MAX_ROUNDS = 9_999  # more say nothing new, and the encoded witness must stay within 64 bytes for ever
+MAX_ROUNDS = (
+    9_999  # more say nothing new, and the encoded witness must stay within 64 bytes for ever
+)
 MAX_DOUBTERS = 2
 MAX_TRIED = 7
 
@@ -87,7 +89,9 @@ class Doubt:
     sent_at: float  # send time of the first failed probe
     asked_at: float  # when cannot_reach was last said
     witnesses: tuple[Witness, ...]
-    absent_since: float | None = None  # send time of the first of the absents in a row that are the newest words
+    absent_since: float | None = (
+        None  # send time of the first of the absents in a row that are the newest words
+    )
     absent_rounds: int = 0  # how many they are, whoever found them
     revision: int = 0  # of the address that the witnesses speak of; 0: not known
     tried: tuple[str, ...] = ()  # `mark`s of the addresses found wanting, in the order they came up
@@ -139,7 +143,9 @@ def encode(status: Status) -> dict[str, str]:
     witnesses = doubt.witnesses if doubt else ()
     for i in range(MAX_WITNESSES):
         known = doubt is not None and i < len(witnesses)
-        fields[f"witness_{i + 1}"] = _encode_witness(witnesses[i], doubt.sent_at) if known and doubt else ""
+        fields[f"witness_{i + 1}"] = (
+            _encode_witness(witnesses[i], doubt.sent_at) if known and doubt else ""
+        )
     return fields
 
 
@@ -163,7 +169,9 @@ def decode(fields: Mapping[str, str]) -> Status:
 
 
 def _encode_witness(witness: Witness, origin: float) -> str:
-    sent, at = (round((moment - origin) * 1000) for moment in (witness.sent_at, witness.at))  # ms since the doubt
+    sent, at = (
+        round((moment - origin) * 1000) for moment in (witness.sent_at, witness.at)
+    )  # ms since the doubt
     return f"{witness.worker} {witness.rounds} {sent} {at - sent} {witness.cause}"
 
 

@@ -66,7 +66,17 @@ class Context:
 class Subject:
     """One tick under way: what `transitions` moves through the table. An outdated observation counts as void."""
 
-    __slots__ = ("context", "doubt", "evidence", "observation", "others", "proof", "rule", "state", "status")
+    __slots__ = (
+        "context",
+        "doubt",
+        "evidence",
+        "observation",
+        "others",
+        "proof",
+        "rule",
+        "state",
+        "status",
+    )
 
     def __init__(self, status: Status, observation: Observation, context: Context) -> None:
         outdated = _is_outdated(status, observation, context.worker)
@@ -100,8 +110,14 @@ class Subject:
         seen, policy = self.observation, self.context.policy
 
         def counts(word: Seen) -> bool:
-            grace = policy.deadline + policy.opinion_grace if word.worker in peers else policy.handover_grace + seconds
-            return word.at <= seen.sent_at and elapsed(word.at, seen.at) <= grace and is_negative(word)
+            grace = (
+                policy.deadline + policy.opinion_grace
+                if word.worker in peers
+                else policy.handover_grace + seconds
+            )
+            return (
+                word.at <= seen.sent_at and elapsed(word.at, seen.at) <= grace and is_negative(word)
+            )
 
         return tuple(word for word in self.others if counts(word))
 
@@ -109,7 +125,11 @@ class Subject:
         """Tell whether these negatives are many and old enough, and nobody else reached the server since."""
         assert self.doubt
         patient = elapsed(self.doubt.sent_at, self.observation.at) >= seconds
-        return patient and sum(word.rounds for word in words) >= rounds and all(map(is_negative, self.others))
+        return (
+            patient
+            and sum(word.rounds for word in words) >= rounds
+            and all(map(is_negative, self.others))
+        )
 
     def absent_for_long(self, words: tuple[Seen, ...]) -> bool:
         """Tell whether all these words are absents, many and for long, nothing else between; nobody else reached it.
@@ -121,7 +141,12 @@ class Subject:
         asked = {opinion.worker for opinion in _opinions(self.doubt, self.context)}
         rounds = self.doubt.absent_rounds + sum(word.worker in asked for word in words)
         patient = since is not None and elapsed(since, self.observation.at) >= policy.absent_seconds
-        return patient and rounds >= policy.absent_rounds and all_absent(words) and all(map(is_negative, self.others))
+        return (
+            patient
+            and rounds >= policy.absent_rounds
+            and all_absent(words)
+            and all(map(is_negative, self.others))
+        )
 
 
 def elapsed(since: float, at: float) -> float:
@@ -141,7 +166,11 @@ def all_absent(words: Iterable[Seen]) -> bool:
 
 def patience(policy: Policy, cause: Cause | None) -> float:
     """Return the seconds that the rule for negatives of this kind waits; the longer where the kind is not known."""
-    return policy.absent_seconds if cause and EVIDENCE[cause] is Evidence.ABSENT else policy.silent_seconds
+    return (
+        policy.absent_seconds
+        if cause and EVIDENCE[cause] is Evidence.ABSENT
+        else policy.silent_seconds
+    )
 
 
 # The proof of a rule: the evidence that fires it, empty when it does not hold.
@@ -205,7 +234,10 @@ def recovered(subject: Subject) -> tuple[Seen, ...]:
     """Prove that the database is back to stay: some oks, some seconds apart."""
     policy, at = subject.context.policy, subject.observation.at
     since = at if subject.status.ok_since is None else subject.status.ok_since
-    enough = subject.status.ok_rounds + 1 >= policy.recovery_rounds and elapsed(since, at) >= policy.recovery_seconds
+    enough = (
+        subject.status.ok_rounds + 1 >= policy.recovery_rounds
+        and elapsed(since, at) >= policy.recovery_seconds
+    )
     return (subject.own,) if enough else ()
 
 
@@ -217,7 +249,8 @@ def _is_outdated(status: Status, observation: Observation, worker: str) -> bool:
     return doubt is not None and (
         observation.sent_at < doubt.sent_at
         or any(
-            witness.worker == worker and (observation.sent_at <= witness.sent_at or observation.at < witness.at)
+            witness.worker == worker
+            and (observation.sent_at <= witness.sent_at or observation.at < witness.at)
             for witness in doubt.witnesses
         )
     )
@@ -249,7 +282,9 @@ def hear(doubt: Doubt, observation: Observation, worker: str) -> Doubt:
     elif since is None:
         since, absents = observation.sent_at, 1
     witnesses = (*others, own)[-MAX_WITNESSES:]
-    return replace(doubt, sent_at=sent_at, witnesses=witnesses, absent_since=since, absent_rounds=absents)
+    return replace(
+        doubt, sent_at=sent_at, witnesses=witnesses, absent_since=since, absent_rounds=absents
+    )
 
 
 def _where_it_leads(doubt: Doubt, observation: Observation) -> Doubt:
@@ -280,7 +315,9 @@ def _words_of_others(doubt: Doubt, context: Context) -> tuple[Seen, ...]:
             new = Seen(new.worker, new.sent_at, new.at, new.cause, known.rounds + 1)
         words[opinion.worker] = new
     return tuple(
-        word for word in words.values() if word.worker != context.worker and EVIDENCE[word.cause] is not Evidence.VOID
+        word
+        for word in words.values()
+        if word.worker != context.worker and EVIDENCE[word.cause] is not Evidence.VOID
     )
 
 

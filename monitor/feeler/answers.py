@@ -33,9 +33,13 @@ class Answers:
 
 def judge(answers: tuple[Answer, ...], server_version: int) -> Answers:
     """Say what the answers prove: one row is enough, and a refusal by rule is an answer."""
-    if not answers or any(not answer.code or answer.code.startswith(("42", "0A")) for answer in answers):
+    if not answers or any(
+        not answer.code or answer.code.startswith(("42", "0A")) for answer in answers
+    ):
         return Answers(Cause.OK, server_version, answers)
-    return Answers(Cause.SERVER_ERROR, server_version, answers, words(answers[0].result), answers[0].code)
+    return Answers(
+        Cause.SERVER_ERROR, server_version, answers, words(answers[0].result), answers[0].code
+    )
 
 
 def aborted(results: Sequence[PGresult]) -> bool:
@@ -47,13 +51,17 @@ def sqlstate(result: PGresult) -> str:
     """Return the code of an error, '' for an answer."""
     if result.status != pq.ExecStatus.FATAL_ERROR:
         return ""
-    return (result.error_field(pq.DiagnosticField.SQLSTATE) or b"XX000")[:5].decode("ascii", "replace")
+    return (result.error_field(pq.DiagnosticField.SQLSTATE) or b"XX000")[:5].decode(
+        "ascii", "replace"
+    )
 
 
 def words(result: PGresult) -> str:
     """Return an error's code and message for people."""
     message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
-    return clean(f"{sqlstate(result)}: ".encode() + message, length=len(message) + 8)  # cut where secrets are known
+    return clean(
+        f"{sqlstate(result)}: ".encode() + message, length=len(message) + 8
+    )  # cut where secrets are known
 
 
 def only_row(result: PGresult) -> dict[bytes | None, bytes | None]:

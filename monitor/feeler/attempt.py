@@ -11,7 +11,9 @@ from monitor.core.cause import Cause
 from monitor.feeler.causes import Failed
 from monitor.feeler.turns import Found
 
-OWN_SHARE = 4  # of the deadline: more than 1/4 of it in our own queues, and a timeout is no evidence
+OWN_SHARE = (
+    4  # of the deadline: more than 1/4 of it in our own queues, and a timeout is no evidence
+)
 
 _LATE = {
     "slot": Cause.LATE_LOOP,
@@ -30,7 +32,9 @@ class Attempt:
     deadline: float  # of the part under way
     began: float = field(default_factory=monotonic)  # when that part began
     since: float = 0.0  # a probe that began before says nothing new of this database, our own last one least of all
-    timeout: asyncio.Timeout | None = None  # of a login that may wait for its turn as long as it takes
+    timeout: asyncio.Timeout | None = (
+        None  # of a login that may wait for its turn as long as it takes
+    )
     stage: str = "query"
     own: float = 0.0  # seconds spent waiting for ourselves
     waited: float = 0.0  # seconds of it that moved the deadline
@@ -133,9 +137,17 @@ class Attempt:
     def expired(self) -> Failed:
         """Say what it proves that the deadline has passed."""
         if self.stuck:
-            return Failed(Cause.SEVERED, "the server asked for a proof that takes too long to compute")
+            return Failed(
+                Cause.SEVERED, "the server asked for a proof that takes too long to compute"
+            )
         if self.own > self.deadline / OWN_SHARE:
             return Failed(Cause.LATE_LOOP, "too many logins at once")
-        if self.stage == "login" and self.asked and monotonic() - self.spoke > self.deadline / OWN_SHARE:
-            return Failed(Cause.LOGIN_FAILING, "the server asked who we are, was told, and says nothing more")
+        if (
+            self.stage == "login"
+            and self.asked
+            and monotonic() - self.spoke > self.deadline / OWN_SHARE
+        ):
+            return Failed(
+                Cause.LOGIN_FAILING, "the server asked who we are, was told, and says nothing more"
+            )
         return Failed(_LATE[self.stage], f"no answer within {self.deadline:g} s")

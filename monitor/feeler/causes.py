@@ -37,7 +37,9 @@ _NO_CONNECTION = "08"  # the class of connection exceptions
 class Failed(Exception):
     """How a step ended; never leaves this package."""
 
-    def __init__(self, cause: Cause, detail: str = "", *, lost: bool = False, sqlstate: str = "") -> None:
+    def __init__(
+        self, cause: Cause, detail: str = "", *, lost: bool = False, sqlstate: str = ""
+    ) -> None:
         super().__init__(cause)
         self.cause, self.detail, self.sqlstate = cause, detail, sqlstate
         self.lost = lost  # the session ended under us: no evidence by itself
@@ -78,8 +80,12 @@ def cause_of_handshake(
     if needs_password:
         return Cause.NO_CREDENTIALS
     if seen.encrypting and first == b"S" and not sent and not ended:
-        return Cause.MISSING_FILE  # the server said yes and we could not even begin: our CA file is not usable
-    refused_by_us = seen.encrypting and sent and first != b"S"  # an alert of ours, on which the server may hang up
+        return (
+            Cause.MISSING_FILE
+        )  # the server said yes and we could not even begin: our CA file is not usable
+    refused_by_us = (
+        seen.encrypting and sent and first != b"S"
+    )  # an alert of ours, on which the server may hang up
     if ended and not refused_by_us:
         return Cause.RESET
     return _cause_of_giving_up(seen)
@@ -168,7 +174,14 @@ def _echo(secret: str) -> re.Pattern[str]:
     Whole words only: to eat it out of other words would tell it.
     """
     data = secret.encode("utf-8", "surrogatepass")
-    forms = {secret, secret[::-1], quote(data, safe=""), quote_plus(data), data.hex(), data[::-1].hex()}
+    forms = {
+        secret,
+        secret[::-1],
+        quote(data, safe=""),
+        quote_plus(data),
+        data.hex(),
+        data[::-1].hex(),
+    }
     padded = {base64.b64encode(part).decode() for part in (data, data[::-1])}
     forms |= padded | {form.rstrip("=") for form in padded}
     forms |= {form.translate(str.maketrans("+/", "-_")) for form in forms}

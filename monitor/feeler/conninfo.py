@@ -16,7 +16,9 @@ from monitor.core.cause import Cause
 from monitor.core.database import Address
 from monitor.feeler.causes import NOT_IN_CLEAR, Failed
 
-_NOWHERE = "/nonexistent/feeler"  # libpq falls back to files in the home folder where a path is empty
+_NOWHERE = (
+    "/nonexistent/feeler"  # libpq falls back to files in the home folder where a path is empty
+)
 _OURS = "!gss,!sspi"  # methods of ours: all but these
 _SYSTEM_ROOTS = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -74,7 +76,9 @@ def conninfo(address: Address, hostaddr: str, worker: str, ca_dir: Path | None) 
         "sslmode": sslmode,
         "sslrootcert": roots,
     }
-    keywords = {name: value for name, value in {**_DEFAULTS, **_FIXED, **wanted}.items() if name in _KNOWN}
+    keywords = {
+        name: value for name, value in {**_DEFAULTS, **_FIXED, **wanted}.items() if name in _KNOWN
+    }
     return make_conninfo("", **keywords).encode()
 
 
@@ -94,7 +98,9 @@ def _trust(address: Address, ca_dir: Path | None) -> tuple[str, str]:
         raise Failed(Cause.MISSING_FILE, f"no CA folder for sslrootcert={name}")
     roots = _existing(ca_dir / name)
     if not private.is_trusted(roots):
-        raise Failed(Cause.MISSING_FILE, f"others may change {name}: it must be ours or root's, chmod 644")
+        raise Failed(
+            Cause.MISSING_FILE, f"others may change {name}: it must be ours or root's, chmod 644"
+        )
     return mode, str(roots)
 
 

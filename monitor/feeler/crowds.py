@@ -25,7 +25,9 @@ class Full:
 
     since: float = field(default_factory=monotonic)
     next_try: float = field(default_factory=monotonic)
-    entered: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    entered: "asyncio.Future[None]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
 
 
 class Crowd:

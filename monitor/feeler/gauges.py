@@ -41,12 +41,19 @@ class Counters:
 
 def load() -> tuple[Query, ...]:
     """Read every query; for one purpose the file of the highest `least` comes first."""
-    found = [_parse(path.name, path.read_text()) for path in files(__package__).joinpath("queries").iterdir()]
+    found = [
+        _parse(path.name, path.read_text())
+        for path in files(__package__).joinpath("queries").iterdir()
+    ]
     return tuple(sorted(found, key=lambda query: (query.families, -query.least)))
 
 
 def _parse(filename: str, text: str) -> Query:
-    head = dict(line[3:].split(":", 1) for line in text.splitlines() if line.startswith("-- ") and ":" in line)
+    head = dict(
+        line[3:].split(":", 1)
+        for line in text.splitlines()
+        if line.startswith("-- ") and ":" in line
+    )
     sql = " ".join(line.strip() for line in text.splitlines() if not line.startswith("--"))
     return Query(
         name=filename.removesuffix(".sql"),
@@ -73,7 +80,9 @@ def queries(server_version: int, *, slow: bool) -> tuple[Query, ...]:
 @cache
 def _lacking(server_version: int, *, slow: bool) -> tuple[str, ...]:
     served = {family for query in queries(server_version, slow=slow) for family in query.families}
-    wanted = dict.fromkeys(family for query in QUERIES if query.slow == slow for family in query.families)
+    wanted = dict.fromkeys(
+        family for query in QUERIES if query.slow == slow for family in query.families
+    )
     return tuple(family for family in wanted if family not in served)
 
 
@@ -108,7 +117,11 @@ def readings(query: Query, row: Row, at: float, rates: Mapping[str, Value]) -> t
 def _reading(family: str, row: Row, at: float, rates: Mapping[str, Value]) -> Reading:
     if family == "activity" and row.get(b"visible") != b"t":
         return Reading(family, at, ReadingStatus.DENIED, code="42501")
-    values = {name: convert(text) for name, key, convert in _COLUMNS[family] if (text := row.get(key)) is not None}
+    values = {
+        name: convert(text)
+        for name, key, convert in _COLUMNS[family]
+        if (text := row.get(key)) is not None
+    }
     if family == "database":
         values |= rates
     return Reading(family, at, ReadingStatus.OK, values)
@@ -142,7 +155,9 @@ def _converter(gauge: Gauge) -> Callable[[bytes], Value]:
 
 _COLUMNS = {
     family: [
-        (gauge.name, gauge.name.encode(), _converter(gauge)) for gauge in GAUGES.values() if gauge.family == family
+        (gauge.name, gauge.name.encode(), _converter(gauge))
+        for gauge in GAUGES.values()
+        if gauge.family == family
     ]
     for family in FAMILIES
 }
@@ -150,16 +165,24 @@ _COLUMNS = {
 
 def counters(row: Row, at: float) -> Counters:
     """Read what `rates` compares; raise ValueError when the row does not have it."""
-    transactions, hits, reads = (_whole(row.get(name) or b"") for name in (b"transactions", b"hits", b"reads"))
+    transactions, hits, reads = (
+        _whole(row.get(name) or b"") for name in (b"transactions", b"hits", b"reads")
+    )
     return Counters(at, transactions, hits, reads, _fraction(row.get(b"reset_at") or b"0"))
 
 
 def rates(before: Counters | None, now: Counters) -> dict[str, Value]:
     """Return what the counters did since `before`; a rate nobody can know (first look, reset) is absent."""
     found: dict[str, Value] = {}
-    same = before is not None and before.reset_at == now.reset_at and before.transactions <= now.transactions
+    same = (
+        before is not None
+        and before.reset_at == now.reset_at
+        and before.transactions <= now.transactions
+    )
     if before and same and now.at > before.at:
-        found["xact_rate"] = round((now.transactions - before.transactions) / (now.at - before.at), 3)
+        found["xact_rate"] = round(
+            (now.transactions - before.transactions) / (now.at - before.at), 3
+        )
     hits, reads = now.hits, now.reads
     if before and same and now.hits + now.reads > before.hits + before.reads:
         hits, reads = now.hits - before.hits, now.reads - before.reads
@@ -170,7 +193,9 @@ def rates(before: Counters | None, now: Counters) -> dict[str, Value]:
 
 def has_room(found: Sequence[Reading]) -> bool:
     """Say whether the server is known to have a slot that is not reserved."""
-    return any(reading.family == "connections" and reading.values for reading in found) and not slots_full(found)
+    return any(
+        reading.family == "connections" and reading.values for reading in found
+    ) and not slots_full(found)
 
 
 def slots_full(found: Sequence[Reading]) -> bool:

@@ -29,9 +29,14 @@ from monitor.feeler.causes import (
 )
 from monitor.feeler.threads import Threads
 
-BYTE_BUDGET = 65_536  # bytes a login may take in: certificates are some thousand, the rest some hundred
+BYTE_BUDGET = (
+    65_536  # bytes a login may take in: certificates are some thousand, the rest some hundred
+)
 WATCH = 0.01  # seconds between two looks at what a step in a thread takes in
-_CHEAP = {pq.ConnStatus.STARTED, pq.ConnStatus.MADE}  # steps that compute nothing a server could make long
+_CHEAP = {
+    pq.ConnStatus.STARTED,
+    pq.ConnStatus.MADE,
+}  # steps that compute nothing a server could make long
 _READING, _OK = pq.PollingStatus.READING, pq.PollingStatus.OK
 
 
@@ -42,7 +47,9 @@ class Handshake:
         self._attempt, self._threads, self._secret = attempt, threads, secret
         self._pgconn: PGconn | None = pq.PGconn.connect_start(conninfo)
         libpq.be_verbose(self._pgconn)
-        self._socket: socket.socket | None = None  # a copy of libpq's, which closes its own as it likes
+        self._socket: socket.socket | None = (
+            None  # a copy of libpq's, which closes its own as it likes
+        )
         self._job: asyncio.Future[int] | None = None
         self.connected = False
 
@@ -93,7 +100,10 @@ class Handshake:
         attempt = self._attempt
         attempt.spoke = monotonic()
         attempt.answered |= bool(seen.heard)
-        if status == pq.ConnStatus.AWAITING_RESPONSE and sockets.bytes_sent(sock) > seen.sent_before:
+        if (
+            status == pq.ConnStatus.AWAITING_RESPONSE
+            and sockets.bytes_sent(sock) > seen.sent_before
+        ):
             attempt.asked = True
 
     def _mind_second_try(self) -> None:
@@ -189,7 +199,9 @@ async def _ready(sock: socket.socket, *, reading: bool) -> None:
         if not ready.done():
             ready.set_result(None)
 
-    add, remove = (loop.add_reader, loop.remove_reader) if reading else (loop.add_writer, loop.remove_writer)
+    add, remove = (
+        (loop.add_reader, loop.remove_reader) if reading else (loop.add_writer, loop.remove_writer)
+    )
     add(sock.fileno(), settle)
     try:
         await ready

@@ -45,7 +45,10 @@ class Knock:
             if (cause := cause_of_sqlstate(code := sqlstate_of_packet(answer))) in _TOLD_TO_ALL:
                 raise Failed(cause, sqlstate=code)
         elif answer[:1] not in _ANSWERS[request]:
-            raise Failed(Cause.RESET, "no Postgres" if answer else "the server ended the connection at the door")
+            raise Failed(
+                Cause.RESET,
+                "no Postgres" if answer else "the server ended the connection at the door",
+            )
 
     async def _connect(self, place: tuple[str, int]) -> None:
         self._place = place

@@ -26,7 +26,9 @@ def _candidates() -> list[str]:
     except OSError:
         lines = []
     mapped = {line[line.index("/") :] for line in lines if "/libpq" in line}
-    bundled = Path(pq.__file__).parents[2].glob("psycopg_binary*/**/libpq*")  # .libs on Linux, .dylibs on macOS
+    bundled = (
+        Path(pq.__file__).parents[2].glob("psycopg_binary*/**/libpq*")
+    )  # .libs on Linux, .dylibs on macOS
     found = ctypes.util.find_library("pq") if not mapped else None
     return [*sorted(mapped), *map(str, bundled), *filter(None, (found,))]
 
@@ -40,7 +42,9 @@ def _load() -> ctypes.CDLL | None:
         except (OSError, AttributeError):
             continue
     else:
-        log.warning("action=libpq_not_found psycopg=%s effect=causes_by_start-up_bytes_alone", pq.__impl__)
+        log.warning(
+            "action=libpq_not_found psycopg=%s effect=causes_by_start-up_bytes_alone", pq.__impl__
+        )
         return None
     library.PQsetErrorVerbosity.argtypes = [ctypes.c_void_p, ctypes.c_int]
     library.PQconnectPoll.argtypes = [ctypes.c_void_p]

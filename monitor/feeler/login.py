@@ -86,7 +86,9 @@ async def log_in(entrance: Entrance, attempt: Attempt, logins: LoginLimiter) -> 
     address, crowd = entrance.address, logins.doors.of(entrance.address).server.crowd
     while True:
         if not attempt.timeout:
-            return await _reach(address, start, attempt, logins)  # beside a kept session: it has its turn
+            return await _reach(
+                address, start, attempt, logins
+            )  # beside a kept session: it has its turn
         try:
             crowd.begins()
             pgconn = await _reach(address, start, attempt, logins)
@@ -133,7 +135,9 @@ async def _reach(address: Address, start: Start[T], attempt: Attempt, logins: Lo
     raise max(failures, key=lambda failed: _WEIGHT.get(failed.cause, 0))
 
 
-async def _reach_at(where: Where, left: int, start: Callable[[], Way[T]], attempt: Attempt, logins: LoginLimiter) -> T:
+async def _reach_at(
+    where: Where, left: int, start: Callable[[], Way[T]], attempt: Attempt, logins: LoginLimiter
+) -> T:
     """Go in when it is our turn there, or take what another login finds out meanwhile."""
     place = logins.places.at(where)
     with attempt.queue():

@@ -38,11 +38,15 @@ class Lookup:
 class Names:
     """The addresses of the names this process uses."""
 
-    def __init__(self, look_up: LookUp | None = None, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, look_up: LookUp | None = None, clock: Callable[[], float] = monotonic
+    ) -> None:
         self._look, self._clock = look_up or system_resolver, clock
         self._threads = Threads(_LOOKUPS)
         self._known: dict[str, tuple[float, tuple[str, ...]]] = {}
-        self._failed: dict[str, float] = {}  # when asking failed last, where it did not succeed since
+        self._failed: dict[
+            str, float
+        ] = {}  # when asking failed last, where it did not succeed since
         self._lookups: dict[str, Lookup] = {}
 
     async def resolve(self, host: str, until: float) -> Addresses:

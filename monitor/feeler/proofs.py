@@ -43,10 +43,14 @@ class Server:
     """What all roles at one server share."""
 
     def __init__(self, workers: Callable[[], int]) -> None:
-        self.sessions: dict[object, Callable[[], None]] = {}  # of this process, and how each is woken
+        self.sessions: dict[
+            object, Callable[[], None]
+        ] = {}  # of this process, and how each is woken
         self.crowd = Crowd()
         self._workers = workers  # how many there are: each takes its share of the pace
-        self._free_at = self._routine_at = 0.0  # monotonic seconds from which the next proof may begin
+        self._free_at = self._routine_at = (
+            0.0  # monotonic seconds from which the next proof may begin
+        )
         self._entered = "", 0.0  # at which address, and when (monotonic) a login last came through
         self._failing = ""  # the address that the failures are about
         self._failures = 0  # since somebody got an answer there
@@ -54,7 +58,9 @@ class Server:
 
     def wait(self, urgency: Urgency) -> float:
         """Return the seconds until the next proof may begin; one that decides waits for no other worker's."""
-        free_at = self._free_at if urgency is Urgency.UNDECIDED else max(self._free_at, self._routine_at)
+        free_at = (
+            self._free_at if urgency is Urgency.UNDECIDED else max(self._free_at, self._routine_at)
+        )
         return free_at - monotonic()
 
     def begins(self, urgency: Urgency) -> None:
@@ -140,7 +146,9 @@ class Door:
             return
         self._cancel()
         loop = asyncio.get_running_loop()
-        first = min(self.waiting, key=lambda one: (self.waiting[one].urgency, self.waiting[one].turn))
+        first = min(
+            self.waiting, key=lambda one: (self.waiting[one].urgency, self.waiting[one].turn)
+        )
         urgency = self.waiting[first].urgency
         if (wait := self.server.wait(urgency)) > 0:
             self._timer = loop.call_later(wait, self._elapsed)

@@ -12,7 +12,11 @@ from monitor.feeler.gauges import Query
 from monitor.feeler.wire import Unit
 
 # Seconds, seconds, times: a dead host of ours gives its slots back within half a minute, not after two hours.
-KEEPALIVES = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+KEEPALIVES = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
 LOCK_TIMEOUT = 0.1  # seconds: whoever holds a catalog is not made to wait for us for longer
 
 
@@ -32,7 +36,9 @@ def pin(timeout: float, local: str) -> str:
 
 
 def _setting(settings: Mapping[str, str], local: str) -> str:
-    return ", ".join(f"pg_catalog.set_config('{name}', '{value}', {local})" for name, value in settings.items())
+    return ", ".join(
+        f"pg_catalog.set_config('{name}', '{value}', {local})" for name, value in settings.items()
+    )
 
 
 def set_up(timeout: float, backend_pid: int) -> Unit:

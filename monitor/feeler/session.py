@@ -27,15 +27,26 @@ from monitor.feeler.wire import Unit, Wire
 
 log = logging.getLogger("feeler.session")
 
-STATEMENT_SHARE = 0.75  # of the deadline: the server gives a statement up before we give the server up
+STATEMENT_SHARE = (
+    0.75  # of the deadline: the server gives a statement up before we give the server up
+)
 MARGIN_SHARE = 0.1  # of the deadline: a slow statement starts only when it can end in time
-FREED = (0.05, 0.25)  # seconds a server gets to end a session that was given up, before a login and the next
+FREED = (
+    0.05,
+    0.25,
+)  # seconds a server gets to end a session that was given up, before a login and the next
 PATIENCE = 0.4  # seconds, half of which a negative waits for the newest answer for its name
-BRIEF, WITHIN = 3, 30.0  # so many kept sessions that end by themselves within so many seconds: we keep none ...
+BRIEF, WITHIN = (
+    3,
+    30.0,
+)  # so many kept sessions that end by themselves within so many seconds: we keep none ...
 KEEP_AGAIN = 600.0  # ... for so many seconds
 LARGEST_PID = 1 << 22  # that a Linux gives; poolers make numbers up
 QUIET = 1.0  # seconds between two calls of on_lost: a server that ends every session gets no storm of logins
-_POOLED = {"26000", "42P05"}  # our prepared statement is unknown, or another's: somebody shares connections
+_POOLED = {
+    "26000",
+    "42P05",
+}  # our prepared statement is unknown, or another's: somebody shares connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,9 @@ class Feeling:
     slow_cost: float = 0.0  # seconds the slow tier took, 0 if it was not asked
     slow_whole: bool = False  # it was asked, and there was time for all of it
     began: float = 0.0  # `sent_at` by the event loop's clock, 0 if nothing was sent
-    waited: float = 0.0  # seconds its login waited for its turn at the address: the cadence stretches
+    waited: float = (
+        0.0  # seconds its login waited for its turn at the address: the cadence stretches
+    )
     tried: tuple[str, ...] = ()  # the addresses it is about
     dns_stale: bool = False  # the last ones known, for the name did not resolve
     pooled: bool = False  # a pooler is between: logins and sessions may be the pooler's word
@@ -85,7 +98,9 @@ class Session:
         self._wire: Wire | None = None
         self._attempt: Attempt | None = None
         self._closed = self._pooled = False
-        self._shared = False  # a statement of ours vanished: whatever process ids say, there is a pooler
+        self._shared = (
+            False  # a statement of ours vanished: whatever process ids say, there is a pooler
+        )
         self._stuck: asyncio.Future[object] | None = None
         self._counters: gauges.Counters | None = None
         self._next_slow = 0
@@ -95,9 +110,14 @@ class Session:
         self._refusal = "", ""  # words and SQLSTATE of the newest login that was refused
         self._login_deadline = deadline
         self._told = -QUIET
-        self._urgency, self._hearsay = Urgency.DUE, False  # the newest word on logins was another database's
+        self._urgency, self._hearsay = (
+            Urgency.DUE,
+            False,
+        )  # the newest word on logins was another database's
         self._seen = self._proved = time.monotonic()  # when the last feel, the last login ended
-        self._left: set[str] = set()  # addresses the name left while they were tried, since the last ok
+        self._left: set[str] = (
+            set()
+        )  # addresses the name left while they were tried, since the last ok
 
     @property
     def neighbours(self) -> int:
@@ -210,9 +230,14 @@ class Session:
         except Failed as failed:
             if not failed.lost:
                 raise
-            return await self._enter(attempt)  # an administrator may have ended it: one login is the evidence
+            return await self._enter(
+                attempt
+            )  # an administrator may have ended it: one login is the evidence
         if (told or over) and answers.cause is Cause.OK:
-            attempt.login, self._hearsay = True, bool(told)  # another database's login, that speaks for all
+            attempt.login, self._hearsay = (
+                True,
+                bool(told),
+            )  # another database's login, that speaks for all
             return _beside(answers, told) if told else answers
         unproved = attempt.waiting and urgency is not Urgency.DUE and answers.cause is Cause.OK
         return replace(answers, cause=Cause.LOGIN_NOT_PROVED) if unproved else answers
@@ -224,7 +249,9 @@ class Session:
             try:
                 answers = await self._ask_kept(attempt, self._wire)
                 lives = answers.cause is Cause.OK
-                return replace(answers, cause=held, detail=detail, sqlstate=code) if lives else answers
+                return (
+                    replace(answers, cause=held, detail=detail, sqlstate=code) if lives else answers
+                )
             except Failed as failed:
                 if not failed.lost:
                     raise
@@ -278,7 +305,9 @@ class Session:
             return await way
         except Failed as failed:
             again = failed.lost and not attempt.login  # a login follows, and that is the evidence
-            if again or not (self._pooled and is_kept_waiting(failed, entered=attempt.stage == "query")):
+            if again or not (
+                self._pooled and is_kept_waiting(failed, entered=attempt.stage == "query")
+            ):
                 raise
             waiting = Failed(Cause.POOLER_WAITING, failed.detail, sqlstate=failed.sqlstate)
         if not (attempt.answered or waiting.sqlstate):
@@ -302,18 +331,25 @@ class Session:
         """
         attempt.heard_at = attempt.heard_at or self._clock()
         if attempt.dns_stale:
-            raise Failed(Cause.DNS, f"the name does not resolve; where it led: {failed.cause} {failed.detail}")
+            raise Failed(
+                Cause.DNS,
+                f"the name does not resolve; where it led: {failed.cause} {failed.detail}",
+            )
         names, host, tried = self._logins.names, self._entrance.address.host, set(attempt.tried)
         with suppress(Failed):
             await names.resolve(host, time.monotonic() + PATIENCE)
         if tried <= self._left or any(names.leads_to(host, address) for address in tried):
             return
         self._left |= tried
-        raise Failed(Cause.NAME_MOVED, f"the name leads elsewhere by now; {failed.cause} {failed.detail}")
+        raise Failed(
+            Cause.NAME_MOVED, f"the name leads elsewhere by now; {failed.cause} {failed.detail}"
+        )
 
     async def _log_in(self, attempt: Attempt) -> Answers:
         if self._stuck and not self._stuck.done():
-            raise Failed(Cause.SEVERED, "a thread still computes what the server asked of a former login")
+            raise Failed(
+                Cause.SEVERED, "a thread still computes what the server asked of a former login"
+            )
         attempt.login, self._hearsay, wire = True, False, None
         attempt.allow(self._login_deadline)
         try:
@@ -361,7 +397,11 @@ class Session:
                 raise
             return await self._enter(attempt)
         if answers.cause is not Cause.OK or not self._has_room(answers):
-            return replace(answers, cause=Cause.LOGIN_NOT_PROVED) if answers.cause is Cause.OK else answers
+            return (
+                replace(answers, cause=Cause.LOGIN_NOT_PROVED)
+                if answers.cause is Cause.OK
+                else answers
+            )
         kept.close()
         for pause in FREED:
             await asyncio.sleep(pause)
@@ -374,7 +414,9 @@ class Session:
 
     def _has_room(self, answers: Answers) -> bool:
         found = (answer for answer in answers.answers if "connections" in answer.query.families)
-        return gauges.has_room([reading for answer in found for reading in self._read(answer, self._clock())])
+        return gauges.has_room(
+            [reading for answer in found for reading in self._read(answer, self._clock())]
+        )
 
     async def _enter_beside(self, attempt: Attempt, kept: Wire) -> Answers:
         """Prove a login; when it fails, the kept session, asked at the same time, says what that is worth."""
@@ -408,7 +450,9 @@ class Session:
 
     def _on_told(self) -> None:
         known = self._urgency is Urgency.REPEATED  # and the next beat is soon enough
-        if self._wire and not self._wire.closed and not known:  # else it would log in, and all of them at once
+        if (
+            self._wire and not self._wire.closed and not known
+        ):  # else it would log in, and all of them at once
             self._on_turn()
 
     def _keep(self, wire: Wire) -> None:
@@ -423,7 +467,9 @@ class Session:
         """Pin the session's settings, in one round trip, unless a pooler shares it."""
         if not self._shared:
             self._pooled |= not 0 < wire.backend_pid <= LARGEST_PID
-            (result,) = await wire.ask([questions.set_up(self._deadline * STATEMENT_SHARE, wire.backend_pid)])
+            (result,) = await wire.ask(
+                [questions.set_up(self._deadline * STATEMENT_SHARE, wire.backend_pid)]
+            )
             if code := sqlstate(result):
                 raise Failed(cause_of_sqlstate(code), words(result), sqlstate=code)
             self._pooled = result.ntuples == 1 and result.get_value(0, 0) == b"t"
@@ -435,7 +481,10 @@ class Session:
         fast = gauges.queries(wire.server_version, slow=False)
         together = not (wire.apart or wire.pooled)
         results = await wire.ask([self._unit(wire, query) for query in fast], together=together)
-        answers = tuple(Answer(query, sqlstate(result), result) for query, result in zip(fast, results, strict=True))
+        answers = tuple(
+            Answer(query, sqlstate(result), result)
+            for query, result in zip(fast, results, strict=True)
+        )
         if not wire.pooled and any(answer.code in _POOLED for answer in answers):
             self._shared = self._pooled = wire.pooled = True
             wire.pipeline(False)
@@ -481,7 +530,10 @@ class Session:
         assert wire
         tier = gauges.queries(wire.server_version, slow=True)
         for query in (*tier[self._next_slow :], *tier[: self._next_slow]):
-            if time.monotonic() + self._deadline * (STATEMENT_SHARE + MARGIN_SHARE) > attempt.until or wire.closed:
+            if (
+                time.monotonic() + self._deadline * (STATEMENT_SHARE + MARGIN_SHARE) > attempt.until
+                or wire.closed
+            ):
                 whole = False
                 break
             self._next_slow = (tier.index(query) + 1) % len(tier)
@@ -520,7 +572,12 @@ class Session:
 
 def _beside(answers: Answers, failed: Failed) -> Answers:
     """Return what it is worth that a login failed and the kept session answered."""
-    return replace(answers, cause=cause_beside_kept(failed.cause), detail=failed.detail, sqlstate=failed.sqlstate)
+    return replace(
+        answers,
+        cause=cause_beside_kept(failed.cause),
+        detail=failed.detail,
+        sqlstate=failed.sqlstate,
+    )
 
 
 async def probe(

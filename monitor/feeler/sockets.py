@@ -5,8 +5,13 @@ import struct
 import sys
 
 _TCP_INFO_SIZE = 208
-_BYTES_RECEIVED, _BYTES_SENT = 128, 200  # where linux/tcp.h has tcpi_bytes_received and tcpi_bytes_sent
-RECEIVE_BUFFER = 16_384  # bytes: a flood comes in sips, and no more than a sip is read beyond a budget
+_BYTES_RECEIVED, _BYTES_SENT = (
+    128,
+    200,
+)  # where linux/tcp.h has tcpi_bytes_received and tcpi_bytes_sent
+RECEIVE_BUFFER = (
+    16_384  # bytes: a flood comes in sips, and no more than a sip is read beyond a budget
+)
 
 
 def bytes_received(sock: socket.socket) -> int:

@@ -30,7 +30,9 @@ class Threads:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         done.add_done_callback(self._release)
-        thread = threading.Thread(target=_work, args=(loop, done, work), name="feeler-call", daemon=True)
+        thread = threading.Thread(
+            target=_work, args=(loop, done, work), name="feeler-call", daemon=True
+        )
         try:
             thread.start()
             loop.call_later(LENT, self._outlast, done, thread)
@@ -57,7 +59,9 @@ class Threads:
         self._overdue += 1
 
 
-def _work(loop: asyncio.AbstractEventLoop, done: "asyncio.Future[Any]", work: Callable[[], Any]) -> None:
+def _work(
+    loop: asyncio.AbstractEventLoop, done: "asyncio.Future[Any]", work: Callable[[], Any]
+) -> None:
     _renice(threading.get_native_id(), NICE)
     try:
         outcome: tuple[Callable[[Any], None], Any] = (done.set_result, work())

@@ -44,7 +44,9 @@ class Turn:
 
     def __init__(self, place: "Place", lent: float) -> None:
         self.place = place
-        self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(lent, self.give_back)
+        self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
+            lent, self.give_back
+        )
 
     def give_back(self) -> None:
         """Let the next one go; a second call does nothing."""
@@ -73,7 +75,11 @@ class Place:
         try:
             return await granted
         except asyncio.CancelledError:
-            if granted.done() and not granted.cancelled() and isinstance(turn := granted.result(), Turn):
+            if (
+                granted.done()
+                and not granted.cancelled()
+                and isinstance(turn := granted.result(), Turn)
+            ):
                 turn.give_back()
             raise
 
@@ -100,11 +106,15 @@ class Place:
             self.answered()
 
     def _share(self, found: Found) -> None:
-        refuted = self._answered if found.cause is Cause.STARTING else max(self._reached, self._answered)
+        refuted = (
+            self._answered if found.cause is Cause.STARTING else max(self._reached, self._answered)
+        )
         if found.began < refuted or (self._found and found.began < self._found.began):
             return
         self._found = found
-        asyncio.get_running_loop().call_later(max(0.0, found.until - monotonic()), self._forget, found)
+        asyncio.get_running_loop().call_later(
+            max(0.0, found.until - monotonic()), self._forget, found
+        )
         waiting, self._waiting = self._waiting, deque()
         for waiter in waiting:
             if found.began <= waiter.since:

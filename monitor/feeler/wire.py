@@ -16,7 +16,9 @@ from monitor.feeler.causes import Failed, clean
 # Bytes one exchange may take in; what we ask for is a thousand. Beyond 32 KB of one message libpq reads for as long as
 # the peer keeps up, and its work on a flood of reported settings grows with the square of it: stay well below.
 BYTE_BUDGET = 16_384
-LIFE_BUDGET = 8_388_608  # bytes after which a connection is replaced: libpq keeps what a server makes it keep
+LIFE_BUDGET = (
+    8_388_608  # bytes after which a connection is replaced: libpq keeps what a server makes it keep
+)
 
 Send = Callable[[PGconn], None]
 Unit = Sequence[Send]  # messages that stand or fall together and have one outcome
@@ -85,7 +87,9 @@ class Wire:
         except psycopg.Error as exc:
             raise Failed(Cause.RESET, clean(str(exc)), lost=True) from None
         finally:
-            if self._waiter is not None:  # unfinished: what comes next would answer an older question
+            if (
+                self._waiter is not None
+            ):  # unfinished: what comes next would answer an older question
                 self._waiter = None
                 self.close()
 
@@ -147,7 +151,9 @@ class Wire:
         if result.status == pq.ExecStatus.FATAL_ERROR:
             severity = _severity(result)
             if severity in _FATAL or self._pgconn.status == pq.ConnStatus.BAD:
-                code = sqlstate(result) if severity else ""  # libpq's own word for a FIN has neither
+                code = (
+                    sqlstate(result) if severity else ""
+                )  # libpq's own word for a FIN has neither
                 cause = cause_of_sqlstate(code) if code else Cause.RESET
                 raise Failed(cause, words(result), lost=True, sqlstate=code)
         elif result.status not in _ANSWERS:

@@ -12,7 +12,14 @@ from monitor.core.status import Epoch, Identity, State, Status
 from monitor.live import quarantine, steps
 from monitor.live.connections import Live, unavailable
 from monitor.live.fields import status_fields
-from monitor.live.keys import PARTITIONS, database_key, index_key, partition, partition_key, target_key
+from monitor.live.keys import (
+    PARTITIONS,
+    database_key,
+    index_key,
+    partition,
+    partition_key,
+    target_key,
+)
 
 _ASSIGN, _UNASSIGN, _REINDEX = steps.step("assign"), steps.step("unassign"), steps.step("reindex")
 _ROWS = 500  # of one script call: about 1 ms of Redis
@@ -69,7 +76,13 @@ async def assign(
     this move answers, remembered in `moved_for` and `moves`. `seed`: the Status where the hash has none."""
     name, number = assignment.database, partition(assignment.database)
     kinds = [partition_key(number, kind) for kind in ("generation", "term", "names")]
-    keys = (database_key(name), *kinds, target_key(name), index_key(number, ""), partition_key(number, "registry"))
+    keys = (
+        database_key(name),
+        *kinds,
+        target_key(name),
+        index_key(number, ""),
+        partition_key(number, "registry"),
+    )
     words: list[str | int] = [name, assignment.owner, str(assignment.epoch), assignment.epoch.term]
     words += (int(planned), str(doubt or ""), int(now), registry)
     if seed is not None:
@@ -90,9 +103,20 @@ async def forget(live: Live, database: str, term: int, registry: str) -> bool:
 
 async def _unassign(live: Live, database: str, term: int, registry: str, *, forget: bool) -> bool:
     number = partition(database)
-    term_key, names_key, registry_key = (partition_key(number, kind) for kind in ("term", "names", "registry"))
-    keys = (database_key(database), term_key, names_key, target_key(database), index_key(number, ""), registry_key)
-    [done] = await steps.run(live.cache, _UNASSIGN, [(keys, (database, term, int(forget), registry))])
+    term_key, names_key, registry_key = (
+        partition_key(number, kind) for kind in ("term", "names", "registry")
+    )
+    keys = (
+        database_key(database),
+        term_key,
+        names_key,
+        target_key(database),
+        index_key(number, ""),
+        registry_key,
+    )
+    [done] = await steps.run(
+        live.cache, _UNASSIGN, [(keys, (database, term, int(forget), registry))]
+    )
     return bool(done)
 
 

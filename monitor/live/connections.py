@@ -64,7 +64,9 @@ class Live:
     bus: Redis
     cache: Redis
     blocking: Redis  # for reads that wait: its deadline is longer than any of them
-    aside: Aside = field(default_factory=Aside, compare=False, repr=False)  # rows that could not be read
+    aside: Aside = field(
+        default_factory=Aside, compare=False, repr=False
+    )  # rows that could not be read
 
 
 @contextmanager
@@ -96,7 +98,9 @@ def connect(redis_url: str, cache_url: str = "", *, part: str = "live") -> Live:
     bus = _client(redis_url, part, TIMEOUT)
     one = cache_url in ("", redis_url)
     cache = bus if one else _client(cache_url, part, TIMEOUT)
-    return Live(bus, cache, _client(cache_url or redis_url, f"{part}-blocking", BLOCK_MOST + TIMEOUT))
+    return Live(
+        bus, cache, _client(cache_url or redis_url, f"{part}-blocking", BLOCK_MOST + TIMEOUT)
+    )
 
 
 async def close(live: Live) -> None:
@@ -150,7 +154,9 @@ def _client(url: str, part: str, timeout: float) -> Redis:
             client_name=f"feeler/{part}",
             driver_info=None,
         )
-        pool.connection_class(**pool.connection_kwargs)  # refuses unknown options now, not at the first command
+        pool.connection_class(
+            **pool.connection_kwargs
+        )  # refuses unknown options now, not at the first command
     return Redis.from_pool(pool)
 
 
@@ -160,4 +166,6 @@ def _usable() -> Iterator[None]:
         yield
     except (ValueError, TypeError):
         fix = "redis://[:PASSWORD@]HOST:PORT/0, or rediss:// with ?ssl_ca_certs=FILE"
-        raise InvalidInput("redis_url", "not a usable Redis URL", fix) from None  # never the text: it has a password
+        raise InvalidInput(
+            "redis_url", "not a usable Redis URL", fix
+        ) from None  # never the text: it has a password

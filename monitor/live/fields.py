@@ -17,7 +17,9 @@ from monitor.core.status import Status
 MOST_BYTES = 64  # one longer value makes the whole hash 3.5 times larger
 _ZEROES = {"ok_rounds": "0", "errors": "0", "doubted_at": "0.000"}
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?\Z")
-_GAUGES_OF = {family: tuple(g.name for g in GAUGES.values() if g.family == family) for family in FAMILIES}
+_GAUGES_OF = {
+    family: tuple(g.name for g in GAUGES.values() if g.family == family) for family in FAMILIES
+}
 
 
 def status_fields(status: Status) -> dict[str, str]:
@@ -50,7 +52,9 @@ def observation_fields(observation: Observation) -> dict[str, str]:
     }
     fields |= access.encode(observation.access)
     for reading in observation.readings:
-        fields[f"family:{reading.family}"] = f"{reading.status.value} {reading.observed_at:.3f} {reading.code}".rstrip()
+        fields[f"family:{reading.family}"] = (
+            f"{reading.status.value} {reading.observed_at:.3f} {reading.code}".rstrip()
+        )
         values = reading.values if reading.status is ReadingStatus.OK else {}
         for name in _GAUGES_OF[reading.family]:
             fields[name] = _text(values[name]) if name in values else ""
@@ -73,7 +77,11 @@ def _readings(fields: Mapping[str, str]) -> Iterator[Reading]:
 def _text(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return repr(value) if isinstance(value, float) else str(value).encode()[:MOST_BYTES].decode(errors="ignore")
+    return (
+        repr(value)
+        if isinstance(value, float)
+        else str(value).encode()[:MOST_BYTES].decode(errors="ignore")
+    )
 
 
 def _value(text: str) -> Value:

@@ -21,7 +21,11 @@ log = logging.getLogger("feeler.live")
 _NAMES = ("restore", "open", "close", "lead", "take_over")
 _RESTORE, _OPEN, _CLOSE, _LEAD, _TAKE_OVER = map(steps.step, _NAMES)
 _ROWS = 250  # of one script call: about 2 ms of Redis
-_MERGED = (*STATUS_FIELDS, "batch", "restored")  # `batch` goes: it vouches for fields the merge may change
+_MERGED = (
+    *STATUS_FIELDS,
+    "batch",
+    "restored",
+)  # `batch` goes: it vouches for fields the merge may change
 _NAME = re.compile(r"[0-9a-f]+:\d+\.\d+\Z")
 _attempts = itertools.count(1)
 
@@ -52,7 +56,10 @@ class Standing:
 
     def holder(self, registry: str) -> str:
         """Return the registry that keeps this one from leading here, '' where none does."""
-        return next((one.registry for one in sorted(self.signatures) if one.registry not in ("", registry)), "")
+        return next(
+            (one.registry for one in sorted(self.signatures) if one.registry not in ("", registry)),
+            "",
+        )
 
     @property
     def signature(self) -> Signature:
@@ -98,7 +105,9 @@ async def generation(live: Live) -> Generation:
     life, names = str(info["master_replid"]), {name for name, _ in found}
     name = names.pop() if len(names) == 1 else None
     signature = max(Signature.parse(text or "") for _, text in found)
-    return Generation(name if name and _NAME.match(name) and name.startswith(f"{life}:") else "", life, signature)
+    return Generation(
+        name if name and _NAME.match(name) and name.startswith(f"{life}:") else "", life, signature
+    )
 
 
 async def lead(live: Live, term: int, registry: str) -> bool:
@@ -107,9 +116,14 @@ async def lead(live: Live, term: int, registry: str) -> bool:
 
     Of two registries that claim one empty Redis at once the first partition chooses: the other claims no further.
     """
-    keys = [[partition_key(number, kind) for kind in ("term", "registry")] for number in range(PARTITIONS)]
+    keys = [
+        [partition_key(number, kind) for kind in ("term", "registry")]
+        for number in range(PARTITIONS)
+    ]
     calls: list[steps.Call] = [(its, (term, registry)) for its in keys]
-    return all(await steps.run(live.cache, _LEAD, calls[:1])) and all(await steps.run(live.cache, _LEAD, calls[1:]))
+    return all(await steps.run(live.cache, _LEAD, calls[:1])) and all(
+        await steps.run(live.cache, _LEAD, calls[1:])
+    )
 
 
 async def standing(live: Live) -> Standing:
@@ -150,7 +164,9 @@ async def has_rested(live: Live, lease: str) -> bool:
         return {*await pipe.execute(), await live.bus.get(partition_key(0, "rest"))} == {lease}
 
 
-async def restore(live: Live, worker: str, rows: Sequence[Restored], term: int, signature: Signature | str) -> bool:
+async def restore(
+    live: Live, worker: str, rows: Sequence[Restored], term: int, signature: Signature | str
+) -> bool:
     """Merge what `worker` remembers into a closed generation and report it; into an open one only what is newer.
 
     `signature` is what a worker remembers, or the bare name of the registry a leader leads for. False when Redis lost
@@ -161,7 +177,10 @@ async def restore(live: Live, worker: str, rows: Sequence[Restored], term: int, 
     by_partition: dict[int, list[Restored]] = {number: [] for number in range(PARTITIONS)}
     for row in rows:
         by_partition[partition(row.database)].append(row)
-    parts = {number: [[], *(list(steps.chunks(its, _ROWS)) or [[]])] for number, its in by_partition.items()}
+    parts = {
+        number: [[], *(list(steps.chunks(its, _ROWS)) or [[]])]
+        for number, its in by_partition.items()
+    }
     for i in range(max(map(len, parts.values()))):
         calls = [
             _call(number, (life, worker, attempt, _part(i, len(its)), term, str(signature)), its[i])
@@ -180,7 +199,10 @@ def _part(i: int, count: int) -> str:
 
 
 def _call(number: int, head: steps.Words, rows: Sequence[Restored]) -> steps.Call:
-    keys = [partition_key(number, kind) for kind in ("generation", "term", "names", "reports", "registry")]
+    keys = [
+        partition_key(number, kind)
+        for kind in ("generation", "term", "names", "reports", "registry")
+    ]
     words = [*head, len(_MERGED), *_MERGED]
     for row in rows:
         status, epoch = status_fields(row.status), str(row.epoch or "")
@@ -198,7 +220,10 @@ async def reported(live: Live) -> set[str]:
         pipe.hgetall(partition_key(number, "reports"))
     with unavailable():
         info, *parts = await pipe.execute()
-    done = [{who for who, what in part.items() if _is_done(what, info["master_replid"])} for part in parts]
+    done = [
+        {who for who, what in part.items() if _is_done(what, info["master_replid"])}
+        for part in parts
+    ]
     return set.intersection(*done)
 
 
@@ -215,7 +240,9 @@ def _is_done(report: str, life: str) -> bool:
     return report.startswith(f"{life} ") and report.endswith(" done")
 
 
-async def open_generation(live: Live, leader: Epoch, reports: Collection[str], registry: str) -> str | None:
+async def open_generation(
+    live: Live, leader: Epoch, reports: Collection[str], registry: str
+) -> str | None:
     """Open all partitions under a new name and return it; None when a higher term, another registry or a loss of memory
     forbids it.
 
@@ -239,5 +266,8 @@ async def close_generation(live: Live, entered: Epoch, term: int) -> None:
 
     At a server that was left behind nobody opens another; else the leader does, above all terms seen.
     """
-    keys = [[partition_key(number, kind) for kind in ("generation", "term")] for number in range(PARTITIONS)]
+    keys = [
+        [partition_key(number, kind) for kind in ("generation", "term")]
+        for number in range(PARTITIONS)
+    ]
     await steps.run(live.cache, _CLOSE, [(its, (str(entered), term)) for its in keys])

@@ -24,7 +24,10 @@ log = logging.getLogger("feeler.live")
 LIMIT = 100_000  # entries a partition keeps, acknowledged or not
 REMEMBER = 3600.0  # seconds a durable identity is remembered for the worker that retains its event
 IDLE_CONSUMER = 3_600_000  # milliseconds
-DURABLE = ("historian", "supervisor")  # nothing is trimmed before these groups exist and have seen it
+DURABLE = (
+    "historian",
+    "supervisor",
+)  # nothing is trimmed before these groups exist and have seen it
 
 _Row = tuple[str, dict[str, str] | None]
 _REPLAY, _TRIM = steps.step("replay"), steps.step("trim")
@@ -86,7 +89,11 @@ async def claim(live: Live, group: str, consumer: str, *, idle: float) -> list[E
         for reply in replies:
             if isinstance(reply, Exception) and not _is_missing(reply):
                 raise reply
-    taken = [(number, reply[1]) for number, reply in enumerate(replies) if not isinstance(reply, Exception)]
+    taken = [
+        (number, reply[1])
+        for number, reply in enumerate(replies)
+        if not isinstance(reply, Exception)
+    ]
     return await _entries(live, group, taken)
 
 
@@ -94,15 +101,27 @@ def _is_missing(exc: Exception) -> bool:
     return str(exc).startswith("NOGROUP")
 
 
-async def _entries(live: Live, group: str, found: Sequence[tuple[int, Iterable[_Row]]]) -> list[Entry]:
+async def _entries(
+    live: Live, group: str, found: Sequence[tuple[int, Iterable[_Row]]]
+) -> list[Entry]:
     """Decode; what cannot be read becomes a dead letter: it must hold up neither the others nor the trim."""
     entries: list[Entry] = []
     broken: dict[int, list[tuple[str, dict[str, str]]]] = {}
-    for number, id_, row in ((number, id_, row) for number, rows in found for id_, row in rows if row):
+    for number, id_, row in (
+        (number, id_, row) for number, rows in found for id_, row in rows if row
+    ):
         try:
-            entries.append(Entry(number, id_, events.decode(row["event"]), row.get("replayed") == "1"))
+            entries.append(
+                Entry(number, id_, events.decode(row["event"]), row.get("replayed") == "1")
+            )
         except (KeyError, InvalidInput) as exc:
-            log.error("action=entry_unreadable group=%s partition=%d id=%s error=%s", group, number, id_, exc)
+            log.error(
+                "action=entry_unreadable group=%s partition=%d id=%s error=%s",
+                group,
+                number,
+                id_,
+                exc,
+            )
             broken.setdefault(number, []).append((id_, row))
     for number, rows in broken.items():
         await letters.bury(live, group, number, rows)
@@ -127,7 +146,9 @@ async def acknowledge(live: Live, identities: Sequence[tuple[str, Identity]], no
         await pipe.execute()
 
 
-async def drained(live: Live, identities: Sequence[tuple[str, Identity]]) -> set[tuple[str, Identity]]:
+async def drained(
+    live: Live, identities: Sequence[tuple[str, Identity]]
+) -> set[tuple[str, Identity]]:
     """Return which of these transitions are known to be durable."""
     pipe = live.cache.pipeline(transaction=False)
     for name, identity in identities:
@@ -210,7 +231,9 @@ async def backlog(live: Live) -> dict[str, int]:
     with unavailable():
         replies: list[Any] = await pipe.execute(raise_on_error=False)
     total: Counter[str] = Counter({"length": 0, "dead": sum(replies[2 * PARTITIONS :])})
-    for length, groups in zip(replies[: 2 * PARTITIONS : 2], replies[1 : 2 * PARTITIONS : 2], strict=True):
+    for length, groups in zip(
+        replies[: 2 * PARTITIONS : 2], replies[1 : 2 * PARTITIONS : 2], strict=True
+    ):
         if isinstance(groups, Exception):  # no stream in this partition yet
             continue
         total["length"] += length

@@ -42,7 +42,9 @@ class Letter:
         return replace(self, ids=self.ids + other.ids, groups=self.groups + other.groups)
 
 
-async def bury(live: Live, group: str, number: int, rows: Sequence[tuple[str, dict[str, str]]]) -> None:
+async def bury(
+    live: Live, group: str, number: int, rows: Sequence[tuple[str, dict[str, str]]]
+) -> None:
     """Keep entries of a newer version, or damaged ones, for a process that can read them; then acknowledge them."""
     pipe = live.cache.pipeline(transaction=True)
     for id_, row in rows:
@@ -73,7 +75,9 @@ async def revive(live: Live, generation: str, letters: Sequence[Letter]) -> bool
     Consumers know an event by its identity: what a group has had before, and what is revived twice, changes nothing.
     """
     for letter in letters:
-        keys = [partition_key(letter.partition, kind) for kind in ("generation", "counters", "journal")]
+        keys = [
+            partition_key(letter.partition, kind) for kind in ("generation", "counters", "journal")
+        ]
         if not all(await steps.run(live.cache, _REPLAY, [(keys, (generation, letter.event))])):
             return False
         with unavailable():

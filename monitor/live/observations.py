@@ -27,7 +27,9 @@ ROW_BYTES = 2_000  # of a beat with all gauges and no events, at most
 
 _RECORD = steps.step("record")
 _HELD = ("owner", "epoch", *STATUS_FIELDS, *access.ACCESS_FIELDS)
-_batches = itertools.count(1)  # of this process: a batch that arrives after a later one is known to be late
+_batches = itertools.count(
+    1
+)  # of this process: a batch that arrives after a later one is known to be late
 
 
 class Verdict(StrEnum):
@@ -67,7 +69,9 @@ class Latest:
     cause: Cause | None = None
     number: int = 0  # beats accepted under this epoch
     fresh_login: bool = False
-    login_interval: float | None = None  # between logins proved as a matter of routine, as far as it is stretched
+    login_interval: float | None = (
+        None  # between logins proved as a matter of routine, as far as it is stretched
+    )
     waited_ms: int = 0
     access: Access = UNKNOWN
     dns_stale: bool = False
@@ -91,7 +95,9 @@ async def record(live: Live, generation: str, worker: str, beats: Sequence[Beat]
     head = (generation, worker, next(_batches), PROCESS)
     calls = [_call(number, head, [beats[i] for i in rows]) for number, rows in places.items()]
     verdicts: dict[int, Verdict] = {}
-    for rows, words in zip(places.values(), await steps.run(live.cache, _RECORD, calls), strict=True):
+    for rows, words in zip(
+        places.values(), await steps.run(live.cache, _RECORD, calls), strict=True
+    ):
         verdicts |= zip(rows, map(Verdict, words), strict=True)
     return [verdicts[i] for i in range(len(beats))]
 
@@ -112,7 +118,16 @@ def weight(beat: Beat) -> int:
 
 def _add_row(words: list[str | int], beat: Beat) -> None:
     status = fields.status_fields(beat.status)
-    pairs: list[str | int] = ["number", 0, "batch", 0, "proven", 1, "process", f"{beat.epoch} {PROCESS}"]
+    pairs: list[str | int] = [
+        "number",
+        0,
+        "batch",
+        0,
+        "proven",
+        1,
+        "process",
+        f"{beat.epoch} {PROCESS}",
+    ]
     gone: list[str] = []
     for name, value in (fields.observation_fields(beat.observation) | status).items():
         if value:

@@ -18,7 +18,9 @@ from monitor.live.connections import Live, unavailable
 from monitor.live.keys import LED, WORKERS, bus_key, claim_key, presence_key
 from monitor.live.quarantine import Rows
 
-PROCESS = secrets.token_hex(8)  # names this process among all that ever were: ids of workers may meet
+PROCESS = secrets.token_hex(
+    8
+)  # names this process among all that ever were: ids of workers may meet
 CLAIMED_FOR = 60  # seconds: longer than a process is frozen and comes back
 _CLAIM = steps.step("claim")
 
@@ -46,7 +48,9 @@ class Presence:
     replaced: int = 0  # observations that newer ones replaced before they could leave
     unjudged: int = 0  # observations that changed no state: too many events wait for Redis
     able: bool = True  # False: all it was given lately it could only say void of; it gets nothing for a while
-    given_up: Mapping[str, int] = field(default_factory=dict)  # databases it could not look at lately, by cause
+    given_up: Mapping[str, int] = field(
+        default_factory=dict
+    )  # databases it could not look at lately, by cause
 
 
 async def claim(live: Live, worker: str) -> bool:
@@ -96,7 +100,9 @@ class Alive:
     """Tells who still announces itself by a clock of our own: while Redis's was set back, keys outlive their time."""
 
     def __init__(self) -> None:
-        self._told: dict[str, tuple[float, float]] = {}  # when it said it was, and since when we know (monotonic)
+        self._told: dict[
+            str, tuple[float, float]
+        ] = {}  # when it said it was, and since when we know (monotonic)
 
     def among(self, present: Mapping[str, Presence], now: float) -> dict[str, Presence]:
         """Return those of whom something new was heard within the time a presence lives."""
@@ -145,7 +151,9 @@ async def swept(live: Live) -> float | None:
     with unavailable():
         left: int = await live.bus.pttl(LED)
     gone = LED_FOR - left / 1000
-    return gone if 0 <= gone <= LED_FOR else None  # one that lives longer was given by a clock that was set back
+    return (
+        gone if 0 <= gone <= LED_FOR else None
+    )  # one that lives longer was given by a clock that was set back
 
 
 async def is_led(live: Live) -> bool:

@@ -23,7 +23,9 @@ class Rows(dict[str, T]):
     unreadable: frozenset[str] = frozenset()
 
 
-async def decode(live: Live, kind: str, rows: Iterable[tuple[str, R]], read: Callable[[str, R], T]) -> Rows[T]:
+async def decode(
+    live: Live, kind: str, rows: Iterable[tuple[str, R]], read: Callable[[str, R], T]
+) -> Rows[T]:
     """Read rows one by one; those that cannot be read are left out of the answer and named."""
     found, bad = Rows[T](), {}
     for name, row in rows:
@@ -39,11 +41,18 @@ async def decode(live: Live, kind: str, rows: Iterable[tuple[str, R]], read: Cal
 
 async def _set_aside(live: Live, kind: str, news: dict[str, Exception]) -> None:
     for name, exc in news.items():
-        log.error("action=row_unreadable kind=%s name=%s error=%s", kind, name, f"{type(exc).__name__}: {exc}"[:120])
+        log.error(
+            "action=row_unreadable kind=%s name=%s error=%s",
+            kind,
+            name,
+            f"{type(exc).__name__}: {exc}"[:120],
+        )
     try:
         await count(live, f"unreadable_{kind}", len(news))
     except StoreUnavailable as exc:
-        log.warning("action=unreadable_uncounted kind=%s rows=%d error=%s", kind, len(news), exc.detail)
+        log.warning(
+            "action=unreadable_uncounted kind=%s rows=%d error=%s", kind, len(news), exc.detail
+        )
 
 
 async def count(live: Live, what: str, by: int) -> None:

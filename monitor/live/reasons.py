@@ -56,7 +56,9 @@ async def reasons(live: Live, known: Iterable[Latest]) -> dict[str, Reason]:
             texts = await pipe.execute()
     found = {one.database: _read(text) for one, text in zip(wanted, texts, strict=True)}
     causes = {one.database: one.cause for one in wanted}
-    return {name: reason for name, reason in found.items() if reason and reason.cause == causes[name]}
+    return {
+        name: reason for name, reason in found.items() if reason and reason.cause == causes[name]
+    }
 
 
 def _read(text: str | None) -> Reason | None:

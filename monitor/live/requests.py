@@ -57,7 +57,9 @@ def _request(id_: str, row: Mapping[str, str]) -> Request:
 
 
 async def _read(live: Live, consumer: str, count: int) -> list[tuple[str, dict[str, str]]]:
-    found: Any = await live.bus.xreadgroup(_GROUP, consumer, {REQUESTS: ">"}, count=count, noack=True)
+    found: Any = await live.bus.xreadgroup(
+        _GROUP, consumer, {REQUESTS: ">"}, count=count, noack=True
+    )
     return [row for _, rows in found or [] for row in rows]
 
 

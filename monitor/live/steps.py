@@ -53,7 +53,9 @@ async def run(client: Redis, script: Step, calls: Sequence[Call]) -> list[Any]:
 
 async def _send(client: Redis, script: Step, calls: Sequence[Call]) -> list[Any]:
     """Send all calls at once and read a reply for each: a pipeline whose words hiredis packs, at 1/8 of the cost."""
-    commands: list[Any] = [("EVALSHA", script.sha, len(keys), *keys, *words) for keys, words in calls]
+    commands: list[Any] = [
+        ("EVALSHA", script.sha, len(keys), *keys, *words) for keys, words in calls
+    ]
     pool: Any = client.connection_pool
     connection = await pool.get_connection()
     try:
@@ -65,7 +67,9 @@ async def _send(client: Redis, script: Step, calls: Sequence[Call]) -> list[Any]
 
 async def _reply(connection: Any) -> Any:
     try:
-        return await connection.read_response()  # whatever else it raises, cancellation included, it hangs up first
+        return (
+            await connection.read_response()
+        )  # whatever else it raises, cancellation included, it hangs up first
     except ResponseError as exc:
         return exc
 

@@ -71,9 +71,13 @@ async def _part(live: Live, names: Sequence[str]) -> Watched:
     with unavailable():
         replies = await pipe.execute()
     at = await now(live)
-    rows = [row for row in zip(replies[::2], replies[1::2], strict=True) if row[0]]  # a paused one has no target
+    rows = [
+        row for row in zip(replies[::2], replies[1::2], strict=True) if row[0]
+    ]  # a paused one has no target
     ages = [_age(seen, at) for _, seen in rows]
-    late = [age is None or age > _patience(policy) for (policy, _), age in zip(rows, ages, strict=True)]
+    late = [
+        age is None or age > _patience(policy) for (policy, _), age in zip(rows, ages, strict=True)
+    ]
     return Watched(len(rows), sum(late), _oldest(ages))
 
 

@@ -46,13 +46,20 @@ class Registry(tuple[Registered, ...]):
 
 
 def add(
-    store: Store, name: str, ciphertext: str, labels: Mapping[str, str], policy: str = "default", zone: str = ""
+    store: Store,
+    name: str,
+    ciphertext: str,
+    labels: Mapping[str, str],
+    policy: str = "default",
+    zone: str = "",
 ) -> Registered:
     """Register a database. The name of a retired one is taken up again, and with it its history."""
     values = {"ciphertext": ciphertext, "labels": dict(labels), "policy": policy, "zone": zone}
     new = insert(Databases).values(name=check_name(name), **values)
     again = values | {"status": DatabaseStatus.ACTIVE.value, "revision": Databases.revision + 1}
-    taken = new.on_conflict_do_update(index_elements=["name"], set_=again, where=Databases.status == RETIRED)
+    taken = new.on_conflict_do_update(
+        index_elements=["name"], set_=again, where=Databases.status == RETIRED
+    )
     try:
         with store.begin() as connection:
             if connection.execute(taken.returning(Databases.id)).scalar() is None:
@@ -104,7 +111,9 @@ def fleet(store: Store) -> Registry:
 def sealed(store: Store) -> int:
     """Return how many addresses are kept under some key."""
     with store.begin() as connection:
-        return connection.execute(select(func.count()).where(Databases.ciphertext != "")).scalar_one()
+        return connection.execute(
+            select(func.count()).where(Databases.ciphertext != "")
+        ).scalar_one()
 
 
 def remove(store: Store, name: str) -> None:
@@ -134,7 +143,12 @@ def change(
     """Change what is given, in one step, and where told only at this revision; workers take up a new address
     without a restart.
     """
-    values = {"ciphertext": ciphertext, "labels": labels and dict(labels), "policy": policy, "zone": zone}
+    values = {
+        "ciphertext": ciphertext,
+        "labels": labels and dict(labels),
+        "policy": policy,
+        "zone": zone,
+    }
     try:
         given = {key: value for key, value in values.items() if value is not None}
         with store.begin() as connection:
@@ -155,15 +169,25 @@ def put_policy(store: Store, policy: Policy) -> None:
     values = asdict(policy)
     check_name(policy.name)
     with store.begin() as connection:
-        connection.execute(insert(Policies).values(values).on_conflict_do_update(index_elements=["name"], set_=values))
-        governed = update(Databases).where(Databases.policy == policy.name, Databases.status != RETIRED)
+        connection.execute(
+            insert(Policies)
+            .values(values)
+            .on_conflict_do_update(index_elements=["name"], set_=values)
+        )
+        governed = update(Databases).where(
+            Databases.policy == policy.name, Databases.status != RETIRED
+        )
         connection.execute(governed.values(revision=Databases.revision + 1))
 
 
-def _change(connection: Connection, name: str, revision: int | None = None, **values: object) -> None:
+def _change(
+    connection: Connection, name: str, revision: int | None = None, **values: object
+) -> None:
     mine = Databases.name == name, Databases.status != RETIRED
     meant = mine if revision is None else (*mine, Databases.revision == revision)
-    done = connection.execute(update(Databases).where(*meant).values(**values, revision=Databases.revision + 1))
+    done = connection.execute(
+        update(Databases).where(*meant).values(**values, revision=Databases.revision + 1)
+    )
     if not done.rowcount:
         raise Outdated("database", name) if _rows(connection, *mine) else NotFound("database", name)
 
@@ -184,7 +208,9 @@ def _one(store: Store, connection: Connection, name: str) -> Registered:
     raise Unreadable("database", name)
 
 
-def _rows(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> Sequence[Row[Any]]:
+def _rows(
+    connection: Connection, *where: ColumnElement[bool], limit: int | None = None
+) -> Sequence[Row[Any]]:
     query = select(Databases.__table__).where(*where).order_by(Databases.name).limit(limit)
     return connection.execute(query).all()
 
@@ -202,7 +228,11 @@ def _readable(store: Store, connection: Connection, rows: Sequence[Row[Any]]) ->
         except Exception as exc:  # whatever it is, it is this row's fault
             bad[row.name] = exc
     for name, why in store.aside.news("database", bad, (one.name for one in every)).items():
-        log.error("action=row_unreadable kind=database name=%s error=%s", name, f"{type(why).__name__}: {why}"[:120])
+        log.error(
+            "action=row_unreadable kind=database name=%s error=%s",
+            name,
+            f"{type(why).__name__}: {why}"[:120],
+        )
     found = Registry(every)
     found.unreadable = frozenset(bad)
     return found
@@ -233,6 +263,8 @@ def _policies(store: Store, connection: Connection) -> list[Policy]:
     rows = connection.execute(select(Policies.__table__).order_by(Policies.name))
     read = [stored(dict(row._mapping)) for row in rows]
     bad = {policy.name: trouble for policy, trouble in read if trouble}
-    for name, trouble in store.aside.news("policy", bad, (one.name for one, trouble in read if not trouble)).items():
+    for name, trouble in store.aside.news(
+        "policy", bad, (one.name for one, trouble in read if not trouble)
+    ).items():
         log.error("action=policy_unusable name=%s used=default error=%s", name, trouble)
     return [policy for policy, _ in read]

@@ -51,7 +51,10 @@ from monitor.registry.tables import TransitionConflicts, Transitions, samples
 log = logging.getLogger("feeler.registry")
 
 SAMPLES_AT_ONCE = 10_000
-_WINDOWS = (100, 10_000)  # newest rows of a database in which the fork of a late arrival is looked for
+_WINDOWS = (
+    100,
+    10_000,
+)  # newest rows of a database in which the fork of a late arrival is looked for
 DAYS_AHEAD = 2
 _GAUGE_TYPES = {name: samples.columns[name].type.python_type for name in GAUGES}
 _Key = tuple[str, Identity]
@@ -60,15 +63,19 @@ _IDENTITY = (Transitions.epoch_term, Transitions.epoch_counter, Transitions.n)
 _NEWEST_FIRST = tuple(part.desc() for part in _IDENTITY)
 _OLDEST_FIRST = tuple(part.asc() for part in _IDENTITY)
 
-LOCK_CHAINS = text("""
+LOCK_CHAINS = (
+    text("""
     SELECT pg_advisory_xact_lock(key) FROM (
         SELECT DISTINCT hashtextextended('feeler.chain ' || name, 0) AS key
-        FROM unnest(CAST(:names AS text[])) AS name ORDER BY key) AS keys""")  # in one order: no deadlocks
+        FROM unnest(CAST(:names AS text[])) AS name ORDER BY key) AS keys""")
+)  # in one order: no deadlocks
 _DIGESTS = text("""
     SELECT database_name, epoch_term, epoch_counter, n, digest FROM transitions
     JOIN unnest(CAST(:names AS text[]), CAST(:terms AS bigint[]), CAST(:counters AS bigint[]), CAST(:ns AS bigint[]))
         AS wanted (database_name, epoch_term, epoch_counter, n) USING (database_name, epoch_term, epoch_counter, n)""")
-_EXPIRED = text("SELECT CAST(extract(epoch FROM now() - make_interval(days => :days)) AS double precision)")
+_EXPIRED = text(
+    "SELECT CAST(extract(epoch FROM now() - make_interval(days => :days)) AS double precision)"
+)
 _RENUMBER = text("""
     UPDATE transitions SET version = changed.version
     FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS bigint[])) AS changed (id, version)
@@ -111,13 +118,18 @@ def write_transitions(store: Store, transitions: Sequence[Transition], days: int
         versions = _number(connection, fresh)
         if fresh:
             connection.execute(
-                insert(Transitions), [columns_of(one, versions[one.database, one.identity]) for one in fresh]
+                insert(Transitions),
+                [columns_of(one, versions[one.database, one.identity]) for one in fresh],
             )
         conflicts = _keep_conflicts(connection, contradictions)
-    return Written(tuple(dict.fromkeys((one.database, one.identity) for one in transitions)), conflicts)
+    return Written(
+        tuple(dict.fromkeys((one.database, one.identity) for one in transitions)), conflicts
+    )
 
 
-def transitions(store: Store, database: str, limit: int = 50, before: int | None = None) -> tuple[TransitionRow, ...]:
+def transitions(
+    store: Store, database: str, limit: int = 50, before: int | None = None
+) -> tuple[TransitionRow, ...]:
     """Return a page of a database's transitions, newest first; `before` is the id of the last row so far."""
     found: list[TransitionRow] = []
     with store.begin() as connection:
@@ -130,10 +142,15 @@ def transitions(store: Store, database: str, limit: int = 50, before: int | None
     return tuple(found)
 
 
-def _page(connection: Connection, database: str, limit: int, before: int | None) -> Sequence[Row[Any]]:
+def _page(
+    connection: Connection, database: str, limit: int, before: int | None
+) -> Sequence[Row[Any]]:
     page = select(Transitions.__table__).where(Transitions.database_name == database)
     if before is not None:
-        page = page.where(tuple_(*_IDENTITY) < select(*_IDENTITY).where(Transitions.id == before).scalar_subquery())
+        page = page.where(
+            tuple_(*_IDENTITY)
+            < select(*_IDENTITY).where(Transitions.id == before).scalar_subquery()
+        )
     return connection.execute(page.order_by(*_NEWEST_FIRST).limit(limit)).all()
 
 
@@ -142,7 +159,12 @@ def _readable(row: Row[Any]) -> TransitionRow | None:
     try:
         return row_of(row)
     except (KeyError, TypeError, ValueError, InvalidInput) as exc:
-        log.error("action=row_unreadable kind=transition database=%s id=%d error=%s", row.database_name, row.id, exc)
+        log.error(
+            "action=row_unreadable kind=transition database=%s id=%d error=%s",
+            row.database_name,
+            row.id,
+            exc,
+        )
         return None
 
 
@@ -152,7 +174,10 @@ def last_status(store: Store, names: Iterable[str]) -> dict[str, Status | None]:
     Names without a transition are left out.
     """
     with store.begin() as connection:
-        return {row.database_name: status_of(row) if _readable(row) else None for row in _ends(connection, names)}
+        return {
+            row.database_name: status_of(row) if _readable(row) else None
+            for row in _ends(connection, names)
+        }
 
 
 def _digests(connection: Connection, transitions: Sequence[Transition]) -> dict[_Key, bytes]:
@@ -188,8 +213,14 @@ def _unexpired(connection: Connection, fresh: list[Transition], days: int) -> li
         return fresh
     before = connection.execute(_EXPIRED, {"days": days}).scalar_one()
     if names := {one.database for one in fresh if one.at < before}:
-        lowest = {row.database_name: identity_of(row) for row in _ends(connection, names, _OLDEST_FIRST)}
-        fresh = [one for one in fresh if one.at >= before or not one.identity < lowest.get(one.database, one.identity)]
+        lowest = {
+            row.database_name: identity_of(row) for row in _ends(connection, names, _OLDEST_FIRST)
+        }
+        fresh = [
+            one
+            for one in fresh
+            if one.at >= before or not one.identity < lowest.get(one.database, one.identity)
+        ]
     return fresh
 
 
@@ -198,7 +229,9 @@ def _number(connection: Connection, fresh: Iterable[Transition]) -> dict[_Key, i
     arrived: dict[str, dict[Identity, Identity | None]] = defaultdict(dict)
     for one in fresh:
         arrived[one.database][one.identity] = one.prev
-    heads = {row.database_name: (identity_of(row), row.version) for row in _ends(connection, arrived)}
+    heads = {
+        row.database_name: (identity_of(row), row.version) for row in _ends(connection, arrived)
+    }
     versions = dict[_Key, int | None]()
     for database, links in arrived.items():
         head, version = heads.get(database, (None, 0))
@@ -207,7 +240,9 @@ def _number(connection: Connection, fresh: Iterable[Transition]) -> dict[_Key, i
     return versions
 
 
-def _renumber(connection: Connection, database: str, arrived: chain.Links) -> Mapping[Identity, int | None]:
+def _renumber(
+    connection: Connection, database: str, arrived: chain.Links
+) -> Mapping[Identity, int | None]:
     """Number the newest part of a chain anew after a fork, a gap or a late arrival.
 
     However long the history is, its newest 10,000 rows are all that is read and changed: what comes later than that
@@ -220,7 +255,11 @@ def _renumber(connection: Connection, database: str, arrived: chain.Links) -> Ma
         if numbers is not None:
             break
     assert numbers is not None
-    changed = [(kept[identity].id, at) for identity, at in numbers.items() if _differs(kept.get(identity), at)]
+    changed = [
+        (kept[identity].id, at)
+        for identity, at in numbers.items()
+        if _differs(kept.get(identity), at)
+    ]
     if changed:
         ids, versions = zip(*changed, strict=True)
         connection.execute(_RENUMBER, {"ids": list(ids), "versions": list(versions)})
@@ -234,7 +273,9 @@ def _numbered(
     """Return the numbers from the lowest member on that was read, None where more must be read."""
     links = {identity: prev_of(row) for identity, row in kept.items()} | dict(arrived)
     anchor = min((identity for identity, row in kept.items() if row.version), default=None)
-    if anchor is None or (whole and kept[anchor].version == 1):  # else retention took what was below
+    if anchor is None or (
+        whole and kept[anchor].version == 1
+    ):  # else retention took what was below
         return chain.number(links)
     if min(arrived) < anchor and not (whole or last):
         return None
@@ -247,7 +288,10 @@ def _differs(row: Row[Any] | None, version: int | None) -> bool:
 
 
 def _newest(connection: Connection, database: str, most: int) -> dict[Identity, Any]:
-    columns = [getattr(Transitions, name) for name in ("id", "version", "prev_term", "prev_counter", "prev_n")]
+    columns = [
+        getattr(Transitions, name)
+        for name in ("id", "version", "prev_term", "prev_counter", "prev_n")
+    ]
     query = select(*columns, *_IDENTITY).where(Transitions.database_name == database)
     rows = connection.execute(query.order_by(*_NEWEST_FIRST).limit(most))
     return {identity_of(row): row for row in rows}
@@ -261,19 +305,27 @@ def _keep_conflicts(connection: Connection, contradictions: Iterable[Transition]
         values = key_of(one) | {"content": encode(one), "digest": digest(one)}
         if connection.execute(keep, values).scalar():
             count += 1
-            log.error("action=transition_conflict database=%s identity=%s", one.database, one.identity)
+            log.error(
+                "action=transition_conflict database=%s identity=%s", one.database, one.identity
+            )
     return count
 
 
-def _ends(connection: Connection, names: Iterable[str], order: _Order = _NEWEST_FIRST) -> Sequence[Row[Any]]:
+def _ends(
+    connection: Connection, names: Iterable[str], order: _Order = _NEWEST_FIRST
+) -> Sequence[Row[Any]]:
     """Return the transition with the highest identity of each name, or the lowest."""
     return connection.execute(ends(names, order)).all()
 
 
 def ends(names: Iterable[str], order: _Order = _NEWEST_FIRST) -> Select[Any]:
     """Ask for the first transition of each name in this order: one index probe per name."""
-    listed = func.unnest(cast(sorted(set(names)), ARRAY(Text))).table_valued(column("name", Text), name="given")
-    given = listed.render_derived()  # else given.name is a cast to Postgres's type `name`, which no index is of
+    listed = func.unnest(cast(sorted(set(names)), ARRAY(Text))).table_valued(
+        column("name", Text), name="given"
+    )
+    given = (
+        listed.render_derived()
+    )  # else given.name is a cast to Postgres's type `name`, which no index is of
     its = select(Transitions.__table__).where(Transitions.database_name == given.c.name)
     edge = its.order_by(*order).limit(1).lateral("edge")
     return select(edge).select_from(given.join(edge, true()))
@@ -284,7 +336,10 @@ def ends(names: Iterable[str], order: _Order = _NEWEST_FIRST) -> Select[Any]:
 
 def write_samples(store: Store, rows: Sequence[Sample]) -> int:
     """Keep samples, one per database and moment; return how many were new. Unknown databases are left out."""
-    return sum(_copy(store, rows[start : start + SAMPLES_AT_ONCE]) for start in range(0, len(rows), SAMPLES_AT_ONCE))
+    return sum(
+        _copy(store, rows[start : start + SAMPLES_AT_ONCE])
+        for start in range(0, len(rows), SAMPLES_AT_ONCE)
+    )
 
 
 def ensure_partitions(store: Store) -> tuple[str, ...]:
@@ -293,8 +348,12 @@ def ensure_partitions(store: Store) -> tuple[str, ...]:
         if not _missing(connection):
             return ()
         connection.execute(text("SET LOCAL lock_timeout = '2s'"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('feeler.partitions', 0))"))
-        connection.execute(text("CREATE TABLE IF NOT EXISTS samples_default PARTITION OF samples DEFAULT"))
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended('feeler.partitions', 0))")
+        )
+        connection.execute(
+            text("CREATE TABLE IF NOT EXISTS samples_default PARTITION OF samples DEFAULT")
+        )
         missing = _missing(connection)  # again: another supervisor may have been quicker
         for day in missing:
             _make_partition(connection, day)
@@ -335,7 +394,10 @@ def _copy(store: Store, rows: Sequence[Sample]) -> int:
             " FROM samples WITH NO DATA"
         )
         driver: Any = connection.connection.driver_connection
-        with driver.cursor() as cursor, cursor.copy(f"COPY incoming (name, {columns}) FROM STDIN") as copy:
+        with (
+            driver.cursor() as cursor,
+            cursor.copy(f"COPY incoming (name, {columns}) FROM STDIN") as copy,
+        ):
             for sample in rows:
                 copy.write_row(_sample_columns(sample))
         done = connection.exec_driver_sql(

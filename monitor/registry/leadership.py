@@ -43,15 +43,21 @@ def acquire(
     take = (
         update(Leadership)
         .where(not_(_runs(seconds)), Leadership.term == bindparam("last"))
-        .values(term=func.greatest(Leadership.term, highest) + 1, owner=owner, expires_at=_in(seconds))
+        .values(
+            term=func.greatest(Leadership.term, highest) + 1, owner=owner, expires_at=_in(seconds)
+        )
         .returning(Leadership.term)
     )
     with store.begin() as connection:
-        last = connection.execute(select(Leadership.registry_name, Leadership.owner, Leadership.term)).one()
+        last = connection.execute(
+            select(Leadership.registry_name, Leadership.owner, Leadership.term)
+        ).one()
         if others := sorted(set(signed) - {last.registry_name, ""}):
             raise ForeignRedis(last.registry_name, others[0])
         term = connection.execute(take, {"last": last.term}).scalar()
-    return Lease(owner, term, last.registry_name, Lease(last.owner, last.term).named) if term else None
+    return (
+        Lease(owner, term, last.registry_name, Lease(last.owner, last.term).named) if term else None
+    )
 
 
 def registry(store: Store) -> str:
@@ -62,7 +68,12 @@ def registry(store: Store) -> str:
 
 def renew(store: Store, lease: Lease, seconds: float = 8.0) -> bool:
     """Prolong the lease; False when it ran out or another leads: then it is lost for ever."""
-    prolong = update(Leadership).where(*_held(lease)).values(expires_at=_in(seconds)).returning(Leadership.term)
+    prolong = (
+        update(Leadership)
+        .where(*_held(lease))
+        .values(expires_at=_in(seconds))
+        .returning(Leadership.term)
+    )
     with store.begin() as connection:
         return connection.execute(prolong).scalar() is not None
 
@@ -87,7 +98,9 @@ def _now() -> ColumnElement[object]:
 
 
 def _in(seconds: float) -> ColumnElement[object]:
-    return func.clock_timestamp() + func.make_interval(text("secs => :seconds").bindparams(seconds=seconds))
+    return func.clock_timestamp() + func.make_interval(
+        text("secs => :seconds").bindparams(seconds=seconds)
+    )
 
 
 def _runs(seconds: float) -> ColumnElement[bool]:
@@ -96,4 +109,8 @@ def _runs(seconds: float) -> ColumnElement[bool]:
 
 
 def _held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
-    return Leadership.owner == lease.owner, Leadership.term == lease.term, Leadership.expires_at > _now()
+    return (
+        Leadership.owner == lease.owner,
+        Leadership.term == lease.term,
+        Leadership.expires_at > _now(),
+    )

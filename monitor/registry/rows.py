@@ -30,7 +30,12 @@ def digest(transition: Transition) -> bytes:
 def key_of(transition: Transition) -> dict[str, Any]:
     """Return the columns that name a transition."""
     (term, counter), n = transition.identity
-    return {"database_name": transition.database, "epoch_term": term, "epoch_counter": counter, "n": n}
+    return {
+        "database_name": transition.database,
+        "epoch_term": term,
+        "epoch_counter": counter,
+        "n": n,
+    }
 
 
 def columns_of(transition: Transition, version: int | None) -> dict[str, Any]:
@@ -44,7 +49,9 @@ def columns_of(transition: Transition, version: int | None) -> dict[str, Any]:
         "source": transition.source.value,
         "target": transition.target.value,
         "rule": transition.rule,
-        "evidence": [asdict(seen) | {"detail": storable(seen.detail)} for seen in transition.evidence],
+        "evidence": [
+            asdict(seen) | {"detail": storable(seen.detail)} for seen in transition.evidence
+        ],
         "observers": list(transition.observers),
         "worker": transition.worker,
         "at": moment(transition.at),
@@ -59,7 +66,9 @@ def identity_of(row: Row[*tuple[Any, ...]]) -> Identity:
 
 def prev_of(row: Row[*tuple[Any, ...]]) -> Identity | None:
     """Return which transition it builds on."""
-    return None if row.prev_n is None else Identity(Epoch(row.prev_term, row.prev_counter), row.prev_n)
+    return (
+        None if row.prev_n is None else Identity(Epoch(row.prev_term, row.prev_counter), row.prev_n)
+    )
 
 
 def transition_of(row: Row[Any]) -> Transition:
@@ -80,7 +89,9 @@ def transition_of(row: Row[Any]) -> Transition:
 
 def row_of(row: Row[Any]) -> TransitionRow:
     """Return the transition with what keeping it added."""
-    return TransitionRow(row.id, row.version, row.superseded, seconds(row.recorded_at), transition_of(row))
+    return TransitionRow(
+        row.id, row.version, row.superseded, seconds(row.recorded_at), transition_of(row)
+    )
 
 
 def status_of(row: Row[Any]) -> Status:
@@ -88,9 +99,13 @@ def status_of(row: Row[Any]) -> Status:
     last, doubt = transition_of(row), None
     if last.target is State.UNCERTAIN:
         sent_at = min((seen.sent_at for seen in last.evidence), default=last.at)
-        seen_by = [Witness(one.worker, one.rounds, one.sent_at, one.at, one.cause) for one in last.evidence]
+        seen_by = [
+            Witness(one.worker, one.rounds, one.sent_at, one.at, one.cause) for one in last.evidence
+        ]
         doubt = Doubt(last.identity, sent_at, last.at, tuple(seen_by[:MAX_WITNESSES]))
-    return Status(state=last.target, since=last.at, identity=last.identity, rule=last.rule, doubt=doubt)
+    return Status(
+        state=last.target, since=last.at, identity=last.identity, rule=last.rule, doubt=doubt
+    )
 
 
 def moment(seconds: float) -> datetime:

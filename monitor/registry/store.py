@@ -18,7 +18,15 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, ExceptionContext, NullPool, create_engine, event, make_url
+from sqlalchemy import (
+    Connection,
+    Engine,
+    ExceptionContext,
+    NullPool,
+    create_engine,
+    event,
+    make_url,
+)
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
@@ -90,7 +98,9 @@ def migrate(url: str) -> None:
         guard.exec_driver_sql(f"SELECT pg_catalog.pg_advisory_lock({MIGRATION_LOCK})")
         with engine.begin() as connection:
             connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-            connection.exec_driver_sql("SET LOCAL lock_timeout = '10s'")  # DDL must not queue before everybody else
+            connection.exec_driver_sql(
+                "SET LOCAL lock_timeout = '10s'"
+            )  # DDL must not queue before everybody else
             with _known_revisions():
                 command.upgrade(migrations(connection), "head")
 
@@ -101,7 +111,9 @@ def pending_migrations(url: str) -> tuple[str, ...]:
     with store.begin() as connection:
         applied = MigrationContext.configure(connection).get_current_heads()
     with _known_revisions():
-        steps = ScriptDirectory.from_config(migrations()).iterate_revisions("heads", applied or "base")
+        steps = ScriptDirectory.from_config(migrations()).iterate_revisions(
+            "heads", applied or "base"
+        )
         return tuple(step.revision for step in reversed(list(steps)))
 
 
@@ -132,7 +144,9 @@ def wrapped(engine: Engine) -> Iterator[None]:
         cause = exc.orig if isinstance(exc, DBAPIError) else exc
         state = getattr(cause, "sqlstate", None) or ""
         kind = _KINDS.get(state) or _KINDS.get(state[:2])
-        if kind or (not state and isinstance(cause, driver.OperationalError | driver.InterfaceError)):
+        if kind or (
+            not state and isinstance(cause, driver.OperationalError | driver.InterfaceError)
+        ):
             raise StoreUnavailable("postgres", kind or "no connection") from exc
         raise
 
@@ -161,16 +175,25 @@ def severed_after(seconds: float, connection: Any) -> Iterator[None]:
 
 def _engine(url: str, **pool: Any) -> Engine:
     """Build the engine: nothing connects yet, no parameter or URL shows in errors."""
-    options = {"connect_timeout": CONNECT_SECONDS, "application_name": "feeler/registry", "prepare_threshold": None}
+    options = {
+        "connect_timeout": CONNECT_SECONDS,
+        "application_name": "feeler/registry",
+        "prepare_threshold": None,
+    }
     try:  # prepared statements do not survive a pooler in transaction mode, hence none
         address = make_url(url)
         if address.drivername not in _SCHEMES or not address.database:
             raise ValueError
         engine = create_engine(
-            address.set(drivername="postgresql+psycopg"), connect_args=options, hide_parameters=True, **pool
+            address.set(drivername="postgresql+psycopg"),
+            connect_args=options,
+            hide_parameters=True,
+            **pool,
         )
     except (ArgumentError, ValueError):
-        raise InvalidInput("DATABASE_URL", "not usable", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE") from None
+        raise InvalidInput(
+            "DATABASE_URL", "not usable", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        ) from None
     event.listen(engine, "connect", _greet)
     event.listen(engine, "checkout", _ping)
     event.listen(engine, "handle_error", _leave_demoted)
@@ -216,4 +239,6 @@ def _known_revisions() -> Iterator[None]:
     try:
         yield
     except (CommandError, RevisionError) as exc:
-        raise InvalidInput("DATABASE_URL", "this database was migrated by a newer feeler", "upgrade feeler") from exc
+        raise InvalidInput(
+            "DATABASE_URL", "this database was migrated by a newer feeler", "upgrade feeler"
+        ) from exc

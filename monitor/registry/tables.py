@@ -87,7 +87,9 @@ class Databases(Base):
     __tablename__ = "databases"
     __table_args__ = (
         CheckConstraint("status IN ('active', 'paused', 'retired')", name="databases_status_known"),
-        CheckConstraint("(status = 'retired') = (ciphertext = '')", name="databases_retired_without_address"),
+        CheckConstraint(
+            "(status = 'retired') = (ciphertext = '')", name="databases_retired_without_address"
+        ),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
@@ -119,7 +121,9 @@ class Transitions(Base):
 
     __tablename__ = "transitions"
     __table_args__ = (
-        UniqueConstraint("database_name", "epoch_term", "epoch_counter", "n", name="transitions_identity"),
+        UniqueConstraint(
+            "database_name", "epoch_term", "epoch_counter", "n", name="transitions_identity"
+        ),
         # Deferrable, so that it is checked after each statement and not after each row: one UPDATE renumbers a chain.
         UniqueConstraint("database_name", "version", name="transitions_version", deferrable=True),
     )
@@ -153,7 +157,12 @@ class TransitionConflicts(Base):
     __tablename__ = "transition_conflicts"
     __table_args__ = (
         UniqueConstraint(
-            "database_name", "epoch_term", "epoch_counter", "n", "digest", name="transition_conflicts_once"
+            "database_name",
+            "epoch_term",
+            "epoch_counter",
+            "n",
+            "digest",
+            name="transition_conflicts_once",
         ),
     )
 
@@ -186,6 +195,8 @@ samples = Table(
 )
 
 
-def include_object(_object: object, name: str | None, type_: str, _reflected: bool, _other: object) -> bool:
+def include_object(
+    _object: object, name: str | None, type_: str, _reflected: bool, _other: object
+) -> bool:
     """Keep alembic's comparison away from partitions."""
     return not (type_ == "table" and name and _PARTITION.match(name))

@@ -47,7 +47,9 @@ def _may_meet(settings: Settings, environ: Mapping[str, str]) -> tuple[list[str]
     names, sealed = list[str](), 0
     for row in rows:
         try:
-            names += [row.name] if _may_be_met(parse_address(box.open(row.name, row.ciphertext))) else []
+            names += (
+                [row.name] if _may_be_met(parse_address(box.open(row.name, row.ciphertext))) else []
+            )
         except FeelerError:
             sealed += 1
     return names, sealed

@@ -49,7 +49,9 @@ class Client:
         self._headers = {"Connection": "close", "Content-Type": "application/json"}
         if settings.token:
             self._headers["Authorization"] = f"Bearer {settings.token}"
-        self.now = time.time()  # the web's clock as of its last answer: ages must not show our own clock's error
+        self.now = (
+            time.time()
+        )  # the web's clock as of its last answer: ages must not show our own clock's error
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +59,9 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def observations(self, names: Sequence[str], states: Sequence[str]) -> Iterator[ObservationsShape]:
+    def observations(
+        self, names: Sequence[str], states: Sequence[str]
+    ) -> Iterator[ObservationsShape]:
         """Yield the pages of the databases named, or of all."""
         for start in range(0, max(1, len(names)), PAGE):
             wanted = [("database", name) for name in names[start : start + PAGE]]
@@ -98,14 +102,18 @@ class Client:
             yield from page["data"]
             cursor = page["next_cursor"]
 
-    def add(self, name: str, url: str, *, labels: Mapping[str, str], policy: str, zone: str) -> RegisteredShape:
+    def add(
+        self, name: str, url: str, *, labels: Mapping[str, str], policy: str, zone: str
+    ) -> RegisteredShape:
         """Register a database."""
         body = {"name": name, "url": url, "labels": dict(labels), "policy": policy, "zone": zone}
         return cast(RegisteredShape, self._ask("POST", "databases", body))
 
     def change_url(self, name: str, url: str) -> RegisteredShape:
         """Give a registered database another address, or the same with another password."""
-        return cast(RegisteredShape, self._ask("PATCH", f"databases/{_segment(name)}", {"url": url}))
+        return cast(
+            RegisteredShape, self._ask("PATCH", f"databases/{_segment(name)}", {"url": url})
+        )
 
     def remove(self, name: str) -> None:
         """Retire a database."""
@@ -120,7 +128,9 @@ class Client:
         status, content = self._exchange("GET", f"{self._root}/readyz")
         try:
             checks = json.loads(content)["checks"]
-            return {name: check["detail"] for name, check in checks.items() if check["status"] != "pass"}
+            return {
+                name: check["detail"] for name, check in checks.items() if check["status"] != "pass"
+            }
         except (ValueError, KeyError, TypeError, AttributeError):
             raise _refusal(status, content, self._place) from None
 
@@ -129,7 +139,9 @@ class Client:
         return self._ask("GET", f"{path}?{query}" if query else path)
 
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
-        status, content = self._exchange(method, f"{self._root}/api/v1/{path}", json.dumps(body) if body else None)
+        status, content = self._exchange(
+            method, f"{self._root}/api/v1/{path}", json.dumps(body) if body else None
+        )
         if status in SUCCESS:
             return json.loads(content) if content else None
         raise _refusal(status, content, self._place)
@@ -142,7 +154,9 @@ class Client:
         except (OSError, HTTPException) as error:
             self._http.close()
             fix = "start it with `feeler up`, or set FEELER_URL"
-            raise Refused(f"no feeler answers at {self._place}: {type(error).__name__} ({fix})") from None
+            raise Refused(
+                f"no feeler answers at {self._place}: {type(error).__name__} ({fix})"
+            ) from None
         if date := response.headers.get("Date"):
             self.now = parsedate_to_datetime(date).timestamp()
         return response.status, content

@@ -33,7 +33,11 @@ def why_not(url: str, ca_dir: Path) -> str:
         feeling = feel(parse_address(url.replace("postgresql+psycopg:", "postgresql:", 1)), ca_dir)
     except InvalidInput:
         return ""
-    return "" if feeling.cause is Cause.OK else f"{feeling.cause}: {clean(feeling.detail)}".removesuffix(": ")
+    return (
+        ""
+        if feeling.cause is Cause.OK
+        else f"{feeling.cause}: {clean(feeling.detail)}".removesuffix(": ")
+    )
 
 
 def feel(address: Address, ca_dir: Path) -> Feeling:
@@ -55,7 +59,9 @@ def lines(address: Address, feeling: Feeling) -> Iterator[str]:
         yield f"  {'pooled':<11} a pooler is between: what it says of logins is its own word"
     for reading in feeling.readings:
         if reading.status is ReadingStatus.OK:
-            shown = " · ".join(f"{name} {gauge(name, value)}" for name, value in reading.values.items())
+            shown = " · ".join(
+                f"{name} {gauge(name, value)}" for name, value in reading.values.items()
+            )
         else:
             shown = f"{reading.status} {reading.code}".strip()
         if reading.status is ReadingStatus.DENIED:

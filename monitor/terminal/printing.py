@@ -14,7 +14,9 @@ POLL = 2.0  # seconds between looks of `transitions --follow`
 Row = TypeVar("Row")
 
 
-def observations(answers: Sequence[LastObservationShape], missing: Sequence[str], form: str) -> None:
+def observations(
+    answers: Sequence[LastObservationShape], missing: Sequence[str], form: str
+) -> None:
     """Print what `get` found."""
     if form == "json":
         _write(json.dumps({"data": answers, "missing": missing}, indent=2, ensure_ascii=False))
@@ -43,13 +45,17 @@ def follow(client: Client, name: str, known: set[str], form: str) -> None:
                 sys.stderr.write(f"feeler: {error}\n")
                 continue
             for row in rows:
-                _write(_compact(row) if "json" in form else "\t".join(rendering.transition_row(row)))
+                _write(
+                    _compact(row) if "json" in form else "\t".join(rendering.transition_row(row))
+                )
             known |= {row["identity"] for row in rows}
     except KeyboardInterrupt:
         return
 
 
-def _print(rows: Sequence[Row], form: str, columns: Sequence[str], cells: Callable[[Row], Sequence[str]]) -> None:
+def _print(
+    rows: Sequence[Row], form: str, columns: Sequence[str], cells: Callable[[Row], Sequence[str]]
+) -> None:
     if form == "json":
         _write(json.dumps({"data": rows}, indent=2, ensure_ascii=False))
     elif form == "ndjson":

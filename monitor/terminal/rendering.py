@@ -26,7 +26,12 @@ GLYPHS = {
     "refusing": "⊖",
     "locked_out": "⊘",
 }
-REACHED = ("available", "starting", "refusing", "locked_out")  # states whose owner hears from the server
+REACHED = (
+    "available",
+    "starting",
+    "refusing",
+    "locked_out",
+)  # states whose owner hears from the server
 STALE = "◌ stale"
 NONE = "-"
 WAITED = 0.1  # seconds: less is not worth a word
@@ -59,14 +64,21 @@ def wide_row(answer: LastObservationShape, now: float) -> tuple[str, ...]:
     """Return one line of `get -o wide`: what else there is to know of a cause."""
     reason = answer["reason"]
     more = ("sqlstate", "detail", "advice")
-    cells = (answer["database"].get("address", ""), *(str(reason.get(one, "")) if reason else "" for one in more))
+    cells = (
+        answer["database"].get("address", ""),
+        *(str(reason.get(one, "")) if reason else "" for one in more),
+    )
     return (*observation_row(answer, now), *(clean(cell) or NONE for cell in cells))
 
 
 def warnings(answers: Sequence[LastObservationShape], trouble: Iterable[str]) -> Iterator[str]:
     """Yield what must be read before the answers of `get`: why they may not be as green as they look."""
     yield from map(clean, trouble)
-    late = [one["observation"] for one in answers if not one["observation"] or one["observation"]["stale"]]
+    late = [
+        one["observation"]
+        for one in answers
+        if not one["observation"] or one["observation"]["stale"]
+    ]
     ages = [seen["age_seconds"] for seen in late if seen]
     if late:
         oldest = f"; the oldest observation is {duration(max(ages))} old" if ages else ""
@@ -94,15 +106,32 @@ def transition_row(one: TransitionShape) -> tuple[str, ...]:
     """Return one line of `transitions`."""
     mark = " (superseded)" if one["superseded"] else ""
     evidence = ", ".join(map(_seen, one["evidence"])) or NONE
-    cells = (one["at"], one["from"], one["to"], one["rule"], one["worker"], evidence, one["identity"] + mark)
+    cells = (
+        one["at"],
+        one["from"],
+        one["to"],
+        one["rule"],
+        one["worker"],
+        evidence,
+        one["identity"] + mark,
+    )
     return tuple(map(clean, cells))
 
 
 def database_row(one: RegisteredShape) -> tuple[str, ...]:
     """Return one line of `db list`."""
-    labels = " ".join(f"{clean(key)}={clean(value)}" for key, value in sorted(one["labels"].items()))
+    labels = " ".join(
+        f"{clean(key)}={clean(value)}" for key, value in sorted(one["labels"].items())
+    )
     place = clean(one["url"]) or "sealed with a key that is gone"
-    return (clean(one["name"]), one["status"], clean(one["policy"]), clean(one["zone"]) or NONE, place, labels or NONE)
+    return (
+        clean(one["name"]),
+        one["status"],
+        clean(one["policy"]),
+        clean(one["zone"]) or NONE,
+        place,
+        labels or NONE,
+    )
 
 
 def info_head(answer: LastObservationShape, now: float) -> tuple[str, str, str]:
@@ -115,8 +144,15 @@ def info_head(answer: LastObservationShape, now: float) -> tuple[str, str, str]:
 def info_lines(answer: LastObservationShape) -> Iterator[tuple[str, str]]:
     """Yield what else `info` says of one database: a word and what it is."""
     seen, labels = answer["observation"], answer["database"]["labels"]
-    decided = f" (rule {answer['rule']}, transition {answer['transition']})" if answer["transition"] else ""
-    yield "why", clean((answer["reason"]["code"] if answer["reason"] else "never observed") + decided)
+    decided = (
+        f" (rule {answer['rule']}, transition {answer['transition']})"
+        if answer["transition"]
+        else ""
+    )
+    yield (
+        "why",
+        clean((answer["reason"]["code"] if answer["reason"] else "never observed") + decided),
+    )
     if answer["reason"]:
         yield from _reason_lines(answer["reason"])
     if address := answer["database"].get("address"):
@@ -125,7 +161,11 @@ def info_lines(answer: LastObservationShape) -> Iterator[tuple[str, str]]:
     if labels:
         yield "labels", clean(" ".join(f"{key}={value}" for key, value in sorted(labels.items())))
     if answer["doubters"]:
-        told = "cannot reach it, its owner can" if answer["state"] in REACHED else "could not reach it lately"
+        told = (
+            "cannot reach it, its owner can"
+            if answer["state"] in REACHED
+            else "could not reach it lately"
+        )
         yield "doubters", clean(f"{', '.join(answer['doubters'])} {told}")
     if seen:
         yield from _observation_lines(seen)
@@ -141,17 +181,28 @@ def _reason_lines(reason: ReasonShape) -> Iterator[tuple[str, str]]:
 
 
 def _observation_lines(seen: ObservationShape) -> Iterator[tuple[str, str]]:
-    stale = f"  {STALE}: older than {duration(seen['stale_after_seconds'])}" if seen["stale"] else ""
+    stale = (
+        f"  {STALE}: older than {duration(seen['stale_after_seconds'])}" if seen["stale"] else ""
+    )
     felt = f"{duration(seen['age_seconds'])} ago by {clean(seen['worker'])} in {seen['duration_ms']:g} ms"
     waited = seen.get("waited_ms", 0) / 1000
-    turn = f" and {waited:.1f} s that its login waits its turn at this address" if waited >= WAITED else ""
+    turn = (
+        f" and {waited:.1f} s that its login waits its turn at this address"
+        if waited >= WAITED
+        else ""
+    )
     yield "observed", f"{felt}, every {seen['interval_seconds']:g} s{turn}{stale}"
     if seen.get("pooled"):
-        yield "pooled", "a pooler is between: what does not come may be waited for there, or its server may be down"
+        yield (
+            "pooled",
+            "a pooler is between: what does not come may be waited for there, or its server may be down",
+        )
     for family, told in seen["families"].items():
         mine = {name: value for name, value in seen["values"].items() if _family(name) == family}
         shown = " · ".join(f"{clean(name)} {gauge(name, value)}" for name, value in mine.items())
-        failed = clean(f"{told['status']} {told['code']}").strip() if told["status"] != "ok" else NONE
+        failed = (
+            clean(f"{told['status']} {told['code']}").strip() if told["status"] != "ok" else NONE
+        )
         mark = f"  {STALE}" if told["stale"] else ""
         mark += f"  {clean(advice)}" if (advice := told.get("advice")) else ""
         yield clean(family), f"{shown or failed}  ({duration(told['age_seconds'])} ago){mark}"

@@ -18,7 +18,9 @@ _STYLE_OF_GLYPH = {glyph: STYLES.get(state, TROUBLE) for state, glyph in GLYPHS.
 _WHOLE = {"NAME", "STATE", "AT", "FROM", "TO"}  # columns never folded
 
 
-def observations(answers: Iterable[LastObservationShape], now: float, *, wide: bool = False) -> None:
+def observations(
+    answers: Iterable[LastObservationShape], now: float, *, wide: bool = False
+) -> None:
     """Draw what `get` found."""
     if wide:
         _draw(rendering.WIDE_COLUMNS, (rendering.wide_row(one, now) for one in answers))
@@ -40,7 +42,9 @@ def info(answer: LastObservationShape, now: float) -> None:
     """Print what is true of one database now."""
     name, state, since = rendering.info_head(answer, now)
     console = _console()
-    console.print(Text(f"{name}  ", style="bold") + _cell(state) + Text(f" {since}"), soft_wrap=True)
+    console.print(
+        Text(f"{name}  ", style="bold") + _cell(state) + Text(f" {since}"), soft_wrap=True
+    )
     for head, text in rendering.info_lines(answer):
         console.print(Text(f"  {head:<11} ", style="dim") + Text(text), soft_wrap=True)
 

@@ -40,7 +40,10 @@ class Told:
 
 def moment(at: float) -> str:
     """Return fleet seconds as RFC 3339 in UTC with milliseconds."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    return (
+        datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
+        + "Z"
+    )
 
 
 def age(at: float, now: float) -> float:
@@ -50,7 +53,11 @@ def age(at: float, now: float) -> float:
 
 def stale_after(family: str, policy: Policy) -> float:
     """Return the seconds after which a family's values no longer speak for now."""
-    return 3 * policy.slow_interval + policy.deadline if family in SLOW_FAMILIES else policy.stale_after
+    return (
+        3 * policy.slow_interval + policy.deadline
+        if family in SLOW_FAMILIES
+        else policy.stale_after
+    )
 
 
 def last_observation(latest: Latest, now: float, told: Told) -> LastObservationShape:
@@ -73,7 +80,9 @@ def last_observation(latest: Latest, now: float, told: Told) -> LastObservationS
     }
 
 
-def meta(answers: Sequence[LastObservationShape], total: int, trouble: Iterable[str]) -> ListMetaShape:
+def meta(
+    answers: Sequence[LastObservationShape], total: int, trouble: Iterable[str]
+) -> ListMetaShape:
     """Return what a page of answers adds up to."""
     ages = [answer["observation"]["age_seconds"] for answer in answers if answer["observation"]]
     states = Counter(answer["state"] for answer in answers)
@@ -91,9 +100,7 @@ def etag(latest: Latest, now: float) -> str:
     overlay = f"{stale} {latest.owner} {sorted(latest.labels.items())} {latest.policy} {latest.ciphertext}"
     if latest.at is not None:
         overlay += f" {_is_old(latest.at, latest.policy.stale_after, now)}"
-    return (
-        f'W/"{latest.status.identity or "new"}-{latest.epoch or 0}-{latest.number}-{zlib.crc32(overlay.encode()):08x}"'
-    )
+    return f'W/"{latest.status.identity or "new"}-{latest.epoch or 0}-{latest.number}-{zlib.crc32(overlay.encode()):08x}"'
 
 
 def is_stale(reading: Reading, policy: Policy, now: float) -> bool:
@@ -136,8 +143,12 @@ def _observation(latest: Latest, now: float, user: str) -> ObservationShape | No
         "dns_stale": latest.dns_stale,
         "pooled": latest.access.pooled,
         "values": values,
-        "units": {name: GAUGES[name].unit for name in values if name in GAUGES and GAUGES[name].unit},
-        "families": {reading.family: _family(reading, policy, now, user) for reading in latest.readings},
+        "units": {
+            name: GAUGES[name].unit for name in values if name in GAUGES and GAUGES[name].unit
+        },
+        "families": {
+            reading.family: _family(reading, policy, now, user) for reading in latest.readings
+        },
         "errors": _errors(latest.cause, latest.readings),
     }
 
@@ -155,7 +166,9 @@ def _family(reading: Reading, policy: Policy, now: float, user: str) -> FamilySh
 
 def _values(cause: Cause, readings: Iterable[Reading]) -> dict[str, Value]:
     """Return the good values; a feel that failed by our own fault says nothing of the service."""
-    values: dict[str, Value] = {} if EVIDENCE[cause] is Evidence.VOID else {SERVICES: cause is Cause.OK}
+    values: dict[str, Value] = (
+        {} if EVIDENCE[cause] is Evidence.VOID else {SERVICES: cause is Cause.OK}
+    )
     for reading in readings:
         if reading.status is ReadingStatus.OK:
             values |= reading.values
@@ -163,7 +176,11 @@ def _values(cause: Cause, readings: Iterable[Reading]) -> dict[str, Value]:
 
 
 def _errors(cause: Cause, readings: Iterable[Reading]) -> dict[str, str]:
-    errors = {reading.family: reading.code or reading.status.value for reading in readings if _failed(reading)}
+    errors = {
+        reading.family: reading.code or reading.status.value
+        for reading in readings
+        if _failed(reading)
+    }
     return errors | ({SERVICES: cause.value} if EVIDENCE[cause] is Evidence.VOID else {})
 
 

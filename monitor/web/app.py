@@ -13,7 +13,16 @@ from monitor.config import Settings
 from monitor.live import connections
 from monitor.registry.store import open_store
 from monitor.secrets import SecretBox, load_keys
-from monitor.web import databases, health, last_observation, metrics, problems, registered, transitions, workers
+from monitor.web import (
+    databases,
+    health,
+    last_observation,
+    metrics,
+    problems,
+    registered,
+    transitions,
+    workers,
+)
 from monitor.web.protocol import bounded
 from monitor.web.security import Guard
 
@@ -29,7 +38,9 @@ def create_app(settings: Settings, box: SecretBox) -> FastAPI:
         app.state.live = connections.connect(settings.redis_url, settings.cache_url)
         app.state.store = open_store(settings.database_url)
         app.state.registry = registered.registry_of(app.state.store)
-        app.state.readiness = health.Readiness(app.state.live, app.state.store, settings.database_url)
+        app.state.readiness = health.Readiness(
+            app.state.live, app.state.store, settings.database_url
+        )
         yield
         await connections.close(app.state.live)
         app.state.store.close()
@@ -64,9 +75,17 @@ def serve(settings: Settings) -> None:
     box = SecretBox(load_keys(os.environ, settings.home))
     reading = "token" if settings.require_read_token else "open"
     writing = "token" if settings.token else "closed"
-    _log.info("action=serve host=%s port=%s reading=%s writing=%s", settings.host, settings.port, reading, writing)
+    _log.info(
+        "action=serve host=%s port=%s reading=%s writing=%s",
+        settings.host,
+        settings.port,
+        reading,
+        writing,
+    )
     if not settings.token:
-        _log.warning('action=no_token fix="set FEELER_TOKEN to register databases, or to be reached from elsewhere"')
+        _log.warning(
+            'action=no_token fix="set FEELER_TOKEN to register databases, or to be reached from elsewhere"'
+        )
     uvicorn.run(
         create_app(settings, box),
         host=settings.host,

@@ -15,7 +15,17 @@ from monitor.live.connections import Live
 from monitor.registry import fleet
 from monitor.registry.fleet import Registered
 from monitor.secrets import SecretBox
-from monitor.web.parameters import STRICT, BoxOf, Cursor, Limit, LiveOf, Name, RegistryOf, decode_cursor, encode_cursor
+from monitor.web.parameters import (
+    STRICT,
+    BoxOf,
+    Cursor,
+    Limit,
+    LiveOf,
+    Name,
+    RegistryOf,
+    decode_cursor,
+    encode_cursor,
+)
 from monitor.web.patience import StoreOf
 from monitor.web.problems import DOCUMENTED, unknown_database
 from monitor.web.security import BEARER
@@ -66,12 +76,16 @@ def read(name: Name, response: Response, store: StoreOf, box: BoxOf) -> Register
 
 
 @router.post("/databases", status_code=201, dependencies=[Depends(BEARER)])
-async def register(new: NewDatabase, response: Response, store: StoreOf, box: BoxOf, live: LiveOf) -> RegisteredShape:
+async def register(
+    new: NewDatabase, response: Response, store: StoreOf, box: BoxOf, live: LiveOf
+) -> RegisteredShape:
     """Register a database; a worker begins to watch it within seconds."""
     parse_address(new.url.get_secret_value())
     name, labels = check_name(new.name), _check_labels(new.labels)
     sealed = box.seal(name, new.url.get_secret_value().strip())
-    row = await run_in_threadpool(fleet.add, store, name, sealed, labels, new.policy, check_zone(new.zone))
+    row = await run_in_threadpool(
+        fleet.add, store, name, sealed, labels, new.policy, check_zone(new.zone)
+    )
     await _tell(live)
     response.headers["Location"] = f"/api/v1/databases/{name}"
     return _answer(row, response, box)
@@ -85,7 +99,9 @@ async def change(
     store: StoreOf,
     box: BoxOf,
     live: LiveOf,
-    if_match: Annotated[str | None, Header(description="The ETag that was read; without it, whatever is there")] = None,
+    if_match: Annotated[
+        str | None, Header(description="The ETag that was read; without it, whatever is there")
+    ] = None,
 ) -> RegisteredShape:
     """Change address, labels, policy or zone; its worker takes the new address up within seconds."""
     before = await run_in_threadpool(fleet.get, store, name)
@@ -129,9 +145,13 @@ def _check_labels(labels: dict[str, str]) -> dict[str, str]:
         raise InvalidInput("labels", "too many", f"at most {MAX_LABELS}")
     for key, value in labels.items():
         if not _LABEL.match(key):
-            raise InvalidInput("labels", "a key is not usable", "use a-z, 0-9, _, . and -, at most 63")
+            raise InvalidInput(
+                "labels", "a key is not usable", "use a-z, 0-9, _, . and -, at most 63"
+            )
         if len(value.encode()) > 63 or not value.isprintable():
-            raise InvalidInput(f"labels/{key}", "not a usable value", "printable text of at most 63 bytes")
+            raise InvalidInput(
+                f"labels/{key}", "not a usable value", "printable text of at most 63 bytes"
+            )
     return labels
 
 

@@ -87,7 +87,10 @@ class Readiness:
         except StoreUnavailable:
             return {"redis": _check("fail", "does not answer")}
         closed = _check("warn", "closed: nobody records until a leader opens it")
-        checks = {"redis": await self._writes(), "generation": _check("pass", "open") if found.open else closed}
+        checks = {
+            "redis": await self._writes(),
+            "generation": _check("pass", "open") if found.open else closed,
+        }
         return checks | await self._watch_checks()
 
     async def _watch_checks(self) -> dict[str, Check]:
@@ -95,9 +98,13 @@ class Readiness:
         try:
             here, seen = await asyncio.gather(watched.watchers(self._live), self._ages.look())
         except StoreUnavailable:
-            return {"workers": _check("warn", "nobody knows: the Redis of REDIS_URL does not answer")}
+            return {
+                "workers": _check("warn", "nobody knows: the Redis of REDIS_URL does not answer")
+            }
         workers = f"{here.workers} present" if here.workers else "none is present: nobody watches"
-        led = "at work" if here.led else "none is at work: what a lost worker watched stays unwatched"
+        led = (
+            "at work" if here.led else "none is at work: what a lost worker watched stays unwatched"
+        )
         return {
             "history": await self._durable(),
             "workers": _check("pass" if here.workers else "warn", workers),
@@ -128,23 +135,37 @@ class Readiness:
             self._migrated = not pending
             leader = await soon(leadership.current, self._store) if self._migrated else None
         except StoreUnavailable:
-            return {"postgres": _check("warn", "does not answer: no history, no changes to the fleet")}
+            return {
+                "postgres": _check("warn", "does not answer: no history, no changes to the fleet")
+            }
         registry = {"registry": await self._holder()} if self._migrated else {}
         wanting = _check("fail", f"{len(pending)} pending: run `feeler migrate`")
         schema = wanting if pending else _check("pass")
-        return {"postgres": _check("pass"), "migrations": schema, "leader": await self._leads(leader), **registry}
+        return {
+            "postgres": _check("pass"),
+            "migrations": schema,
+            "leader": await self._leads(leader),
+            **registry,
+        }
 
     async def _leads(self, leader: Lease | None) -> Check:
         """Look whether somebody leads, and gets its sweeps done."""
         if leader is None:
-            return _check("warn", "nobody leads: start a supervisor; one that runs says in its log why not")
+            return _check(
+                "warn", "nobody leads: start a supervisor; one that runs says in its log why not"
+            )
         try:
             ago = await presence.swept(self._live)
         except StoreUnavailable:
-            return _check("warn", f"term {leader.term}; whether it gets its work done stands in Redis")
+            return _check(
+                "warn", f"term {leader.term}; whether it gets its work done stands in Redis"
+            )
         if ago is None or ago > SWEEP_DUE:
             since = f"for {ago:.0f} s" if ago else "lately"
-            return _check("warn", f"term {leader.term} has completed no sweep {since}: the supervisor's log says why")
+            return _check(
+                "warn",
+                f"term {leader.term} has completed no sweep {since}: the supervisor's log says why",
+            )
         return _check("pass", f"term {leader.term}")
 
     async def _holder(self) -> Check:

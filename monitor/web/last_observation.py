@@ -34,7 +34,14 @@ from monitor.web.parameters import (
     decode_cursor,
     encode_cursor,
 )
-from monitor.web.problems import DOCUMENTED, Problem, quotable, rebuilding, unknown_database, unreadable_database
+from monitor.web.problems import (
+    DOCUMENTED,
+    Problem,
+    quotable,
+    rebuilding,
+    unknown_database,
+    unreadable_database,
+)
 from monitor.web.shapes import LastObservationShape, ObservationsShape
 
 CHUNK = 100  # databases read at once: about 10 ms of the loop
@@ -59,9 +66,15 @@ async def one(
     if latest is None:
         raise unknown_database(name)
     tag = etag(latest, at)
-    headers = {"ETag": tag, "Cache-Control": "private, max-age=1"}  # with Age: ask again, a 304 is cheap
+    headers = {
+        "ETag": tag,
+        "Cache-Control": "private, max-age=1",
+    }  # with Age: ask again, a 304 is cheap
     if latest.at is not None:
-        headers |= {"Last-Modified": formatdate(latest.at, usegmt=True), "Age": str(int(age(latest.at, at)))}
+        headers |= {
+            "Last-Modified": formatdate(latest.at, usegmt=True),
+            "Age": str(int(age(latest.at, at))),
+        }
     if _matches(if_none_match, tag):
         return Response(status_code=304, headers=headers)
     reason = (await reasons.reasons(live, [latest])).get(name)
@@ -83,7 +96,9 @@ async def many(
     names = sorted(set(map(_asked, database))) if database else await observations.names(live)
     rest = [name for name in names if name > after]
     ask = partial(_tolerantly, registry) if database else None
-    page, missing, unreadable, following = await _page(live, rest, frozenset(state or State), limit, ask)
+    page, missing, unreadable, following = await _page(
+        live, rest, frozenset(state or State), limit, ask
+    )
     why, trouble, at = await asyncio.gather(reasons.reasons(live, page), _trouble(live), now(live))
 
     def answer() -> Response:
@@ -108,11 +123,17 @@ async def _trouble(live: Live) -> tuple[str, ...]:
     try:
         return lost + (await watched.watchers(live)).troubles
     except StoreUnavailable as error:
-        return (f"nobody knows who watches: the Redis of REDIS_URL does not answer ({error.detail})",)
+        return (
+            f"nobody knows who watches: the Redis of REDIS_URL does not answer ({error.detail})",
+        )
 
 
 async def _page(
-    live: Live, names: Sequence[str], states: frozenset[State], limit: int, registry: Registry | None
+    live: Live,
+    names: Sequence[str],
+    states: frozenset[State],
+    limit: int,
+    registry: Registry | None,
 ) -> tuple[list[Latest], list[str], list[str], str]:
     """Return the matches, the names nobody can tell of, those of them whose row this version cannot read, and the
     name to continue after (empty at the end)."""
@@ -144,7 +165,9 @@ async def _tolerantly(registry: Registry, names: Sequence[str]) -> dict[str, Lat
         return {}
 
 
-async def _unobserved(live: Live, names: Sequence[str], registry: Registry | None) -> dict[str, Latest]:
+async def _unobserved(
+    live: Live, names: Sequence[str], registry: Registry | None
+) -> dict[str, Latest]:
     """Return those that nobody was given to watch yet: known by their target, or by the registry alone."""
     found = await _published(live, names)
     rest = [name for name in names if name not in found]

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
@@ -79,9 +84,13 @@ class Scrape(Collector):
         """Yield every family; each is documented where it is made."""
         live, term = self._reading.live, self._reading.term
         answers = {"redis": live is not None, "postgres": term is not None}
-        yield _gauges("feeler_store_up", "Whether a store of ours answered this scrape", "store", answers)
+        yield _gauges(
+            "feeler_store_up", "Whether a store of ours answered this scrape", "store", answers
+        )
         if term is not None:
-            yield GaugeMetricFamily("feeler_leader_term", "Term of the leading supervisor, 0 when nobody leads", term)
+            yield GaugeMetricFamily(
+                "feeler_leader_term", "Term of the leading supervisor, 0 when nobody leads", term
+            )
         if live is not None:
             yield from _fleet(live)
             yield from _counters(live.counters)
@@ -99,32 +108,57 @@ def _fleet(live: LiveReading) -> Iterator[Metric]:
     ages.add_metric([], [*bounds, ("+Inf", float(len(live.ages)))], sum(live.ages))
     yield ages
     oldest, overdue = live.watched.oldest, live.watched.overdue
-    yield GaugeMetricFamily("feeler_oldest_observation_seconds", "Age of the oldest last observation", oldest)
-    yield GaugeMetricFamily("feeler_databases_overdue", "Databases without a recent observation", overdue)
+    yield GaugeMetricFamily(
+        "feeler_oldest_observation_seconds", "Age of the oldest last observation", oldest
+    )
+    yield GaugeMetricFamily(
+        "feeler_databases_overdue", "Databases without a recent observation", overdue
+    )
     yield GaugeMetricFamily("feeler_led", "Whether a leader was at work within 20 s", int(live.led))
-    yield GaugeMetricFamily("feeler_redis_writable", "Whether Redis takes writes: full, it refuses", int(live.writable))
+    yield GaugeMetricFamily(
+        "feeler_redis_writable", "Whether Redis takes writes: full, it refuses", int(live.writable)
+    )
     yield GaugeMetricFamily("feeler_generation_open", "Whether workers may record", int(live.open))
 
 
 def _counters(counts: Mapping[str, int]) -> Iterator[Metric]:
-    yield CounterMetricFamily("feeler_beats", "Observations accepted by Redis", counts.get("beats", 0))
-    yield CounterMetricFamily("feeler_transitions", "Changes of state accepted", counts.get("transitions", 0))
+    yield CounterMetricFamily(
+        "feeler_beats", "Observations accepted by Redis", counts.get("beats", 0)
+    )
+    yield CounterMetricFamily(
+        "feeler_transitions", "Changes of state accepted", counts.get("transitions", 0)
+    )
     doubled = counts.get("duplicates", 0)
-    yield CounterMetricFamily("feeler_duplicates", "Observations that came twice or late, and changed nothing", doubled)
-    yield _by_kind("feeler_rejected", "Observations Redis refused", counts, REJECTED, label="reason")
-    yield _by_kind("feeler_unreadable", "Rows that some process set aside, unable to read them", counts, UNREADABLE)
+    yield CounterMetricFamily(
+        "feeler_duplicates", "Observations that came twice or late, and changed nothing", doubled
+    )
+    yield _by_kind(
+        "feeler_rejected", "Observations Redis refused", counts, REJECTED, label="reason"
+    )
+    yield _by_kind(
+        "feeler_unreadable",
+        "Rows that some process set aside, unable to read them",
+        counts,
+        UNREADABLE,
+    )
     conflicts = counts.get("identity_conflicts", 0)
-    yield CounterMetricFamily("feeler_identity_conflicts", "One identity with two contents: always a bug", conflicts)
+    yield CounterMetricFamily(
+        "feeler_identity_conflicts", "One identity with two contents: always a bug", conflicts
+    )
 
 
 def _by_kind(
     name: str, help_text: str, counts: Mapping[str, int], prefix: str, *, label: str = "kind"
 ) -> CounterMetricFamily:
-    found = {key.removeprefix(prefix): count for key, count in counts.items() if key.startswith(prefix)}
+    found = {
+        key.removeprefix(prefix): count for key, count in counts.items() if key.startswith(prefix)
+    }
     return _counts(name, help_text, label, found)
 
 
-def _counts(name: str, help_text: str, label: str, values: Mapping[str, int]) -> CounterMetricFamily:
+def _counts(
+    name: str, help_text: str, label: str, values: Mapping[str, int]
+) -> CounterMetricFamily:
     family = CounterMetricFamily(name, help_text, labels=[label])
     for value, number in sorted(values.items()):
         family.add_metric([value], number)
@@ -132,11 +166,20 @@ def _counts(name: str, help_text: str, label: str, values: Mapping[str, int]) ->
 
 
 def _journal(backlog: Mapping[str, int]) -> Iterator[Metric]:
-    yield GaugeMetricFamily("feeler_journal_length", "Entries kept in the journal", backlog.get("length", 0))
+    yield GaugeMetricFamily(
+        "feeler_journal_length", "Entries kept in the journal", backlog.get("length", 0)
+    )
     dead = "Entries that some consumer could not read and nobody has replayed: see `feeler journal dead`"
     yield GaugeMetricFamily("feeler_journal_dead_letters", dead, backlog.get("dead", 0))
-    for what, help_text in (("pending", "Entries taken and not yet worked off"), ("lag", "Entries not yet taken")):
-        groups = {key.removesuffix(f"_{what}"): count for key, count in backlog.items() if key.endswith(f"_{what}")}
+    for what, help_text in (
+        ("pending", "Entries taken and not yet worked off"),
+        ("lag", "Entries not yet taken"),
+    ):
+        groups = {
+            key.removesuffix(f"_{what}"): count
+            for key, count in backlog.items()
+            if key.endswith(f"_{what}")
+        }
         yield _gauges(f"feeler_journal_{what}", help_text, "group", groups)
 
 
@@ -145,14 +188,31 @@ def _workers(workers: Mapping[str, Presence]) -> Iterator[Metric]:
     owned = {worker: one.owned for worker, one in workers.items()}
     yield _gauges("feeler_worker_owned", "Databases a worker owns", "worker", owned)
     lateness = {worker: one.lateness for worker, one in workers.items()}
-    yield _gauges("feeler_worker_lateness_seconds", "How late its beats start, p99 of a minute", "worker", lateness)
+    yield _gauges(
+        "feeler_worker_lateness_seconds",
+        "How late its beats start, p99 of a minute",
+        "worker",
+        lateness,
+    )
     replaced = {worker: one.replaced for worker, one in workers.items()}
-    yield _counts("feeler_worker_replaced", "Observations replaced by newer ones before they left", "worker", replaced)
+    yield _counts(
+        "feeler_worker_replaced",
+        "Observations replaced by newer ones before they left",
+        "worker",
+        replaced,
+    )
     unjudged = {worker: one.unjudged for worker, one in workers.items()}
-    yield _counts("feeler_worker_unjudged", "Observations that came while too many events waited", "worker", unjudged)
+    yield _counts(
+        "feeler_worker_unjudged",
+        "Observations that came while too many events waited",
+        "worker",
+        unjudged,
+    )
 
 
-def _gauges(name: str, help_text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+def _gauges(
+    name: str, help_text: str, label: str, values: Mapping[str, float]
+) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, help_text, labels=[label])
     for value, number in sorted(values.items()):
         family.add_metric([value], float(number))
@@ -183,7 +243,9 @@ async def _read_live(live: Live) -> LiveReading | None:
     except StoreUnavailable:
         return None
     writable = await _is_writable(live)
-    return LiveReading(writable, opened.open, states, unreadable, tuple(ages), counts, backlog, workers, seen, led)
+    return LiveReading(
+        writable, opened.open, states, unreadable, tuple(ages), counts, backlog, workers, seen, led
+    )
 
 
 async def _is_writable(live: Live) -> bool:

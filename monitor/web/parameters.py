@@ -17,7 +17,9 @@ from monitor.secrets import SecretBox
 from monitor.web.problems import Problem, quotable, unknown_database
 
 MAX_PAGE = 1000
-Registry = Callable[[Sequence[str]], Awaitable[dict[str, Latest]]]  # what it knows of names that Redis does not
+Registry = Callable[
+    [Sequence[str]], Awaitable[dict[str, Latest]]
+]  # what it knows of names that Redis does not
 
 
 async def live_of(request: Request) -> Live:
@@ -44,7 +46,11 @@ async def _strict(request: Request) -> None:
     if unknown:
         named = ", ".join(name for name in unknown if quotable(name)) or "One of them"
         allowed = ", ".join(sorted(known)) or "none"
-        raise Problem(400, "unknown-parameter", f"{named}: not a parameter of this resource. Known: {allowed}.")
+        raise Problem(
+            400,
+            "unknown-parameter",
+            f"{named}: not a parameter of this resource. Known: {allowed}.",
+        )
 
 
 async def known_name(name: str) -> str:
@@ -63,10 +69,14 @@ def encode_cursor(name: str) -> str:
 def decode_cursor(cursor: str) -> str:
     """Return the name a cursor continues after; empty at the start."""
     try:
-        name = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        name = base64.b64decode(
+            cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True
+        ).decode()
         return check_name(name) if name else ""
     except (ValueError, InvalidInput):
-        raise Problem(400, "invalid-cursor", "Use `next_cursor` of the page before as it came.") from None
+        raise Problem(
+            400, "invalid-cursor", "Use `next_cursor` of the page before as it came."
+        ) from None
 
 
 STRICT = Depends(_strict)  # a typing error in a filter must not mean "everything"

@@ -26,7 +26,9 @@ async def soon(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
     """Run a function of the registry in a thread; StoreUnavailable when it takes too long (it goes on unseen)."""
     try:
         async with asyncio.timeout(SOON):
-            return await to_thread.run_sync(lambda: function(*args, **kwargs), abandon_on_cancel=True)
+            return await to_thread.run_sync(
+                lambda: function(*args, **kwargs), abandon_on_cancel=True
+            )
     except TimeoutError:
         raise StoreUnavailable("postgres", "slow") from None
 

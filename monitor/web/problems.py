@@ -23,7 +23,9 @@ from monitor.core.errors import (
 )
 from monitor.web.shapes import ErrorShape, ProblemShape
 
-_QUOTABLE = re.compile(r"[A-Za-z0-9_.-]{1,63}\Z")  # whoever pastes a URL in the wrong place does not get it back
+_QUOTABLE = re.compile(
+    r"[A-Za-z0-9_.-]{1,63}\Z"
+)  # whoever pastes a URL in the wrong place does not get it back
 PATH = re.compile(r"[A-Za-z0-9_./-]{1,200}\Z")
 
 _CONTENT = {"application/problem+json": {"schema": TypeAdapter(ProblemShape).json_schema()}}
@@ -53,7 +55,9 @@ class Problem(Exception):
 def unknown_database(name: str) -> Problem:
     """Return the 404 of a database feeler does not know."""
     called = f" named {name}" if quotable(name) else " of this name"
-    return Problem(404, "unknown-database", f"There is no database{called}. `feeler db add` registers one.")
+    return Problem(
+        404, "unknown-database", f"There is no database{called}. `feeler db add` registers one."
+    )
 
 
 def unreadable_database(name: str) -> Problem:
@@ -76,7 +80,9 @@ def quotable(text: str) -> bool:
 def answer(scope: Scope, problem: Problem) -> Response:
     """Return the response a problem makes."""
     path = str(scope.get("path", ""))
-    errors: list[ErrorShape] = [{"pointer": pointer, "detail": detail} for pointer, detail in problem.errors]
+    errors: list[ErrorShape] = [
+        {"pointer": pointer, "detail": detail} for pointer, detail in problem.errors
+    ]
     body: ProblemShape = {
         "type": f"urn:feeler:problem:{problem.slug}",
         "title": problem.slug.replace("-", " ").capitalize(),
@@ -125,7 +131,9 @@ def _of_feeler(error: FeelerError) -> Problem | None:
     match error:
         case InvalidInput():
             detail = error.problem + (f" ({error.fix})" if error.fix else "")
-            return Problem(422, "invalid-input", "Nothing was changed.", errors=[(f"/{error.field}", detail)])
+            return Problem(
+                422, "invalid-input", "Nothing was changed.", errors=[(f"/{error.field}", detail)]
+            )
         case NotFound(kind="database"):
             return unknown_database(error.name)
         case NotFound():  # what a body refers to
@@ -144,7 +152,9 @@ def _invalid_request(error: RequestValidationError) -> Problem:
     errors = [_pointer(item["loc"], item["type"], item["msg"]) for item in error.errors()]
     if any(item["loc"][0] == "body" for item in error.errors()):
         return Problem(422, "invalid-input", "Nothing was changed.", errors=errors)
-    return Problem(400, "invalid-parameter", "A parameter of the request is not usable.", errors=errors)
+    return Problem(
+        400, "invalid-parameter", "A parameter of the request is not usable.", errors=errors
+    )
 
 
 def _pointer(location: Sequence[str | int], kind: str, message: str) -> tuple[str, str]:

@@ -17,8 +17,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from monitor.web.security import MAX_BODY
 
 MAX_HEAD = 32_768  # bytes of request line and headers
-MAX_REQUEST = MAX_HEAD + 4 * MAX_BODY  # bytes: a body too large gets its answer before the line is cut
-PIECE = 16_384  # bytes parsed at once: the parser joins a header that comes in parts again and again
+MAX_REQUEST = (
+    MAX_HEAD + 4 * MAX_BODY
+)  # bytes: a body too large gets its answer before the line is cut
+PIECE = (
+    16_384  # bytes parsed at once: the parser joins a header that comes in parts again and again
+)
 EACH = 200  # unfinished requests of one address
 MOST = 10_000  # connections at all
 RESERVE = 128  # descriptors for our stores and files
@@ -86,7 +90,9 @@ class Bounded(HttpToolsProtocol):
     """uvicorn's protocol with bounds on what it takes before a request is whole."""
 
     crowd: ClassVar[Crowd]
-    head_seconds = 10.0  # from the connection, or the first byte of a later request, to the end of the headers
+    head_seconds = (
+        10.0  # from the connection, or the first byte of a later request, to the end of the headers
+    )
     body_seconds = 10.0  # from there to the end of the body
     address = ""
     _timer: asyncio.TimerHandle | None = None  # runs while a request is not whole
@@ -134,7 +140,9 @@ class Bounded(HttpToolsProtocol):
         self.crowd.finish(self)
         self._in_body, self._size = False, 0
         super().on_message_complete()
-        if self.cycle.response_complete:  # answered before its body was through: uvicorn waits for ever now
+        if (
+            self.cycle.response_complete
+        ):  # answered before its body was through: uvicorn waits for ever now
             self._begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -152,7 +160,9 @@ class Bounded(HttpToolsProtocol):
             return
         if waiting:
             line = f"HTTP/1.1 {status.value} {status.phrase}"
-            self.transport.write(f"{line}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode())
+            self.transport.write(
+                f"{line}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode()
+            )
         self.transport.close()
         self.crowd.note(reason, self.loop.time())
 

@@ -20,7 +20,9 @@ MAX_BODY = 65_536  # bytes
 PUBLIC = frozenset({"/livez", "/readyz"})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 REFUSED = frozenset({401, 403})
-BEARER = HTTPBearer(auto_error=False, description="FEELER_TOKEN")  # for OpenAPI: Guard does the checking
+BEARER = HTTPBearer(
+    auto_error=False, description="FEELER_TOKEN"
+)  # for OpenAPI: Guard does the checking
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -50,7 +52,11 @@ class Guard:
         request_id = given if _REQUEST_ID.match(given) else uuid4().hex
         # Routes know GET only; the server above still sees HEAD and drops the body.
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        scope = {**scope, "method": method, "state": {**scope.get("state", {}), "request_id": request_id}}
+        scope = {
+            **scope,
+            "method": method,
+            "state": {**scope.get("state", {}), "request_id": request_id},
+        }
         reply = _Reply(send, request_id)
         try:
             await self._serve(scope, receive, reply, headers)
@@ -58,7 +64,9 @@ class Guard:
             if method not in SAFE or reply.status in REFUSED:
                 _audit(scope, headers, reply)
 
-    async def _serve(self, scope: Scope, receive: Receive, reply: "_Reply", headers: Headers) -> None:
+    async def _serve(
+        self, scope: Scope, receive: Receive, reply: "_Reply", headers: Headers
+    ) -> None:
         try:
             self._admit(scope, headers)
             if scope["method"] not in SAFE:
@@ -84,7 +92,9 @@ class Guard:
             detail = "No token is set, so nothing but reading on loopback is allowed. Set FEELER_TOKEN and start again."
             raise Problem(403, "no-token-configured", detail)
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self.settings.token.encode()):
+        if scheme.lower() != "bearer" or not hmac.compare_digest(
+            token.strip().encode(), self.settings.token.encode()
+        ):
             detail = "Send the header `Authorization: Bearer <FEELER_TOKEN>`."
             raise Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
         scope["state"]["who"] = "token"
@@ -143,7 +153,9 @@ def _audit(scope: Scope, headers: Headers, reply: _Reply) -> None:
         reply.status,
         reply.location or "-",
         "{}:{}".format(*scope["client"]) if scope.get("client") else "-",
-        forwarded.replace(" ", "") if _FORWARDED.match(forwarded) else "-",  # what a proxy claims, or a liar
+        forwarded.replace(" ", "")
+        if _FORWARDED.match(forwarded)
+        else "-",  # what a proxy claims, or a liar
         state["request_id"],
     )
 
@@ -155,6 +167,14 @@ def _hostname(host: str) -> str:
 
 def _log_failure(scope: Scope, error: Exception) -> None:
     """Log where it happened; the words of an error may hold what a client sent."""
-    place = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(traceback.extract_tb(error.__traceback__)))
+    place = " < ".join(
+        f"{frame.name}:{frame.lineno}"
+        for frame in reversed(traceback.extract_tb(error.__traceback__))
+    )
     request_id = scope["state"]["request_id"]
-    _log.error("action=request_failed error=%s request_id=%s at=%s", type(error).__name__, request_id, place[:1000])
+    _log.error(
+        "action=request_failed error=%s request_id=%s at=%s",
+        type(error).__name__,
+        request_id,
+        place[:1000],
+    )

@@ -21,13 +21,18 @@ def transitions(
     name: Name,
     store: StoreOf,
     limit: Limit = 50,
-    before: Annotated[int | None, Query(ge=1, description="`next_before` of the page before")] = None,
+    before: Annotated[
+        int | None, Query(ge=1, description="`next_before` of the page before")
+    ] = None,
 ) -> TransitionsShape:
     """Return the transitions of a database, newest first."""
     rows = history.transitions(store, name, limit, before)
     if not rows:
         fleet.get(store, name)  # raises NotFound
-    return {"data": [_shape(row) for row in rows], "next_before": rows[-1].id if len(rows) == limit else None}
+    return {
+        "data": [_shape(row) for row in rows],
+        "next_before": rows[-1].id if len(rows) == limit else None,
+    }
 
 
 def _shape(row: TransitionRow) -> TransitionShape:

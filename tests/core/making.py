@@ -27,7 +27,9 @@ from monitor.core.status import (
 
 START = 1_763_000_000.0  # stories begin here
 POLICY = Policy()
-DEEPER = int(os.environ.get("FEELER_DEEPER", "1"))  # times as many examples as the quick suite takes
+DEEPER = int(
+    os.environ.get("FEELER_DEEPER", "1")
+)  # times as many examples as the quick suite takes
 
 
 def examples(times: int) -> settings:
@@ -36,13 +38,24 @@ def examples(times: int) -> settings:
 
 
 def context(worker: str = "w1", counter: int = 1, **more) -> Context:
-    return Context(**{"worker": worker, "epoch": Epoch(1, counter), "policy": POLICY, "eligible": 3} | more)
+    return Context(
+        **{"worker": worker, "epoch": Epoch(1, counter), "policy": POLICY, "eligible": 3} | more
+    )
 
 
-def seen(cause: Cause, at: float, *, sent: float | None = None, worker: str = "w1", fresh: bool = True) -> Observation:
+def seen(
+    cause: Cause, at: float, *, sent: float | None = None, worker: str = "w1", fresh: bool = True
+) -> Observation:
     """Make an observation; times count from START, the probe takes no time and logs in unless said."""
     sent_at = START + (at if sent is None else sent)
-    return Observation(database="db1", worker=worker, sent_at=sent_at, at=START + at, cause=cause, fresh_login=fresh)
+    return Observation(
+        database="db1",
+        worker=worker,
+        sent_at=sent_at,
+        at=START + at,
+        cause=cause,
+        fresh_login=fresh,
+    )
 
 
 @dataclass
@@ -55,11 +68,21 @@ class Story:
     events: list[Event] = field(default_factory=list)
     more: dict = field(default_factory=dict)  # what the context says besides
 
-    def feel(self, cause: Cause, at: float, *, sent: float | None = None, fresh: bool = True, tried: str = "") -> str:
+    def feel(
+        self,
+        cause: Cause,
+        at: float,
+        *,
+        sent: float | None = None,
+        fresh: bool = True,
+        tried: str = "",
+    ) -> str:
         """Tick, and return the name of the rule that fired."""
         observation = seen(cause, at, sent=sent, worker=self.worker, fresh=fresh)
         observation = replace(observation, tried=tuple(tried.split()))
-        self.status, events = tick(self.status, observation, context(self.worker, self.counter, **self.more))
+        self.status, events = tick(
+            self.status, observation, context(self.worker, self.counter, **self.more)
+        )
         self.events += events
         return next((event.rule for event in events if isinstance(event, Transition)), "steady")
 
@@ -83,7 +106,13 @@ epochs = st.builds(Epoch, st.integers(1, 2**31), st.integers(0, 2**32 - 1))
 identities = st.builds(Identity, epochs, st.integers(1, 10**9))
 texts = st.text(max_size=20)
 seens = st.builds(
-    Seen, worker=worker_ids, sent_at=moments, at=moments, cause=causes, rounds=st.integers(1, 9999), detail=texts
+    Seen,
+    worker=worker_ids,
+    sent_at=moments,
+    at=moments,
+    cause=causes,
+    rounds=st.integers(1, 9999),
+    detail=texts,
 )
 transitions = st.builds(
     Transition,
@@ -109,9 +138,13 @@ def doubts(draw: st.DrawFn) -> Doubt:
     for _ in range(draw(st.integers(0, MAX_WITNESSES))):
         sent, took = draw(offsets), draw(st.integers(-10, 10**6))
         times = (began + sent) / 1000, (began + sent + took) / 1000
-        witnesses.append(Witness(draw(worker_ids), draw(st.integers(1, MAX_ROUNDS)), *times, draw(causes)))
+        witnesses.append(
+            Witness(draw(worker_ids), draw(st.integers(1, MAX_ROUNDS)), *times, draw(causes))
+        )
     absent = draw(st.none() | offsets)
-    run = (None, 0) if absent is None else ((began + absent) / 1000, draw(st.integers(1, MAX_ROUNDS)))
+    run = (
+        (None, 0) if absent is None else ((began + absent) / 1000, draw(st.integers(1, MAX_ROUNDS)))
+    )
     asked_at, revision = (began + draw(offsets)) / 1000, draw(st.integers(0, 2**31))
     tried = tuple(map(mark, draw(st.lists(texts, max_size=MAX_TRIED))))
     return Doubt(draw(identities), began / 1000, asked_at, tuple(witnesses), *run, revision, tried)

@@ -50,7 +50,9 @@ def test_only_a_lock_is_a_reason_to_wait():
     for cause in set(Cause) - LOCKS:
         assert HERE.refused(cause, NOW, POLICY) is HERE
     locked = refused(Cause.WRONG_PASSWORD, 2)
-    assert locked.refused(Cause.REFUSED, NOW, POLICY) is locked, "it was restarted: the password is as wrong as before"
+    assert locked.refused(Cause.REFUSED, NOW, POLICY) is locked, (
+        "it was restarted: the password is as wrong as before"
+    )
 
 
 def test_a_login_that_works_and_another_address_end_the_wait():
@@ -99,6 +101,8 @@ def test_that_a_pooler_is_between_holds_for_its_address_alone():
     assert not decode({"login_pooled": ""}).pooled
 
 
-@pytest.mark.parametrize("text", ["", "a_newer_cause 1 2.0", "wrong_password many", "wrong_password x 2"])
+@pytest.mark.parametrize(
+    "text", ["", "a_newer_cause 1 2.0", "wrong_password many", "wrong_password x 2"]
+)
 def test_what_cannot_be_read_holds_nobody_back(text):
     assert decode({"login_at": "0123abcd", "login_refused": text}).held(NOW, POLICY) is None

@@ -32,7 +32,9 @@ class Fleet:
         return Fleet(self.databases, self.workers, current, self.refusals)
 
     def loads(self, current: dict[str, str]) -> Counter[str]:
-        return Counter({worker.id: 0 for worker in self.workers}) + Counter(current[name] for name in self.databases)
+        return Counter({worker.id: 0 for worker in self.workers}) + Counter(
+            current[name] for name in self.databases
+        )
 
 
 def fleet(databases: int, workers: int, **more) -> Fleet:
@@ -160,7 +162,11 @@ def test_the_order_of_what_is_given_does_not_matter(one, random):
     assert other.plan() == one.plan()
 
 
-@given(st.integers(0, 120), st.integers(1, 8), st.lists(st.tuples(st.booleans(), st.integers(0, 7)), max_size=8))
+@given(
+    st.integers(0, 120),
+    st.integers(1, 8),
+    st.lists(st.tuples(st.booleans(), st.integers(0, 7)), max_size=8),
+)
 @examples(20)
 def test_a_join_or_a_leave_moves_no_more_than_a_share(databases, workers, changes):
     one = fleet(databases, workers)
@@ -170,7 +176,11 @@ def test_a_join_or_a_leave_moves_no_more_than_a_share(databases, workers, change
         if joins:
             one = Fleet(one.databases, (*before, Worker(f"w1{number}")), one.current)
         elif len(before) > 1:
-            one = Fleet(one.databases, tuple(w for w in before if w != before[which % len(before)]), one.current)
+            one = Fleet(
+                one.databases,
+                tuple(w for w in before if w != before[which % len(before)]),
+                one.current,
+            )
         moves = one.plan()
         lost = {move.database for move in moves if move.reason == "owner_lost"}
         assert len(moves) <= ceil(1.01 * databases / len(one.workers))
@@ -233,7 +243,11 @@ def test_what_all_refuse_goes_to_the_one_whose_refusal_is_longest_ago():
     assert two.plan() == (Move("a", "w1", "w2", "cannot_reach"),)
     assert Fleet(two.databases, two.workers, {"a": "w2"}, told).plan() == ()
     assert Fleet(two.databases, two.workers[:1], {"a": "w1"}, told).plan() == ()
-    again = (Refusal("a", "w1", NOW - 20), Refusal("a", "w2", NOW - 1), Refusal("a", "w2", NOW - 50))
+    again = (
+        Refusal("a", "w1", NOW - 20),
+        Refusal("a", "w2", NOW - 1),
+        Refusal("a", "w2", NOW - 50),
+    )
     assert Fleet(two.databases, two.workers, {"a": "w1"}, again).plan() == ()
 
 
@@ -300,7 +314,9 @@ def test_a_newcomer_goes_where_its_zone_is_however_full():
 
 
 def test_the_room_of_a_zone_is_for_its_own_first():
-    one = Fleet({"a": "", "b": "eu", "c": ""}, (Worker("w1", "eu", capacity=1), Worker("w2")), held(w2="c"))
+    one = Fleet(
+        {"a": "", "b": "eu", "c": ""}, (Worker("w1", "eu", capacity=1), Worker("w2")), held(w2="c")
+    )
     assert one.after(one.plan()) == held(w1="b", w2="a c")
 
 
@@ -337,7 +353,9 @@ def test_the_overloaded_keep_what_is_at_home_with_them():
 
 def test_where_nobody_has_room_the_one_least_above_its_limit_gets_it():
     workers = (Worker("w1"), Worker("w2", capacity=1), Worker("w3", capacity=1))
-    one = Fleet(dict.fromkeys("pqrx", ""), workers, held(w2="p q", w3="r"), (Refusal("x", "w1", NOW),))
+    one = Fleet(
+        dict.fromkeys("pqrx", ""), workers, held(w2="p q", w3="r"), (Refusal("x", "w1", NOW),)
+    )
     assert one.after(one.plan())["x"] == "w3"
 
 

@@ -9,7 +9,9 @@ from monitor.core.chain import Links, extend, number, renumber
 from monitor.core.status import Epoch, Identity
 from tests.core.making import examples
 
-identities = st.builds(Identity, st.builds(Epoch, st.integers(1, 2), st.integers(1, 3)), st.integers(1, 3))
+identities = st.builds(
+    Identity, st.builds(Epoch, st.integers(1, 2), st.integers(1, 3)), st.integers(1, 3)
+)
 links = st.dictionaries(identities, st.none() | identities, max_size=12)
 
 
@@ -17,7 +19,9 @@ def i(term: int, counter: int, n: int) -> Identity:
     return Identity(Epoch(term, counter), n)
 
 
-def arrive(rows: dict[Identity, Identity | None], versions: dict[Identity, int | None], batch: Links) -> None:
+def arrive(
+    rows: dict[Identity, Identity | None], versions: dict[Identity, int | None], batch: Links
+) -> None:
     """What the registry does with a batch."""
     head = max(rows, default=None)
     version = versions[head] if head else 0
@@ -28,12 +32,22 @@ def arrive(rows: dict[Identity, Identity | None], versions: dict[Identity, int |
 
 
 def test_a_chain_counts_from_one() -> None:
-    rows = {i(1, 1, 1): None, i(1, 1, 2): i(1, 1, 1), i(1, 2, 1): i(1, 1, 2), i(2, 1, 1): i(1, 2, 1)}
+    rows = {
+        i(1, 1, 1): None,
+        i(1, 1, 2): i(1, 1, 1),
+        i(1, 2, 1): i(1, 1, 2),
+        i(2, 1, 1): i(1, 2, 1),
+    }
     assert number(rows) == {i(1, 1, 1): 1, i(1, 1, 2): 2, i(1, 2, 1): 3, i(2, 1, 1): 4}
 
 
 def test_a_fork_keeps_the_branch_of_the_highest_identity() -> None:
-    rows = {i(1, 1, 1): None, i(1, 1, 2): i(1, 1, 1), i(1, 1, 3): i(1, 1, 2), i(1, 2, 1): i(1, 1, 1)}
+    rows = {
+        i(1, 1, 1): None,
+        i(1, 1, 2): i(1, 1, 1),
+        i(1, 1, 3): i(1, 1, 2),
+        i(1, 2, 1): i(1, 1, 1),
+    }
     assert number(rows) == {i(1, 1, 1): 1, i(1, 1, 2): None, i(1, 1, 3): None, i(1, 2, 1): 2}
 
 
@@ -41,7 +55,9 @@ def test_past_a_lost_transition_the_chain_goes_on_below_it() -> None:
     rows = {i(1, 1, 1): None, i(1, 1, 2): i(1, 1, 1), i(1, 1, 4): i(1, 1, 3)}
     assert number(rows) == {i(1, 1, 1): 1, i(1, 1, 2): 2, i(1, 1, 4): 3}
     rows = {i(1, 1, 1): None, i(1, 3, 1): i(1, 1, 1), i(1, 4, 1): i(1, 2, 1)}
-    assert number(rows) == {i(1, 1, 1): 1, i(1, 3, 1): None, i(1, 4, 1): 2}, "nothing above the lost one belongs"
+    assert number(rows) == {i(1, 1, 1): 1, i(1, 3, 1): None, i(1, 4, 1): 2}, (
+        "nothing above the lost one belongs"
+    )
 
 
 def test_a_transition_without_prev_is_a_root() -> None:
@@ -107,7 +123,9 @@ def test_followers_of_the_head_take_the_short_way_and_get_the_same_numbers(
     cut = data.draw(st.integers(0, len(chain) - 1))
     head = chain[cut - 1] if cut else None
     short = extend(head, cut, {identity: rows[identity] for identity in chain[cut:]})
-    assert short == {identity: version for version, identity in enumerate(chain[cut:], start=cut + 1)}
+    assert short == {
+        identity: version for version, identity in enumerate(chain[cut:], start=cut + 1)
+    }
     assert number(rows) == dict(zip(chain, range(1, len(chain) + 1), strict=True))
 
 
@@ -120,7 +138,9 @@ def test_what_does_not_follow_the_head_has_no_short_way() -> None:
 
 @examples(100)
 @given(links, links, st.integers(0, 11))
-def test_a_tail_is_renumbered_as_the_whole_chain_would_be(rows: Links, late: Links, back: int) -> None:
+def test_a_tail_is_renumbered_as_the_whole_chain_would_be(
+    rows: Links, late: Links, back: int
+) -> None:
     before = number(rows)
     members = [one for one in sorted(before) if before[one] and (not late or one < min(late))]
     if not members:
@@ -129,7 +149,9 @@ def test_a_tail_is_renumbered_as_the_whole_chain_would_be(rows: Links, late: Lin
     everything = rows | {one: prev for one, prev in late.items() if one not in rows}
     version = before[anchor]
     assert version
-    numbers = renumber({one: prev for one, prev in everything.items() if one >= anchor}, anchor, version)
+    numbers = renumber(
+        {one: prev for one, prev in everything.items() if one >= anchor}, anchor, version
+    )
     if numbers is not None:
         whole = number(everything)
         assert numbers == {one: whole[one] for one in numbers}

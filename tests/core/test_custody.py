@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.core.cause import EVIDENCE, Cause, Evidence
-from monitor.core.custody import AWAY, LATELY, TELL_AGAIN, VOIDS_MOST, VOIDS_SECONDS, Faults, Voids, hear
+from monitor.core.custody import (
+    AWAY,
+    LATELY,
+    TELL_AGAIN,
+    VOIDS_MOST,
+    VOIDS_SECONDS,
+    Faults,
+    Voids,
+    hear,
+)
 from tests.core.making import START, examples, seen
 
 VOIDS = [cause for cause in Cause if EVIDENCE[cause] is Evidence.VOID]
@@ -23,7 +32,9 @@ def cries(*story: tuple[Cause, float]) -> list[float]:
 
 def test_three_voids_in_a_row_are_a_cry_and_two_are_none():
     assert cries(*[(Cause.NO_CREDENTIALS, at) for at in (0, 1, 2, 3)]) == [2]
-    assert cries((Cause.LATE_LOOP, 0), (Cause.LATE_LOOP, 1), (Cause.OK, 2), (Cause.LATE_LOOP, 3)) == []
+    assert (
+        cries((Cause.LATE_LOOP, 0), (Cause.LATE_LOOP, 1), (Cause.OK, 2), (Cause.LATE_LOOP, 3)) == []
+    )
 
 
 def test_so_are_ten_seconds_of_them():
@@ -36,7 +47,10 @@ def test_it_is_said_again_once_a_minute():
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from([*VOIDS, Cause.OK, Cause.REFUSED]), st.integers(-30_000, 30_000)), max_size=40)
+    st.lists(
+        st.tuples(st.sampled_from([*VOIDS, Cause.OK, Cause.REFUSED]), st.integers(-30_000, 30_000)),
+        max_size=40,
+    )
 )
 @examples(60)
 def test_whatever_the_clock_does_no_row_of_voids_stays_unsaid(steps):
@@ -54,7 +68,9 @@ def test_whatever_the_clock_does_no_row_of_voids_stays_unsaid(steps):
         first = at if row == 1 else first
         told = (told and row > 1) or due
         assert told == (row >= VOIDS_MOST or (at - first) / 1000 >= VOIDS_SECONDS)
-        assert voids.told_at is None or voids.told_at <= START + at / 1000 < voids.told_at + TELL_AGAIN
+        assert (
+            voids.told_at is None or voids.told_at <= START + at / 1000 < voids.told_at + TELL_AGAIN
+        )
 
 
 def test_who_learns_nothing_of_anything_is_not_able_until_a_while_has_passed():

@@ -16,15 +16,15 @@ passwords = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=
 
 def url_of(host: str, user: str, password: str, dbname: str, query: str = "") -> str:
     place = f"[{host}]" if ":" in host else host
-    return (
-        f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@{place}:5433/{quote(dbname, safe='')}{query}"
-    )
+    return f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@{place}:5433/{quote(dbname, safe='')}{query}"
 
 
 @given(hosts, names, passwords, names)
 @examples(25)
 def test_a_percent_encoded_url_is_understood_whatever_it_holds(host, user, password, dbname):
-    address = parse_address(url_of(host, user, password, dbname, "?sslmode=verify-full&sslrootcert=our.crt"))
+    address = parse_address(
+        url_of(host, user, password, dbname, "?sslmode=verify-full&sslrootcert=our.crt")
+    )
     assert address == Address(host, 5433, dbname, user, password, "verify-full", "our.crt")
     assert parse_address(address.redacted()) == Address(host, 5433, dbname, user, "***")
 
@@ -97,7 +97,9 @@ def test_anything_else_is_refused_and_not_echoed(url):
     with pytest.raises(InvalidInput) as caught:
         parse_address(url)
     error = caught.value
-    told = "".join(traceback.format_exception(error)) + repr((error, error.__cause__, error.__context__))
+    told = "".join(traceback.format_exception(error)) + repr(
+        (error, error.__cause__, error.__context__)
+    )
     assert SECRET not in told + error.field + error.problem + error.fix + error.source
     assert error.field == "url"
 
@@ -119,7 +121,9 @@ def test_usable_names(name):
     assert check_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "A", "-a", "_a", "a" * 64, "a b", "a\n", "a:b", "a{b}", "ä", "a/b", "a.b"])
+@pytest.mark.parametrize(
+    "name", ["", "A", "-a", "_a", "a" * 64, "a b", "a\n", "a:b", "a{b}", "ä", "a/b", "a.b"]
+)
 def test_unusable_names(name):
     with pytest.raises(InvalidInput):
         check_name(name)
@@ -128,8 +132,14 @@ def test_unusable_names(name):
 def test_a_url_says_how_we_may_prove_who_we_are():
     plain = parse_address("postgresql://u:p@h/d")
     assert (plain.require_auth, plain.allow_cleartext, plain.verified) == ("", False, False)
-    said = parse_address("postgresql://u:p@h/d?require_auth=scram-sha-256,md5&allow_cleartext=1&sslmode=verify-ca")
-    assert (said.require_auth, said.allow_cleartext, said.verified) == ("scram-sha-256,md5", True, True)
+    said = parse_address(
+        "postgresql://u:p@h/d?require_auth=scram-sha-256,md5&allow_cleartext=1&sslmode=verify-ca"
+    )
+    assert (said.require_auth, said.allow_cleartext, said.verified) == (
+        "scram-sha-256,md5",
+        True,
+        True,
+    )
 
 
 @pytest.mark.parametrize(

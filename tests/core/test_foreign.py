@@ -16,14 +16,20 @@ from tests.core.making import cries, examples, transitions
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
 
 def test_a_cause_of_a_newer_version_is_carried_and_proves_nothing():
     cause = Cause("proxy_dreaming")
-    assert (cause.value, cause, EVIDENCE[cause]) == ("proxy_dreaming", Cause("proxy_dreaming"), Evidence.VOID)
+    assert (cause.value, cause, EVIDENCE[cause]) == (
+        "proxy_dreaming",
+        Cause("proxy_dreaming"),
+        Evidence.VOID,
+    )
     assert cause not in list(Cause)
     assert json.dumps([cause]) == '["proxy_dreaming"]'
     assert ReadingStatus("postponed") is not ReadingStatus.OK
@@ -32,7 +38,10 @@ def test_a_cause_of_a_newer_version_is_carried_and_proves_nothing():
             Cause(text)
 
 
-@given(transitions | cries, st.dictionaries(st.sampled_from(["zone", "v", "blind"]), anything, min_size=1))
+@given(
+    transitions | cries,
+    st.dictionaries(st.sampled_from(["zone", "v", "blind"]), anything, min_size=1),
+)
 @examples(30)
 def test_fields_of_a_newer_version_are_left_out_of_an_event(event, more):
     assert events.decode(json.dumps(json.loads(events.encode(event)) | more)) == event
@@ -42,7 +51,15 @@ def test_fields_of_a_newer_version_are_left_out_of_an_event(event, more):
 @examples(10)
 def test_a_cause_of_a_newer_version_goes_through_an_event_unchanged(transition):
     told = json.loads(events.encode(transition))
-    one = {"worker": "w9", "sent_at": 1.0, "at": 2.0, "cause": "proxy_dreaming", "rounds": 1, "detail": "", "via": "x"}
+    one = {
+        "worker": "w9",
+        "sent_at": 1.0,
+        "at": 2.0,
+        "cause": "proxy_dreaming",
+        "rounds": 1,
+        "detail": "",
+        "via": "x",
+    }
     decoded = events.decode(json.dumps(told | {"evidence": [one]}))
     assert isinstance(decoded, Transition)
     assert json.loads(events.encode(decoded))["evidence"][0]["cause"] == "proxy_dreaming"
@@ -79,7 +96,9 @@ def test_whatever_a_cry_says_it_is_one_or_refused(cry, told):
             continue
 
 
-@pytest.mark.parametrize("fields", [{"state": "blind"}, {"since": "9e99"}, {"since": "nan"}, {"identity": "1.2.3.4"}])
+@pytest.mark.parametrize(
+    "fields", [{"state": "blind"}, {"since": "9e99"}, {"since": "nan"}, {"identity": "1.2.3.4"}]
+)
 def test_a_state_of_a_newer_version_is_no_status(fields):
     with pytest.raises((ValueError, InvalidInput)):
         statuses.decode(fields)

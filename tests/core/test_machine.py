@@ -32,7 +32,15 @@ from tests.core.making import POLICY, START, context, examples, seen
 NOW = 100.0  # when the observation ends, in seconds from START
 ID = Identity(Epoch(1, 1), 7)
 # One cause a class, and every one that names a state.
-CAUSES = (Cause.OK, Cause.STARTING, Cause.LOCKED_OUT, Cause.SERVER_ERROR, Cause.REFUSED, Cause.HUNG, Cause.LATE_LOOP)
+CAUSES = (
+    Cause.OK,
+    Cause.STARTING,
+    Cause.LOCKED_OUT,
+    Cause.SERVER_ERROR,
+    Cause.REFUSED,
+    Cause.HUNG,
+    Cause.LATE_LOOP,
+)
 
 
 def witness(worker: str, ago: float, cause: Cause = Cause.REFUSED, rounds: int = 2) -> Witness:
@@ -41,22 +49,40 @@ def witness(worker: str, ago: float, cause: Cause = Cause.REFUSED, rounds: int =
 
 def doubtful(age: float, witnesses: tuple[Witness, ...], **more) -> Status:
     absents = [one for one in witnesses if EVIDENCE[one.cause] is Evidence.ABSENT]
-    run = (START + NOW - age, sum(one.rounds for one in absents)) if len(absents) == len(witnesses) > 0 else (None, 0)
+    run = (
+        (START + NOW - age, sum(one.rounds for one in absents))
+        if len(absents) == len(witnesses) > 0
+        else (None, 0)
+    )
     doubt = Doubt(ID, START + NOW - age, START + NOW - age, witnesses, *run)
     return Status(State.UNCERTAIN, START + NOW - age, ID, "doubt", doubt, **more)
 
 
 def settled_statuses() -> list[Status]:
-    plain = [Status(), *(Status(state, START + NOW - 50, ID, "x") for state in State if state is not State.UNCERTAIN)]
+    plain = [
+        Status(),
+        *(
+            Status(state, START + NOW - 50, ID, "x")
+            for state in State
+            if state is not State.UNCERTAIN
+        ),
+    ]
     waiting = [
-        replace(status, alive=Cause.LOCKED_OUT if status.state is State.STARTING else Cause.STARTING)
+        replace(
+            status, alive=Cause.LOCKED_OUT if status.state is State.STARTING else Cause.STARTING
+        )
         for status in plain
     ]
     recovering = [
-        Status(State.UNAVAILABLE, START + NOW - 50, ID, "x", ok_since=START + NOW - ago, ok_rounds=1) for ago in (1, 5)
+        Status(
+            State.UNAVAILABLE, START + NOW - 50, ID, "x", ok_since=START + NOW - ago, ok_rounds=1
+        )
+        for ago in (1, 5)
     ]
     doubted = [
-        replace(status, doubters=("w1", "w2"), doubted_at=START + NOW - ago) for status in plain for ago in (9, 900)
+        replace(status, doubters=("w1", "w2"), doubted_at=START + NOW - ago)
+        for status in plain
+        for ago in (9, 900)
     ]
     erring = [replace(status, errors=2) for status in plain if status.state is not State.REFUSING]
     return plain + waiting + recovering + doubted + erring
@@ -92,7 +118,12 @@ OPINIONS = [
     (opinion(Cause.OK, 2),),
     (opinion(Cause.LOCKED_OUT, 2, "w2"),),
 ]
-ALONE = [(1, START + NOW - 31, True), (1, START + NOW - 31, False), (1, START + NOW - 5, True), (3, None, True)]
+ALONE = [
+    (1, START + NOW - 31, True),
+    (1, START + NOW - 31, False),
+    (1, START + NOW - 5, True),
+    (3, None, True),
+]
 
 
 def cases():
@@ -143,7 +174,10 @@ def test_exactly_one_rule_fires_in_every_case_and_every_rule_in_some():
         names = holding(status, observation, there)
         assert len(names) <= 1, (names, status, observation, there)
         assert [rule] == (names or [STEADY.name])
-    assert {rule for _, _, _, rule, _, _ in outcomes()} == {STEADY.name, *(rule.name for rule in TRANSITIONS)}
+    assert {rule for _, _, _, rule, _, _ in outcomes()} == {
+        STEADY.name,
+        *(rule.name for rule in TRANSITIONS),
+    }
 
 
 def test_the_guard_and_the_machine_agree():
@@ -155,7 +189,9 @@ def test_the_guard_and_the_machine_agree():
             assert (after.rule, after.state) == (rule, events[0].target)
             moved.add((status.state, observation.cause))
     reach = {(state, cause) for state in State for cause in CAUSES if cause not in QUIET[state]}
-    assert moved == reach  # the guard is exact: what it lets through can move, what it holds back can not
+    assert (
+        moved == reach
+    )  # the guard is exact: what it lets through can move, what it holds back can not
 
 
 def test_the_usual_beat_is_quiet():
@@ -216,7 +252,9 @@ def test_the_same_feel_told_twice_counts_once():
 
 def test_every_state_has_an_exit():
     exits = {
-        status.state for status, seen_now, there in CASES if tick(status, seen_now, there)[0].state != status.state
+        status.state
+        for status, seen_now, there in CASES
+        if tick(status, seen_now, there)[0].state != status.state
     }
     assert exits == set(State)
 
@@ -233,7 +271,10 @@ def test_only_alone_reaches_unavailable_on_one_workers_word():
 
 def test_alive_is_never_down():
     for status, observation, _, _, after, events in outcomes():
-        if observation.evidence in (Evidence.OK, Evidence.ALIVE) and status.state is not State.UNAVAILABLE:
+        if (
+            observation.evidence in (Evidence.OK, Evidence.ALIVE)
+            and status.state is not State.UNAVAILABLE
+        ):
             assert after.state is not State.UNAVAILABLE
             assert not any(isinstance(event, CannotReach) for event in events)
 
@@ -266,7 +307,9 @@ def test_a_dead_database_is_unavailable_soon_after_it_changed_hands(cause):
 
 
 @pytest.mark.parametrize("cause", NAMED_BY)
-def test_a_server_that_speaks_names_the_state_within_two_beats_and_one_that_errs_within_three(cause):
+def test_a_server_that_speaks_names_the_state_within_two_beats_and_one_that_errs_within_three(
+    cause,
+):
     for status in settled_statuses() + uncertain_statuses():
         after = status
         for at in range(ERRORS_MOST if cause is Cause.SERVER_ERROR else 2):
@@ -279,7 +322,9 @@ def test_a_server_that_errs_and_falls_silent_in_turn_is_refusing_in_the_end(othe
     for before in settled_statuses() + uncertain_statuses():
         states, status = set(), before
         for at in range(12):
-            status, _ = tick(status, seen(other if at % 2 else Cause.SERVER_ERROR, NOW + at), context())
+            status, _ = tick(
+                status, seen(other if at % 2 else Cause.SERVER_ERROR, NOW + at), context()
+            )
             states.add(status.state)
         assert State.REFUSING in states or before.state is State.UNAVAILABLE, before
 
@@ -324,10 +369,16 @@ def test_any_history_keeps_the_chain_and_the_books(history):
     last, state = None, State.NEW
     for event in transitions:
         assert (event.prev, event.source) == (last, state)
-        assert event.identity.n == (last.n + 1 if last and last.epoch == event.identity.epoch else 1)
+        assert event.identity.n == (
+            last.n + 1 if last and last.epoch == event.identity.epoch else 1
+        )
         assert event.observers == tuple(sorted({word.worker for word in event.evidence}))
         assert event.worker in event.observers
-        assert event.target is not State.UNAVAILABLE or len(event.observers) > 1 or event.rule == "alone"
+        assert (
+            event.target is not State.UNAVAILABLE
+            or len(event.observers) > 1
+            or event.rule == "alone"
+        )
         last, state = event.identity, event.target
     for status in ended:
         assert (status.doubt is not None) == (status.state is State.UNCERTAIN)
@@ -339,7 +390,9 @@ def test_any_history_keeps_the_chain_and_the_books(history):
         assert max(map(len, fields.values())) <= 64
     assert [status.since for status in ended] == sorted(status.since for status in ended)
     named = [event.doubt for event in told if isinstance(event, CannotReach)]
-    assert set(named) == {event.identity for event in transitions if event.target is State.UNCERTAIN}
+    assert set(named) == {
+        event.identity for event in transitions if event.target is State.UNCERTAIN
+    }
 
 
 @given(steps)
@@ -386,17 +439,29 @@ def test_a_tape_replays_to_the_same_end_and_through_the_cache_too(history):
 
 
 def test_a_tape_replays_against_another_policy():
-    recorded = [(seen(Cause.REFUSED, at, worker=w), context(w)) for at, w in [(0, "w1"), (1, "w2"), (2, "w2")]]
+    recorded = [
+        (seen(Cause.REFUSED, at, worker=w), context(w))
+        for at, w in [(0, "w1"), (1, "w2"), (2, "w2")]
+    ]
     hasty = Policy(absent_seconds=1.0)
-    assert [status.state for status in play(recorded)[1]][1:] == [State.UNCERTAIN, State.UNAVAILABLE]
-    assert [status.state for status in play(recorded, hasty)[1]][1:] == [State.UNAVAILABLE, State.UNAVAILABLE]
+    assert [status.state for status in play(recorded)[1]][1:] == [
+        State.UNCERTAIN,
+        State.UNAVAILABLE,
+    ]
+    assert [status.state for status in play(recorded, hasty)[1]][1:] == [
+        State.UNAVAILABLE,
+        State.UNAVAILABLE,
+    ]
 
 
 def test_the_cadence_follows_the_state():
     bad = Status(State.UNAVAILABLE, since=START)
     assert cadence(Status(), POLICY, START) == POLICY.interval
     assert cadence(Status(State.AVAILABLE), POLICY, START) == POLICY.interval
-    assert cadence(Status(State.AVAILABLE, alive=Cause.STARTING), POLICY, START) == POLICY.fast_interval
+    assert (
+        cadence(Status(State.AVAILABLE, alive=Cause.STARTING), POLICY, START)
+        == POLICY.fast_interval
+    )
     assert cadence(doubtful(500, ()), POLICY, START + 900) == POLICY.fast_interval
     assert cadence(bad, POLICY, START + 59.9) == POLICY.fast_interval
     assert cadence(bad, POLICY, START + 60) == POLICY.bad_interval

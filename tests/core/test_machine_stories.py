@@ -18,7 +18,9 @@ def healthy() -> Story:
     return story
 
 
-def opinion(cause: Cause, at: float, *, worker: str = "w2", doubt: str = "1.1.2", sent: float | None = None) -> Opinion:
+def opinion(
+    cause: Cause, at: float, *, worker: str = "w2", doubt: str = "1.1.2", sent: float | None = None
+) -> Opinion:
     sent_at = START + (at if sent is None else sent)
     return Opinion(Identity.parse(doubt), worker, 1, sent_at, START + at, cause)
 
@@ -28,11 +30,16 @@ def test_a_killed_database_is_unavailable_when_a_second_worker_finds_it_gone():
     assert story.feel(Cause.REFUSED, 5) == "doubt"
     assert [str(cry.doubt) for cry in story.cries] == ["1.1.2"]
     story.move("w2")
-    assert story.feel(Cause.REFUSED, 6.5) == "steady"  # two workers and two rounds, but 2 s must pass
+    assert (
+        story.feel(Cause.REFUSED, 6.5) == "steady"
+    )  # two workers and two rounds, but 2 s must pass
     assert story.feel(Cause.REFUSED, 7.5) == "confirm_absent"
     last = story.transitions[-1]
     assert last.observers == ("w1", "w2")
-    assert [(word.worker, word.rounds, word.at - START) for word in last.evidence] == [("w2", 2, 7.5), ("w1", 1, 5)]
+    assert [(word.worker, word.rounds, word.at - START) for word in last.evidence] == [
+        ("w2", 2, 7.5),
+        ("w1", 1, 5),
+    ]
     assert (str(last.prev), str(last.identity)) == ("1.1.2", "1.2.1")
     assert story.status.doubt is None
 
@@ -56,7 +63,9 @@ def test_a_worker_goes_on_asking_after_the_clock_was_set_back():
 
 def test_a_clock_set_back_during_a_feel_delays_nothing_by_the_length_of_the_step():
     story = healthy()
-    assert story.feel(Cause.HUNG, 7, sent=3605) == "doubt"  # sent by the old clock, ended by the new one
+    assert (
+        story.feel(Cause.HUNG, 7, sent=3605) == "doubt"
+    )  # sent by the old clock, ended by the new one
     story.move("w2")
     assert {story.feel(Cause.HUNG, at, sent=at - 2) for at in range(9, 21, 2)} == {"steady"}
     assert len(story.cries) == 2
@@ -77,7 +86,9 @@ def test_what_was_found_where_the_name_led_before_does_not_count():
     assert story.feel(Cause.REFUSED, 6.5, tried="10.0.0.1") == "steady"
     story.move("w2")
     assert story.feel(Cause.REFUSED, 8, tried="10.0.0.2") == "steady"
-    assert story.feel(Cause.REFUSED, 20, tried="10.0.0.2") == "steady", "one worker's word about the new address"
+    assert story.feel(Cause.REFUSED, 20, tried="10.0.0.2") == "steady", (
+        "one worker's word about the new address"
+    )
     story.move("w1")
     assert story.feel(Cause.REFUSED, 21, tried="10.0.0.2") == "confirm_absent"
     assert story.transitions[-1].observers == ("w1", "w2")
@@ -89,7 +100,9 @@ def test_observers_whose_resolvers_disagree_still_confirm():
     story.move("w2")
     assert story.feel(Cause.REFUSED, 6, tried="52.1.1.1") == "steady"
     story.move("w1")
-    assert story.feel(Cause.REFUSED, 7, tried="10.0.0.1") == "steady", "2 s have to pass since the address came up"
+    assert story.feel(Cause.REFUSED, 7, tried="10.0.0.1") == "steady", (
+        "2 s have to pass since the address came up"
+    )
     assert story.feel(Cause.REFUSED, 8, tried="10.0.0.1") == "confirm_absent"
 
 
@@ -119,14 +132,18 @@ def test_a_former_owners_word_counts_for_the_patience_of_the_rule_and_no_longer(
         story.feel(Cause.HUNG, 24, sent=22)
         rules = [story.feel(Cause.HUNG, taken_over + 2, sent=taken_over)]
         assert rules == (["confirm_silent"] if counts else ["steady"])
-        assert len(story.cries) == (1 if counts else 2)  # nobody's word helps: cries for another worker
+        assert len(story.cries) == (
+            1 if counts else 2
+        )  # nobody's word helps: cries for another worker
 
 
 def test_a_mix_of_silent_and_absent_takes_the_longer_way():
     story = healthy()
     story.feel(Cause.HUNG, 7, sent=5)
     story.move("w2")
-    assert [story.feel(Cause.REFUSED, at) for at in (8, 10, 12, 14, 15)] == ["steady"] * 4 + ["confirm_silent"]
+    assert [story.feel(Cause.REFUSED, at) for at in (8, 10, 12, 14, 15)] == ["steady"] * 4 + [
+        "confirm_silent"
+    ]
 
 
 def test_a_database_only_one_worker_cannot_reach_is_available_and_remembers_who():
@@ -186,7 +203,11 @@ def test_an_ok_sent_before_the_doubt_does_not_end_it():
 
 def test_a_newcomer_with_a_wrong_password_is_told_so_not_called_new():
     story = Story()
-    assert [story.feel(Cause.LOCKED_OUT, at) for at in (0, 1, 2)] == ["steady", "answered", "steady"]
+    assert [story.feel(Cause.LOCKED_OUT, at) for at in (0, 1, 2)] == [
+        "steady",
+        "answered",
+        "steady",
+    ]
     assert story.status.state is State.LOCKED_OUT
     assert story.feel(Cause.OK, 3) == "reopened"
     assert [str(event.identity) for event in story.transitions] == ["1.1.1", "1.1.2"]
@@ -201,7 +222,12 @@ def test_a_crash_and_its_recovery_are_starting_not_down():
     assert story.status.state is State.STARTING
     assert story.feel(Cause.STARTING, 8) == "steady"
     assert story.feel(Cause.OK, 9) == "reopened"
-    assert [event.rule for event in story.transitions] == ["first_light", "doubt", "answered", "reopened"]
+    assert [event.rule for event in story.transitions] == [
+        "first_light",
+        "doubt",
+        "answered",
+        "reopened",
+    ]
 
 
 def test_the_quick_rule_counts_nothing_that_was_silent():
@@ -226,7 +252,9 @@ def test_the_lone_worker_counts_silences_apart_too():
     story = Story(more={"eligible": 1, "alone_since": START - 100})
     story.feel(Cause.OK, 0)
     story.feel(Cause.HUNG, 7, sent=5)
-    assert [story.feel(Cause.REFUSED, at) for at in (7.1, 8, 9.099, 9.1)] == ["steady"] * 3 + ["alone"]
+    assert [story.feel(Cause.REFUSED, at) for at in (7.1, 8, 9.099, 9.1)] == ["steady"] * 3 + [
+        "alone"
+    ]
 
 
 def test_what_was_found_at_an_old_address_confirms_nothing():
@@ -255,7 +283,11 @@ def test_three_errors_of_the_server_are_refusing_and_two_are_nothing():
     story = healthy()
     assert [story.feel(Cause.SERVER_ERROR, at) for at in (5, 6)] == ["steady"] * 2
     assert story.feel(Cause.OK, 7) == "steady"
-    assert [story.feel(Cause.SERVER_ERROR, at) for at in (8, 9, 10)] == ["steady", "steady", "answered"]
+    assert [story.feel(Cause.SERVER_ERROR, at) for at in (8, 9, 10)] == [
+        "steady",
+        "steady",
+        "answered",
+    ]
     assert story.status.state is State.REFUSING
     assert story.transitions[-1].evidence[0].cause is Cause.SERVER_ERROR
     assert story.feel(Cause.OK, 11) == "reopened"
@@ -266,7 +298,9 @@ def test_one_word_of_the_server_restarts_the_count():
     story.feel(Cause.REFUSED, 5)
     story.feel(Cause.SERVER_ERROR, 6)
     story.move("w2")
-    assert [story.feel(Cause.REFUSED, at) for at in (8, 9, 10)] == ["steady"] * 3  # w1's word was before it spoke
+    assert [story.feel(Cause.REFUSED, at) for at in (8, 9, 10)] == [
+        "steady"
+    ] * 3  # w1's word was before it spoke
     story.move("w3")
     assert story.feel(Cause.REFUSED, 11) == "confirm_absent"
     assert story.transitions[-1].observers == ("w2", "w3")
@@ -274,7 +308,9 @@ def test_one_word_of_the_server_restarts_the_count():
 
 def test_the_newest_of_two_words_names_the_state():
     story = healthy()
-    assert [story.feel(cause, at) for at, cause in enumerate([Cause.STARTING, Cause.REFUSING], 5)][1] == "answered"
+    assert [story.feel(cause, at) for at, cause in enumerate([Cause.STARTING, Cause.REFUSING], 5)][
+        1
+    ] == "answered"
     assert story.status.state is State.REFUSING
 
 
@@ -308,7 +344,11 @@ def test_a_login_takes_back_the_word_of_a_login():
 def test_an_outage_of_ours_between_two_words_does_not():
     story = healthy()
     causes = [Cause.STARTING, Cause.LATE_LOOP, Cause.STARTING]
-    assert [story.feel(cause, at) for at, cause in enumerate(causes, 5)] == ["steady", "steady", "answered"]
+    assert [story.feel(cause, at) for at, cause in enumerate(causes, 5)] == [
+        "steady",
+        "steady",
+        "answered",
+    ]
 
 
 def test_one_state_hears_itself_without_wavering():
@@ -408,10 +448,15 @@ def test_a_peers_opinion_grows_old_sooner_than_a_former_owners_word():
 def test_whoever_reached_it_since_the_doubt_stands_against_all_others():
     negative, positive = opinion(Cause.RESET, 7), opinion(Cause.OK, 6, worker="w3")
     assert asked(negative, positive).feel(Cause.REFUSED, 8) == "steady"
-    assert asked(negative, positive, opinion(Cause.RESET, 7, worker="w3")).feel(Cause.REFUSED, 8) == "confirm_absent"
+    assert (
+        asked(negative, positive, opinion(Cause.RESET, 7, worker="w3")).feel(Cause.REFUSED, 8)
+        == "confirm_absent"
+    )
 
 
-@pytest.mark.parametrize(("kind", "rule"), [(Cause.RESET, "confirm_absent"), (Cause.HUNG, "confirm_silent")])
+@pytest.mark.parametrize(
+    ("kind", "rule"), [(Cause.RESET, "confirm_absent"), (Cause.HUNG, "confirm_silent")]
+)
 def test_what_a_newer_version_found_neither_proves_nor_hinders(kind, rule):
     strange = Witness("w9", 1, START + 5.2, START + 5.5, Cause("adrift"))
     for known in (True, False):
@@ -435,7 +480,9 @@ def test_a_peers_ok_alone_makes_nothing_available():
 def test_one_word_of_the_server_and_a_peers_agreement_name_the_state():
     assert asked(opinion(Cause.STARTING, 6)).feel(Cause.STARTING, 7) == "answered"
     assert asked(opinion(Cause.LOCKED_OUT, 6)).feel(Cause.STARTING, 7) == "steady"
-    assert asked(opinion(Cause.STARTING, 6)).feel(Cause.STARTING, 11) == "steady"  # too long ago to agree
+    assert (
+        asked(opinion(Cause.STARTING, 6)).feel(Cause.STARTING, 11) == "steady"
+    )  # too long ago to agree
 
 
 def test_only_the_newest_four_witnesses_are_kept():
@@ -459,7 +506,9 @@ def test_time_is_exact_to_the_millisecond():
 def test_a_clock_may_stand_still_but_what_is_older_is_not_heard():
     story = healthy()
     story.feel(Cause.STARTING, 5)
-    assert [story.feel(cause, at) for cause, at in ((Cause.STARTING, 6), (Cause.OK, 5.9), (Cause.OK, 6))] == [
+    assert [
+        story.feel(cause, at) for cause, at in ((Cause.STARTING, 6), (Cause.OK, 5.9), (Cause.OK, 6))
+    ] == [
         "answered",
         "steady",
         "reopened",
@@ -497,7 +546,11 @@ def test_after_a_word_of_the_server_the_time_runs_anew_too():
     story.feel(Cause.SERVER_ERROR, 6)
     story.feel(Cause.REFUSED, 8)
     story.move("w2")
-    assert [story.feel(Cause.REFUSED, at) for at in (9, 9.999, 10)] == ["steady", "steady", "confirm_absent"]
+    assert [story.feel(Cause.REFUSED, at) for at in (9, 9.999, 10)] == [
+        "steady",
+        "steady",
+        "confirm_absent",
+    ]
 
 
 def test_rounds_are_counted_to_a_limit():
@@ -540,7 +593,10 @@ def test_each_answer_of_a_peer_is_one_round():
 
 
 def test_a_peers_own_fault_does_not_hide_what_it_said_before():
-    assert asked(opinion(Cause.RESET, 6), opinion(Cause.DESCRIPTORS, 6.5)).feel(Cause.REFUSED, 7) == "confirm_absent"
+    assert (
+        asked(opinion(Cause.RESET, 6), opinion(Cause.DESCRIPTORS, 6.5)).feel(Cause.REFUSED, 7)
+        == "confirm_absent"
+    )
 
 
 def test_a_peers_ok_does_not_keep_the_owner_from_asking_again():

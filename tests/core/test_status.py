@@ -78,7 +78,12 @@ def test_identities_round_trip(identity):
 
 
 def test_identities_compare_by_term_counter_and_number_not_as_text():
-    assert Identity(Epoch(2, 1), 1) < Identity(Epoch(10, 0), 1) < Identity(Epoch(10, 0), 2) < Identity(Epoch(10, 1), 1)
+    assert (
+        Identity(Epoch(2, 1), 1)
+        < Identity(Epoch(10, 0), 1)
+        < Identity(Epoch(10, 0), 2)
+        < Identity(Epoch(10, 1), 1)
+    )
 
 
 @pytest.mark.parametrize("text", ["", "1", "1.2", "1.2.", "1.2.x", "1.2.3.4", "a.b.c"])

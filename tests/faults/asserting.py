@@ -36,5 +36,7 @@ def gaps(lab: Lab, name: str, since: float) -> list[float]:
 
 def terms(lab: Lab) -> list[int]:
     """Return every term somebody led in."""
-    lines = [line for role in lab.roles for line in role.text().splitlines() if "action=leading " in line]
+    lines = [
+        line for role in lab.roles for line in role.text().splitlines() if "action=leading " in line
+    ]
     return sorted(int(line.split("term=")[1].split()[0]) for line in lines)

@@ -43,14 +43,18 @@ def _timeout(item: pytest.Item) -> float:
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     """Write the report of a run in which every row held."""
     path, stats = config.getoption("--report"), terminalreporter.stats
-    broken = [one for kind in ("failed", "error") for one in stats.get(kind, []) if report.is_row(one)]
+    broken = [
+        one for kind in ("failed", "error") for one in stats.get(kind, []) if report.is_row(one)
+    ]
     through = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
     if path and through and not broken:
         rows = report.gathered(stats.get("passed", []))
         target = Path(path)
         target.parent.mkdir(exist_ok=True)
         mutants = report.mutants_of(target.read_text()) if target.exists() else ""
-        target.write_text(report.with_mutants(report.render(rows, WAITING, report.machine()), mutants))
+        target.write_text(
+            report.with_mutants(report.render(rows, WAITING, report.machine()), mutants)
+        )
         terminalreporter.write_line(f"{len(rows)} rows held; report: {path}")
 
 
@@ -60,9 +64,13 @@ class Figures:
     def __init__(self, item: pytest.Item) -> None:
         self._item = item
 
-    def __call__(self, what: str, value: float, unit: str = "s", *, most: float | None = None) -> None:
+    def __call__(
+        self, what: str, value: float, unit: str = "s", *, most: float | None = None
+    ) -> None:
         bound = "" if most is None else f" (at most {most:g})"
-        text = f"{what} {value:.2f} {unit}" if isinstance(value, float) else f"{what} {value} {unit}"
+        text = (
+            f"{what} {value:.2f} {unit}" if isinstance(value, float) else f"{what} {value} {unit}"
+        )
         print(text + bound)
         self._item.user_properties.append(("figure", text.rstrip()))
         assert most is None or value <= most, f"{text} > {most}"

@@ -59,7 +59,9 @@ def why_not() -> str:
 def cut_off(group: str, ports: Collection[int]) -> Iterator[Rule]:
     """Let nothing a control group sends reach any of these ports."""
     to = ("-m", "multiport", "--dports", ",".join(map(str, ports)))
-    with _rule("OUTPUT", "-o", "lo", "-p", "tcp", "-m", "cgroup", "--path", group, *to, *DROP) as rule:
+    with _rule(
+        "OUTPUT", "-o", "lo", "-p", "tcp", "-m", "cgroup", "--path", group, *to, *DROP
+    ) as rule:
         yield rule
 
 
@@ -76,7 +78,9 @@ def lossy(ports: Sequence[int], share: float) -> Iterator[list[Rule]]:
     chance = ("-m", "statistic", "--mode", "random", "--probability", str(share))
     with ExitStack() as stack:
         yield [
-            stack.enter_context(_rule("INPUT", "-i", "lo", "-p", "tcp", side, str(port), *chance, *DROP))
+            stack.enter_context(
+                _rule("INPUT", "-i", "lo", "-p", "tcp", side, str(port), *chance, *DROP)
+            )
             for port in ports
             for side in ("--dport", "--sport")
         ]
@@ -108,5 +112,7 @@ def _remove(rule: Rule) -> None:
 
 
 def _iptables(*words: str) -> str:
-    done = subprocess.run(["iptables", "-w", "10", *words], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        ["iptables", "-w", "10", *words], check=True, capture_output=True, text=True
+    )
     return done.stdout

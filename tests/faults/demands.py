@@ -36,7 +36,9 @@ class Bounds:
     verdict: float = 3.0  # `unavailable` may be said so long after the end
     absent: float = 12.0  # an absent server must be unavailable by then ...
     silent: float = 22.0  # ... a silent one by then
-    allowance: float = 20.0  # more for each fault of ours that overlaps, besides the time it overlaps
+    allowance: float = (
+        20.0  # more for each fault of ours that overlaps, besides the time it overlaps
+    )
     takeover: float = 16.0  # what stays dead overlaps so long: 6 s until missed, 30 s until `alone`, less the allowance
     settled: float = 30.0  # all is well again so long after a fault
     quiet: float = 30.0  # `alone`: no other worker may have recorded anything for so long ...
@@ -45,7 +47,9 @@ class Bounds:
     drain: float = 3.0  # from accepted to durable while nothing of ours is hurt
     replay: float = 5.0  # from the opening of a generation to the last replayed transition
     reopened: float = 0.5  # looks at sights and at the generation differ by so much
-    reread: float = 0.5  # workers read Redis's clock anew; a slow answer may set theirs back by so much
+    reread: float = (
+        0.5  # workers read Redis's clock anew; a slow answer may set theirs back by so much
+    )
     change: float = 10.0  # around a change of owner two workers may hold connections
     stall: float = 0.25
     ahead: float = 0.0  # the fleet's clock may have been ahead by so much
@@ -75,7 +79,9 @@ def end(fault: Fault) -> float:
     return math.inf if fault.ended is None else fault.ended
 
 
-def reaches(fault: Fault, since: float, until: float, *, before: float = 0.0, after: float = 0.0) -> bool:
+def reaches(
+    fault: Fault, since: float, until: float, *, before: float = 0.0, after: float = 0.0
+) -> bool:
     """Tell whether a fault, widened on both sides, overlaps a stretch of time."""
     return fault.began - before <= until and since <= end(fault) + after
 
@@ -83,7 +89,9 @@ def reaches(fault: Fault, since: float, until: float, *, before: float = 0.0, af
 def truth(history: History, database: str, effects: Iterable[Effect] = TROUBLE) -> list[Fault]:
     """Return the faults of a database with one of these effects, by time."""
     wanted = frozenset(effects)
-    found = (fault for fault in history.faults if fault.effect in wanted and database in fault.databases)
+    found = (
+        fault for fault in history.faults if fault.effect in wanted and database in fault.databases
+    )
     return sorted(found, key=lambda fault: fault.began)
 
 
@@ -100,7 +108,11 @@ def ours(history: History, bounds: Bounds) -> list[Fault]:
 
 def allowance(history: History, since: float, until: float, bounds: Bounds) -> float:
     """Return the seconds that faults of our own parts may cost between two moments."""
-    touching = [fault for fault in ours(history, bounds) if reaches(fault, since, until, after=bounds.allowance)]
+    touching = [
+        fault
+        for fault in ours(history, bounds)
+        if reaches(fault, since, until, after=bounds.allowance)
+    ]
     overlaps = (max(0.0, min(end(fault), until) - max(fault.began, since)) for fault in touching)
     return sum(overlaps) + bounds.allowance * len(touching)
 
@@ -110,10 +122,18 @@ def is_negative(seen: Seen) -> bool:
     return EVIDENCE[seen.cause] in NEGATIVE
 
 
-def is_true(history: History, database: str, seen: Seen, effects: Iterable[Effect], bounds: Bounds) -> bool:
+def is_true(
+    history: History, database: str, seen: Seen, effects: Iterable[Effect], bounds: Bounds
+) -> bool:
     """Tell whether a piece of evidence lies in a moment when this worker could not but see it."""
     return any(
-        reaches(fault, seen.sent_at, seen.at, before=bounds.before, after=bounds.deadline + bounds.late + bounds.ahead)
+        reaches(
+            fault,
+            seen.sent_at,
+            seen.at,
+            before=bounds.before,
+            after=bounds.deadline + bounds.late + bounds.ahead,
+        )
         for fault in truth(history, database, effects)
         if fault.effect is not Effect.HIDDEN or seen.worker in fault.parties
     )
@@ -133,7 +153,10 @@ def told(history: History) -> dict[Key, list[Transition]]:
 def chain_of(history: History, database: str) -> list[Transition]:
     """Return the durable transitions of a database, by version, superseded ones left out."""
     rows = [row for row in history.rows.get(database, []) if not row.superseded]
-    return [row.transition for row in sorted(rows, key=lambda row: (row.version or 0, row.transition.identity))]
+    return [
+        row.transition
+        for row in sorted(rows, key=lambda row: (row.version or 0, row.transition.identity))
+    ]
 
 
 def databases_of(history: History) -> list[str]:
@@ -151,7 +174,9 @@ def no_false_unavailable(history: History, bounds: Bounds = STANDARD) -> Iterato
         for one in contents:
             if one.target is State.UNAVAILABLE:
                 for text in _faults_of_verdict(history, one, bounds):
-                    yield Violation("no_false_unavailable", database, f"{identity} ({one.rule}): {text}")
+                    yield Violation(
+                        "no_false_unavailable", database, f"{identity} ({one.rule}): {text}"
+                    )
     for database in databases_of(history):
         yield from _false_sights(history, database, known, bounds)
 
@@ -193,7 +218,13 @@ def _false_sights(
     history: History, database: str, known: Mapping[Key, list[Transition]], bounds: Bounds
 ) -> Iterator[Violation]:
     """Judge states that were seen but that no known transition led to."""
-    judged = {str(key[1]) for key, all_ in known.items() if key[0] == database for one in all_ if _says_down(one)}
+    judged = {
+        str(key[1])
+        for key, all_ in known.items()
+        if key[0] == database
+        for one in all_
+        if _says_down(one)
+    }
     for sight in history.sights.get(database, []):
         identity = sight.fields.get("identity", "")
         if sight.fields.get("state") != State.UNAVAILABLE or identity in judged:
@@ -210,7 +241,9 @@ def _says_down(transition: Transition) -> bool:
 
 def _is_down(history: History, database: str, at: float, bounds: Bounds) -> bool:
     faults = truth(history, database, SEEN_DOWN)
-    return any(reaches(fault, at, at, before=bounds.before, after=bounds.verdict) for fault in faults)
+    return any(
+        reaches(fault, at, at, before=bounds.before, after=bounds.verdict) for fault in faults
+    )
 
 
 # --- rules ---------------------------------------------------------------------------------------------------------
@@ -283,12 +316,18 @@ def put_off(history: History, since: float, within: float, bounds: Bounds) -> fl
     return moment
 
 
-def rules(history: History, bounds: Bounds = STANDARD, lost: Mapping[Key, str] | None = None) -> Iterator[Violation]:
+def rules(
+    history: History, bounds: Bounds = STANDARD, lost: Mapping[Key, str] | None = None
+) -> Iterator[Violation]:
     """Demand that states change as the table and the faults allow, and as soon as the faults demand."""
     gaps = {database for database, _ in lost or {}}
     for database in databases_of(history):
         chain = chain_of(history, database)
-        texts = [*_illegal(chain), *_doubts_for_nothing(history, chain, bounds), *_misplaced(history, chain, bounds)]
+        texts = [
+            *_illegal(chain),
+            *_doubts_for_nothing(history, chain, bounds),
+            *_misplaced(history, chain, bounds),
+        ]
         if database not in gaps:
             parts = episodes(history, database, bounds)
             texts += [*_strange(chain, parts, bounds), *_overdue(history, database, chain, bounds)]
@@ -301,7 +340,12 @@ def _illegal(chain: list[Transition]) -> Iterator[str]:
     """Name transitions the table does not have."""
     for one in chain:
         rule = RULES.get(one.rule)
-        if rule is None or one.source not in rule.sources or one.target not in rule.targets or one.source is one.target:
+        if (
+            rule is None
+            or one.source not in rule.sources
+            or one.target not in rule.targets
+            or one.source is one.target
+        ):
             yield f"{one.identity}: {one.rule} does not lead from {one.source} to {one.target}"
         elif not one.evidence or EVIDENCE[one.evidence[0].cause] not in rule.evidence:
             yield f"{one.identity}: {one.rule} on {[seen.cause.value for seen in one.evidence]}"
@@ -309,8 +353,13 @@ def _illegal(chain: list[Transition]) -> Iterator[str]:
 
 def _doubts_for_nothing(history: History, chain: list[Transition], bounds: Bounds) -> Iterator[str]:
     for one in chain:
-        if one.rule == "doubt" and not all(is_true(history, one.database, s, TRUTH, bounds) for s in one.evidence):
-            causes = [f"{seen.cause} by {seen.worker} at {seen.sent_at:.3f}..{seen.at:.3f}" for seen in one.evidence]
+        if one.rule == "doubt" and not all(
+            is_true(history, one.database, s, TRUTH, bounds) for s in one.evidence
+        ):
+            causes = [
+                f"{seen.cause} by {seen.worker} at {seen.sent_at:.3f}..{seen.at:.3f}"
+                for seen in one.evidence
+            ]
             yield f"{one.identity}: doubt on {causes}, when it could be reached"
 
 
@@ -329,7 +378,12 @@ def _strange(chain: list[Transition], parts: list[Episode], bounds: Bounds) -> I
     """Name transitions no fault explains: outside of all episodes, or out of the order theirs may show."""
     for i, one in enumerate(chain):
         home = next(
-            (part for part in parts if part.began - bounds.before <= one.at <= part.settled + bounds.ahead), None
+            (
+                part
+                for part in parts
+                if part.began - bounds.before <= one.at <= part.settled + bounds.ahead
+            ),
+            None,
         )
         if i == 0 and one.rule == "first_light":
             continue
@@ -341,7 +395,8 @@ def _strange(chain: list[Transition], parts: list[Episode], bounds: Bounds) -> I
         if stranger := _stranger(part):
             order = " ".join(one.rule for one in part.transitions)
             faults = ", ".join(
-                f"{fault.name} ({fault.effect}) {fault.began:.1f}..{end(fault):.1f}" for fault in part.faults
+                f"{fault.name} ({fault.effect}) {fault.began:.1f}..{end(fault):.1f}"
+                for fault in part.faults
             )
             yield f"{stranger.identity}: {stranger.rule} does not belong into {order!r} of {faults}"
 
@@ -367,7 +422,9 @@ def _steps(episode: Episode) -> list[Step]:
     steps: list[Step] = []
     was_down = False
     for since, until in sorted([*itertools.pairwise(sorted(moments)), *instants]):
-        effects = {fault.effect for fault in episode.faults if fault.began <= since and until <= end(fault)}
+        effects = {
+            fault.effect for fault in episode.faults if fault.began <= since and until <= end(fault)
+        }
         is_down = bool(effects & DOWN)
         if not (is_down and was_down):
             steps += _shape(effects)
@@ -385,7 +442,9 @@ def _shape(effects: Collection[Effect]) -> tuple[Step, ...]:
     return DOUBTED if effects else ()
 
 
-def _stretches(history: History, database: str, bounds: Bounds) -> Iterator[tuple[float, float, float]]:
+def _stretches(
+    history: History, database: str, bounds: Bounds
+) -> Iterator[tuple[float, float, float]]:
     """Yield when the database was down for everybody without a break, and how long that may go unnoticed."""
     known_since = next((s.at for s in history.sights.get(database, []) if s.fields), history.began)
     since = until = patience = -math.inf
@@ -412,7 +471,11 @@ class Outage(NamedTuple):
 
 def outages(history: History, bounds: Bounds = STANDARD) -> list[Outage]:
     """Return the outages a run must have called in time: what is shorter, or behind faults of ours, demands nothing."""
-    return [outage for database in databases_of(history) for outage in _outages(history, database, bounds)]
+    return [
+        outage
+        for database in databases_of(history)
+        for outage in _outages(history, database, bounds)
+    ]
 
 
 def _outages(history: History, database: str, bounds: Bounds) -> Iterator[Outage]:
@@ -431,7 +494,9 @@ def _due(history: History, since: float, until: float, patience: float, bounds: 
     return reached
 
 
-def _overdue(history: History, database: str, chain: list[Transition], bounds: Bounds) -> Iterator[str]:
+def _overdue(
+    history: History, database: str, chain: list[Transition], bounds: Bounds
+) -> Iterator[str]:
     for outage in _outages(history, database, bounds):
         if (state := state_at(chain, outage.due)) is not State.UNAVAILABLE:
             patience, seconds = outage.due - outage.since, outage.until - outage.since
@@ -445,14 +510,19 @@ def state_at(chain: list[Transition], moment: float) -> State:
 
 def _unsettled(history: History, chain: list[Transition], parts: list[Episode]) -> Iterator[str]:
     for part in parts:
-        if part.settled <= history.ended and (state := state_at(chain, part.settled)) is not State.AVAILABLE:
+        if (
+            part.settled <= history.ended
+            and (state := state_at(chain, part.settled)) is not State.AVAILABLE
+        ):
             ended = max(map(end, part.faults))
             yield f"{state} at {part.settled:.3f}, {part.settled - ended:.1f} s after the end of {part.faults[-1].name}"
 
 
 def _unwell(history: History, database: str, bounds: Bounds) -> Iterator[str]:
     """Demand that what nothing has been wrong with for long is available in the cache."""
-    begun = next((sight.at for sight in history.sights.get(database, []) if sight.fields), history.began)
+    begun = next(
+        (sight.at for sight in history.sights.get(database, []) if sight.fields), history.began
+    )
     faults = [*truth(history, database), *ours(history, bounds)]
     quiet_since = max([history.began, begun, *map(end, faults)])
     state = history.cache.get(database, {}).get("state", "missing")

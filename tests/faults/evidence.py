@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 AWAY = (redis.RedisError, StoreUnavailable, OSError)
 _STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}) ")
-_PARTY = {"worker": "action=worker_started worker=", "supervisor": "action=supervisor_started supervisor="}
+_PARTY = {
+    "worker": "action=worker_started worker=",
+    "supervisor": "action=supervisor_started supervisor=",
+}
 PAGE = 1000
 
 
@@ -33,7 +36,9 @@ def party(role: Role) -> str:
 def gather(lab: "Lab") -> History:
     """Read everything the checker wants."""
     eye = lab.eye
-    made = History(began=lab.began, ended=time.time(), faults=sorted(lab.faults, key=lambda fault: fault.began))
+    made = History(
+        began=lab.began, ended=time.time(), faults=sorted(lab.faults, key=lambda fault: fault.began)
+    )
     made.sights, made.counted, made.connections = eye.sights, eye.counted, eye.connections
     made.journal, made.generations = eye.journal, eye.generations
     made.ports, made.changes = dict(lab.ports), list(lab.changes)
@@ -54,7 +59,9 @@ def gather(lab: "Lab") -> History:
 def transitions(store: Store, name: str) -> list[TransitionRow]:
     """Return all durable transitions of a database, by identity."""
     rows: list[TransitionRow] = []
-    while page := history.transitions(store, name, limit=PAGE, before=rows[-1].id if rows else None):
+    while page := history.transitions(
+        store, name, limit=PAGE, before=rows[-1].id if rows else None
+    ):
         rows += page
     return rows[::-1]
 
@@ -113,8 +120,14 @@ def redis_dump(url: str) -> bytes:
 
 def _postgres_dump(store: Store) -> bytes:
     with store.begin() as connection:
-        tables = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars().all()
+        tables = (
+            connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
+            .scalars()
+            .all()
+        )
         rows = [
-            row for table in tables for row in connection.execute(text(f'SELECT t::text FROM "{table}" t')).scalars()
+            row
+            for table in tables
+            for row in connection.execute(text(f'SELECT t::text FROM "{table}" t')).scalars()
         ]
     return "\n".join(rows).encode()

@@ -11,7 +11,9 @@ _numbers = itertools.count(1)
 def _mounts(kind: str, word: str = "") -> list[Path]:
     """Return where file systems of this kind are mounted, with `word` among their options."""
     rows = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
-    return [Path(row[1]) for row in rows if row[2] == kind and (not word or word in row[3].split(","))]
+    return [
+        Path(row[1]) for row in rows if row[2] == kind and (not word or word in row[3].split(","))
+    ]
 
 
 class Group:
@@ -39,8 +41,17 @@ class Group:
 
     def killed_for_memory(self) -> int:
         """Return how many processes the kernel has ended because the group's memory ran out."""
-        files = [folder / name for folder in self._folders for name in ("memory.oom_control", "memory.events")]
-        rows = (line.split() for file in files if file.exists() for line in file.read_text().splitlines())
+        files = [
+            folder / name
+            for folder in self._folders
+            for name in ("memory.oom_control", "memory.events")
+        ]
+        rows = (
+            line.split()
+            for file in files
+            if file.exists()
+            for line in file.read_text().splitlines()
+        )
         return sum(int(row[1]) for row in rows if row[0] == "oom_kill")
 
     def enter(self) -> None:

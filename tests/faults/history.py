@@ -40,7 +40,9 @@ STORES = frozenset({"redis", "postgres"})  # parties that are no processes of ou
 EACH = 2  # connections to a database: one kept, one while a login is proved
 
 
-def check(history: History, *, forks_allowed: bool = False, bounds: Bounds = STANDARD) -> list[Violation]:
+def check(
+    history: History, *, forks_allowed: bool = False, bounds: Bounds = STANDARD
+) -> list[Violation]:
     """Return every broken promise. `forks_allowed` where split brain was provoked: then rows may be superseded."""
     lost = excuses(history, bounds)
     return [
@@ -82,14 +84,19 @@ def _reopened(history: History, forgot: Fault) -> float:
     """Return when a generation was opened after a loss of memory: under a name of its own."""
     before = [name for at, name in history.generations if at < forgot.began]
     after = [(at, name) for at, name in history.generations if at >= forgot.began]
-    opened = (at for at, name in after if name and name not in before)  # an older copy holds an older name
+    opened = (
+        at for at, name in after if name and name not in before
+    )  # an older copy holds an older name
     never = math.inf if after else end(forgot)  # the same name all the time: nothing was closed
     return next(opened, never)
 
 
 def _blurred(history: History, bounds: Bounds) -> list[tuple[float, float]]:
     """Return the stretches in which Redis may hold something older than before."""
-    return [(fault.began - bounds.before, _reopened(history, fault) + bounds.reopened) for fault in _forgot(history)]
+    return [
+        (fault.began - bounds.before, _reopened(history, fault) + bounds.reopened)
+        for fault in _forgot(history)
+    ]
 
 
 class Acceptance(NamedTuple):
@@ -106,7 +113,9 @@ def _acceptances(history: History) -> dict[Key, Acceptance]:
 
     def note(key: Key, new: Acceptance) -> None:
         old = found.setdefault(key, new)
-        found[key] = Acceptance(old.worker, min(old.earliest, new.earliest), min(old.latest, new.latest))
+        found[key] = Acceptance(
+            old.worker, min(old.earliest, new.earliest), min(old.latest, new.latest)
+        )
 
     for entry in history.journal:
         one = entry.transition
@@ -117,7 +126,10 @@ def _acceptances(history: History) -> dict[Key, Acceptance]:
         for sight in sights:
             if identity := _identity(sight.fields):
                 worker = sight.fields.get("seen_by", "")
-                note((database, identity), Acceptance(worker, float(sight.fields.get("since", sight.at)), sight.at))
+                note(
+                    (database, identity),
+                    Acceptance(worker, float(sight.fields.get("since", sight.at)), sight.at),
+                )
     return found
 
 
@@ -141,12 +153,16 @@ def _all_sights(history: History) -> dict[str, list[Sight]]:
 
 
 def _durable(history: History) -> set[Key]:
-    return {(name, row.transition.identity) for name, rows_ in history.rows.items() for row in rows_}
+    return {
+        (name, row.transition.identity) for name, rows_ in history.rows.items() for row in rows_
+    }
 
 
 def _missing(history: History) -> dict[Key, Acceptance]:
     durable = _durable(history)
-    return {key: acceptance for key, acceptance in _acceptances(history).items() if key not in durable}
+    return {
+        key: acceptance for key, acceptance in _acceptances(history).items() if key not in durable
+    }
 
 
 def excuses(history: History, bounds: Bounds = STANDARD) -> dict[Key, str]:
@@ -154,7 +170,9 @@ def excuses(history: History, bounds: Bounds = STANDARD) -> dict[Key, str]:
 
     Its worker died and Redis forgot before the drain; or Postgres was set back to a time before it was accepted.
     """
-    found = ((key, _excuse(history, acceptance, bounds)) for key, acceptance in _missing(history).items())
+    found = (
+        (key, _excuse(history, acceptance, bounds)) for key, acceptance in _missing(history).items()
+    )
     return {key: why for key, why in found if why}
 
 
@@ -169,7 +187,9 @@ def _excuse(history: History, acceptance: Acceptance, bounds: Bounds) -> str:
         if fault.effect is Effect.KILLED and worker in fault.parties and fault.began >= earliest
     ]
     for forgot in _forgot(history):
-        untold = [moment for moment in killed if moment <= _reopened(history, forgot) + bounds.replay]
+        untold = [
+            moment for moment in killed if moment <= _reopened(history, forgot) + bounds.replay
+        ]
         if end(forgot) >= earliest and untold and not _drained(history, latest, forgot, bounds):
             return f"{worker} died at {untold[0]:.3f}, Redis forgot in {forgot.name} from {forgot.began:.3f}"
     return ""
@@ -189,8 +209,14 @@ def _drained(history: History, accepted_at: float, forgot: Fault, bounds: Bounds
 
 
 def _workers(history: History) -> set[str]:
-    seen_by = {sight.fields.get("owner", "") for sights in history.sights.values() for sight in sights}
-    return seen_by | {one.worker for one in history.accepted} | {entry.transition.worker for entry in history.journal}
+    seen_by = {
+        sight.fields.get("owner", "") for sights in history.sights.values() for sight in sights
+    }
+    return (
+        seen_by
+        | {one.worker for one in history.accepted}
+        | {entry.transition.worker for entry in history.journal}
+    )
 
 
 # --- transitions ---------------------------------------------------------------------------------------------------
@@ -203,7 +229,10 @@ def chain(
     for database in sorted({*history.rows, *history.cache}):
         rows_ = history.rows.get(database, [])
         gone = {identity for name, identity in lost if name == database}
-        texts = [*_misnumbered(rows_, forks_allowed), *_unlinked(chain_of(history, database), gone, ahead)]
+        texts = [
+            *_misnumbered(rows_, forks_allowed),
+            *_unlinked(chain_of(history, database), gone, ahead),
+        ]
         if cached := history.cache.get(database):
             texts += _loose_end(chain_of(history, database), cached, gone)
         yield from (Violation("chain", database, text) for text in texts)
@@ -240,7 +269,9 @@ def _follows(identity: Identity, prev: Identity | None) -> bool:
     return identity.n == 1 and (prev is None or identity.epoch > prev.epoch)
 
 
-def _loose_end(links: list[Transition], cached: Mapping[str, str], gone: Collection[Identity]) -> Iterator[str]:
+def _loose_end(
+    links: list[Transition], cached: Mapping[str, str], gone: Collection[Identity]
+) -> Iterator[str]:
     identity, state = _identity(cached), cached.get("state", State.NEW)
     if identity in gone:
         return
@@ -270,13 +301,24 @@ def nothing_doubled(history: History) -> Iterator[Violation]:
             yield Violation("nothing_doubled", database, f"{identity} stands in {times} rows")
     for (database, identity), contents in told(history).items():
         if len(texts := {encode(_stored(one)) for one in contents}) > 1:
-            yield Violation("nothing_doubled", database, f"{identity} has {len(texts)} contents: {sorted(texts)}")
-    twice = [after for before, after in _journal_pairs(history) if before.identity == after.identity]
-    yield from (Violation("nothing_doubled", one.database, f"{one.identity} was journaled twice") for one in twice)
+            yield Violation(
+                "nothing_doubled",
+                database,
+                f"{identity} has {len(texts)} contents: {sorted(texts)}",
+            )
+    twice = [
+        after for before, after in _journal_pairs(history) if before.identity == after.identity
+    ]
+    yield from (
+        Violation("nothing_doubled", one.database, f"{one.identity} was journaled twice")
+        for one in twice
+    )
 
 
 def _stored(one: Transition) -> Transition:
-    return replace(one, evidence=tuple(replace(seen, detail=storable(seen.detail)) for seen in one.evidence))
+    return replace(
+        one, evidence=tuple(replace(seen, detail=storable(seen.detail)) for seen in one.evidence)
+    )
 
 
 def _journal_pairs(history: History) -> Iterator[tuple[Transition, Transition]]:
@@ -295,25 +337,37 @@ def _journal_pairs(history: History) -> Iterator[tuple[Transition, Transition]]:
 
 
 def epochs(
-    history: History, lost: Collection[Key] = (), bounds: Bounds = STANDARD, *, forks_allowed: bool = False
+    history: History,
+    lost: Collection[Key] = (),
+    bounds: Bounds = STANDARD,
+    *,
+    forks_allowed: bool = False,
 ) -> Iterator[Violation]:
     """Demand that no older epoch writes after a newer one, one owner for each epoch, and that it alone writes."""
     blurred = _blurred(history, bounds)
-    redated = [(fault.began, end(fault)) for fault in history.faults if fault.effect is Effect.CLOCK]
+    redated = [
+        (fault.began, end(fault)) for fault in history.faults if fault.effect is Effect.CLOCK
+    ]
     for database, sights in _all_sights(history).items():
         texts = [*_fallen_epochs(sights, blurred), *_strangers(sights, blurred)]
         texts += _fallen_observations(sights, blurred + redated, bounds)
         if not forks_allowed:
-            texts += _fallen_identities(sights, blurred, {identity for name, identity in lost if name == database})
+            texts += _fallen_identities(
+                sights, blurred, {identity for name, identity in lost if name == database}
+            )
         yield from (Violation("epochs", database, text) for text in texts)
     yield from _two_owners(history)
     for before, after in _journal_pairs(history):
         if after.identity < before.identity:
-            yield Violation("epochs", after.database, f"{after.identity} was journaled after {before.identity}")
+            yield Violation(
+                "epochs", after.database, f"{after.identity} was journaled after {before.identity}"
+            )
     for database in databases_of(history):
         for one, two in itertools.pairwise(chain_of(history, database)):
             if two.identity <= one.identity:
-                yield Violation("epochs", database, f"{two.identity} was numbered after {one.identity}")
+                yield Violation(
+                    "epochs", database, f"{two.identity} was numbered after {one.identity}"
+                )
 
 
 class Mark(NamedTuple):
@@ -358,7 +412,9 @@ def _strangers(sights: list[Sight], blurred: list[tuple[float, float]]) -> Itera
             yield f"{seen_by} wrote at {sight.at:.3f} what {owner} owns under {sight.fields.get('epoch')}"
 
 
-def _fallen_observations(sights: list[Sight], excused: list[tuple[float, float]], bounds: Bounds) -> Iterator[str]:
+def _fallen_observations(
+    sights: list[Sight], excused: list[tuple[float, float]], bounds: Bounds
+) -> Iterator[str]:
     """Name observations that gave way to older ones of the same epoch."""
     seen = [sight for sight in sights if "number" in sight.fields and "observed_at" in sight.fields]
     for before, after in itertools.pairwise(seen):
@@ -408,7 +464,12 @@ def terms(history: History) -> Iterator[Violation]:
 
 def connections(history: History, bounds: Bounds = STANDARD) -> Iterator[Violation]:
     """Demand at most two connections to each database, from one worker and, while owners stay, from all together."""
-    allowed = Counter(port for database in history.ports for port in ports_of(history, database) for _ in range(EACH))
+    allowed = Counter(
+        port
+        for database in history.ports
+        for port in ports_of(history, database)
+        for _ in range(EACH)
+    )
     looks: dict[tuple[float, int], list[Connections]] = defaultdict(list)
     for one in history.connections:
         looks[one.at, one.port].append(one)
@@ -427,7 +488,10 @@ def connections(history: History, bounds: Bounds = STANDARD) -> Iterator[Violati
 def _unsteady(history: History, port: int, bounds: Bounds) -> list[tuple[float, float]]:
     """Return when two workers may hold connections to the databases of a port."""
     found = [
-        (fault.began - bounds.change, (fault.began if fault.effect is Effect.KILLED else end(fault)) + bounds.change)
+        (
+            fault.began - bounds.change,
+            (fault.began if fault.effect is Effect.KILLED else end(fault)) + bounds.change,
+        )
         for fault in history.faults
         if fault.effect in (Effect.FROZEN, Effect.KILLED)
         or (fault.effect is Effect.AWAY and "postgres" not in fault.parties)
@@ -467,7 +531,9 @@ def counters(history: History) -> Iterator[Violation]:
                 yield Violation("counters", what, text)
     most: Counter[str] = Counter()
     for counted in history.counted:
-        most |= Counter({what: count for what, count in counted.counters.items() if _is_impossible(what)})
+        most |= Counter(
+            {what: count for what, count in counted.counters.items() if _is_impossible(what)}
+        )
     yield from (Violation("counters", what, f"{count}") for what, count in most.items())
 
 
@@ -480,7 +546,9 @@ def _is_impossible(counter: str) -> bool:
 
 def secrets(history: History) -> Iterator[Violation]:
     """Demand that no secret stands anywhere, in whatever form."""
-    forms = [(i, form, text) for i, secret in enumerate(history.secrets) for form, text in _forms(secret)]
+    forms = [
+        (i, form, text) for i, secret in enumerate(history.secrets) for form, text in _forms(secret)
+    ]
     for place, written in history.written.items():
         lowered = written.lower()
         found = {
@@ -489,7 +557,9 @@ def secrets(history: History) -> Iterator[Violation]:
             if text in (lowered if form in ("hex", "percent-encoded") else written)
         }
         for i, form in found:
-            yield Violation("secrets", place, f"holds secret {i}, {form}")  # never the secret itself
+            yield Violation(
+                "secrets", place, f"holds secret {i}, {form}"
+            )  # never the secret itself
 
 
 def _forms(secret: bytes) -> Iterator[tuple[str, bytes]]:
@@ -498,10 +568,22 @@ def _forms(secret: bytes) -> Iterator[tuple[str, bytes]]:
         return
     yield "plain", secret
     yield "hex", secret.hex().encode()
-    percents = {quote(secret, safe=""), quote(secret), quote_plus(secret), "".join(f"%{byte:02x}" for byte in secret)}
-    yield from (("percent-encoded", text.lower().encode()) for text in percents if text.encode() != secret)
+    percents = {
+        quote(secret, safe=""),
+        quote(secret),
+        quote_plus(secret),
+        "".join(f"%{byte:02x}" for byte in secret),
+    }
+    yield from (
+        ("percent-encoded", text.lower().encode()) for text in percents if text.encode() != secret
+    )
     text = secret.decode(errors="replace")
-    escaped = {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1], repr(secret)[2:-1]}
+    escaped = {
+        json.dumps(text)[1:-1],
+        json.dumps(text, ensure_ascii=False)[1:-1],
+        repr(text)[1:-1],
+        repr(secret)[2:-1],
+    }
     yield from (("escaped", one.encode()) for one in escaped if one.encode() != secret)
     for before in range(3):  # the bytes that may stand before it in the same group of three
         whole = base64.b64encode(b"\0" * before + secret)
@@ -514,7 +596,11 @@ def _forms(secret: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def lateness(
-    history: History, databases: Iterable[str], between: tuple[float, float], *, interval: float = 5.0
+    history: History,
+    databases: Iterable[str],
+    between: tuple[float, float],
+    *,
+    interval: float = 5.0,
 ) -> list[float]:
     """Return by how many seconds each observation came later than `interval` after the one before.
 
@@ -523,7 +609,11 @@ def lateness(
     since, until = between
     found = []
     for database in databases:
-        moments = {float(one.fields["observed_at"]) for one in history.sights[database] if "observed_at" in one.fields}
+        moments = {
+            float(one.fields["observed_at"])
+            for one in history.sights[database]
+            if "observed_at" in one.fields
+        }
         felt = sorted({since, until, *(at for at in moments if since < at < until)})
         found += [max(0.0, after - before - interval) for before, after in itertools.pairwise(felt)]
     return found

@@ -122,7 +122,10 @@ def flushed(lab: Lab) -> None:
 @contextmanager
 def redis_lost(lab: Lab) -> Iterator[None]:
     """SIGKILL Redis; it comes back empty."""
-    with lab.fault("Redis killed, restarted empty", Effect.FORGOT, parties=["redis"]), _redis_away(lab):
+    with (
+        lab.fault("Redis killed, restarted empty", Effect.FORGOT, parties=["redis"]),
+        _redis_away(lab),
+    ):
         lab.server.kill()
         yield
         lab.server.start(empty=True)
@@ -159,7 +162,10 @@ def redis_copied(lab: Lab) -> Path:
 @contextmanager
 def redis_set_back(lab: Lab, copy: Path) -> Iterator[None]:
     """SIGKILL Redis; it comes back with an older copy of its disk."""
-    with lab.fault("Redis restarted from a copy", Effect.FORGOT, parties=["redis"]), _redis_away(lab):
+    with (
+        lab.fault("Redis restarted from a copy", Effect.FORGOT, parties=["redis"]),
+        _redis_away(lab),
+    ):
         lab.server.kill()
         yield
         shutil.rmtree(lab.server.folder / "appendonlydir")
@@ -237,10 +243,14 @@ def _redis_away(lab: Lab) -> Iterator[None]:
 class RedisPair:
     """A master and its replica behind one address; for a lab it is the server that everybody means."""
 
-    def __init__(self, master: RedisServer, replica: RedisServer, start_proxy: Callable[[int], Proxy]) -> None:
+    def __init__(
+        self, master: RedisServer, replica: RedisServer, start_proxy: Callable[[int], Proxy]
+    ) -> None:
         self.master, self.replica, self._start_proxy = master, replica, start_proxy
         self._password = master.password
-        self._ask(replica, "ACL", "SETUSER", "default", f">{self._password}")  # one address, one password
+        self._ask(
+            replica, "ACL", "SETUSER", "default", f">{self._password}"
+        )  # one address, one password
         self._address = start_proxy(master.port)
         self.url = self._address.url(master.url)
         self.replicate()
@@ -320,7 +330,9 @@ def postgres_read_only(lab: Lab, server: PostgresServer) -> Iterator[None]:
 
 
 @contextmanager
-def postgres_switched_over(lab: Lab, way: "Proxy", old: PostgresServer, new: PostgresServer) -> Iterator[None]:
+def postgres_switched_over(
+    lab: Lab, way: "Proxy", old: PostgresServer, new: PostgresServer
+) -> Iterator[None]:
     """Make `new` a copy of the metadata Postgres and `old` a standby; its name leads to `new` when the block ends.
 
     Connections that were made in the block stay where they are: the old server lives on.
@@ -355,9 +367,16 @@ class SmallDisk:
     def __init__(self, server: PostgresServer) -> None:
         self.server, self._mount = server, server.folder / "disk"
         server.stop()
-        used = int(subprocess.run(["du", "-sm", server.data], check=True, capture_output=True).stdout.split()[0])
+        used = int(
+            subprocess.run(
+                ["du", "-sm", server.data], check=True, capture_output=True
+            ).stdout.split()[0]
+        )
         self._mount.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={used + self.ROOM}m", "feeler", self._mount], check=True)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={used + self.ROOM}m", "feeler", self._mount],
+            check=True,
+        )
         shutil.copystat(server.folder, self._mount)
         own(self._mount)
         subprocess.run(["cp", "-a", server.data, self._mount], check=True)
@@ -422,7 +441,9 @@ def databases_of(lab: Lab, server: PostgresServer) -> list[str]:
 
 @contextmanager
 def target_killed(
-    lab: Lab, server: PostgresServer, how: Callable[[PostgresServer], None] = PostgresServer.kill_all
+    lab: Lab,
+    server: PostgresServer,
+    how: Callable[[PostgresServer], None] = PostgresServer.kill_all,
 ) -> Iterator[None]:
     """SIGKILL a server that is watched; it is started again when the block ends."""
     with lab.fault("target killed", Effect.ABSENT, databases_of(lab, server), port=server.port):
@@ -445,7 +466,10 @@ def target_frozen(lab: Lab, server: PostgresServer) -> Iterator[None]:
 @contextmanager
 def target_recovering(lab: Lab, server: PostgresServer) -> Iterator[None]:
     """Crash a server that is watched; until the block ends it is in recovery and says 57P03 to every login."""
-    with lab.fault("target in recovery", Effect.SPEAKS, databases_of(lab, server)), held_in_recovery(server):
+    with (
+        lab.fault("target in recovery", Effect.SPEAKS, databases_of(lab, server)),
+        held_in_recovery(server),
+    ):
         yield
 
 
@@ -476,7 +500,9 @@ def sessions_ended(lab: Lab, server: PostgresServer) -> int:
 
 
 @contextmanager
-def hidden(lab: Lab, names: Collection[str], workers: Collection[str], cut: Callable[[bool], None]) -> Iterator[None]:
+def hidden(
+    lab: Lab, names: Collection[str], workers: Collection[str], cut: Callable[[bool], None]
+) -> Iterator[None]:
     """Cut some workers off some targets; `cut(True)` does it, `cut(False)` takes it back."""
     with lab.fault("target hidden from a worker", Effect.HIDDEN, names, workers):
         cut(True)
@@ -508,7 +534,9 @@ def without_target(lab: Lab, role: Role, server: PostgresServer) -> Iterator[Rul
 
 
 @contextmanager
-def target_closed(lab: Lab, server: PostgresServer, effect: Effect, answer: Sequence[str]) -> Iterator[Rule]:
+def target_closed(
+    lab: Lab, server: PostgresServer, effect: Effect, answer: Sequence[str]
+) -> Iterator[Rule]:
     """Let the network answer for a server, see `cutting`."""
     fault = lab.fault(f"target closed by {answer[-1]}", effect, databases_of(lab, server))
     with fault, cutting.closed(server.port, answer) as rule:
@@ -540,12 +568,16 @@ def answers_cut(lab: Lab, proxies: Mapping[str, tuple[Proxy, int]]) -> Iterator[
 
 
 @contextmanager
-def packets_lost(lab: Lab, ports: Collection[int], share: float, effect: Effect) -> Iterator[list[Rule]]:
+def packets_lost(
+    lab: Lab, ports: Collection[int], share: float, effect: Effect
+) -> Iterator[list[Rule]]:
     """Lose this share of all packets to and from the stores and these ports."""
     names = [name for name, port in lab.ports.items() if port in ports]
     stores = [urlsplit(url).port or 0 for url in (lab.redis_url, lab.database_url)]
     workers = [lab.party(role) for role in lab.workers()]
     with ExitStack() as stack:
         stack.enter_context(lab.fault(f"{share:.0%} of packets lost", effect, names, workers))
-        stack.enter_context(lab.fault(f"{share:.0%} of packets lost", Effect.AWAY, parties=["redis", "postgres"]))
+        stack.enter_context(
+            lab.fault(f"{share:.0%} of packets lost", Effect.AWAY, parties=["redis", "postgres"])
+        )
         yield stack.enter_context(cutting.lossy([*ports, *stores], share))

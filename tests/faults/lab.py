@@ -39,7 +39,9 @@ class Lab(Cluster):
     groups: dict[int, Group] = field(default_factory=dict)  # by process id
     secrets: set[str] = field(default_factory=lambda: {KEY})
     tap: Proxy | None = None  # between the first worker and Redis
-    retired: set[str] = field(default_factory=set)  # databases that nothing but their history is left of
+    retired: set[str] = field(
+        default_factory=set
+    )  # databases that nothing but their history is left of
     changes: list[Change] = field(default_factory=list)  # of databases that moved, or came and went
 
     def __post_init__(self) -> None:
@@ -85,7 +87,9 @@ class Lab(Cluster):
         url = server.url(dbname)
         self.secrets.add(str(urlsplit(url).password))
         with self._changed(name, server.port):
-            self._insist(lambda: fleet.change(self.store, name, ciphertext=self.box.seal(name, url)))
+            self._insist(
+                lambda: fleet.change(self.store, name, ciphertext=self.box.seal(name, url))
+            )
         self.targets[name], self.ports[name] = server, server.port
 
     def retire(self, name: str) -> None:
@@ -161,7 +165,12 @@ class Lab(Cluster):
 
     @contextlib.contextmanager
     def fault(
-        self, name: str, effect: Effect, databases: Collection[str] = (), parties: Collection[str] = (), port: int = 0
+        self,
+        name: str,
+        effect: Effect,
+        databases: Collection[str] = (),
+        parties: Collection[str] = (),
+        port: int = 0,
     ) -> Iterator[None]:
         """Note a fault that lasts as long as the block."""
         began = time.time()
@@ -183,7 +192,9 @@ class Lab(Cluster):
     ) -> None:
         """Note a fault; one that never ends where `ended` is None."""
         began = time.time() if began is None else began
-        self.faults.append(Fault(name, effect, began, ended, frozenset(databases), frozenset(parties), port))
+        self.faults.append(
+            Fault(name, effect, began, ended, frozenset(databases), frozenset(parties), port)
+        )
 
     # --- waiting --------------------------------------------------------------------------------------------------
 
@@ -197,7 +208,9 @@ class Lab(Cluster):
         await eventually(lambda: self.tolerantly(there), within=within, every=0.05)
         return time.monotonic() - began
 
-    async def observed_again(self, names: Collection[str], within: float, since: float | None = None) -> float:
+    async def observed_again(
+        self, names: Collection[str], within: float, since: float | None = None
+    ) -> float:
         """Wait until each database has an observation recorded that is newer than `since`; return the seconds."""
         since = time.time() if since is None else since
 
@@ -207,13 +220,17 @@ class Lab(Cluster):
         await eventually(lambda: self.tolerantly(again), within=within, every=0.05)
         return time.time() - since
 
-    async def observed_by_others(self, names: Collection[str], worker: Role, within: float) -> float:
+    async def observed_by_others(
+        self, names: Collection[str], worker: Role, within: float
+    ) -> float:
         """Wait until somebody else has recorded a new observation of each database; return the seconds."""
         since, former = time.time(), self.party(worker)
 
         def others() -> bool:
             rows = [self.hash(name) for name in names]
-            return all(row["seen_by"] != former and float(row["observed_at"]) > since for row in rows)
+            return all(
+                row["seen_by"] != former and float(row["observed_at"]) > since for row in rows
+            )
 
         await eventually(lambda: self.tolerantly(others), within=within, every=0.05)
         return time.time() - since
@@ -233,12 +250,16 @@ class Lab(Cluster):
         """Wait until everything accepted is durable and the cache says what history says."""
         deadline = time.monotonic() + within
         while unrest := self.tolerantly(self._unrest, "a store is away"):
-            assert time.monotonic() < deadline, f"no rest within {within} s: {unrest}{self.last_words()}"
+            assert time.monotonic() < deadline, (
+                f"no rest within {within} s: {unrest}{self.last_words()}"
+            )
             await asyncio.sleep(0.25)
 
     def last_words(self) -> str:
         """Return the end of every process's log."""
-        return "".join(f"\n--- {role.name} {role.pid}\n{role.text()[-3000:]}" for role in self.roles)
+        return "".join(
+            f"\n--- {role.name} {role.pid}\n{role.text()[-3000:]}" for role in self.roles
+        )
 
     def _unrest(self) -> str:
         if retained := self.retained():
@@ -249,7 +270,11 @@ class Lab(Cluster):
         rows = [row for row in self.transitions(name) if not row.superseded]
         durable = str(rows[-1].transition.identity) if rows else ""
         cached = self.hash(name).get("identity", "")
-        return "" if durable and durable == cached else f"{name}: {cached!r} in the cache, {durable!r} durable"
+        return (
+            ""
+            if durable and durable == cached
+            else f"{name}: {cached!r} in the cache, {durable!r} durable"
+        )
 
     # --- judging --------------------------------------------------------------------------------------------------
 
@@ -272,7 +297,9 @@ class Lab(Cluster):
 
     def outages(self) -> list[Outage]:
         """Return the outages so far that had to be called in time; the judge demands that they were."""
-        so_far = History(self.began, time.time(), self.faults, changes=self.changes, sights=self.eye.sights)
+        so_far = History(
+            self.began, time.time(), self.faults, changes=self.changes, sights=self.eye.sights
+        )
         so_far.faults = moving.resolved(so_far)
         return demands.outages(so_far)
 

@@ -29,7 +29,10 @@ def stays(history: History, database: str, bounds: Bounds = STANDARD) -> list[St
     known = [put_off(history, one.ended, bounds.taken_up, bounds) for one in changes]
     begun = [one.began for one in changes]
     ends = zip([*begun[1:], math.inf], [*known[1:], math.inf], strict=True)
-    found = [Stay(one.port, one.began, settled, *over) for one, settled, over in zip(changes, known, ends, strict=True)]
+    found = [
+        Stay(one.port, one.began, settled, *over)
+        for one, settled, over in zip(changes, known, ends, strict=True)
+    ]
     return [found[0]._replace(settled=found[0].since), *found[1:]] if found else []
 
 
@@ -41,7 +44,10 @@ def movers(history: History) -> list[str]:
 def resolved(history: History, bounds: Bounds = STANDARD) -> list[Fault]:
     """Return the faults, those of servers as the databases felt them that lived there."""
     moving = frozenset(movers(history))
-    fixed = [replace(one, databases=one.databases - moving) if one.port else one for one in history.faults]
+    fixed = [
+        replace(one, databases=one.databases - moving) if one.port else one
+        for one in history.faults
+    ]
     felt = [one for database in moving for one in _felt(history, database, bounds)]
     return sorted([*fixed, *felt], key=lambda fault: fault.began)
 
@@ -49,7 +55,12 @@ def resolved(history: History, bounds: Bounds = STANDARD) -> list[Fault]:
 def _felt(history: History, database: str, bounds: Bounds) -> Iterator[Fault]:
     for stay in stays(history, database, bounds):
         if stay.port is None:
-            yield _during(Fault("nobody is to watch it", Effect.UNWATCHED, stay.since), database, stay.since, stay.left)
+            yield _during(
+                Fault("nobody is to watch it", Effect.UNWATCHED, stay.since),
+                database,
+                stay.since,
+                stay.left,
+            )
         for fault in history.faults:
             if stay.port and fault.port == stay.port:
                 yield from _clipped(fault, database, stay)
@@ -57,7 +68,11 @@ def _felt(history: History, database: str, bounds: Bounds) -> Iterator[Fault]:
 
 def _clipped(fault: Fault, database: str, stay: Stay) -> Iterator[Fault]:
     """Cut a server's fault to a stay: where not all knew of it, a server that is down may be seen, or not."""
-    parts = [(stay.since, stay.settled, False), (stay.settled, stay.until, True), (stay.until, stay.left, False)]
+    parts = [
+        (stay.since, stay.settled, False),
+        (stay.settled, stay.until, True),
+        (stay.until, stay.left, False),
+    ]
     if stay.settled >= stay.until:
         parts = [(stay.since, stay.left, False)]
     for since, until, sure in parts:
@@ -80,7 +95,10 @@ def withdrawn(history: History, bounds: Bounds = STANDARD) -> Iterator[Violation
     for database in movers(history):
         for stay in stays(history, database, bounds):
             if stay.port is None:
-                texts = [*_written(history, database, stay), *_kept(history, database, stay, bounds)]
+                texts = [
+                    *_written(history, database, stay),
+                    *_kept(history, database, stay, bounds),
+                ]
                 yield from (Violation("withdrawn", database, text) for text in texts)
 
 
@@ -98,8 +116,13 @@ def _kept(history: History, database: str, stay: Stay, bounds: Bounds) -> Iterat
     """Name a hash that stays; what a worker restores after a loss of memory is there until the leader withdraws it."""
     seen = itertools.pairwise([*history.sights.get(database, []), None])
     for sight, later in seen:
-        since, until = max(sight.at, stay.settled), min(later.at if later else history.ended, stay.until)
-        excused = any(reaches(one, since, until, after=bounds.allowance) for one in ours(history, bounds))
+        since, until = (
+            max(sight.at, stay.settled),
+            min(later.at if later else history.ended, stay.until),
+        )
+        excused = any(
+            reaches(one, since, until, after=bounds.allowance) for one in ours(history, bounds)
+        )
         if sight.fields and since < until and not excused:
             yield f"still in Redis at {since:.3f}, after it was retired at {stay.since:.3f}"
 
@@ -108,7 +131,9 @@ def strays(history: History, bounds: Bounds = STANDARD) -> Iterator[Violation]:
     """Demand that no worker is connected where none of its databases lives any more."""
     lived = {database: stays(history, database, bounds) for database in movers(history)}
     places = [stay for its in lived.values() for stay in its if stay.port]
-    ports = {stay.port for stay in places} - {port for database, port in history.ports.items() if database not in lived}
+    ports = {stay.port for stay in places} - {
+        port for database, port in history.ports.items() if database not in lived
+    }
     for one in history.connections:
         lives = any(stay.port == one.port and stay.since <= one.at <= stay.left for stay in places)
         if one.port in ports and not lives:

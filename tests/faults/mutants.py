@@ -93,7 +93,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "fresh",
         "elseif newer(id, known) then",
         "else",
-        (f"{_LIVE}/test_record.py::test_an_event_resent_because_its_reply_was_lost_is_accepted_once",),
+        (
+            f"{_LIVE}/test_record.py::test_an_event_resent_because_its_reply_was_lost_is_accepted_once",
+        ),
     ),
     Mutant(
         "record-one-content",
@@ -153,7 +155,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "newer",
         "if x ~= y then return x > y end",
         "if part ~= tostring(y) then return part > tostring(y) end",
-        (f"{_LIVE}/test_record.py::test_epochs_are_compared_as_two_integers_not_as_text_or_doubles",),
+        (
+            f"{_LIVE}/test_record.py::test_epochs_are_compared_as_two_integers_not_as_text_or_doubles",
+        ),
     ),
     Mutant(
         "deposed-too-late",
@@ -235,7 +239,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Ledger.learn",
         "if _is_later(self.accepted.identity, stored.identity):",
         "if False:",
-        (f"{_WORKERS}/test_recorder.py::test_a_hash_that_is_older_than_what_was_accepted_takes_nothing_back",),
+        (
+            f"{_WORKERS}/test_recorder.py::test_a_hash_that_is_older_than_what_was_accepted_takes_nothing_back",
+        ),
     ),
     # --- retention ------------------------------------------------------------------------------------------------
     Mutant(
@@ -312,7 +318,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Recorder._fence",
         "ledger.stop()",
         "pass",
-        (f"{_WORKERS}/test_recorder.py::test_a_process_that_was_frozen_says_nothing_before_it_has_looked",),
+        (
+            f"{_WORKERS}/test_recorder.py::test_a_process_that_was_frozen_says_nothing_before_it_has_looked",
+        ),
     ),
     Mutant(
         "presence-by-redis-alone",
@@ -332,7 +340,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
         "SETTLE = 6.0",
         "SETTLE = 0.0",
-        (f"{_WORKERS}/test_leader.py::test_an_absence_counts_only_once_redis_has_answered_for_a_while",),
+        (
+            f"{_WORKERS}/test_leader.py::test_an_absence_counts_only_once_redis_has_answered_for_a_while",
+        ),
     ),
     # --- rules: what proves a state -------------------------------------------------------------------------------
     Mutant(
@@ -365,7 +375,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Subject.absent_for_long",
         "elapsed(since, self.observation.at) >= policy.absent_seconds",
         "True",
-        (f"{_CORE}/test_machine_stories.py::test_a_killed_database_is_unavailable_when_a_second_worker_finds_it_gone",),
+        (
+            f"{_CORE}/test_machine_stories.py::test_a_killed_database_is_unavailable_when_a_second_worker_finds_it_gone",
+        ),
     ),
     Mutant(
         "confirm-silent-never",
@@ -381,7 +393,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Subject.suffices",
         "return patient and",
         "return",
-        (f"{_CORE}/test_machine_stories.py::test_a_frozen_server_takes_three_rounds_and_ten_seconds",),
+        (
+            f"{_CORE}/test_machine_stories.py::test_a_frozen_server_takes_three_rounds_and_ten_seconds",
+        ),
     ),
     Mutant(
         "alone-never",
@@ -405,7 +419,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Subject.absent_for_long",
         "and all(map(is_negative, self.others))",
         "",
-        (f"{_CORE}/test_machine_stories.py::test_whoever_reached_it_since_the_doubt_stands_against_all_others",),
+        (
+            f"{_CORE}/test_machine_stories.py::test_whoever_reached_it_since_the_doubt_stands_against_all_others",
+        ),
     ),
     Mutant(
         "answered-once",
@@ -455,7 +471,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "answered",
         "subject.status.errors + 1 >= ERRORS_MOST",
         "False",
-        (f"{_CORE}/test_machine.py::test_a_server_that_errs_and_falls_silent_in_turn_is_refusing_in_the_end[hung]",),
+        (
+            f"{_CORE}/test_machine.py::test_a_server_that_errs_and_falls_silent_in_turn_is_refusing_in_the_end[hung]",
+        ),
     ),
     Mutant(
         "old-address-testifies",
@@ -463,7 +481,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "_of_this_address",
         "unheard(doubt) if doubt.revision else doubt",
         "doubt",
-        (f"{_CORE}/test_machine_stories.py::test_what_was_found_at_an_old_address_confirms_nothing",),
+        (
+            f"{_CORE}/test_machine_stories.py::test_what_was_found_at_an_old_address_confirms_nothing",
+        ),
     ),
     Mutant(
         "address-kept",
@@ -482,7 +502,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "_words_of_others",
         " and EVIDENCE[word.cause] is not Evidence.VOID",
         "",
-        (f"{_CORE}/test_machine_stories.py::test_what_a_newer_version_found_neither_proves_nor_hinders",),
+        (
+            f"{_CORE}/test_machine_stories.py::test_what_a_newer_version_found_neither_proves_nor_hinders",
+        ),
     ),
     # --- doubts: who looks next --------------------------------------------------------------------------------------
     Mutant(
@@ -590,7 +612,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Place.turn",
         "if self._found and self._found.began > since:",
         "if self._found:",
-        (f"{_FEELER}/test_turns.py::test_a_refusal_is_shared_within_its_deadline_and_told_to_nobody_twice",),
+        (
+            f"{_FEELER}/test_turns.py::test_a_refusal_is_shared_within_its_deadline_and_told_to_nobody_twice",
+        ),
     ),
     Mutant(
         "feels-begin-all-at-once",
@@ -598,7 +622,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Patrol.run",
         "if number % ABREAST == 0:",
         "if False:",
-        (f"{_WORKERS}/test_patrol.py::test_feels_that_are_due_at_once_hold_the_loop_up_a_few_at_a_time",),
+        (
+            f"{_WORKERS}/test_patrol.py::test_feels_that_are_due_at_once_hold_the_loop_up_a_few_at_a_time",
+        ),
     ),
     Mutant(
         "turns-share-with-ourselves",
@@ -666,7 +692,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Server.begins",
         "SPACING * self._workers()",
         "SPACING",
-        (f"{_FEELER}/test_proofs.py::test_each_worker_takes_its_share_of_the_pace_and_what_decides_waits_for_nobody",),
+        (
+            f"{_FEELER}/test_proofs.py::test_each_worker_takes_its_share_of_the_pace_and_what_decides_waits_for_nobody",
+        ),
     ),
     Mutant(
         "login-that-hangs-is-told-to-nobody",
@@ -698,7 +726,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Session._evidence",
         "over = self._hearsay and",
         "over = False and",
-        (f"{_FEELER}/test_session.py::test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there",),
+        (
+            f"{_FEELER}/test_session.py::test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there",
+        ),
     ),
     Mutant(
         "login-of-another-is-proof",
@@ -706,7 +736,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Session._evidence",
         "over = self._hearsay and",
         "over =",
-        (f"{_FEELER}/test_session.py::test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there",),
+        (
+            f"{_FEELER}/test_session.py::test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there",
+        ),
     ),
     Mutant(
         "login-of-a-role-is-told-to-all",
@@ -730,7 +762,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Attempt.again",
         "self.allow(self.deadline)",
         "pass",
-        (f"{_FEELER}/test_crowds.py::test_each_try_of_a_login_that_gives_way_has_a_deadline_of_its_own",),
+        (
+            f"{_FEELER}/test_crowds.py::test_each_try_of_a_login_that_gives_way_has_a_deadline_of_its_own",
+        ),
     ),
     Mutant(
         "crowd-is-an-excuse-for-ever",
@@ -778,7 +812,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Session._prove",
         "answers.cause is Cause.ROLE_FULL",
         "answers.cause in (Cause.ROLE_FULL, Cause.POOLER_WAITING)",
-        (f"{_FEELER}/test_pooler.py::test_a_pool_that_has_room_again_lends_a_connection_beside_the_kept_one",),
+        (
+            f"{_FEELER}/test_pooler.py::test_a_pool_that_has_room_again_lends_a_connection_beside_the_kept_one",
+        ),
     ),
     Mutant(
         "knock-of-one-kind",
@@ -794,7 +830,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Server.entered_since",
         "where == hostaddr and",
         "",
-        (f"{_FEELER}/test_proofs.py::test_what_one_address_says_of_logins_is_said_of_that_one_alone",),
+        (
+            f"{_FEELER}/test_proofs.py::test_what_one_address_says_of_logins_is_said_of_that_one_alone",
+        ),
     ),
     Mutant(
         "pooled-forgotten-by-the-next-worker",
@@ -834,7 +872,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Session._keep_or_leave",
         "time.monotonic() < self._keep_again",
         "False",
-        (f"{_FEELER}/test_session.py::test_a_server_that_ends_idle_sessions_is_met_by_beats_without_one",),
+        (
+            f"{_FEELER}/test_session.py::test_a_server_that_ends_idle_sessions_is_met_by_beats_without_one",
+        ),
     ),
     Mutant(
         "login-that-hangs-is-silence",
@@ -842,7 +882,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Attempt.expired",
         "and self.asked and",
         "and False and",
-        (f"{_FEELER}/test_session.py::test_a_server_that_asks_who_we_are_and_then_hangs_is_not_silent",),
+        (
+            f"{_FEELER}/test_session.py::test_a_server_that_asks_who_we_are_and_then_hangs_is_not_silent",
+        ),
     ),
     Mutant(
         "names-are-kept-for-half-a-minute",
@@ -869,7 +911,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Session._excuse",
         "self._left |= tried",
         "return",
-        (f"{_FEELER}/test_moving_names.py::test_a_negative_about_an_address_the_name_has_left_is_void",),
+        (
+            f"{_FEELER}/test_moving_names.py::test_a_negative_about_an_address_the_name_has_left_is_void",
+        ),
     ),
     Mutant(
         "names-excuse-for-ever",
@@ -887,7 +931,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "_where_it_leads",
         "unheard(doubt) if doubt.tried else doubt",
         "doubt",
-        (f"{_CORE}/test_machine_stories.py::test_what_was_found_where_the_name_led_before_does_not_count",),
+        (
+            f"{_CORE}/test_machine_stories.py::test_what_was_found_where_the_name_led_before_does_not_count",
+        ),
     ),
     Mutant(
         "cleartext-to-anybody",
@@ -914,7 +960,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Session._log_in",
         "attempt.timeout = timeout if",
         "attempt.timeout = None if",
-        (f"{_FEELER}/test_turns.py::test_a_hundred_databases_of_a_mute_server_all_get_their_evidence",),
+        (
+            f"{_FEELER}/test_turns.py::test_a_hundred_databases_of_a_mute_server_all_get_their_evidence",
+        ),
     ),
     # --- whose a Redis is, who leads -----------------------------------------------------------------------------
     Mutant(
@@ -923,7 +971,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "objection",
         "if holder and holder ~= registry then return 'foreign' end",
         "",
-        (f"{_LIVE}/test_generation.py::test_a_leader_of_another_registry_is_refused_by_every_step",),
+        (
+            f"{_LIVE}/test_generation.py::test_a_leader_of_another_registry_is_refused_by_every_step",
+        ),
     ),
     Mutant(
         "foreign-lead",
@@ -931,7 +981,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "acquire",
         'set(signed) - {last.registry_name, ""}',
         "set[str]()",
-        (f"{_WORKERS}/test_supervisor.py::test_the_supervisor_of_another_registry_leads_nowhere_else",),
+        (
+            f"{_WORKERS}/test_supervisor.py::test_the_supervisor_of_another_registry_leads_nowhere_else",
+        ),
     ),
     Mutant(
         "foreign-names-mix",
@@ -939,7 +991,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "lead",
         "all(await steps.run(live.cache, _LEAD, calls[:1])) and",
         "",
-        (f"{_LIVE}/test_generation.py::test_of_two_registries_that_claim_an_empty_redis_one_has_it_wholly",),
+        (
+            f"{_LIVE}/test_generation.py::test_of_two_registries_that_claim_an_empty_redis_one_has_it_wholly",
+        ),
     ),
     Mutant(
         "foreign-unclaimed",
@@ -955,7 +1009,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Historian._check",
         "raise ForeignRedis(self._ours, holder)",
         "pass",
-        (f"{_WORKERS}/test_supervisor.py::test_the_supervisor_of_another_registry_leads_nowhere_else",),
+        (
+            f"{_WORKERS}/test_supervisor.py::test_the_supervisor_of_another_registry_leads_nowhere_else",
+        ),
     ),
     Mutant(
         "registry-restored",
@@ -963,7 +1019,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "merge_registry",
         "if more > 0 or",
         "if",
-        (f"{_WORKERS}/test_supervisor.py::test_a_redis_that_forgot_its_registry_is_left_to_those_who_remember",),
+        (
+            f"{_WORKERS}/test_supervisor.py::test_a_redis_that_forgot_its_registry_is_left_to_those_who_remember",
+        ),
     ),
     Mutant(
         "take-over-obeyed",
@@ -979,7 +1037,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Supervisor._hold",
         "leader.unswept >= self._settings.lease",
         "False",
-        (f"{_WORKERS}/test_supervisor.py::test_a_leader_that_completes_no_sweep_makes_way_whatever_the_reason",),
+        (
+            f"{_WORKERS}/test_supervisor.py::test_a_leader_that_completes_no_sweep_makes_way_whatever_the_reason",
+        ),
     ),
     Mutant(
         "unproven-for-ever",
@@ -995,7 +1055,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Unproven.bar",
         "now + BARRED",
         "now",
-        (f"{_WORKERS}/test_leader.py::test_what_its_owner_never_proves_is_moved_and_who_proves_nothing_gets_nothing",),
+        (
+            f"{_WORKERS}/test_leader.py::test_what_its_owner_never_proves_is_moved_and_who_proves_nothing_gets_nothing",
+        ),
     ),
     Mutant(
         "last-word-for-ever",
@@ -1011,7 +1073,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Historian.drain",
         "await self._write_apart(entries, exc)",
         "raise exc",
-        (f"{_WORKERS}/test_historian.py::test_a_database_that_cannot_be_written_holds_up_nobody_else",),
+        (
+            f"{_WORKERS}/test_historian.py::test_a_database_that_cannot_be_written_holds_up_nobody_else",
+        ),
     ),
     Mutant(
         "renumber-anything",
@@ -1019,7 +1083,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "renumber",
         "if chain[-1] != anchor:",
         "if False:",
-        (f"{_REGISTRY}/test_history.py::test_a_fork_from_further_back_than_is_read_counts_as_from_there",),
+        (
+            f"{_REGISTRY}/test_history.py::test_a_fork_from_further_back_than_is_read_counts_as_from_there",
+        ),
     ),
     Mutant(
         "lease-in-the-future",
@@ -1052,7 +1118,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "_named",
         "if not name.strip():",
         "if False:",
-        ("tests/test_cli.py::test_a_variable_that_is_not_set_is_a_usage_error_not_the_whole_fleet",),
+        (
+            "tests/test_cli.py::test_a_variable_that_is_not_set_is_a_usage_error_not_the_whole_fleet",
+        ),
     ),
     Mutant(
         "condition-over-nothing",
@@ -1092,7 +1160,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "reasons",
         "if reason and reason.cause == causes[name]",
         "if reason",
-        (f"{_LIVE}/test_reasons.py::test_a_reason_is_kept_for_a_while_and_speaks_for_its_cause_alone",),
+        (
+            f"{_LIVE}/test_reasons.py::test_a_reason_is_kept_for_a_while_and_speaks_for_its_cause_alone",
+        ),
     ),
     Mutant(
         "reason-untold",
@@ -1124,7 +1194,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "_unobserved",
         "if not (await generation.generation(live)).open:",
         "if False:",
-        ("tests/web/test_last_observation.py::test_while_redis_is_rebuilt_nothing_is_said_not_to_exist",),
+        (
+            "tests/web/test_last_observation.py::test_while_redis_is_rebuilt_nothing_is_said_not_to_exist",
+        ),
     ),
     Mutant(
         "any-redis-for-any-files",
@@ -1155,7 +1227,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "_owned",
         'owner or ""',
         '""',
-        (f"{_WORKERS}/test_newer_version.py::test_a_leader_leads_on_past_a_state_it_does_not_know",),
+        (
+            f"{_WORKERS}/test_newer_version.py::test_a_leader_leads_on_past_a_state_it_does_not_know",
+        ),
     ),
     Mutant(
         "unreadable-told-as-new",
@@ -1171,7 +1245,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "_transition",
         "fitting(Transition, told)",
         'dict((key, value) for key, value in told.items() if key != "type")',
-        (f"{_LIVE}/test_newer_version.py::test_a_transition_with_fields_of_a_newer_version_is_read",),
+        (
+            f"{_LIVE}/test_newer_version.py::test_a_transition_with_fields_of_a_newer_version_is_read",
+        ),
     ),
     # --- what waits while Redis is away -----------------------------------------------------------------------------
     Mutant(
@@ -1188,7 +1264,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Recorder._take",
         "if beats and size > self._bytes:",
         "if False:",
-        (f"{_WORKERS}/test_recorder.py::test_a_batch_that_takes_too_long_is_halved_and_the_others_go_first",),
+        (
+            f"{_WORKERS}/test_recorder.py::test_a_batch_that_takes_too_long_is_halved_and_the_others_go_first",
+        ),
     ),
     # --- ids --------------------------------------------------------------------------------------------------------
     Mutant(
@@ -1217,7 +1295,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Recorder._follow",
         "self._term = max(self._term, seen.epoch.term)",
         "pass",
-        (f"{_WORKERS}/test_recorder.py::test_a_worker_that_owned_nothing_follows_a_registry_whose_terms_were_lower",),
+        (
+            f"{_WORKERS}/test_recorder.py::test_a_worker_that_owned_nothing_follows_a_registry_whose_terms_were_lower",
+        ),
     ),
     Mutant(
         "outlived-for-ever",
@@ -1225,7 +1305,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Recorder._follow",
         "await generation.close_generation(self._live, self._opened_at, self._term + 1)",
         "pass",
-        (f"{_WORKERS}/test_supervisor.py::test_a_worker_that_outlived_all_others_is_followed_and_follows",),
+        (
+            f"{_WORKERS}/test_supervisor.py::test_a_worker_that_outlived_all_others_is_followed_and_follows",
+        ),
     ),
     Mutant(
         "close-anything",
@@ -1233,7 +1315,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
         "if not name or not newer(ARGV[1], string.match(name, ':(.*)$')) then return 0 end",
         "",
-        (f"{_LIVE}/test_generation.py::test_whoever_has_entered_a_newer_generation_ends_an_older_one",),
+        (
+            f"{_LIVE}/test_generation.py::test_whoever_has_entered_a_newer_generation_ends_an_older_one",
+        ),
     ),
     Mutant(
         "reports-kept",
@@ -1354,7 +1438,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "_kind",
         '.rpartition(_OF_PIPELINE)[2].lstrip("(\'\\"")',
         "",
-        ("tests/live/test_connections.py::test_a_server_that_refuses_to_write_is_named_by_every_call",),
+        (
+            "tests/live/test_connections.py::test_a_server_that_refuses_to_write_is_named_by_every_call",
+        ),
     ),
     Mutant(
         "history-not-written",
@@ -1371,7 +1457,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
         "AND target = 'available' AND NOT superseded",
         "AND NOT superseded",
-        (f"{_REGISTRY}/test_retention.py::test_the_newest_stays_and_all_since_it_was_available_last",),
+        (
+            f"{_REGISTRY}/test_retention.py::test_the_newest_stays_and_all_since_it_was_available_last",
+        ),
     ),
     Mutant(
         "retention-by-a-clock-that-was-wrong",
@@ -1387,7 +1475,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Supervisor._trim",
         "await self._historian.trim()",
         "await self._historian.trim() if self._leader else None",
-        (f"{_WORKERS}/test_supervisor.py::test_a_redis_that_is_full_of_acknowledged_entries_gets_room_again",),
+        (
+            f"{_WORKERS}/test_supervisor.py::test_a_redis_that_is_full_of_acknowledged_entries_gets_room_again",
+        ),
     ),
     Mutant(
         "outlived-at-an-equal-term",
@@ -1395,7 +1485,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Recorder._follow",
         "self._term + 1)",
         "self._term)",
-        (f"{_WORKERS}/test_supervisor.py::test_a_worker_that_outlived_all_others_is_followed_and_follows[1]",),
+        (
+            f"{_WORKERS}/test_supervisor.py::test_a_worker_that_outlived_all_others_is_followed_and_follows[1]",
+        ),
     ),
     Mutant(
         "retention-by-one-clock",
@@ -1419,7 +1511,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "_numbered",
         "kept[anchor].version == 1",
         "True",
-        (f"{_REGISTRY}/test_retention.py::test_a_late_arrival_and_a_fork_number_on_from_what_is_left",),
+        (
+            f"{_REGISTRY}/test_retention.py::test_a_late_arrival_and_a_fork_number_on_from_what_is_left",
+        ),
     ),
     Mutant(
         "late-arrival-reads-all",
@@ -1427,7 +1521,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "_newest",
         ".limit(most)",
         "",
-        (f"{_REGISTRY}/test_history.py::test_a_late_arrival_near_the_head_reads_no_more_than_the_tail",),
+        (
+            f"{_REGISTRY}/test_history.py::test_a_late_arrival_near_the_head_reads_no_more_than_the_tail",
+        ),
     ),
     Mutant(
         "fleet-row-stops-all",
@@ -1446,7 +1542,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "Leader._withdraw",
         " - self._unreadable",
         "",
-        (f"{_WORKERS}/test_leader.py::test_a_row_of_the_registry_that_cannot_be_read_is_left_as_it_is",),
+        (
+            f"{_WORKERS}/test_leader.py::test_a_row_of_the_registry_that_cannot_be_read_is_left_as_it_is",
+        ),
     ),
     Mutant(
         "policy-replaced-in-silence",

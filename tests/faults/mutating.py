@@ -26,9 +26,16 @@ from tests.faults.mutants import MUTANTS, Mutant
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "faults.md"
 LIMIT = 300  # seconds for one test; the longest row that is named takes two minutes
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis", "dist")
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis", "dist"
+)
 OPTIONS = ["-x", "--all-rows", "-p", "no:randomly", "-p", "no:cacheprovider", "--hypothesis-seed=1"]
-OPTIONS += ["-o", "timeout_func_only=true", "--minutes", "1"]  # of random faults: the spared ones need no longer
+OPTIONS += [
+    "-o",
+    "timeout_func_only=true",
+    "--minutes",
+    "1",
+]  # of random faults: the spared ones need no longer
 COPIES = 3  # broken side by side: the tests wait more than they compute
 SIDE_BY_SIDE = ["-n", str(COPIES), "--maxschedchunk", "1"]  # the tests as they are
 TELL = 40  # last lines of a test's output that say why there is no verdict
@@ -120,10 +127,18 @@ class Copy:
 
     def check(self) -> None:
         """Make sure that a child process sees the copy, wherever it is started."""
-        argv = [sys.executable, "-c", "import monitor, workers; print(monitor.__file__); print(workers.__file__)"]
-        told = subprocess.run(argv, cwd="/", env=self.environment(), capture_output=True, text=True, check=True)
+        argv = [
+            sys.executable,
+            "-c",
+            "import monitor, workers; print(monitor.__file__); print(workers.__file__)",
+        ]
+        told = subprocess.run(
+            argv, cwd="/", env=self.environment(), capture_output=True, text=True, check=True
+        )
         if not all(Path(line).is_relative_to(self.folder) for line in told.stdout.split()):
-            raise Broken(f"child processes import {told.stdout.split()}, not the copy in {self.folder}")
+            raise Broken(
+                f"child processes import {told.stdout.split()}, not the copy in {self.folder}"
+            )
 
     def run(self, tests: Sequence[str], limit: float, *more: str) -> tuple[str, str]:
         """Run these tests; return "passed", "failed" or "unclear", and what they printed."""
@@ -137,7 +152,9 @@ class Copy:
         return "failed" if sound and _has_failed(results) else "unclear", output
 
 
-def _run(argv: list[str], folder: Path, environment: dict[str, str], limit: float) -> tuple[int, str]:
+def _run(
+    argv: list[str], folder: Path, environment: dict[str, str], limit: float
+) -> tuple[int, str]:
     """Run a program for a limited time; who takes longer may still tidy up its servers."""
     with tempfile.TemporaryFile("w+") as out:
         process = subprocess.Popen(
@@ -191,7 +208,10 @@ def run(mutants: Sequence[Mutant], root: Path) -> tuple[list[Kill], list[str]]:
         if wrong := inapplicable(copies[0].folder, mutants):
             return [], wrong
         tests = list(dict.fromkeys(killer for one in mutants for killer in one.killers))
-        print(f"{len(mutants)} mutants; first their {len(tests)} tests on the tree as it is", flush=True)
+        print(
+            f"{len(mutants)} mutants; first their {len(tests)} tests on the tree as it is",
+            flush=True,
+        )
         told, output = copies[0].run(tests, LIMIT * len(tests), *SIDE_BY_SIDE)
         if told != "passed":
             return [], [f"the tests do not pass without any mutant:\n{_end(output)}"]
@@ -231,7 +251,9 @@ def try_all(copies: Sequence[Copy], mutants: Iterable[Mutant]) -> tuple[list[Kil
             for process in tuple(_running):
                 process.send_signal(signal.SIGINT)
             raise
-    return [kill for kills, _ in told for kill in kills], [line for _, wrong in told for line in wrong]
+    return [kill for kills, _ in told for kill in kills], [
+        line for _, wrong in told for line in wrong
+    ]
 
 
 def _try(copy: Copy, mutant: Mutant) -> tuple[list[Kill], list[str]]:
@@ -247,7 +269,9 @@ def _try(copy: Copy, mutant: Mutant) -> tuple[list[Kill], list[str]]:
         if told == "failed":
             kills.append(Kill(mutant, killer, seconds))
         else:
-            wrong.append(f"{mutant.name}: {killer} {told}\n{_end(output) if told == 'unclear' else ''}")
+            wrong.append(
+                f"{mutant.name}: {killer} {told}\n{_end(output) if told == 'unclear' else ''}"
+            )
     path.write_text(text)
     return kills, wrong
 
@@ -263,7 +287,11 @@ def section(kills: Sequence[Kill]) -> str:
     for kill in kills:
         mutant = kill.mutant
         where = f"`{Path(mutant.file).name}` {mutant.function}".strip()
-        edit = f"{_code(mutant.before)} becomes {_code(mutant.after)}" if mutant.after else f"no {_code(mutant.before)}"
+        edit = (
+            f"{_code(mutant.before)} becomes {_code(mutant.after)}"
+            if mutant.after
+            else f"no {_code(mutant.before)}"
+        )
         noticed = f"{Path(kill.killer.partition('::')[0]).stem}: {kill.killer.rpartition('::')[2]}"
         parts.append(f"| {mutant.name} | {where} | {edit} | {noticed} ({kill.seconds:.0f} s) |\n")
     return "".join(parts)
@@ -284,9 +312,16 @@ def chosen(names: Sequence[str]) -> list[Mutant]:
 
 def main() -> None:
     """Run all mutants and write the table, or run some and only tell."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # or the servers of a test would stay
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit("ended")
+    )  # or the servers of a test would stay
     parser = argparse.ArgumentParser(prog="./run faults --mutants")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="mutants to run (default: all, then write the table)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="mutants to run (default: all, then write the table)",
+    )
     names = parser.parse_args().names
     kills, wrong = run(chosen(names), ROOT)
     if wrong:

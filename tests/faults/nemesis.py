@@ -54,7 +54,9 @@ class Nemesis:
     async def run(self, seconds: float) -> None:
         """Let every subject have its faults until the time is over."""
         until = time.monotonic() + seconds
-        await asyncio.gather(*(self._torment(subject, until) for subject in self.subjects if subject.draws))
+        await asyncio.gather(
+            *(self._torment(subject, until) for subject in self.subjects if subject.draws)
+        )
 
     async def _torment(self, subject: Subject, until: float) -> None:
         lots = random.Random(f"{self.seed} {subject.name}")
@@ -148,7 +150,13 @@ def of_target(lab: Lab, server: PostgresServer, name: str) -> Subject:
         Draw("killed", 2, 0.1, 25, killed),
         Draw("postmaster killed", 1, 0.1, 10, partial(killed, PostgresServer.kill_postmaster)),
         Draw("frozen", 2, 0.5, 30, partial(injecting.target_frozen, lab, server)),
-        Draw("our sessions ended", 1, 0.1, 0.2, lambda: moment(partial(injecting.sessions_ended, lab, server))),
+        Draw(
+            "our sessions ended",
+            1,
+            0.1,
+            0.2,
+            lambda: moment(partial(injecting.sessions_ended, lab, server)),
+        ),
     )
     return Subject(name, 20.0, draws)
 
@@ -156,9 +164,27 @@ def of_target(lab: Lab, server: PostgresServer, name: str) -> Subject:
 def of_spared(lab: Lab, server: PostgresServer, name: str) -> Subject:
     """Return the faults of a server whose watchers are left alone: each lasts longer than it may go unnoticed."""
     draws = (
-        Draw("killed", 2, STANDARD.absent + 2, STANDARD.absent + 8, partial(injecting.target_killed, lab, server)),
-        Draw("frozen", 1, STANDARD.silent + 2, STANDARD.silent + 8, partial(injecting.target_frozen, lab, server)),
-        Draw("our sessions ended", 1, 0.1, 0.2, lambda: moment(partial(injecting.sessions_ended, lab, server))),
+        Draw(
+            "killed",
+            2,
+            STANDARD.absent + 2,
+            STANDARD.absent + 8,
+            partial(injecting.target_killed, lab, server),
+        ),
+        Draw(
+            "frozen",
+            1,
+            STANDARD.silent + 2,
+            STANDARD.silent + 8,
+            partial(injecting.target_frozen, lab, server),
+        ),
+        Draw(
+            "our sessions ended",
+            1,
+            0.1,
+            0.2,
+            lambda: moment(partial(injecting.sessions_ended, lab, server)),
+        ),
     )
     return Subject(name, 5.0, draws)
 
@@ -203,7 +229,9 @@ def _retired(lab: Lab, name: str) -> Iterator[None]:
 def of_network(lab: Lab, servers: Sequence[PostgresServer]) -> Subject:
     """Return the faults of the network between us, our stores and some servers; the others have no excuse."""
     lossy = partial(_lossy, lab, sorted(server.port for server in servers))
-    return Subject("network", 40.0, [] if cutting.why_not() else [Draw("5 % of packets lost", 1, 5, 30, lossy)])
+    return Subject(
+        "network", 40.0, [] if cutting.why_not() else [Draw("5 % of packets lost", 1, 5, 30, lossy)]
+    )
 
 
 @contextmanager

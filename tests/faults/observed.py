@@ -117,17 +117,27 @@ class History:
     changes: list[Change] = field(
         default_factory=list
     )  # of databases that move, or come and go; the first is the start
-    rows: dict[str, list[TransitionRow]] = field(default_factory=dict)  # durable, by identity, superseded ones too
+    rows: dict[str, list[TransitionRow]] = field(
+        default_factory=dict
+    )  # durable, by identity, superseded ones too
     conflicts: int = 0  # rows of transition_conflicts
-    journal: list[Journaled] = field(default_factory=list)  # as seen live, in order of the stream of each database
-    generations: list[tuple[float, str]] = field(default_factory=list)  # each name when it was first seen, "" for none
+    journal: list[Journaled] = field(
+        default_factory=list
+    )  # as seen live, in order of the stream of each database
+    generations: list[tuple[float, str]] = field(
+        default_factory=list
+    )  # each name when it was first seen, "" for none
     accepted: list[Accepted] = field(default_factory=list)
     cache: dict[str, Mapping[str, str]] = field(default_factory=dict)  # the hashes at the end
-    sights: dict[str, list[Sight]] = field(default_factory=dict)  # looked at 10 times a second, kept when changed
+    sights: dict[str, list[Sight]] = field(
+        default_factory=dict
+    )  # looked at 10 times a second, kept when changed
     counted: list[Counted] = field(default_factory=list)
     connections: list[Connections] = field(default_factory=list)  # counts above zero
     stalls: list[Stall] = field(default_factory=list)
-    terms: list[tuple[float, str, int]] = field(default_factory=list)  # who took the lead when, with which term
+    terms: list[tuple[float, str, int]] = field(
+        default_factory=list
+    )  # who took the lead when, with which term
     ports: dict[str, int] = field(default_factory=dict)  # database -> the port of its server
     written: dict[str, bytes] = field(default_factory=dict)  # place -> every byte found there
     secrets: tuple[bytes, ...] = ()

@@ -17,11 +17,19 @@ from monitor.live.observations import Verdict
 from tests.proxy import Proxy
 
 CAPTURED = 200  # requests: those of the first minutes
-SHARED, HEAD, LISTS = 3, 4, 3  # of a call: keys before the hashes, words before the rows, counted lists in a row
+SHARED, HEAD, LISTS = (
+    3,
+    4,
+    3,
+)  # of a call: keys before the hashes, words before the rows, counted lists in a row
 FIXED = 4  # words of a row before its lists, the epoch first
 LATEST = str(1 << 52).encode()  # a batch number above all others
-COUNTED = {str(verdict): f"rejected_{verdict}" for verdict in Verdict} | {str(Verdict.ACCEPTED): "duplicates"}
-OVER = frozenset({Verdict.FENCED, Verdict.CLOSED})  # what is told under an epoch or a generation that is over
+COUNTED = {str(verdict): f"rejected_{verdict}" for verdict in Verdict} | {
+    str(Verdict.ACCEPTED): "duplicates"
+}
+OVER = frozenset(
+    {Verdict.FENCED, Verdict.CLOSED}
+)  # what is told under an epoch or a generation that is over
 STILL = OVER | {Verdict.ACCEPTED, Verdict.AHEAD}  # under one that lasts: that nothing is new
 _RECORD = steps.step("record")
 CALLED = _RECORD.sha.encode()  # stands in each call of the record step
@@ -104,8 +112,16 @@ def send_again(url: str, late: Sequence[Record]) -> tuple[int, list[str]]:
         client.script_load(_RECORD.text)
         over = [record for record in late if _is_over(client, record)]
         still = [record for record in late if record not in over]
-        wrong = [f"{one.hash!r}: {text}" for one in over for text in _send_again(client, one, LATEST, OVER)]
-        wrong += [f"{one.hash!r}: {text}" for one in still for text in _send_again(client, one, b"", STILL)]
+        wrong = [
+            f"{one.hash!r}: {text}"
+            for one in over
+            for text in _send_again(client, one, LATEST, OVER)
+        ]
+        wrong += [
+            f"{one.hash!r}: {text}"
+            for one in still
+            for text in _send_again(client, one, b"", STILL)
+        ]
     return len(over), wrong
 
 
@@ -143,5 +159,7 @@ def _look(pipe: Any, record: Record) -> None:
 
 
 def _risen(before: dict[bytes, bytes], after: dict[bytes, bytes]) -> Counter[str]:
-    changes = {key.decode(): int(after.get(key, 0)) - int(before.get(key, 0)) for key in before | after}
+    changes = {
+        key.decode(): int(after.get(key, 0)) - int(before.get(key, 0)) for key in before | after
+    }
     return Counter({what: by for what, by in changes.items() if by})

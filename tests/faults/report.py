@@ -82,8 +82,13 @@ def render(rows: Iterable[Row], waiting: Mapping[str, str], machine: str) -> str
     parts = [HEAD.format(machine=machine)]
     for subject, its in by_subject.items():
         if its:
-            parts.append(f"\n## {SUBJECTS[subject]}\n| fault | what must hold | seen |\n|---|---|---|\n")
-            parts += [f"| {row.fault} | {row.required} | {'; '.join(row.figures) or 'held'} |\n" for row in its]
+            parts.append(
+                f"\n## {SUBJECTS[subject]}\n| fault | what must hold | seen |\n|---|---|---|\n"
+            )
+            parts += [
+                f"| {row.fault} | {row.required} | {'; '.join(row.figures) or 'held'} |\n"
+                for row in its
+            ]
     parts.append("\n## Not here\n| fault | why |\n|---|---|\n")
     parts += [f"| {fault} | {why} |\n" for fault, why in waiting.items()]
     return "".join(parts)
@@ -107,7 +112,9 @@ def mutants_of(document: str) -> str:
 
 def is_row(report: Any) -> bool:
     """Tell whether this is the report of a row."""
-    return any(name == "row" for name, _ in getattr(report, "user_properties", ()))  # collecting has none
+    return any(
+        name == "row" for name, _ in getattr(report, "user_properties", ())
+    )  # collecting has none
 
 
 def gathered(reports: Sequence[Any]) -> list[Row]:
@@ -119,7 +126,12 @@ def gathered(reports: Sequence[Any]) -> list[Row]:
             if name == "row":
                 figures.setdefault(tuple(value), []).extend(said)
     return [
-        Row(row.subject, row.fault, row.required, tuple(dict.fromkeys(figures[row.fault, row.required])))
+        Row(
+            row.subject,
+            row.fault,
+            row.required,
+            tuple(dict.fromkeys(figures[row.fault, row.required])),
+        )
         for row in defined()
         if (row.fault, row.required) in figures
     ]

@@ -58,7 +58,9 @@ class Resolver:
         head = query[:2] + struct.pack(">5H", flags, 1, int(bool(address and is_a)), 0, 0)
         if not (address and is_a):
             return head + question
-        return head + question + struct.pack(">HHHIH", 0xC00C, 1, 1, 0, 4) + socket.inet_aton(address)
+        return (
+            head + question + struct.pack(">HHHIH", 0xC00C, 1, 1, 0, 4) + socket.inet_aton(address)
+        )
 
 
 def _text(name: bytes) -> str:

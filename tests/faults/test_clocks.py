@@ -51,7 +51,9 @@ async def assert_skewed(ahead: Role, behind: Role) -> None:
     "a worker's clock is an hour ahead, another's an hour behind",
     "observations are dated by the fleet's clock to 1 s; no state changes",
 )
-async def test_workers_skewed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_workers_skewed(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=1)
     ahead, behind = start_skewed(lab, "worker")
     names = lab.monitor_many(9, start_postgres())
@@ -59,7 +61,11 @@ async def test_workers_skewed(make_lab: MakeLab, start_postgres: StartPostgres, 
     await eventually(lambda: all(lab.owned_by(role, names) for role in (ahead, behind)), within=20)
     await assert_skewed(ahead, behind)
     await lab.observed_again(names, within=15)
-    figure("furthest date from its sight", max(abs(error) for name in names for error in misdated(lab, name)), most=1)
+    figure(
+        "furthest date from its sight",
+        max(abs(error) for name in names for error in misdated(lab, name)),
+        most=1,
+    )
     assert_unmoved(lab, names)
 
 
@@ -77,7 +83,9 @@ def misdated(lab: Lab, name: str) -> list[float]:
     "a leader's clock is an hour ahead, the standby's an hour behind; the leader is killed",
     "no term passes before; the standby leads within 12 s; no state changes",
 )
-async def test_supervisors_skewed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_supervisors_skewed(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=2, supervisors=0)
     ahead, behind = start_skewed(lab, "supervisor")
     names = lab.monitor_many(4, start_postgres())
@@ -115,7 +123,9 @@ async def test_redis_clock_set(
     for seconds in (HOUR, -HOUR, 0):
         with lab.fault(f"Redis's clock {seconds:+} s", Effect.CLOCK):
             proxy.rewrite_replies(shift_time(seconds))
-            figure(f"observed at {seconds:+} s after", await observed_by(lab, names, seconds), most=10)
+            figure(
+                f"observed at {seconds:+} s after", await observed_by(lab, names, seconds), most=10
+            )
             figure("not told to be stale after", await nothing_stale(port, names), most=10)
             if seconds == HOUR:
                 took = await nothing_stale(port, names, gauges=True)
@@ -142,7 +152,9 @@ async def test_redis_clock_set_back_in_an_outage(
     proxy = start_proxy(urlsplit(store.url).port)
     proxy.rewrite_replies(shift_time(HOUR))
     everybody = {"REDIS_URL": proxy.url(store.url)}
-    lab = make_lab(workers=workers, server=store, environment=everybody, bounds=Bounds(silent=60, ahead=HOUR))
+    lab = make_lab(
+        workers=workers, server=store, environment=everybody, bounds=Bounds(silent=60, ahead=HOUR)
+    )
     names = lab.monitor_many(1, server)
     await lab.all_in(names, "available", within=30)
     await asyncio.sleep(max(0.0, lab.began + 30 - time.time()))
@@ -163,7 +175,9 @@ async def test_redis_clock_set_back_in_an_outage(
     "its databases are watched by the other <= 16 s; the one that is left knows that it is alone: `unavailable` by the"
     " rule `alone` <= 45 s",
 )
-async def test_presence_outlives_its_worker(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_presence_outlives_its_worker(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2, bounds=Bounds(absent=60)), start_postgres()
     names = lab.monitor_many(4, server)
     await lab.all_in(names, "available", within=30)
@@ -199,7 +213,9 @@ async def nothing_stale(port: int, names: Sequence[str], *, gauges: bool = False
     began = time.monotonic()
 
     def fresh() -> bool:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/last_observation", timeout=5) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{port}/api/v1/last_observation", timeout=5
+        ) as answer:
             told = json.load(answer)["data"]
         seen = [one["observation"] for one in told]
         parts = [family for one in seen for family in one["families"].values()] if gauges else []

@@ -20,7 +20,17 @@ from monitor.registry.rows import TransitionRow
 from tests.core.making import examples
 from tests.faults.demands import outages
 from tests.faults.history import caught_up, check, demand, excuses, lateness
-from tests.faults.observed import Accepted, Connections, Counted, Effect, Fault, History, Journaled, Sight, Stall
+from tests.faults.observed import (
+    Accepted,
+    Connections,
+    Counted,
+    Effect,
+    Fault,
+    History,
+    Journaled,
+    Sight,
+    Stall,
+)
 
 START, POLICY = 1_763_000_000.0, Policy()
 DB, PORT, SECRET = "orders", 5433, b'Tr0ub4dor&3/"x+y?'
@@ -45,7 +55,13 @@ class Story:
 
     def __init__(self, seconds: float, faults: Iterable[Fault] = ()) -> None:
         self.history = History(START, START + seconds, sorted(faults, key=lambda one: one.began))
-        self.now, self.status, self.owner, self.counter, self.number = START + 1.0, Status(), "w1", 1, 0
+        self.now, self.status, self.owner, self.counter, self.number = (
+            START + 1.0,
+            Status(),
+            "w1",
+            1,
+            0,
+        )
         self.moved_for: Identity | None = None
         self.history.rows[DB], self.history.sights[DB], self.history.ports[DB] = [], [], PORT
         self.history.generations.append((START, "life:1.0"))
@@ -74,7 +90,10 @@ class Story:
 
     def _is_dead(self, worker: str) -> bool:
         faults = self.history.faults
-        return any(o.effect is Effect.KILLED and worker in o.parties and o.began <= self.now for o in faults)
+        return any(
+            o.effect is Effect.KILLED and worker in o.parties and o.began <= self.now
+            for o in faults
+        )
 
     def _assign(self, owner: str) -> None:
         self.owner, self.counter, self.number = owner, self.counter + 1, 0
@@ -84,7 +103,9 @@ class Story:
         took = POLICY.deadline if cause is Cause.CONNECT_TIMEOUT else 0.01
         at = round(self.now + took, 3)
         seen = Observation(database=DB, worker=self.owner, sent_at=self.now, at=at, cause=cause)
-        context = Context(worker=self.owner, epoch=Epoch(1, self.counter), policy=POLICY, eligible=3)
+        context = Context(
+            worker=self.owner, epoch=Epoch(1, self.counter), policy=POLICY, eligible=3
+        )
         self.status, events = tick(self.status, seen, context)
         self.number += 1
         self.now = round(at + cadence(self.status, POLICY, at), 3)
@@ -95,7 +116,11 @@ class Story:
         if self.status.doubt and any(isinstance(event, CannotReach) for event in events):
             self.now = round(at + 0.5, 3)
             living = [worker for worker in WORKERS if not self._is_dead(worker)]
-            self._assign(living[(living.index(self.owner) + 1) % len(living)] if self.owner in living else living[0])
+            self._assign(
+                living[(living.index(self.owner) + 1) % len(living)]
+                if self.owner in living
+                else living[0]
+            )
 
     def _cause(self) -> Cause:
         in_force = {
@@ -125,10 +150,14 @@ def tell(seconds: float, *faults: Fault) -> History:
     """Tell a story, and what the processes left behind."""
     history = Story(seconds, faults).tell()
     history.terms = [(START, "s1", 1), (START + 60, "s2", 2)]
-    history.connections = [Connections(START + 5, "w1", PORT, 2), Connections(START + 90, "w2", PORT, 1)]
+    history.connections = [
+        Connections(START + 5, "w1", PORT, 2),
+        Connections(START + 90, "w2", PORT, 1),
+    ]
     history.stalls = [Stall(START + 50, "w1", 0.9, 0.7)]
     history.counted = [
-        Counted(START + i, {"beats": i, "transitions": i // 9, "rejected_conflict": 0}) for i in range(9)
+        Counted(START + i, {"beats": i, "transitions": i // 9, "rejected_conflict": 0})
+        for i in range(9)
     ]
     history.secrets, history.written = (SECRET,), {"log": b"all is well", "redis": b""}
     return history
@@ -159,12 +188,17 @@ FORGOT, KILLED = fault(Effect.FORGOT, 30, 31, "redis"), fault(Effect.KILLED, 30,
         ([HIDDEN], "first_light doubt false_alarm"),
         ([fault(Effect.ABSENT, 15.5, 16.5)], "first_light doubt false_alarm"),
         ([fault(Effect.ABSENT, 17, 18)], "first_light"),
-        ([ABSENT, fault(Effect.SPEAKS, 60, 70)], "first_light doubt confirm_absent answered reopened"),
+        (
+            [ABSENT, fault(Effect.SPEAKS, 60, 70)],
+            "first_light doubt confirm_absent answered reopened",
+        ),
         ([FORGOT], "first_light"),
         ([KILLED], "first_light"),
         ([ABSENT, FORGOT, KILLED], "first_light doubt confirm_absent recovered"),
     ],
-    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "+".join(one.name for one in value),
+    ids=lambda value: (
+        value.replace(" ", "-") if isinstance(value, str) else "+".join(one.name for one in value)
+    ),
 )
 def test_legal_histories_pass(faults: list[Fault], rules: str) -> None:
     history = tell(120, *faults)
@@ -180,7 +214,9 @@ of_the_database = st.builds(
     lengths,
 )
 of_ours = st.sampled_from([[], [FORGOT], [KILLED], [FORGOT, KILLED]])
-timelines = st.tuples(st.lists(of_the_database, max_size=4), of_ours).map(lambda parts: [*parts[0], *parts[1]])
+timelines = st.tuples(st.lists(of_the_database, max_size=4), of_ours).map(
+    lambda parts: [*parts[0], *parts[1]]
+)
 
 
 @examples(60)
@@ -203,7 +239,9 @@ def breaks(*promises: str, of: Iterable[Fault] = ()) -> Callable:
     """Note a way to break these promises, and no others, of a run with these faults."""
 
     def note(breaking: Callable[[History], None]) -> Callable[[History], None]:
-        BREAKS.append(pytest.param(list(of), breaking, set(promises), id=f"{promises[0]}-{breaking.__name__}"))
+        BREAKS.append(
+            pytest.param(list(of), breaking, set(promises), id=f"{promises[0]}-{breaking.__name__}")
+        )
         return breaking
 
     return note
@@ -213,7 +251,9 @@ def rewrite(history: History, i: int, **more) -> None:
     """Change a transition wherever it stands."""
     row = history.rows[DB][i]
     new = replace(row.transition, **more)
-    history.journal = [replace(e, transition=new) if e.transition == row.transition else e for e in history.journal]
+    history.journal = [
+        replace(e, transition=new) if e.transition == row.transition else e for e in history.journal
+    ]
     history.rows[DB][i] = replace(row, transition=new)
 
 
@@ -301,7 +341,9 @@ def a_version_twice(history: History) -> None:
 
 @breaks("chain", of=[ABSENT])
 def a_superseded_row(history: History) -> None:
-    forked = replace(history.rows[DB][-1].transition, identity=Identity(Epoch(1, 1), 7), worker="w1")
+    forked = replace(
+        history.rows[DB][-1].transition, identity=Identity(Epoch(1, 1), 7), worker="w1"
+    )
     history.rows[DB].append(TransitionRow(9, None, True, at(100), forked))
 
 
@@ -349,7 +391,10 @@ def another_state_in_the_cache(history: History) -> None:
 
 @breaks("chain", "epochs", of=[LASTING])
 def an_older_identity_in_the_cache(history: History) -> None:
-    history.cache[DB] = {**history.cache[DB], "identity": str(history.rows[DB][1].transition.identity)}
+    history.cache[DB] = {
+        **history.cache[DB],
+        "identity": str(history.rows[DB][1].transition.identity),
+    }
 
 
 @breaks("chain", "nothing_lost", of=[LASTING])
@@ -527,8 +572,18 @@ def confirmed_twice_in_one_absence(history: History) -> None:
     for source in [*down, back]:
         last = chain[-1]
         follower = Identity(last.identity.epoch, last.identity.n + 1)
-        chain.append(replace(source.transition, identity=follower, prev=last.identity, at=last.at, worker=last.worker))
-    history.rows[DB] += [TransitionRow(i, i, False, one.at, one) for i, one in enumerate(chain, start=4)]
+        chain.append(
+            replace(
+                source.transition,
+                identity=follower,
+                prev=last.identity,
+                at=last.at,
+                worker=last.worker,
+            )
+        )
+    history.rows[DB] += [
+        TransitionRow(i, i, False, one.at, one) for i, one in enumerate(chain, start=4)
+    ]
     history.cache[DB] = {**history.cache[DB], "identity": str(chain[-1].identity)}
 
 
@@ -612,7 +667,10 @@ def three_connections(history: History) -> None:
 
 @breaks("connections")
 def two_workers_hold_on(history: History) -> None:
-    history.connections += [Connections(at(100), "w1", PORT, 1), Connections(at(100), "w2", PORT, 2)]
+    history.connections += [
+        Connections(at(100), "w1", PORT, 1),
+        Connections(at(100), "w2", PORT, 2),
+    ]
 
 
 @breaks("connections", of=[KILLED])
@@ -658,7 +716,9 @@ def trimmed_too_early(history: History) -> None:
 
 
 @pytest.mark.parametrize(("faults", "breaking", "promises"), BREAKS)
-def test_a_broken_promise_is_named(faults: list[Fault], breaking: Callable, promises: set[str]) -> None:
+def test_a_broken_promise_is_named(
+    faults: list[Fault], breaking: Callable, promises: set[str]
+) -> None:
     history = tell(120, *faults)
     breaking(history)
     assert names(history) == promises
@@ -668,7 +728,9 @@ def test_demand_lists_all_that_is_broken() -> None:
     history = tell(60)
     history.conflicts = 1
     a_term_falls(history)
-    with pytest.raises(AssertionError, match=r"(?s)2 broken promises:.*nothing_doubled: .*terms: s1: "):
+    with pytest.raises(
+        AssertionError, match=r"(?s)2 broken promises:.*nothing_doubled: .*terms: s1: "
+    ):
         demand(history)
 
 
@@ -686,7 +748,10 @@ def test_an_older_hash_passes_until_a_generation_is_opened() -> None:
     gone = next(i for i, sight in enumerate(history.sights[DB]) if not sight.fields)
     forgotten_at = history.sights[DB][gone].at
     replica = {**history.sights[DB][gone - 1].fields, "number": "1"}
-    restored = [Sight(forgotten_at + 1, replica), Sight(forgotten_at + 2, {**replica, "claim": "w1"})]
+    restored = [
+        Sight(forgotten_at + 1, replica),
+        Sight(forgotten_at + 2, {**replica, "claim": "w1"}),
+    ]
     history.sights[DB][gone + 1 : gone + 1] = restored
     assert names(history) == set()
 
@@ -706,7 +771,10 @@ def test_counters_may_fall_when_redis_forgets() -> None:
 
 def test_observations_may_be_dated_back_with_the_clock() -> None:
     history = tell(120)
-    older = replace(history.sights[DB][-1], fields=history.sights[DB][-1].fields | {"observed_at": f"{at(20):.3f}"})
+    older = replace(
+        history.sights[DB][-1],
+        fields=history.sights[DB][-1].fields | {"observed_at": f"{at(20):.3f}"},
+    )
     history.sights[DB].append(older)
     history.cache[DB] = older.fields
     assert names(history) == {"epochs"}
@@ -756,7 +824,14 @@ def test_databases_of_one_server_share_its_connections() -> None:
         ([fault(Effect.KILLED, 62, None, "s1")], 48.0),
         ([fault(Effect.KILLED, 62, 65, "s1")], 35.0),
     ],
-    ids=["none", "redis-away", "redis-away-just-before", "redis-away-before", "leader-killed", "leader-started-again"],
+    ids=[
+        "none",
+        "redis-away",
+        "redis-away-just-before",
+        "redis-away-before",
+        "leader-killed",
+        "leader-started-again",
+    ],
 )
 def test_faults_of_ours_put_off_what_is_demanded(ours: list[Fault], delay: float) -> None:
     for length, broken in ((delay - 1, False), (delay + 1, True)):
@@ -769,19 +844,32 @@ def test_faults_of_ours_put_off_what_is_demanded(ours: list[Fault], delay: float
 
 def test_faults_of_ours_that_come_after_a_verdict_was_due_are_no_excuse() -> None:
     history = tell(60)
-    history.faults, history.ended = [fault(Effect.ABSENT, 60, 85), fault(Effect.AWAY, 75, 80, "redis")], at(85)
+    history.faults, history.ended = (
+        [fault(Effect.ABSENT, 60, 85), fault(Effect.AWAY, 75, 80, "redis")],
+        at(85),
+    )
     assert outages(history) == [(DB, at(60), at(85), at(72))]
     assert "rules" in names(history)
 
 
 def test_what_is_shorter_than_it_may_go_unnoticed_is_no_outage() -> None:
-    history = tell(120, fault(Effect.ABSENT, 20, 31), fault(Effect.SILENT, 60, 81), fault(Effect.SPEAKS, 90, 119))
+    history = tell(
+        120,
+        fault(Effect.ABSENT, 20, 31),
+        fault(Effect.SILENT, 60, 81),
+        fault(Effect.SPEAKS, 90, 119),
+    )
     assert outages(history) == []
 
 
 def test_nothing_is_demanded_while_redis_is_away_for_good() -> None:
     history = tell(120, fault(Effect.ABSENT, 60, 90), fault(Effect.AWAY, 50, None, "redis"))
-    history.rows[DB][1:], history.sights[DB][12:], history.journal[1:], history.accepted[1:] = [], [], [], []
+    history.rows[DB][1:], history.sights[DB][12:], history.journal[1:], history.accepted[1:] = (
+        [],
+        [],
+        [],
+        [],
+    )
     history.cache = {}
     assert names(history) == set()
 
@@ -859,7 +947,9 @@ def test_there_is_no_other_excuse(faults: list[Fault]) -> None:
 def test_the_cache_may_fall_back_behind_what_is_excused() -> None:
     history = lost_at_85(DIED, FORGOT_IT)
     old, lost = history.cache[DB], history.journal[-1].transition
-    history.sights[DB].append(Sight(at(85.1), {**old, "identity": str(lost.identity), "state": "uncertain"}))
+    history.sights[DB].append(
+        Sight(at(85.1), {**old, "identity": str(lost.identity), "state": "uncertain"})
+    )
     history.cache[DB] = {**old, "epoch": "1.9", "owner": "w2", "seen_by": "w2", "number": "1"}
     assert demand(history) == 1
     history.faults.remove(DIED)
@@ -868,9 +958,13 @@ def test_the_cache_may_fall_back_behind_what_is_excused() -> None:
 
 def test_the_chain_may_miss_exactly_what_is_excused() -> None:
     for missing in (2, 1):
-        history = tell(120, ABSENT, fault(Effect.FORGOT, 66, 67), fault(Effect.KILLED, 66, None, "w1", "w2"))
+        history = tell(
+            120, ABSENT, fault(Effect.FORGOT, 66, 67), fault(Effect.KILLED, 66, None, "w1", "w2")
+        )
         lost = history.rows[DB].pop(missing).transition
-        history.rows[DB][missing:] = [replace(row, version=row.version - 1) for row in history.rows[DB][missing:]]
+        history.rows[DB][missing:] = [
+            replace(row, version=row.version - 1) for row in history.rows[DB][missing:]
+        ]
         assert (DB, lost.identity) not in excuses(history)  # it had 40 seconds to become durable
         assert names(history) >= {"chain", "nothing_lost"}
         history.faults.append(fault(Effect.AWAY, 15, 70, "postgres"))
@@ -881,11 +975,19 @@ def test_the_chain_may_miss_exactly_what_is_excused() -> None:
 def test_a_restored_postgres_may_lack_what_was_accepted_since_its_copy() -> None:
     history = tell(120, ABSENT)
     lost = [row.transition for row in history.rows[DB][1:3]]
-    history.rows[DB] = [history.rows[DB][0], *(replace(row, version=2) for row in history.rows[DB][3:])]
+    history.rows[DB] = [
+        history.rows[DB][0],
+        *(replace(row, version=2) for row in history.rows[DB][3:]),
+    ]
     assert names(history) >= {"chain", "nothing_lost"}
     set_back = fault(Effect.RESTORED, lost[0].at - START - 1, lost[1].at - START + 1, "postgres")
-    for too_short in (replace(set_back, began=lost[1].at), replace(set_back, ended=lost[0].at + 0.001)):
-        history.faults = [fault for fault in history.faults if fault.effect is Effect.ABSENT] + [too_short]
+    for too_short in (
+        replace(set_back, began=lost[1].at),
+        replace(set_back, ended=lost[0].at + 0.001),
+    ):
+        history.faults = [fault for fault in history.faults if fault.effect is Effect.ABSENT] + [
+            too_short
+        ]
         assert names(history) >= {"nothing_lost"}
     history.faults[-1] = set_back
     assert names(history) == set()
@@ -929,7 +1031,9 @@ def test_a_secret_is_found_in_every_form(form: bytes) -> None:
 def test_a_secret_is_found_wherever_base64_begins(
     secret: bytes, before: bytes, after: bytes, encode: Callable[[bytes], bytes]
 ) -> None:
-    history = History(START, START, secrets=(secret,), written={"dump": encode(before + secret + after)})
+    history = History(
+        START, START, secrets=(secret,), written={"dump": encode(before + secret + after)}
+    )
     assert names(history) == {"secrets"}
 
 
@@ -941,14 +1045,18 @@ def test_lateness_counts_what_is_beyond_the_interval() -> None:
     moments = (1.0, 1.0, 6.0, 11.5, 20.0)
     history.sights[DB] = [Sight(at(m + 0.1), {"observed_at": f"{at(m):.3f}"}) for m in moments]
     assert [round(late, 3) for late in lateness(history, [DB], (at(1), at(25)))] == [0, 0.5, 3.5, 0]
-    assert max(lateness(history, [DB], (at(1), at(30)))) == pytest.approx(5)  # nothing at its end is late too
+    assert max(lateness(history, [DB], (at(1), at(30)))) == pytest.approx(
+        5
+    )  # nothing at its end is late too
     history.sights[DB].clear()
     assert lateness(history, [DB], (at(1), at(30))) == [24]
 
 
 def test_caught_up_waits_for_a_newer_observation() -> None:
     history = History(START, START + 30)
-    history.sights[DB] = [Sight(at(m), {"observed_at": f"{at(o):.3f}"}) for m, o in ((9, 8), (11, 8), (12.5, 10.2))]
+    history.sights[DB] = [
+        Sight(at(m), {"observed_at": f"{at(o):.3f}"}) for m, o in ((9, 8), (11, 8), (12.5, 10.2))
+    ]
     assert caught_up(history, DB, at(10)) == pytest.approx(2.5)
     assert caught_up(history, DB, at(11)) == float("inf")
 
@@ -983,5 +1091,7 @@ def test_a_single_wrong_row_never_passes(faults: list[Fault], data: st.DataObjec
     elif how == "doubled":
         rows.append(rows[i])
     else:
-        rows[i] = replace(rows[i], transition=replace(rows[i].transition, **ALTERED[how](rows[i].transition)))
+        rows[i] = replace(
+            rows[i], transition=replace(rows[i].transition, **ALTERED[how](rows[i].transition))
+        )
     assert names(history)

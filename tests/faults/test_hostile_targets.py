@@ -60,7 +60,9 @@ def memory(role: Role, field: str) -> float:
 
 def stall(lab: Lab) -> float:
     """Return how long a worker's loop stood still at most, besides the time the machine gave it no processor."""
-    found = re.findall(r"loop_stalled seconds=(\S+) starved=(\S+)", "".join(role.text() for role in lab.workers()))
+    found = re.findall(
+        r"loop_stalled seconds=(\S+) starved=(\S+)", "".join(role.text() for role in lab.workers())
+    )
     return max((float(seconds) - float(starved) for seconds, starved in found), default=0.0)
 
 
@@ -100,7 +102,11 @@ def attackers() -> Iterator[dict[str, int]]:
 def note_truth(lab: Lab, names: Iterable[str]) -> None:
     """Say what each hostile server really is; those that only attack us may change nothing."""
     others = set(names) - SILENT - ABSENT - HONEST
-    for effect, kinds in ((Effect.SILENT, SILENT), (Effect.ABSENT, ABSENT), (Effect.SPEAKS, others)):
+    for effect, kinds in (
+        (Effect.SILENT, SILENT),
+        (Effect.ABSENT, ABSENT),
+        (Effect.SPEAKS, others),
+    ):
         lab.note("hostile", effect, kinds)
 
 
@@ -124,22 +130,37 @@ async def test_every_attack_at_once(
     before, began = memory(worker, "VmRSS"), time.time()
     note_truth(lab, attackers)
     watch(lab, attackers)
-    await eventually(lambda: all("cause" in lab.hash(name) for name in attackers), within=20, every=0.2)
+    await eventually(
+        lambda: all("cause" in lab.hash(name) for name in attackers), within=20, every=0.2
+    )
     since = time.monotonic()
     newcomers = lab.monitor_many(8, server, prefix="newcomer")
-    figure("newcomers available after", await lab.all_in(newcomers, "available", within=30), most=10)
+    figure(
+        "newcomers available after", await lab.all_in(newcomers, "available", within=30), most=10
+    )
     await asyncio.sleep(max(0.0, since + 22 - time.monotonic()))
     figure("honest databases late by", max(late(lab, names, began)), most=LATE)
     figure("memory grew by", memory(worker, "VmHWM") - before, "MB", most=GROWTH)
     figure("loop stood still for", stall(lab), most=STALL)
     figure("longest probe", longest_probe(lab, attackers, began), most=LOGIN_DEADLINE + GRACE)
-    figure("longest value", max(len(v.encode()) for n in attackers for v in lab.hash(n).values()), "bytes", most=TEXT)
+    figure(
+        "longest value",
+        max(len(v.encode()) for n in attackers for v in lab.hash(n).values()),
+        "bytes",
+        most=TEXT,
+    )
     assert worker.alive
     attacks = set(attackers) - SILENT - ABSENT - HONEST
-    erring = {name for name in attacks if lab.hash(name)["cause"] == "server_error"}  # they speak: refusing in the end
+    erring = {
+        name for name in attacks if lab.hash(name)["cause"] == "server_error"
+    }  # they speak: refusing in the end
     assert {state for name in attacks - erring for state in lab.eye.states(name)} <= {"new"}
     assert {state for name in erring for state in lab.eye.states(name)} <= {"new", "refusing"}
-    assert {lab.hash(name)["cause"] for name in attacks} <= {"byte_budget", "severed", "server_error"}
+    assert {lab.hash(name)["cause"] for name in attacks} <= {
+        "byte_budget",
+        "severed",
+        "server_error",
+    }
     assert_available(lab, [*names, *newcomers, *HONEST])
     for name in {*attacks, "ask_again_and_again"}:  # may have no history to be judged by
         lab.retire(name)
@@ -186,7 +207,9 @@ def crowd() -> Iterator[dict[str, int]]:
     "90 of 300 servers black-holed at once, two workers",
     "the 210 others observed at most 1 s late (p99) all the while and untouched; all 90 `unavailable` within 60 s",
 )
-async def test_a_third_black_holed(crowd: dict[str, int], make_lab: MakeLab, figure: Figures) -> None:
+async def test_a_third_black_holed(
+    crowd: dict[str, int], make_lab: MakeLab, figure: Figures
+) -> None:
     if reason := cutting.why_not():
         pytest.skip(reason)
     lab = make_lab(workers=2)
@@ -217,19 +240,27 @@ async def test_a_third_black_holed(crowd: dict[str, int], make_lab: MakeLab, fig
     "all 200 `unavailable` within 30 s, `available` within 30 s of the restart; databases of another server untouched "
     "and observed at most 1 s late",
 )
-async def test_two_hundred_die_at_once(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_two_hundred_die_at_once(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=3)
     servers = [start_postgres(max_connections="60") for _ in range(20)]
     neighbours = lab.monitor_many(5, start_postgres(), prefix="neighbour")
     with ThreadPoolExecutor(4) as threads:
         prefixes = [f"server-{number:02}" for number in range(20)]
-        names = [name for some in threads.map(lab.monitor_many, [10] * 20, servers, prefixes) for name in some]
+        names = [
+            name
+            for some in threads.map(lab.monitor_many, [10] * 20, servers, prefixes)
+            for name in some
+        ]
     await up(lab, [*names, *neighbours], within=90)
     began = time.time()
     with all_killed(lab, servers):
         await lab.all_in(names, "unavailable", within=60)
         figure("all 200 unavailable after", time.time() - began, most=30)
         killed_late = late(lab, neighbours, began)
-    figure("all 200 available again after", await lab.all_in(names, "available", within=60), most=30)
+    figure(
+        "all 200 available again after", await lab.all_in(names, "available", within=60), most=30
+    )
     figure("neighbours late by", max(*killed_late, *late(lab, neighbours, began)), most=LATE)
     assert_available(lab, neighbours)

@@ -88,12 +88,18 @@ async def test_logins_stop(
         await lab.all_in(["orders"], state, within=100)
         known = float(lab.hash("orders")["since"])
         figure(f"{state} after", known - began, most=75)
-        figure("after the first failed proof", known - first_failed_proof(lab, "orders", began), most=10)
+        figure(
+            "after the first failed proof",
+            known - first_failed_proof(lab, "orders", began),
+            most=10,
+        )
     ended = time.time()
     lab.redis.xadd(REQUESTS, {"kind": "observe", "database": "orders"})
     await lab.all_in(["orders"], "available", within=60)
     figure("available after", time.time() - ended, most=10)
-    await eventually(lambda: lab.rules("orders") == ["first_light", "answered", "reopened"], within=15, every=0.2)
+    await eventually(
+        lambda: lab.rules("orders") == ["first_light", "answered", "reopened"], within=15, every=0.2
+    )
 
 
 def sessions(server: PostgresServer, age: str) -> tuple[int, int]:
@@ -111,7 +117,9 @@ def sessions(server: PostgresServer, age: str) -> tuple[int, int]:
     "no transition while logins are proved, with the lower limit neither; `refusing` with cause `role_full` "
     "for those without a session only",
 )
-async def test_connection_limit(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_connection_limit(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2), start_postgres()
     fleet.put_policy(lab.store, Policy(login_interval=2.0))
     server.execute(f"create role {USER} login password '{PASSWORD}' connection limit 6")
@@ -129,7 +137,9 @@ async def test_connection_limit(make_lab: MakeLab, start_postgres: StartPostgres
     with lab.fault("role full", Effect.SPEAKS, names):
         server.execute(f"alter role {USER} connection limit 2")
         injecting.sessions_ended(lab, server)
-        await eventually(lambda: sum(lab.state(name) == "refusing" for name in names) == 2, within=20)
+        await eventually(
+            lambda: sum(lab.state(name) == "refusing" for name in names) == 2, within=20
+        )
         refused = [name for name in names if lab.state(name) == "refusing"]
         assert {lab.hash(name)["cause"] for name in refused} == {"role_full"}
         server.execute(f"alter role {USER} connection limit 6")
@@ -141,7 +151,10 @@ async def test_connection_limit(make_lab: MakeLab, start_postgres: StartPostgres
     "`available` within 20 s of being added, no transition when it moves; `unavailable` while it drips",
 )
 async def test_far_away(
-    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: Callable[[int], Proxy], figure: Figures
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    start_proxy: Callable[[int], Proxy],
+    figure: Figures,
 ) -> None:
     lab, server = make_lab(workers=2, bounds=Bounds(deadline=5.0, silent=30)), start_postgres()
     proxy = start_proxy(server.port)
@@ -167,24 +180,35 @@ async def test_far_away(
     "AccessExclusiveLock held on pg_class while our session is gone",
     "`refusing` (cause `login_failing`) within 10 s, never `uncertain` or `unavailable`; `available` within 10 s",
 )
-async def test_catalog_locked(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_catalog_locked(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2), start_postgres()
     lab.monitor("orders", server)
     await lab.all_in(["orders"], "available", within=30)
-    with lab.fault("catalog locked", Effect.SPEAKS, ["orders"]), psycopg.connect(server.url()) as blocker:
+    with (
+        lab.fault("catalog locked", Effect.SPEAKS, ["orders"]),
+        psycopg.connect(server.url()) as blocker,
+    ):
         blocker.execute("lock table pg_catalog.pg_class in access exclusive mode")
-        blocker.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where {OUR_SESSIONS}".encode())
+        blocker.execute(
+            f"select pg_terminate_backend(pid) from pg_stat_activity where {OUR_SESSIONS}".encode()
+        )
         figure("refusing after", await lab.all_in(["orders"], "refusing", within=30), most=10)
         assert lab.hash("orders")["cause"] == "login_failing"
     figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
-    await eventually(lambda: lab.rules("orders") == ["first_light", "answered", "reopened"], within=15, every=0.2)
+    await eventually(
+        lambda: lab.rules("orders") == ["first_light", "answered", "reopened"], within=15, every=0.2
+    )
 
 
 @pytest.mark.row(
     "idle_session_timeout of 2 s",
     "`available`, observed every 5 s; after the first sessions that ended no more than one login a beat",
 )
-async def test_idle_sessions_ended(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_idle_sessions_ended(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2), start_postgres(log_connections="on")
     server.execute(f"create role {USER} login password '{PASSWORD}'")
     server.execute(f"alter role {USER} set idle_session_timeout = '2s'")
@@ -206,7 +230,10 @@ def asking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ask
     behaving = Asking("a-word-in-clear", tls)
     with Hostile(behaving) as server:
         mode = "require" if tls else "prefer"
-        yield behaving, f"postgresql://u:{behaving.secret}@127.0.0.1:{server.port}/db?sslmode={mode}"
+        yield (
+            behaving,
+            f"postgresql://u:{behaving.secret}@127.0.0.1:{server.port}/db?sslmode={mode}",
+        )
 
 
 @pytest.mark.tls
@@ -216,7 +243,9 @@ def asking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ask
     "it never gets it, as seen on its side of the wire; `locked_out`, cause `cleartext_refused`, <= 15 s after it was "
     "registered; with `allow_cleartext=1` it gets it and is available <= 15 s after the change",
 )
-async def test_password_in_clear(asking: tuple[Asking, str], make_lab: MakeLab, figure: Figures) -> None:
+async def test_password_in_clear(
+    asking: tuple[Asking, str], make_lab: MakeLab, figure: Figures
+) -> None:
     (server, url), lab = asking, make_lab(workers=2)
     lab.note("asks for the password in clear", Effect.SPEAKS, ["orders"])
     began = time.time()

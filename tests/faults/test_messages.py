@@ -30,7 +30,11 @@ from workers.queues import queue_name
 
 StartPostgres = Callable[..., PostgresServer]
 RECONCILE = 2.0  # seconds between two looks of a worker at its assignments
-WATCH, RELEASE, OBSERVE_NOW = "workers.jobs.watch", "workers.jobs.release", "workers.jobs.observe_now"
+WATCH, RELEASE, OBSERVE_NOW = (
+    "workers.jobs.watch",
+    "workers.jobs.release",
+    "workers.jobs.observe_now",
+)
 
 
 class Stranger:
@@ -172,7 +176,10 @@ async def test_jobs_doubled(
     before, week_ago = owners(lab, names), utcformat(datetime.now(UTC) - timedelta(days=7))
     for role in lab.workers():
         watch, release = (stranger.job(role, function, names) for function in (WATCH, RELEASE))
-        old = [stranger.job(role, function, names, created_at=week_ago) for function in (RELEASE, WATCH, OBSERVE_NOW)]
+        old = [
+            stranger.job(role, function, names, created_at=week_ago)
+            for function in (RELEASE, WATCH, OBSERVE_NOW)
+        ]
         stranger.push(role, release, watch, watch, release, *old, watch, *old, release)
     figure("all taken after", await all_taken(lab, stranger, within=20), most=10)
     assert owners(lab, names) == before
@@ -210,7 +217,9 @@ def forgeries(stranger: Stranger, role: Role, mark: Path) -> list[str | bytes]:
     odd = {"created_at": b"\xff", "timeout": "many", "status": "?"}
     ids += [stranger.job(role, WATCH, [], **odd, data=data) for data in (b"\xff\0garbage", b"")]
     ids += [stranger.job(role, WATCH, [], data=pickle.dumps(Bomb(touch)))]
-    pickled = Job.create(os.system, (touch,), connection=stranger.client)  # RQ's default: all of it pickled
+    pickled = Job.create(
+        os.system, (touch,), connection=stranger.client
+    )  # RQ's default: all of it pickled
     pickled.save()
     return [*ids, pickled.id]
 
@@ -221,7 +230,11 @@ def forgeries(stranger: Stranger, role: Role, mark: Path) -> list[str | bytes]:
     "nothing of it runs, workers live, jobs are taken again within 30 s, one owner each",
 )
 async def test_jobs_forged(
-    make_lab: MakeLab, start_postgres: StartPostgres, make_stranger: MakeStranger, tmp_path: Path, figure: Figures
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    make_stranger: MakeStranger,
+    tmp_path: Path,
+    figure: Figures,
 ) -> None:
     lab, mark = make_lab(workers=2), tmp_path / "mark"
     stranger, names = make_stranger(lab), await observed_fleet(lab, start_postgres())
@@ -241,7 +254,11 @@ async def test_jobs_forged(
     "it lives and observes on in time; nothing of another runs, one owner each",
 )
 async def test_flood(
-    make_lab: MakeLab, start_postgres: StartPostgres, make_stranger: MakeStranger, tmp_path: Path, figure: Figures
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    make_stranger: MakeStranger,
+    tmp_path: Path,
+    figure: Figures,
 ) -> None:
     lab, mark = make_lab(), tmp_path / "mark"
     stranger, names = make_stranger(lab), await observed_fleet(lab, start_postgres())
@@ -253,7 +270,9 @@ async def test_flood(
         *(stranger.job(role, "os.system", f"touch {mark}") for _ in range(100)),
     ]
     began = time.time()
-    stranger.push(role, *jobs[::7], *jobs[1::7], *(job for start in range(2, 7) for job in jobs[start::7]))
+    stranger.push(
+        role, *jobs[::7], *jobs[1::7], *(job for start in range(2, 7) for job in jobs[start::7])
+    )
     figure("all taken after", await all_taken(lab, stranger, within=90), most=60)
     assert not mark.exists()
     assert owners(lab, names) == before

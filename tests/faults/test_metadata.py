@@ -50,7 +50,9 @@ class Visitor:
         port = free_port()
         lab.launch("web", PORT=str(port))
         headers = {"Authorization": "Bearer token-for-tests"}
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=20)
+        self.client = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=20
+        )
         self.answers: list[tuple[int, float]] = []  # status, seconds
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._visit, name="visitor", daemon=True)
@@ -87,7 +89,10 @@ class Visitor:
         asked = time.monotonic()
         body = {"name": "new", "url": "postgresql://nobody:secret@127.0.0.1:1/none"}
         answer = await asyncio.to_thread(self.client.post, "/api/v1/databases", json=body)
-        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert (answer.status_code, answer.headers["content-type"]) == (
+            503,
+            "application/problem+json",
+        )
         assert answer.json()["type"] == "urn:feeler:problem:store-unavailable"
         assert "retry-after" in answer.headers
         figure("a change was refused after", time.monotonic() - asked, most=12)
@@ -115,7 +120,11 @@ async def taken_over(lab: Lab, names: list[str], figure: Figures) -> None:
     victim = lab.worker_of(lab.owner(names[0]))
     orphans = lab.owned_by(victim, names)
     injecting.killed(lab, victim)
-    figure("taken over after", await lab.observed_by_others(orphans, victim, within=30), most=TAKEN_OVER)
+    figure(
+        "taken over after",
+        await lab.observed_by_others(orphans, victim, within=30),
+        most=TAKEN_OVER,
+    )
 
 
 async def goes_down(lab: Lab, server: PostgresServer, figure: Figures) -> None:
@@ -191,7 +200,11 @@ async def away(
         await caught_up(lab, figure)
     visitor.demand(figure)
     seen = History(began, time.time(), sights=lab.eye.sights)
-    figure("latest observation was late by", max(lateness(seen, names, (began, time.time()))), most=TAKEN_OVER)
+    figure(
+        "latest observation was late by",
+        max(lateness(seen, names, (began, time.time()))),
+        most=TAKEN_OVER,
+    )
 
 
 # --- it takes no writes --------------------------------------------------------------------------------------------
@@ -235,7 +248,9 @@ async def test_switched_over(
         await goes_down(lab, target, figure)
     since = time.monotonic()
     await caught_up(lab, figure)
-    await eventually(lambda: lab.tolerantly(lambda: leadership.current(lab.store)), within=20, every=0.2)
+    await eventually(
+        lambda: lab.tolerantly(lambda: leadership.current(lab.store)), within=20, every=0.2
+    )
     figure("a lease ran after", time.monotonic() - since, most=10)
 
 
@@ -288,12 +303,15 @@ async def test_disk_full(
                 figure("unavailable after", down, most=DOWN)
             figure("available again after", await lab.all_in(names, "available", within=30), most=7)
         await asyncio.gather(
-            caught_up(lab, figure), history_is(visitor, "pass", time.monotonic(), figure, most=CATCH_UP)
+            caught_up(lab, figure),
+            history_is(visitor, "pass", time.monotonic(), figure, most=CATCH_UP),
         )
     visitor.demand(figure)
 
 
-async def history_is(visitor: Visitor, status: str, since: float, figure: Figures, most: float) -> None:
+async def history_is(
+    visitor: Visitor, status: str, since: float, figure: Figures, most: float
+) -> None:
     """/readyz must go on answering 200, and say whether what happens is written down."""
 
     async def said() -> bool:
@@ -348,7 +366,9 @@ async def test_restored_from_an_older_copy(
         await lab.all_in(names, "available", within=30)
         await lab.settle()
         await published(lab, names[0], {"lost": "2"})
-        lost = {name: [row.transition.identity for row in lab.transitions(name)[1:]] for name in names}
+        lost = {
+            name: [row.transition.identity for row in lab.transitions(name)[1:]] for name in names
+        }
         before = highest_term(lab)
     back = time.monotonic()
     fleet.change(lab.store, names[0], labels={"lost": "no"})
@@ -361,7 +381,11 @@ async def test_restored_from_an_older_copy(
     await lab.observed_by_others(orphans, victim, within=60)
     figure("taken over after", time.monotonic() - back, most=TAKEN_OVER)
     await published(lab, names[0], {"lost": "no"})
-    figure("a change of the registry reached the workers after", time.monotonic() - back, most=TAKEN_OVER)
+    figure(
+        "a change of the registry reached the workers after",
+        time.monotonic() - back,
+        most=TAKEN_OVER,
+    )
     with injecting.target_killed(lab, target):
         await lab.all_in(names, "unavailable", within=30)
     await lab.all_in(names, "available", within=30)
@@ -476,7 +500,13 @@ async def test_a_redis_is_adopted(
     await lab.all_in([dropped, *names], "available", within=30)
     await lab.settle()
     [former], before = lab.supervisors(), highest_term(lab)
-    lab.note("metadata Postgres replaced", Effect.RESTORED, parties=["postgres"], began=lab.began, ended=time.time())
+    lab.note(
+        "metadata Postgres replaced",
+        Effect.RESTORED,
+        parties=["postgres"],
+        began=lab.began,
+        ended=time.time(),
+    )
     lab.replace_registry(another_registry(metadata), [dropped])
     heir = lab.launch("supervisor")
     await eventually(lambda: says_whose_it_is(heir), within=20, every=0.05)
@@ -504,9 +534,16 @@ async def test_a_redis_is_adopted(
     "no transition lost or doubled; what they held is acknowledged <= 20 s after the last one",
 )
 async def test_historian_killed_between_commit_and_ack(
-    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
+    make_lab: MakeLab,
+    metadata: PostgresServer,
+    start_postgres: StartPostgres,
+    start_proxy: StartProxy,
+    figure: Figures,
 ) -> None:
-    lab, target = make_lab(workers=2, supervisors=0, metadata=metadata.url("feeler")), start_postgres()
+    lab, target = (
+        make_lab(workers=2, supervisors=0, metadata=metadata.url("feeler")),
+        start_postgres(),
+    )
     slow = start_proxy(lab.server.port)
     slow.delay = 0.1  # seconds: a historian's word takes so long to reach Redis
     names = lab.monitor_many(12, target)
@@ -517,7 +554,9 @@ async def test_historian_killed_between_commit_and_ack(
     caught = []
     while not flapping.done():
         rows = durable(lab, names)
-        await eventually(lambda: flapping.done() or durable(lab, names) - rows, within=60, every=0.005)  # noqa: B023
+        await eventually(
+            lambda: flapping.done() or durable(lab, names) - rows, within=60, every=0.005
+        )  # noqa: B023
         for role in lab.supervisors():
             injecting.killed(lab, role)
         caught.append(len(unsaid(lab, durable(lab, names) - rows)))
@@ -526,7 +565,9 @@ async def test_historian_killed_between_commit_and_ack(
     figure("killed with rows committed and not acknowledged", sum(map(bool, caught)), "times")
     figure("such rows", sum(caught), "")
     assert any(caught)
-    await caught_up(lab, figure, most=20)  # others wait for 10 s before they take over what was read
+    await caught_up(
+        lab, figure, most=20
+    )  # others wait for 10 s before they take over what was read
 
 
 def supervise(lab: Lab, proxy: Proxy) -> None:
@@ -548,7 +589,9 @@ Row = tuple[str, str]  # database, identity
 def durable(lab: Lab, names: list[str]) -> set[Row]:
     with lab.store.begin() as connection:
         rows = connection.execute(
-            text("select database_name, epoch_term || '.' || epoch_counter || '.' || n from transitions")
+            text(
+                "select database_name, epoch_term || '.' || epoch_counter || '.' || n from transitions"
+            )
         )
         return {(name, identity) for name, identity in rows if name in names}
 

@@ -17,12 +17,17 @@ START_OF_IT = Change(DB, START, START, PORT)
 
 def moved(history: History, *changes: tuple[float, int | None]) -> History:
     """Note when the database moved where."""
-    history.changes = [START_OF_IT, *(Change(DB, at(when), at(when), port) for when, port in changes)]
+    history.changes = [
+        START_OF_IT,
+        *(Change(DB, at(when), at(when), port) for when, port in changes),
+    ]
     history.faults = resolved(history)
     return history
 
 
-def of_server(port: int, began: float, ended: float | None, effect: Effect = Effect.ABSENT) -> Fault:
+def of_server(
+    port: int, began: float, ended: float | None, effect: Effect = Effect.ABSENT
+) -> Fault:
     return replace(fault(effect, began, ended), databases=frozenset(), port=port)
 
 

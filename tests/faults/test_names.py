@@ -18,7 +18,9 @@ from tests.servers import PostgresServer
 from tests.system.targets import OUR_SESSIONS
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="its own name server and mounts need root")
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0, reason="its own name server and mounts need root"
+)
 StartPostgres = Callable[..., PostgresServer]
 HOST, OLD, NEW = "orders.test", "127.0.0.1", "127.0.0.2"
 
@@ -72,7 +74,9 @@ async def test_a_name_that_leaves_a_dead_host(
     new = new_host(old.port)
     lab = named(make_lab, resolver, tmp_path, old)
     await lab.all_in(["orders"], "available", within=30)
-    with lab.fault(f"old host {how}", Effect.ABSENT if how == "killed" else Effect.SILENT, ["orders"]):
+    with lab.fault(
+        f"old host {how}", Effect.ABSENT if how == "killed" else Effect.SILENT, ["orders"]
+    ):
         old.kill_all() if how == "killed" else old.freeze()
         await lab.all_in(["orders"], "uncertain", within=15)
         await asyncio.sleep(0 if how == "killed" else 4)

@@ -31,7 +31,10 @@ def hurt(lab: Lab, metadata: PostgresServer, victims: Sequence[PostgresServer]) 
     workers = lab.workers()
     sights = dict(zip((role.pid for role in workers), victims, strict=False))
     return [
-        *(nemesis.of_process(lab, role, f"{role.name}-{i}", sights.get(role.pid)) for i, role in enumerate(lab.roles)),
+        *(
+            nemesis.of_process(lab, role, f"{role.name}-{i}", sights.get(role.pid))
+            for i, role in enumerate(lab.roles)
+        ),
         nemesis.of_redis(lab),
         nemesis.of_network(lab, victims[:2]),
         nemesis.of_metadata(lab, metadata),
@@ -49,7 +52,10 @@ def spare(lab: Lab, servers: Sequence[PostgresServer], foreign: str) -> list[Sub
     return [
         nemesis.of_busy(lab, busy, "spared-0"),
         *(nemesis.of_spared(lab, server, f"spared-{i}") for i, server in enumerate(others, 1)),
-        *(nemesis.of_spared(lab, server, f"spared-{name}") for name, server in (("home", home), ("away", away))),
+        *(
+            nemesis.of_spared(lab, server, f"spared-{name}")
+            for name, server in (("home", home), ("away", away))
+        ),
         nemesis.of_mover(lab, everywhere(lab, "spared-mover", home, away), home, away),
         nemesis.of_guest(lab, *lab.monitor_many(1, others[0], prefix="spared-guest")),
         nemesis.of_foreigner(lab, foreign),
@@ -82,17 +88,25 @@ async def test_random_faults(
     subjects = hurt(lab, metadata, victims)
     await lab.all_in(list(lab.targets), "available", within=60)
     spared = make_lab(workers=2)
-    subjects += spare(spared, [start_postgres() for _ in range(5)], new_registry(postgres_server, "stranger"))
+    subjects += spare(
+        spared, [start_postgres() for _ in range(5)], new_registry(postgres_server, "stranger")
+    )
     await spared.all_in(list(spared.targets), "available", within=60)
     injected = Nemesis(seed, subjects)
     await injected.run(minutes * 60)
-    figure("everybody well after", await lab.all_in(list(lab.targets), "available", within=120), most=90)
+    figure(
+        "everybody well after",
+        await lab.all_in(list(lab.targets), "available", within=120),
+        most=90,
+    )
     await spared.all_in(list(spared.targets), "available", within=30)
     tell(figure, seed, minutes, injected, lab, spared)
     assert processes == Counter(role.name for role in lab.roles if role.alive)
 
 
-def tell(figure: Figures, seed: int, minutes: float, injected: Nemesis, lab: Lab, spared: Lab) -> None:
+def tell(
+    figure: Figures, seed: int, minutes: float, injected: Nemesis, lab: Lab, spared: Lab
+) -> None:
     """Tell what was done and seen; too little of it proves nothing."""
     called = Counter(outage.database for outage in spared.outages())
     most = max(called.values())
@@ -102,9 +116,17 @@ def tell(figure: Figures, seed: int, minutes: float, injected: Nemesis, lab: Lab
     figure(f"seed {seed}, {minutes:g} min, faults", len(injected.injected), "")
     for what in (MOVED, RETIRED, FOREIGN):
         figure(f"of these: {what}", injected.injected.count(what), "")
-    figure("transitions", sum(len(one.transitions(name)) for one in (lab, spared) for name in one.targets), "")
+    figure(
+        "transitions",
+        sum(len(one.transitions(name)) for one in (lab, spared) for name in one.targets),
+        "",
+    )
     counters = lab.counters()
-    figure("late writes refused", sum(count for what, count in counters.items() if what.startswith("rejected")), "")
+    figure(
+        "late writes refused",
+        sum(count for what, count in counters.items() if what.startswith("rejected")),
+        "",
+    )
     assert called.total() >= CALLED * minutes
     assert most > min(AT_ONCE, CALLED * minutes - 1)
     assert {MOVED, RETIRED, FOREIGN} <= set(injected.injected)

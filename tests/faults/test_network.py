@@ -23,7 +23,9 @@ StartProxy = Callable[..., Proxy]
 
 MOVED = 16.0  # seconds from a cut to new observations by others
 ABSENT = 12.0  # seconds to `unavailable` where the network says no
-SILENT = 17.0  # where it says nothing: the interval, 10 s of silence and the deadline of the last probe
+SILENT = (
+    17.0  # where it says nothing: the interval, 10 s of silence and the deadline of the last probe
+)
 BACK = 7.0
 DEADLINE = 2.0  # of a probe
 
@@ -57,7 +59,9 @@ async def watched(lab: Lab, server: PostgresServer, count: int) -> list[str]:
     "everything one worker sends to Redis is lost for 20 s",
     "others observe its databases <= 16 s; what it felt meanwhile is recorded under no old epoch; no state changes",
 )
-async def test_worker_without_redis(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_worker_without_redis(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=3)
     names = await watched(lab, start_postgres(), 9)
     victim = lab.worker_of(lab.owner(names[0]))
@@ -65,7 +69,11 @@ async def test_worker_without_redis(make_lab: MakeLab, start_postgres: StartPost
     epochs = {name: lab.hash(name)["epoch"] for name in lost}
     with injecting.without_redis(lab, victim) as rule:
         over = time.monotonic() + 20
-        figure("observed by others after", await lab.observed_by_others(lost, victim, within=30), most=MOVED)
+        figure(
+            "observed by others after",
+            await lab.observed_by_others(lost, victim, within=30),
+            most=MOVED,
+        )
         await asyncio.sleep(over - time.monotonic())
         figure("packets lost", rule.packets(), "")
         assert rule.packets()
@@ -74,7 +82,11 @@ async def test_worker_without_redis(make_lab: MakeLab, start_postgres: StartPost
     figure("it let go after", time.time() - back, most=MOVED)
     await lab.observed_again(names, within=15)
     for name in lost:
-        late = [one.fields for one in lab.eye.sights[name] if one.at > back and one.fields["seen_by"] == former]
+        late = [
+            one.fields
+            for one in lab.eye.sights[name]
+            if one.at > back and one.fields["seen_by"] == former
+        ]
         assert epochs[name] not in {fields["epoch"] for fields in late}
     assert_available(lab, names)
 
@@ -117,11 +129,17 @@ async def test_one_worker_cannot_reach_it(
     await lab.all_in(["orders"], "available", within=30)
     first = lab.worker_of(lab.owner("orders"))
     with cut(lab, first, server, proxy):
-        figure("observed by another after", await lab.observed_by_others(["orders"], first, within=30), most=MOVED)
+        figure(
+            "observed by another after",
+            await lab.observed_by_others(["orders"], first, within=30),
+            most=MOVED,
+        )
         await lab.all_in(["orders"], "available", within=10)
         assert lab.hash("orders")["doubters"] == lab.party(first)
         await lab.observed_again(["orders"], within=10)
-    await eventually(lambda: lab.rules("orders") == ["first_light", "doubt", "false_alarm"], within=10, every=0.1)
+    await eventually(
+        lambda: lab.rules("orders") == ["first_light", "doubt", "false_alarm"], within=10, every=0.1
+    )
     assert "unavailable" not in lab.eye.states("orders")
 
 
@@ -133,13 +151,17 @@ async def test_one_worker_cannot_reach_it(
     "a server black-holed: every packet to it is lost",
     "`unavailable` <= 17 s by confirm_silent, on timeouts alone; `available` <= 7 s after; its neighbours untouched",
 )
-async def test_target_black_holed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_target_black_holed(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server, neighbour = make_lab(workers=3), start_postgres(), start_postgres()
     lab.monitor("orders", server)
     names = await watched(lab, neighbour, 3)
     await lab.all_in(["orders"], "available", within=30)
     with injecting.target_closed(lab, server, Effect.SILENT, cutting.DROP) as rule:
-        figure("unavailable after", await lab.all_in(["orders"], "unavailable", within=40), most=SILENT)
+        figure(
+            "unavailable after", await lab.all_in(["orders"], "unavailable", within=40), most=SILENT
+        )
         assert rule.packets()
     figure("available again after", await lab.all_in(["orders"], "available", within=30), most=BACK)
     await lab.settle()
@@ -158,7 +180,12 @@ REJECTED = {
         {"confirm_absent", "confirm_silent"},
         {"refused", "query_timeout"},
     ),
-    "host": (cutting.HOST_UNREACHABLE, Effect.SILENT, {"confirm_silent"}, {"unreachable", "query_timeout"}),
+    "host": (
+        cutting.HOST_UNREACHABLE,
+        Effect.SILENT,
+        {"confirm_silent"},
+        {"unreachable", "query_timeout"},
+    ),
 }
 
 
@@ -168,17 +195,31 @@ REJECTED = {
     "a firewall rejects every packet to a server: by a reset, as an unreachable port, as an unreachable host",
     "`unavailable` <= 12 s by confirm_absent where it resets, <= 17 s otherwise; `available` <= 7 s after",
 )
-async def test_target_rejected(by: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_target_rejected(
+    by: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     answer, effect, rules, causes = REJECTED[by]
     lab, server = make_lab(workers=2), start_postgres()
     lab.monitor("orders", server)
     await lab.all_in(["orders"], "available", within=30)
     with injecting.target_closed(lab, server, effect, answer):
         bound = ABSENT if effect is Effect.ABSENT else SILENT
-        figure(f"{by}: unavailable after", await lab.all_in(["orders"], "unavailable", within=40), most=bound)
-    figure(f"{by}: available again after", await lab.all_in(["orders"], "available", within=30), most=BACK)
+        figure(
+            f"{by}: unavailable after",
+            await lab.all_in(["orders"], "unavailable", within=40),
+            most=bound,
+        )
+    figure(
+        f"{by}: available again after",
+        await lab.all_in(["orders"], "available", within=30),
+        most=BACK,
+    )
     await lab.settle()
-    [verdict] = [row.transition for row in lab.transitions("orders") if row.transition.target == "unavailable"]
+    [verdict] = [
+        row.transition
+        for row in lab.transitions("orders")
+        if row.transition.target == "unavailable"
+    ]
     assert verdict.rule in rules
     assert {seen.cause for seen in verdict.evidence} <= causes
 
@@ -187,13 +228,22 @@ async def test_target_rejected(by: str, make_lab: MakeLab, start_postgres: Start
 
 
 async def loses(
-    lab: Lab, server: PostgresServer, names: list[str], share: float, effect: Effect, seconds: float, figure: Figures
+    lab: Lab,
+    server: PostgresServer,
+    names: list[str],
+    share: float,
+    effect: Effect,
+    seconds: float,
+    figure: Figures,
 ) -> None:
     """Lose packets for some time; the fleet must go on being observed."""
     with injecting.packets_lost(lab, [server.port], share, effect) as rules:
         await asyncio.sleep(seconds)
         figure("packets lost", sum(rule.packets() for rule in rules), "")
-        assert all(any(rule.packets() for rule in rules if str(port) in rule.words) for port in ports_of(lab, server))
+        assert all(
+            any(rule.packets() for rule in rules if str(port) in rule.words)
+            for port in ports_of(lab, server)
+        )
     await lab.observed_again(names, within=20)
 
 
@@ -207,7 +257,9 @@ def ports_of(lab: Lab, server: PostgresServer) -> list[int]:
     "5 % of all packets lost for 10 minutes, between us and targets, Redis and the metadata Postgres",
     "no state changes, no database changes its owner",
 )
-async def test_a_twentieth_lost(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_a_twentieth_lost(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2), start_postgres()
     names = await watched(lab, server, 6)
     owned = {name: (lab.owner(name), lab.hash(name)["epoch"]) for name in names}
@@ -218,7 +270,9 @@ async def test_a_twentieth_lost(make_lab: MakeLab, start_postgres: StartPostgres
 
 @pytest.mark.usefixtures("cuts")
 @pytest.mark.row("20 % of all packets lost for 60 s", "`uncertain` at most, never `unavailable`")
-async def test_a_fifth_lost(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_a_fifth_lost(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2), start_postgres()
     names = await watched(lab, server, 6)
     await loses(lab, server, names, 0.2, Effect.HIDDEN, 60, figure)

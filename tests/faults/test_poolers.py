@@ -18,7 +18,9 @@ from tests.waiting import eventually
 
 StartPostgres = Callable[..., PostgresServer]
 StartPgBouncer = Callable[..., PgBouncer]
-KNOCKS = Bounds(deadline=4.0)  # a probe that hangs is followed by a knock, with a deadline of its own
+KNOCKS = Bounds(
+    deadline=4.0
+)  # a probe that hangs is followed by a knock, with a deadline of its own
 
 
 async def waits(lab: Lab, within: float) -> float:
@@ -31,7 +33,10 @@ async def waits(lab: Lab, within: float) -> float:
 @contextmanager
 def used_up(lab: Lab, bouncer: PgBouncer) -> Iterator[None]:
     """Hold the pool's one connection in a transaction."""
-    with lab.fault("pool used up", Effect.SPEAKS, ["orders"]), psycopg.connect(bouncer.url()) as hog:
+    with (
+        lab.fault("pool used up", Effect.SPEAKS, ["orders"]),
+        psycopg.connect(bouncer.url()) as hog,
+    ):
         hog.execute("select 1")
         yield
 
@@ -41,7 +46,10 @@ def used_up(lab: Lab, bouncer: PgBouncer) -> Iterator[None]:
     "`refusing` (cause `pooler_waiting`) within 15 s, never `unavailable`; `available` within 10 s",
 )
 async def test_pool_used_up(
-    make_lab: MakeLab, start_postgres: StartPostgres, start_pgbouncer: StartPgBouncer, figure: Figures
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    start_pgbouncer: StartPgBouncer,
+    figure: Figures,
 ) -> None:
     lab, server = make_lab(workers=2, bounds=KNOCKS), start_postgres()
     bouncer = start_pgbouncer(server)
@@ -53,7 +61,9 @@ async def test_pool_used_up(
         await lab.observed_again(["orders"], within=60, since=began + 30)
         assert lab.state("orders") == "refusing"
     figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
-    await eventually(lambda: lab.rules("orders")[-2:] == ["answered", "reopened"], within=15, every=0.2)
+    await eventually(
+        lambda: lab.rules("orders")[-2:] == ["answered", "reopened"], within=15, every=0.2
+    )
     assert not set(lab.rules("orders")) & {"confirm_absent", "confirm_silent", "alone"}
 
 
@@ -62,7 +72,10 @@ async def test_pool_used_up(
     "`refusing` (cause `pooler_waiting`) within 15 s, never `available`; `available` within 20 s of its restart",
 )
 async def test_server_behind_killed(
-    make_lab: MakeLab, start_postgres: StartPostgres, start_pgbouncer: StartPgBouncer, figure: Figures
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    start_pgbouncer: StartPgBouncer,
+    figure: Figures,
 ) -> None:
     lab, server = make_lab(workers=2, bounds=KNOCKS), start_postgres()
     bouncer = start_pgbouncer(server, server_login_retry="5")
@@ -82,7 +95,10 @@ async def test_server_behind_killed(
     "`unavailable` within 12 s by two workers; `available` within 10 s",
 )
 async def test_pooler_killed(
-    make_lab: MakeLab, start_postgres: StartPostgres, start_pgbouncer: StartPgBouncer, figure: Figures
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    start_pgbouncer: StartPgBouncer,
+    figure: Figures,
 ) -> None:
     lab, server = make_lab(workers=2, bounds=KNOCKS), start_postgres()
     bouncer = start_pgbouncer(server)
@@ -101,10 +117,17 @@ async def test_pooler_killed(
     "`refusing` (cause `pooler_waiting`), the next worker says so too; never `unavailable`; `available` within 20 s",
 )
 async def test_next_worker_knows_the_pooler(
-    make_lab: MakeLab, start_postgres: StartPostgres, start_pgbouncer: StartPgBouncer, figure: Figures
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    start_pgbouncer: StartPgBouncer,
+    figure: Figures,
 ) -> None:
     lab, server = make_lab(workers=3, bounds=KNOCKS), start_postgres()
-    patient = {"server_connect_timeout": "600", "server_login_retry": "1", "client_login_timeout": "0"}
+    patient = {
+        "server_connect_timeout": "600",
+        "server_login_retry": "1",
+        "client_login_timeout": "0",
+    }
     bouncer = start_pgbouncer(server, auth_type="trust", **patient)
     lab.monitor("orders", server, url=bouncer.url() + "?sslmode=disable")
     await lab.all_in(["orders"], "available", within=30)
@@ -116,7 +139,10 @@ async def test_next_worker_knows_the_pooler(
         await waits(lab, within=30)
         owner = next(role for role in lab.workers() if lab.owned_by(role, ["orders"]))
         injecting.killed(lab, owner)
-        figure("told by another worker after", await lab.observed_by_others(["orders"], owner, within=60))
+        figure(
+            "told by another worker after",
+            await lab.observed_by_others(["orders"], owner, within=60),
+        )
         await lab.observed_again(["orders"], within=60, since=time.time() + 20)
         assert (lab.state("orders"), lab.hash("orders")["cause"]) == ("refusing", "pooler_waiting")
         assert not set(lab.rules("orders")) & {"confirm_absent", "confirm_silent", "alone"}
@@ -129,7 +155,10 @@ async def test_next_worker_knows_the_pooler(
     "the next worker says `refusing` (cause `pooler_waiting`), never `unavailable`; `available` within 10 s",
 )
 async def test_worker_killed_while_the_pool_is_used_up(
-    make_lab: MakeLab, start_postgres: StartPostgres, start_pgbouncer: StartPgBouncer, figure: Figures
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    start_pgbouncer: StartPgBouncer,
+    figure: Figures,
 ) -> None:
     lab, server = make_lab(workers=3, bounds=KNOCKS), start_postgres()
     bouncer = start_pgbouncer(server)

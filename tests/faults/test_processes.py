@@ -51,7 +51,9 @@ def owner_of(lab: Lab, name: str) -> Role:
 async def another_leads(lab: Lab, old: Role, within: float = 30) -> float:
     """Wait until another supervisor than `old` has taken the lead; return the seconds."""
     began = time.monotonic()
-    await eventually(lambda: (now := lab.leader()) is not None and now is not old, within=within, every=0.05)
+    await eventually(
+        lambda: (now := lab.leader()) is not None and now is not old, within=within, every=0.05
+    )
     return time.monotonic() - began
 
 
@@ -71,15 +73,23 @@ def rejected(lab: Lab) -> int:
 
 
 @pytest.mark.quick
-@pytest.mark.row("a worker is killed", "others observe all its databases within 16 s, no state changes")
-async def test_worker_killed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+@pytest.mark.row(
+    "a worker is killed", "others observe all its databases within 16 s, no state changes"
+)
+async def test_worker_killed(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab()
     names = await observed_fleet(lab, start_postgres(), 9)
     victim = lab.workers()[0]  # what it said is sent once more
     orphans = lab.owned_by(victim, names)
     assert orphans
     injecting.killed(lab, victim)
-    figure("observed by others after", await lab.observed_by_others(orphans, victim, within=30), most=16)
+    figure(
+        "observed by others after",
+        await lab.observed_by_others(orphans, victim, within=30),
+        most=16,
+    )
     assert_unmoved(lab, names)
 
 
@@ -88,22 +98,32 @@ async def test_worker_killed(make_lab: MakeLab, start_postgres: StartPostgres, f
     "others observe all its databases within 16 s; it fences itself before it writes and leaves what it lost within "
     "2 s; every write that was refused is counted",
 )
-async def test_worker_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_worker_frozen(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(), start_postgres()
     names = await observed_fleet(lab, server, 9)
     zombie = owner_of(lab, names[0])
     lost, worker = lab.owned_by(zombie, names), lab.id_of(zombie)
     with injecting.frozen(lab, zombie):
         over = time.monotonic() + 30
-        figure("observed by others after", await lab.observed_by_others(lost, zombie, within=30), most=16)
+        figure(
+            "observed by others after",
+            await lab.observed_by_others(lost, zombie, within=30),
+            most=16,
+        )
         await asyncio.sleep(over - time.monotonic())
         assert set(sessions(server, worker)) == set(lost)
     thawed = time.monotonic()
     figure("fenced itself after", await says(zombie, "action=self_fenced"), most=0.5)
-    await eventually(lambda: all(lab.owner(name) == worker for name in sessions(server, worker)), within=20)
+    await eventually(
+        lambda: all(lab.owner(name) == worker for name in sessions(server, worker)), within=20
+    )
     figure("left what it had lost after", time.monotonic() - thawed, most=2)
     await lab.observed_again(names, within=20)
-    assert "action=record_rejected" not in zombie.text().partition("action=self_fenced")[0], "it wrote before"
+    assert "action=record_rejected" not in zombie.text().partition("action=self_fenced")[0], (
+        "it wrote before"
+    )
     await assert_counted(lab)
     figure("late writes that were refused", rejected(lab), "")
     assert_unmoved(lab, names)
@@ -111,7 +131,9 @@ async def test_worker_frozen(make_lab: MakeLab, start_postgres: StartPostgres, f
 
 def sessions(server: PostgresServer, worker: str) -> list[str]:
     """Return the databases a worker holds connections to."""
-    sql = f"select distinct datname from pg_stat_activity where application_name = 'feeler/{worker}'"
+    sql = (
+        f"select distinct datname from pg_stat_activity where application_name = 'feeler/{worker}'"
+    )
     return [row[0] for row in server.execute(sql)]
 
 
@@ -131,9 +153,14 @@ async def assert_counted(lab: Lab) -> None:
     "a worker's link to Redis dies for 20 s with a record on its way, then everything it sent arrives",
     "others observe all its databases within 16 s; every late write is refused and counted",
 )
-async def test_late_writes(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_late_writes(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab()
-    late, proxy = lab.workers()[0], lab.tap  # the first one's way is tapped: what it said is sent once more
+    late, proxy = (
+        lab.workers()[0],
+        lab.tap,
+    )  # the first one's way is tapped: what it said is sent once more
     names = await observed_fleet(lab, start_postgres(), 9)
     await eventually(lambda: lab.owned_by(late, names), within=20)
     lost = lab.owned_by(late, names)
@@ -143,7 +170,11 @@ async def test_late_writes(make_lab: MakeLab, start_postgres: StartPostgres, fig
         await eventually(lambda: proxy.mode == "deaf", within=15)
         with injecting.cut_off(lab, late, proxy, "redis"):
             over = time.monotonic() + 20
-            figure("observed by others after", await lab.observed_by_others(lost, late, within=30), most=16)
+            figure(
+                "observed by others after",
+                await lab.observed_by_others(lost, late, within=30),
+                most=16,
+            )
             await asyncio.sleep(over - time.monotonic())
         await eventually(lambda: rejected(lab), within=10)
         await lab.observed_again(names, within=20)
@@ -155,9 +186,12 @@ async def test_late_writes(make_lab: MakeLab, start_postgres: StartPostgres, fig
 
 
 @pytest.mark.row(
-    "a worker is frozen for 5 s at the worst moment", "it keeps its databases; each is observed late once at most"
+    "a worker is frozen for 5 s at the worst moment",
+    "it keeps its databases; each is observed late once at most",
 )
-async def test_worker_frozen_shortly(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_worker_frozen_shortly(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab()
     names = await observed_fleet(lab, start_postgres(), 9)
     slow = owner_of(lab, names[0])
@@ -183,12 +217,17 @@ async def test_worker_frozen_shortly(make_lab: MakeLab, start_postgres: StartPos
 
 
 @pytest.mark.row(
-    "a worker's control group runs out of memory", "the kernel kills it; others observe its databases within 16 s"
+    "a worker's control group runs out of memory",
+    "the kernel kills it; others observe its databases within 16 s",
 )
-async def test_worker_out_of_memory(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_worker_out_of_memory(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     group = new_group()
     if not group or not group.limit_memory(200 * MIB):
-        pytest.skip("needs a control group whose memory can be limited: root, and a memory controller")
+        pytest.skip(
+            "needs a control group whose memory can be limited: root, and a memory controller"
+        )
     lab = make_lab(workers=2)
     victim = lab.launch("worker", group)
     names = await observed_fleet(lab, start_postgres(), 9)
@@ -196,7 +235,11 @@ async def test_worker_out_of_memory(make_lab: MakeLab, start_postgres: StartPost
     orphans = lab.owned_by(victim, names)
     with injecting.starved_of_memory(lab, victim, group):
         await eventually(lambda: not victim.alive, within=20)
-    figure("observed by others after", await lab.observed_by_others(orphans, victim, within=30), most=16)
+    figure(
+        "observed by others after",
+        await lab.observed_by_others(orphans, victim, within=30),
+        most=16,
+    )
     assert victim.process.returncode == -9
     assert group.killed_for_memory() >= 1
     assert_unmoved(lab, names)
@@ -207,7 +250,9 @@ async def test_worker_out_of_memory(make_lab: MakeLab, start_postgres: StartPost
     "another process holds a worker's id",
     "the worker ends within 15 s, others observe its databases within 30 s, no state changes",
 )
-async def test_worker_meets_its_twin(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_worker_meets_its_twin(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab()
     names = await observed_fleet(lab, start_postgres(), 9)
     victim = lab.workers()[0]
@@ -217,12 +262,21 @@ async def test_worker_meets_its_twin(make_lab: MakeLab, start_postgres: StartPos
     lab.redis.set(claim_key(lab.id_of(victim)), "its twin")
     await eventually(lambda: not victim.alive, within=15)
     assert "action=twin_met" in victim.text()
-    figure("observed by others after", await lab.observed_by_others(orphans, victim, within=30), most=30)
+    figure(
+        "observed by others after",
+        await lab.observed_by_others(orphans, victim, within=30),
+        most=30,
+    )
     assert_unmoved(lab, names)
 
 
-@pytest.mark.row("a worker is told to stop", "it hands over and ends within 10 s; no gap above the interval + 1 s")
-async def test_worker_hands_over(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+@pytest.mark.row(
+    "a worker is told to stop",
+    "it hands over and ends within 10 s; no gap above the interval + 1 s",
+)
+async def test_worker_hands_over(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=2)
     names = await observed_fleet(lab, start_postgres(), 4)
     leaving, began = owner_of(lab, names[0]), time.time()
@@ -236,7 +290,9 @@ async def test_worker_hands_over(make_lab: MakeLab, start_postgres: StartPostgre
 
 @pytest.mark.quick
 @pytest.mark.row("a worker is told to stop while Redis is frozen", "it ends within 10 s")
-async def test_worker_stops_without_redis(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_worker_stops_without_redis(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=2)
     names = await observed_fleet(lab, start_postgres(), 2)
     leaving = owner_of(lab, names[0])
@@ -255,7 +311,9 @@ async def test_worker_stops_without_redis(make_lab: MakeLab, start_postgres: Sta
     "the leader is killed, then a worker",
     "the standby leads within 12 s under the next term; the worker's databases are observed by others within 16 s",
 )
-async def test_leader_killed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_leader_killed(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=2, supervisors=2)
     names = await observed_fleet(lab, start_postgres(), 6)
     leader, before = lab.leader(), terms(lab)
@@ -266,7 +324,9 @@ async def test_leader_killed(make_lab: MakeLab, start_postgres: StartPostgres, f
     orphans = lab.owned_by(victim, names)
     injecting.killed(lab, victim)
     figure(
-        "worker's databases observed by others after", await lab.observed_by_others(orphans, victim, within=30), most=16
+        "worker's databases observed by others after",
+        await lab.observed_by_others(orphans, victim, within=30),
+        most=16,
     )
     assert_unmoved(lab, names)
 
@@ -275,7 +335,9 @@ async def test_leader_killed(make_lab: MakeLab, start_postgres: StartPostgres, f
     "the leader is frozen for 30 s and goes on; a worker is killed meanwhile",
     "the standby leads within 12 s; the old leader steps down within 3 s and assigns nothing",
 )
-async def test_leader_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_leader_frozen(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=3, supervisors=2)
     names = await observed_fleet(lab, start_postgres(), 6)
     leader, before = lab.leader(), terms(lab)
@@ -310,7 +372,11 @@ async def leader_and_standby(lab: Lab, **environment: str) -> tuple[Role, Role]:
     "one leads within 12 s; the loser steps down within 3 s; no two owners under one epoch",
 )
 async def test_two_leaders(
-    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, database_url: str, figure: Figures
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    start_proxy: StartProxy,
+    database_url: str,
+    figure: Figures,
 ) -> None:
     lab = make_lab(workers=3, supervisors=0)
     proxy = start_proxy(urlsplit(database_url).port)
@@ -358,7 +424,9 @@ async def test_leader_cut_off_redis(
     "Redis is frozen for everybody for 30 s, two supervisors",
     "no lead changes hands more than once; recording again within 10 s",
 )
-async def test_nobody_reaches_redis(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_nobody_reaches_redis(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=2, supervisors=2)
     names = await observed_fleet(lab, start_postgres(), 6)
     before = len(terms(lab))
@@ -379,14 +447,20 @@ async def test_nobody_reaches_redis(make_lab: MakeLab, start_postgres: StartPost
 async def killed_and_back(lab: Lab, names: Sequence[str], number: int) -> float:
     """SIGKILL everything, every second time Redis too, every sixth time with its memory; return how long it
     took from when the new processes were there."""
-    await lab.settle()  # what is not durable yet when Redis forgets and its worker dies is lost: that is documented
+    await (
+        lab.settle()
+    )  # what is not durable yet when Redis forgets and its worker dies is lost: that is documented
     injecting.all_killed(lab)
     with ExitStack() as stack:
         if number % 2:
-            stack.enter_context(injecting.redis_lost(lab) if number % 6 == 5 else injecting.redis_down(lab))
+            stack.enter_context(
+                injecting.redis_lost(lab) if number % 6 == 5 else injecting.redis_down(lab)
+            )
     began = time.time()
     for role in [lab.launch(name) for name in ("supervisor", "worker", "worker")]:
-        await says(role, f"action={role.name}_started")  # beside other rows Python takes seconds to start
+        await says(
+            role, f"action={role.name}_started"
+        )  # beside other rows Python takes seconds to start
     started = time.time()
     await lab.observed_again(names, within=60, since=began)
     return time.time() - started
@@ -406,7 +480,9 @@ async def everything_killed(lab: Lab, server: PostgresServer, rounds: int, figur
     "everything is killed at once, 3 times, Redis once",
     "all databases observed within 18 s of the start of the new processes, no state changes",
 )
-async def test_everything_killed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_everything_killed(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     await everything_killed(make_lab(workers=2), start_postgres(), 3, figure)
 
 
@@ -425,7 +501,9 @@ async def test_everything_killed_again_and_again(
     "rolling restart of all roles with 60 databases",
     "no gap above the interval + 1 s, each process ends within 10 s, no state changes",
 )
-async def test_rolling_restart(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_rolling_restart(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=3, supervisors=2)
     names = await observed_fleet(lab, start_postgres(max_connections="200"), 60)
     await lab.observed_again(names, within=15)
@@ -434,7 +512,9 @@ async def test_rolling_restart(make_lab: MakeLab, start_postgres: StartPostgres,
         new = lab.launch(old.name)
         await says(new, f"action={old.name}_started")
         if old.name == "worker":
-            await eventually(lambda new=new: lab.redis.exists(presence_key(lab.id_of(new))), within=10)
+            await eventually(
+                lambda new=new: lab.redis.exists(presence_key(lab.id_of(new))), within=10
+            )
         stopping = time.monotonic()
         assert old.terminate(within=15) == 0
         ended.append(time.monotonic() - stopping)
@@ -489,7 +569,9 @@ async def gives_up(lab: Lab, role: Role, within: float = 30) -> float:
     "the worker gives it up within 10 s, says why and gets nothing more; `available` within 10 s of the start; then "
     "the other one decides alone within 45 s",
 )
-async def test_blind_observer(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_blind_observer(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=1, bounds=Bounds(absent=60)), start_postgres()
     names = await observed_fleet(lab, server, 1)
     sound, before = owner_of(lab, names[0]), moves(lab, names[0])
@@ -511,7 +593,9 @@ async def test_blind_observer(make_lab: MakeLab, start_postgres: StartPostgres, 
     "a worker with another key joins a fleet of twelve",
     "what it was given is observed by the others again within 20 s, and it gets nothing more; no state changes",
 )
-async def test_blind_worker_joins(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_blind_worker_joins(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=2)
     names = await observed_fleet(lab, start_postgres(), 12)
     blind = await start_blind(lab)
@@ -530,14 +614,20 @@ async def test_blind_worker_joins(make_lab: MakeLab, start_postgres: StartPostgr
     "each says why within 60 s, nothing moves about, no state changes; all are observed within 30 s of the start of a "
     "sound worker",
 )
-async def test_everybody_blind(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_everybody_blind(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=1)
     names = await observed_fleet(lab, start_postgres(), 4)
     sound = owner_of(lab, names[0])
     blind = [await start_blind(lab), await start_blind(lab)]
     injecting.killed(lab, sound)
-    figure("all say why after", max([await gives_up(lab, role, within=60) for role in blind]), most=60)
-    await eventually(lambda: all(lab.owner(name) in map(lab.id_of, blind) for name in names), within=30)
+    figure(
+        "all say why after", max([await gives_up(lab, role, within=60) for role in blind]), most=60
+    )
+    await eventually(
+        lambda: all(lab.owner(name) in map(lab.id_of, blind) for name in names), within=30
+    )
     await asyncio.sleep(2 * INTERVAL)
     before = [moves(lab, name) for name in names]
     await asyncio.sleep(4 * INTERVAL)
@@ -554,19 +644,28 @@ async def test_everybody_blind(make_lab: MakeLab, start_postgres: StartPostgres,
     "three are observed on, the rest read `no_capacity` and the worker says so; all are observed within 40 s of the "
     "second one's start; no state changes",
 )
-async def test_no_capacity(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_no_capacity(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=1, environment={"FEELER_CAPACITY": "3"})
     names = lab.monitor_many(5, start_postgres())
 
     def refused() -> bool:
-        return sorted(lab.hash(name).get("cause", "") for name in names) == ["no_capacity"] * 2 + ["ok"] * 3
+        return (
+            sorted(lab.hash(name).get("cause", "") for name in names)
+            == ["no_capacity"] * 2 + ["ok"] * 3
+        )
 
     await eventually(lambda: lab.tolerantly(refused), within=30)
     first = owner_of(lab, names[0])
-    await eventually(lambda: (one := presence_of(lab, first)) and one.given_up == {"no_capacity": 2}, within=30)
+    await eventually(
+        lambda: (one := presence_of(lab, first)) and one.given_up == {"no_capacity": 2}, within=30
+    )
     lab.launch("worker")
     figure("all observed after", await lab.observed_again(names, within=60), most=40)
-    await eventually(lambda: all(lab.rules(name) == ["first_light"] for name in names), within=15, every=0.2)
+    await eventually(
+        lambda: all(lab.rules(name) == ["first_light"] for name in names), within=15, every=0.2
+    )
     assert_unmoved(lab, names)
 
 
@@ -586,9 +685,12 @@ def start_up(servers_folder: Path, tmp_path: Path) -> Iterator[Callable[..., Up]
 
 
 @pytest.mark.row(
-    "`feeler up` is killed and started again", "all its processes end within 1 s; the history goes on unbroken"
+    "`feeler up` is killed and started again",
+    "all its processes end within 1 s; the history goes on unbroken",
 )
-async def test_up_killed(start_up: Callable[..., Up], postgres_server: PostgresServer, figure: Figures) -> None:
+async def test_up_killed(
+    start_up: Callable[..., Up], postgres_server: PostgresServer, figure: Figures
+) -> None:
     observed = r"first observation \S+ s after the start: orders is available"
     run = start_up(f"orders={postgres_server.url()}")
     await run.says(observed, within=60)
@@ -616,11 +718,14 @@ def durable(run: Up, name: str) -> list[Any]:
 
 
 @pytest.mark.row(
-    "under `feeler up` a worker dies at once, again and again", "at most 5 restarts a minute in the long run"
+    "under `feeler up` a worker dies at once, again and again",
+    "at most 5 restarts a minute in the long run",
 )
 async def test_crash_loop(start_up: Callable[..., Up], tmp_path: Path, figure: Figures) -> None:
     procfile, births = tmp_path / "Procfile", tmp_path / "births"
-    procfile.write_text(f"release: feeler migrate\nweb: sleep 600\nworker: sh -c 'date +%s.%N >> {births}; exit 1'\n")
+    procfile.write_text(
+        f"release: feeler migrate\nweb: sleep 600\nworker: sh -c 'date +%s.%N >> {births}; exit 1'\n"
+    )
     run = start_up("--workers", "1", FEELER_PROCFILE=str(procfile))
     await eventually(births.exists, within=30)
     began = time.time()
@@ -635,7 +740,9 @@ async def test_crash_loop(start_up: Callable[..., Up], tmp_path: Path, figure: F
     "a worker that is there, has room and watches nothing of what it is given; two others",
     "all of it is watched by others <= 45 s, and the worker gets nothing more meanwhile",
 )
-async def test_a_worker_in_name_only(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_a_worker_in_name_only(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2), start_postgres()
     await observed_fleet(lab, server, 4)
     idle = "idle-000001"

@@ -63,7 +63,11 @@ class Felt:
     def longest_pause(self) -> float:
         """Return the most seconds that passed between two feels of one database, or since the last one."""
         now = time.time()
-        return max(after - before for felt in self.moments.values() for before, after in pairwise([*felt, now]))
+        return max(
+            after - before
+            for felt in self.moments.values()
+            for before, after in pairwise([*felt, now])
+        )
 
     def _watch(self) -> None:
         query = f"select datname, extract(epoch from max(query_start)) from pg_stat_activity where {FELT} group by 1"
@@ -105,7 +109,11 @@ class Fleet:
 
     async def recording_again(self, figure: Figures, since: float) -> None:
         """Demand that every database is recorded anew soon after `since`."""
-        figure("recording again after", await self.lab.observed_again(self.all, within=40, since=since), most=BACK)
+        figure(
+            "recording again after",
+            await self.lab.observed_again(self.all, within=40, since=since),
+            most=BACK,
+        )
 
     async def told(self, figure: Figures, since: float) -> None:
         """Demand that everything accepted is durable soon after `since`, and that the cache agrees."""
@@ -116,7 +124,9 @@ class Fleet:
 async def fleet_of(lab: Lab, start_postgres: StartPostgres) -> Fleet:
     """Return a fleet whose first observations are durable."""
     living, mortal = start_postgres(), start_postgres()
-    fleet = Fleet(lab, lab.monitor_many(6, living), living, lab.monitor_many(2, mortal, "doomed"), mortal)
+    fleet = Fleet(
+        lab, lab.monitor_many(6, living), living, lab.monitor_many(2, mortal, "doomed"), mortal
+    )
     await lab.all_in(fleet.all, "available", within=30)
     await lab.settle()
     return fleet
@@ -146,7 +156,9 @@ CRASH = ["first_light", "doubt", "confirm_absent"]
 
 
 @pytest.mark.quick
-@pytest.mark.row("FLUSHALL on a live Redis", "recording again within 10 s, no transition, epochs never reused")
+@pytest.mark.row(
+    "FLUSHALL on a live Redis", "recording again within 10 s, no transition, epochs never reused"
+)
 async def test_flushed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
     lab = make_lab()
     names = lab.monitor_many(6, start_postgres())
@@ -181,7 +193,9 @@ async def test_flushed_while_one_is_unavailable(
     "Redis killed, restarted empty",
     "feeling goes on; workers are there again and recording within 10 s, under new epochs; no transition",
 )
-async def test_killed_and_empty(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_killed_and_empty(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=2)
     fleet = await fleet_of(lab, start_postgres)
     before = fleet.places()
@@ -220,7 +234,9 @@ async def test_killed_and_empty_while_one_is_unavailable(
     "a database dies while Redis is away; Redis comes back empty",
     "the doubt is of the moment of the crash (within 3 s) and is told afterwards, in order: doubt, unavailable",
 )
-async def test_a_crash_while_redis_is_away(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_a_crash_while_redis_is_away(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=2)
     fleet = await fleet_of(lab, start_postgres)
     with ExitStack() as crash:
@@ -242,7 +258,9 @@ async def test_a_crash_while_redis_is_away(make_lab: MakeLab, start_postgres: St
     "Redis restarted from a copy of its disk older than transitions and epochs",
     "like a lost memory: recording again within 10 s, states and history stay, epochs are above those forgotten",
 )
-async def test_restarted_from_an_older_copy(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_restarted_from_an_older_copy(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=2)
     fleet = await fleet_of(lab, start_postgres)
     copy = injecting.redis_copied(lab)
@@ -270,7 +288,9 @@ class Visitor:
         port = free_port()
         lab.launch("web", PORT=str(port))
         headers = {"Authorization": "Bearer token-for-tests"}
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=10)
+        self._client = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=10
+        )
 
     async def get(self, path: str) -> httpx.Response:
         return await asyncio.to_thread(self._client.get, path)
@@ -346,7 +366,9 @@ async def test_down(make_lab: MakeLab, start_postgres: StartPostgres, figure: Fi
     "Redis out of memory: it answers and refuses to write (maxmemory, noeviction)",
     "feeling goes on; /readyz and /metrics name it within 10 s; no process exits; caught up within 10 s",
 )
-async def test_out_of_memory(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_out_of_memory(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=2)
     visitor, fleet = Visitor(lab), await fleet_of(lab, start_postgres)
     await eventually(visitor.answered, within=20, every=0.2)
@@ -383,7 +405,9 @@ async def test_out_of_memory(make_lab: MakeLab, start_postgres: StartPostgres, f
     "from 15 s on the term stands still for 25 s: nobody takes the lead who would do no better; <= 5 s after there is "
     "room sweeps are completed again; each process tells of a trouble once, not at each try",
 )
-async def test_out_of_memory_for_long(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_out_of_memory_for_long(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab = make_lab(workers=2, supervisors=2)
     fleet = await fleet_of(lab, start_postgres)
     with injecting.redis_full(lab):
@@ -392,7 +416,9 @@ async def test_out_of_memory_for_long(make_lab: MakeLab, start_postgres: StartPo
         await asyncio.sleep(25)
         figure("new terms meanwhile", last_term(lab) - term, "", most=0)
     back = time.time()
-    await eventually(lambda: lab.redis.pttl(LED) > 0, within=30, every=0.1)  # the last mark is long gone
+    await eventually(
+        lambda: lab.redis.pttl(LED) > 0, within=30, every=0.1
+    )  # the last mark is long gone
     figure("a sweep completed after", time.time() - back, most=5)
     await fleet.recording_again(figure, back)
     await fleet.told(figure, back)
@@ -423,7 +449,9 @@ async def test_replies_lost(
 ) -> None:
     redis_server = start_redis()
     proxy = start_proxy(redis_server.port)
-    lab = make_lab(workers=2, server=redis_server, environment={"REDIS_URL": proxy.url(redis_server.url)})
+    lab = make_lab(
+        workers=2, server=redis_server, environment={"REDIS_URL": proxy.url(redis_server.url)}
+    )
     server = start_postgres()
     names = lab.monitor_many(12, server)
     await lab.all_in(names, "available", within=30)
@@ -461,7 +489,9 @@ def pair(start_redis: StartRedis, start_proxy: StartProxy) -> RedisPair:
     "failover to a replica that missed the last writes, and back again",
     "feeling goes on; recording again within 10 s each time under new epochs; no transition lost",
 )
-async def test_failed_over(make_lab: MakeLab, start_postgres: StartPostgres, pair: RedisPair, figure: Figures) -> None:
+async def test_failed_over(
+    make_lab: MakeLab, start_postgres: StartPostgres, pair: RedisPair, figure: Figures
+) -> None:
     lab = make_lab(workers=2, server=pair)
     fleet = await fleet_of(lab, start_postgres)
     with felt_throughout(figure, fleet.living, 6), injecting.target_killed(lab, fleet.mortal):
@@ -507,14 +537,20 @@ async def test_one_worker_left_with_the_old_master(
                     way.retarget(pair.master.port)
             # Not before the failover: a historian quick enough would make the doubt of the one left behind durable.
             dead.enter_context(injecting.target_killed(lab, fleet.mortal))
-            figure("recorded by others after", await lab.observed_again(fleet.all, within=40), most=TAKEN_OVER)
+            figure(
+                "recorded by others after",
+                await lab.observed_again(fleet.all, within=40),
+                most=TAKEN_OVER,
+            )
             await lab.all_in(fleet.doomed, "unavailable", within=40)
             await lab.settle()
             assert not lab.owned_by(left, fleet.all)
             held = {name: lab.hash(name) for name in fleet.all}
             over = time.time()
             ways[workers.index(left)].retarget(pair.master.port)
-        await eventually(lambda: f"action=following generation={generation(lab)}" in left.text(), within=20)
+        await eventually(
+            lambda: f"action=following generation={generation(lab)}" in left.text(), within=20
+        )
         await fleet.told(figure, over)
         for name, before in held.items():
             now = lab.hash(name)
@@ -526,7 +562,10 @@ async def test_one_worker_left_with_the_old_master(
 
 def assert_superseded(lab: Lab, worker: str, names: list[str]) -> None:
     """What a worker said at the old master, and nothing else, was overtaken: its doubt, and what followed from it."""
-    rows = {name: [row.transition for row in lab.transitions(name) if row.superseded] for name in lab.targets}
+    rows = {
+        name: [row.transition for row in lab.transitions(name) if row.superseded]
+        for name in lab.targets
+    }
     print({name: [one.rule for one in overtaken] for name, overtaken in rows.items() if overtaken})
     assert {name for name, overtaken in rows.items() if overtaken} == set(names)
     assert {one.worker for overtaken in rows.values() for one in overtaken} == {worker}
@@ -544,7 +583,11 @@ def generation(lab: Lab) -> str:
     "never `unavailable`: nobody is believed to be the only worker where nobody leads; 40 s later it comes over",
 )
 async def test_one_worker_left_with_nothing(
-    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, pair: RedisPair, figure: Figures
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    start_proxy: StartProxy,
+    pair: RedisPair,
+    figure: Figures,
 ) -> None:
     lab = make_lab(workers=0, server=pair, forks_allowed=True)
     ways = [pair.way_to(pair.master) for _ in range(3)]
@@ -566,10 +609,14 @@ async def test_one_worker_left_with_nothing(
         for worker, way in zip(workers, ways, strict=True):
             if worker is not left:
                 way.retarget(pair.master.port)
-        figure("recorded by others after", await lab.observed_again(names, within=40), most=TAKEN_OVER)
+        figure(
+            "recorded by others after", await lab.observed_again(names, within=40), most=TAKEN_OVER
+        )
         await asyncio.sleep(40)  # longer than it takes to be believed alone
         ways[workers.index(left)].retarget(pair.master.port)
-        await eventually(lambda: f"action=following generation={generation(lab)}" in left.text(), within=20)
+        await eventually(
+            lambda: f"action=following generation={generation(lab)}" in left.text(), within=20
+        )
     await lab.all_in(names, "available", within=20)
     assert not [name for name in names if "unavailable" in lab.eye.states(name)]
 
@@ -589,7 +636,10 @@ def small_disk(start_redis: StartRedis) -> Iterator[tuple[RedisServer, Path]]:
     "feeling goes on; /readyz names it within 10 s; no process shows a traceback; caught up within 10 s",
 )
 async def test_disk_full(
-    small_disk: tuple[RedisServer, Path], make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+    small_disk: tuple[RedisServer, Path],
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    figure: Figures,
 ) -> None:
     server, folder = small_disk
     lab = make_lab(workers=2, server=server)
@@ -597,7 +647,9 @@ async def test_disk_full(
     await eventually(visitor.answered, within=20, every=0.2)
 
     async def named() -> bool:
-        return "cannot_persist" in (await visitor.get("/readyz")).json()["checks"]["redis"]["detail"]
+        return (
+            "cannot_persist" in (await visitor.get("/readyz")).json()["checks"]["redis"]["detail"]
+        )
 
     with felt_throughout(figure, fleet.living, 6):
         said = sum(role.text().count("\n") for role in lab.roles)
@@ -611,4 +663,8 @@ async def test_disk_full(
     await fleet.told(figure, back)
     figure("tracebacks", sum(role.text().count("Traceback") for role in lab.roles), "", most=0)
     figure("lines of log", sum(role.text().count("\n") for role in lab.roles) - said, "")
-    print(Counter(word for role in lab.roles for word in role.text().split() if word.startswith("action=")))
+    print(
+        Counter(
+            word for role in lab.roles for word in role.text().split() if word.startswith("action=")
+        )
+    )

@@ -26,7 +26,9 @@ def test_the_document_lists_every_row_and_no_other() -> None:
 def test_every_row_has_a_subject_and_a_text_of_its_own() -> None:
     rows = report.defined()
     assert len({(row.fault, row.required) for row in rows}) == len(rows)
-    files = {path.stem for path in report.HERE.glob("test_*.py") if "pytest.mark.row" in path.read_text()}
+    files = {
+        path.stem for path in report.HERE.glob("test_*.py") if "pytest.mark.row" in path.read_text()
+    }
     assert files - {"test_report"} == set(report.SUBJECTS)
     assert not [row for row in rows if "|" in row.fault + row.required]
 
@@ -38,9 +40,14 @@ def test_figures_of_a_rows_variants_come_together() -> None:
         def __init__(self, figure: str) -> None:
             self.user_properties = [("figure", figure), ("row", (row.fault, row.required))]
 
-    (found,) = report.gathered([Report("away 1.00 s"), Report("away 2.00 s"), Report("away 1.00 s")])
+    (found,) = report.gathered(
+        [Report("away 1.00 s"), Report("away 2.00 s"), Report("away 1.00 s")]
+    )
     assert found == Row(row.subject, row.fault, row.required, ("away 1.00 s", "away 2.00 s"))
-    assert lines(report.render([found], {"a": "b"}, "2 cores")) == [(row.fault, row.required), ("a", "b")]
+    assert lines(report.render([found], {"a": "b"}, "2 cores")) == [
+        (row.fault, row.required),
+        ("a", "b"),
+    ]
 
 
 def test_rows_and_mutants_leave_each_others_tables_alone() -> None:

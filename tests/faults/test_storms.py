@@ -44,15 +44,29 @@ def worst_after_first_failure(lab: Lab, names: list[str], since: float) -> float
     "each `refusing` (`login_failing`) within 40 s, all of a worker's within 10 s of its first failed proof; "
     "`available` within 10 s of the thaw; the other role's stay `available`",
 )
-async def test_a_postmaster_of_many_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
-    lab, server = make_lab(workers=2, bounds=Bounds(settled=90)), start_postgres(max_connections="100")
+async def test_a_postmaster_of_many_frozen(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    lab, server = (
+        make_lab(workers=2, bounds=Bounds(settled=90)),
+        start_postgres(max_connections="100"),
+    )
     names, others = monitor(lab, server, 25), monitor(lab, server, 25, OTHER)
     await lab.all_in(names + others, "available", within=30)
     began = time.time()
     with lab.fault("postmaster frozen", Effect.SPEAKS, names + others), server.postmaster_frozen():
-        figure("all refusing after", await lab.all_in(names + others, "refusing", within=100), most=40)
-        assert {lab.hash(name)["cause"] for name in names + others} <= {"login_failing", "login_not_proved"}
-        figure("after the first failed proof", worst_after_first_failure(lab, names + others, began), most=10)
+        figure(
+            "all refusing after", await lab.all_in(names + others, "refusing", within=100), most=40
+        )
+        assert {lab.hash(name)["cause"] for name in names + others} <= {
+            "login_failing",
+            "login_not_proved",
+        }
+        figure(
+            "after the first failed proof",
+            worst_after_first_failure(lab, names + others, began),
+            most=10,
+        )
     figure("available after", await lab.all_in(names + others, "available", within=60), most=10)
     with lab.fault("role locked", Effect.SPEAKS, others):
         server.execute(f"alter role {OTHER} nologin")
@@ -77,19 +91,30 @@ async def test_a_postmaster_of_many_frozen(make_lab: MakeLab, start_postgres: St
     "never `refusing`, and `uncertain` while the server is away alone; observed again within 20 s of each, all "
     "`available` within 30 s of being added and of the server's start",
 )
-async def test_our_own_storm(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
-    lab, server = make_lab(workers=2), start_postgres(max_connections="310", superuser_reserved_connections="3")
+async def test_our_own_storm(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
+    lab, server = (
+        make_lab(workers=2),
+        start_postgres(max_connections="310", superuser_reserved_connections="3"),
+    )
     names = monitor(lab, server, 300)
     figure("available after", await lab.all_in(names, "available", within=60), most=30)
     killed = lab.workers()[0]
     injecting.killed(lab, killed)
-    figure("observed by the other after", await lab.observed_by_others(names, killed, within=40), most=20)
+    figure(
+        "observed by the other after",
+        await lab.observed_by_others(names, killed, within=40),
+        most=20,
+    )
     lab.launch("worker")
     await eventually(lambda: len({lab.owner(name) for name in names}) == 2, within=60, every=0.5)
     figure("after a hand-over", await lab.observed_again(names, within=40), most=20)
     injecting.sessions_ended(lab, server)
     figure("after the end of all sessions", await lab.observed_again(names, within=40), most=20)
-    assert not any(len(set(lab.eye.states(name))) > 2 for name in names), "more than new and available"
+    assert not any(len(set(lab.eye.states(name))) > 2 for name in names), (
+        "more than new and available"
+    )
     with injecting.target_killed(lab, server):
         await eventually(lambda: any(lab.state(name) == "uncertain" for name in names), within=10)
     figure("available after a restart", await lab.all_in(names, "available", within=60), most=30)
@@ -100,7 +125,9 @@ async def test_our_own_storm(make_lab: MakeLab, start_postgres: StartPostgres, f
     "60 databases added at a server whose slots others have taken",
     "all `refusing` within 15 s, never `uncertain`; all `available` within 15 s of the first free slot",
 )
-async def test_a_storm_at_a_full_server(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_a_storm_at_a_full_server(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2), start_postgres(max_connections="90")
     server.execute(f"create role {OTHER} login password '{PASSWORD}'")
     with injecting.target_full(lab, server, OTHER, PASSWORD):

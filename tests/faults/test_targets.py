@@ -58,7 +58,9 @@ async def probed(lab: Lab, name: str) -> None:
 
 def sessions(server: PostgresServer, dbname: str = "postgres") -> int:
     return int(
-        server.execute(f"select count(*) from pg_stat_activity where {OUR_SESSIONS} and datname = '{dbname}'")[0][0]
+        server.execute(
+            f"select count(*) from pg_stat_activity where {OUR_SESSIONS} and datname = '{dbname}'"
+        )[0][0]
     )
 
 
@@ -78,7 +80,9 @@ def write(path: Path, text: str = "") -> None:
     "`available` within 7 s of the start; its neighbours untouched",
 )
 @pytest.mark.parametrize("how", ["kill_postmaster", "kill_all"])
-async def test_killed(how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_killed(
+    how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(), start_postgres()
     lab.monitor("orders", server)
     lab.monitor("ledger", start_postgres())
@@ -91,7 +95,9 @@ async def test_killed(how: str, make_lab: MakeLab, start_postgres: StartPostgres
     figure("available after", time.time() - started, most=7)
     figure("uncertain after", lab.eye.first("orders", state="uncertain") - killed, most=2)
     figure("unavailable after", lab.eye.first("orders", state="unavailable") - killed, most=10)
-    await eventually(lambda: lab.rules("orders")[-1] in ("recovered", "reopened"), within=15, every=0.2)
+    await eventually(
+        lambda: lab.rules("orders")[-1] in ("recovered", "reopened"), within=15, every=0.2
+    )
     told = [row.transition for row in lab.transitions("orders")]
     rules = [one.rule for one in told]
     assert rules[:3] == ["first_light", "doubt", "confirm_absent"]
@@ -106,7 +112,9 @@ async def test_killed(how: str, make_lab: MakeLab, start_postgres: StartPostgres
     "a server killed while there is one worker only, twice",
     "`unavailable` by the rule `alone`: not before the worker was the only one for 30 s, within 10 s from then on",
 )
-async def test_killed_with_one_worker(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_killed_with_one_worker(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=1, bounds=Bounds(absent=45)), start_postgres()
     lab.monitor("orders", server)
     await up(lab, "orders")
@@ -117,7 +125,9 @@ async def test_killed_with_one_worker(make_lab: MakeLab, start_postgres: StartPo
     with injecting.target_killed(lab, server):
         figure("then after", await lab.all_in(["orders"], "unavailable", within=20), most=10)
     await up(lab, "orders")
-    alone = [row.transition.at for row in lab.transitions("orders") if row.transition.rule == "alone"]
+    alone = [
+        row.transition.at for row in lab.transitions("orders") if row.transition.rule == "alone"
+    ]
     assert len(alone) == 2
     assert alone[0] - lab.began >= 30
 
@@ -126,7 +136,9 @@ async def test_killed_with_one_worker(make_lab: MakeLab, start_postgres: StartPo
     "a server with 60 databases SIGKILLed, two workers",
     "all `available` within 10 s of the start: their logins do not hinder one another",
 )
-async def test_killed_with_many_databases(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_killed_with_many_databases(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2), start_postgres(max_connections="150")
     names = [f"db-{number:02}" for number in range(60)]
     for name in names:
@@ -217,11 +229,19 @@ async def test_restarted(make_lab: MakeLab, start_postgres: StartPostgres, figur
 )
 @pytest.mark.parametrize("how", ["refusing", "dropping", "mute"])
 async def test_many_at_one_address(
-    how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures, request: pytest.FixtureRequest
+    how: str,
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    figure: Figures,
+    request: pytest.FixtureRequest,
 ) -> None:
     port = 1 if how == "refusing" else request.getfixturevalue(how)
     wide = Bounds(absent=60, silent=60)
-    lab, server, names = make_lab(workers=2, bounds=wide), start_postgres(), [f"db-{n:03}" for n in range(400)]
+    lab, server, names = (
+        make_lab(workers=2, bounds=wide),
+        start_postgres(),
+        [f"db-{n:03}" for n in range(400)],
+    )
     began = time.time()
     lab.note(how, Effect.ABSENT if how == "refusing" else Effect.SILENT, names)
     url = server.url().replace(f":{server.port}/", f":{port}/")
@@ -238,7 +258,9 @@ async def test_many_at_one_address(
     "a host name that does not resolve, from the start",
     "`unavailable` on the word of two workers, cause `dns`; other databases untouched",
 )
-async def test_unknown_name(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_unknown_name(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2), start_postgres()
     began = time.time()
     lab.note("no such name", Effect.SILENT, ["nowhere"])
@@ -289,7 +311,9 @@ async def test_name_stops_resolving(
     "a server that crashed and is in recovery for 25 s (57P03)",
     "`starting` within 7 s, `starting` until it is open, never `unavailable`; `available` within 7 s after",
 )
-async def test_recovering(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_recovering(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2), start_postgres(wal_level="replica")
     lab.monitor("crashed", server)
     await up(lab, "crashed")
@@ -326,7 +350,9 @@ async def test_full(make_lab: MakeLab, start_postgres: StartPostgres, figure: Fi
         figure("refusing after", time.time() - filled, most=7)
         before = int(lab.hash("privileged")["number"])
         await asyncio.sleep(2 * INTERVAL)
-        figure("superuser's beats in 10 s", int(lab.hash("privileged")["number"]) - before, "", most=3)
+        figure(
+            "superuser's beats in 10 s", int(lab.hash("privileged")["number"]) - before, "", most=3
+        )
     freed = time.time()
     await lab.all_in(["full"], "available", within=20)
     figure("available after", time.time() - freed, most=7)
@@ -340,8 +366,12 @@ async def test_full(make_lab: MakeLab, start_postgres: StartPostgres, figure: Fi
     "`locked_out` within 7 s, never `unavailable`; 3 logins in the server's log by the next 80 s, whoever is the "
     "owner, though the database is observed all along; `available` within 30 s of the new password in the registry",
 )
-@pytest.mark.parametrize("tls", [False, pytest.param(True, marks=pytest.mark.tls)], ids=["plain", "TLS"])
-async def test_password_rotated(tls: bool, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+@pytest.mark.parametrize(
+    "tls", [False, pytest.param(True, marks=pytest.mark.tls)], ids=["plain", "TLS"]
+)
+async def test_password_rotated(
+    tls: bool, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2), start_postgres()
     if tls:
         encrypt(server, Authority("feeler test CA"))
@@ -356,7 +386,9 @@ async def test_password_rotated(tls: bool, make_lab: MakeLab, start_postgres: St
         figure("locked out after", time.time() - ended, most=7)
         await asyncio.sleep(3)
         assert refused_logins(server) == 2
-        injecting.killed(lab, next(role for role in lab.workers() if lab.owned_by(role, ["orders"])))
+        injecting.killed(
+            lab, next(role for role in lab.workers() if lab.owned_by(role, ["orders"]))
+        )
         lab.launch("worker")
         await lab.observed_again(["orders"], within=30, since=time.time() + 10)
         await asyncio.sleep(ended + 80 - time.time())
@@ -424,7 +456,12 @@ async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure
     before = server.log.read_text().count("FATAL: ")
     await asyncio.sleep(20)
     await lab.observed_again(list(ways), within=5)
-    figure("logins refused in 20 s", server.log.read_text().count("FATAL: ") - before, "", most=len(ways))
+    figure(
+        "logins refused in 20 s",
+        server.log.read_text().count("FATAL: ") - before,
+        "",
+        most=len(ways),
+    )
 
 
 @pytest.mark.row(
@@ -434,7 +471,9 @@ async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure
 )
 @pytest.mark.parametrize("how", ["expired", "another host"])
 @pytest.mark.tls
-async def test_certificate(how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_certificate(
+    how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server, authority = make_lab(workers=2), start_postgres(), Authority("feeler test CA")
     encrypt(server, authority)
     (lab.home / "ca").mkdir()
@@ -468,7 +507,9 @@ def encrypt(server: PostgresServer, authority: Authority) -> None:
     server.execute("select pg_reload_conf()")
 
 
-def renew(server: PostgresServer, authority: Authority, host: str = "localhost", life: timedelta = DAY) -> None:
+def renew(
+    server: PostgresServer, authority: Authority, host: str = "localhost", life: timedelta = DAY
+) -> None:
     authority.issue(host, server.data, life)
     own(server.data / "server.crt")
     own(server.data / "server.key")
@@ -479,7 +520,9 @@ def renew(server: PostgresServer, authority: Authority, host: str = "localhost",
     "one of two databases of a server dropped (DROP DATABASE ... WITH (FORCE))",
     "`locked_out` within 7 s for that one; no transition of the other",
 )
-async def test_dropped_database(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_dropped_database(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2), start_postgres()
     gone, stays = lab.monitor_many(2, server)
     await up(lab, gone, stays)
@@ -501,7 +544,9 @@ async def test_dropped_database(make_lab: MakeLab, start_postgres: StartPostgres
     "our session ended by an administrator (pg_terminate_backend)",
     "observed again within 2 s over one new session; no transition",
 )
-async def test_session_ended(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_session_ended(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2), start_postgres()
     lab.monitor("orders", server)
     await up(lab, "orders")
@@ -509,7 +554,9 @@ async def test_session_ended(make_lab: MakeLab, start_postgres: StartPostgres, f
         assert injecting.sessions_ended(lab, server) == 1
         figure("observed again after", await lab.observed_again(["orders"], within=10), most=2)
         await eventually(lambda: sessions(server) == 1, within=2)
-        await lab.observed_again(["orders"], within=10, since=time.time() + 2)  # the next regular one
+        await lab.observed_again(
+            ["orders"], within=10, since=time.time() + 2
+        )  # the next regular one
     assert lab.rules("orders") == ["first_light"]
 
 
@@ -518,7 +565,9 @@ async def test_session_ended(make_lab: MakeLab, start_postgres: StartPostgres, f
     "a standby promoted, and demoted by a restart",
     "its role changes within 7 s both times; the promotion is no transition, and nothing happens to the primary",
 )
-async def test_promoted(primary: PostgresServer, standby: PostgresServer, make_lab: MakeLab, figure: Figures) -> None:
+async def test_promoted(
+    primary: PostgresServer, standby: PostgresServer, make_lab: MakeLab, figure: Figures
+) -> None:
     lab = make_lab(workers=2)
     lab.monitor("primary", primary)
     lab.monitor("standby", standby)
@@ -552,7 +601,9 @@ def standby(primary: PostgresServer) -> Iterator[PostgresServer]:
     primary.process.send_signal(signal.SIGINT)
     primary.process.wait()
     folder = primary.folder.with_name(f"{primary.folder.name}-standby")
-    standby = PostgresServer(folder, template=primary.folder, binaries=primary.binaries, settings=primary.settings)
+    standby = PostgresServer(
+        folder, template=primary.folder, binaries=primary.binaries, settings=primary.settings
+    )
     standby.prepare()
     way = f"host={primary.host} port={primary.port} user={primary.user} password={primary.password}"
     with (standby.data / "postgresql.auto.conf").open("a") as conf:
@@ -569,13 +620,18 @@ def standby(primary: PostgresServer) -> Iterator[PostgresServer]:
     "AccessExclusiveLock held on a user table and on pg_class",
     "`available` all the time; gauges that need the lock are `timed_out`; no probe takes longer than 0.5 s",
 )
-async def test_locked_tables(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_locked_tables(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2), start_postgres()
     fleet.put_policy(lab.store, Policy(slow_interval=1.0))
     server.execute("create table parcels (number int)")
     lab.monitor("orders", server)
     await up(lab, "orders")
-    with lab.fault("tables locked", Effect.HARMLESS, ["orders"]), psycopg.connect(server.url()) as blocker:
+    with (
+        lab.fault("tables locked", Effect.HARMLESS, ["orders"]),
+        psycopg.connect(server.url()) as blocker,
+    ):
         blocker.execute("lock table parcels in access exclusive mode")
         blocker.execute("lock table pg_catalog.pg_class in access exclusive mode")
         since = time.time()
@@ -583,7 +639,11 @@ async def test_locked_tables(make_lab: MakeLab, start_postgres: StartPostgres, f
         while time.time() < since + 20:
             await lab.observed_again(["orders"], within=10)
             fields = lab.hash("orders")
-            statuses |= {(name, value.split()[0]) for name, value in fields.items() if name.startswith("family:")}
+            statuses |= {
+                (name, value.split()[0])
+                for name, value in fields.items()
+                if name.startswith("family:")
+            }
     figure("longest probe", longest_probe(lab, ["orders"]), most=0.5)
     assert {status for _, status in statuses} == {"ok", "timed_out"}
     assert lab.rules("orders") == ["first_light"]
@@ -593,7 +653,9 @@ async def test_locked_tables(make_lab: MakeLab, start_postgres: StartPostgres, f
     "every answer of a server 0.3 s, 1.5 s, 0.8 s and 1.5 s late, each for a probe at least",
     "no transition; observed on time all along",
 )
-async def test_slow(make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures) -> None:
+async def test_slow(
+    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
+) -> None:
     lab, server = make_lab(workers=2), start_postgres()
     proxy = start_proxy(server.port)
     lab.monitor("orders", server, url=proxy.url(server.url()))
@@ -617,7 +679,9 @@ async def test_slow(make_lab: MakeLab, start_postgres: StartPostgres, start_prox
     "dies",
     "watched at the new address <= 15 s, no session at the old one; no state changes, then or when it dies",
 )
-async def test_address_changed_in_peace(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_address_changed_in_peace(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, old, new = make_lab(), start_postgres(), start_postgres()
     lab.monitor("orders", old)
     await up(lab, "orders")
@@ -638,7 +702,9 @@ async def test_address_changed_in_peace(make_lab: MakeLab, start_postgres: Start
     "again",
 )
 @pytest.mark.parametrize("how", ["owner killed", "Redis frozen"])
-async def test_address_changed(how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_address_changed(
+    how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, old, new = make_lab(), start_postgres(), start_postgres()
     lab.monitor("orders", old)
     lab.monitor("ledger", start_postgres())
@@ -657,7 +723,10 @@ async def test_address_changed(how: str, make_lab: MakeLab, start_postgres: Star
             injecting.killed(lab, owner)
             lab.move("orders", new)
         await eventually(
-            lambda: lab.tolerantly(lambda: lab.redis.hget(target_key("orders"), "revision") != published), within=20
+            lambda: lab.tolerantly(
+                lambda: lab.redis.hget(target_key("orders"), "revision") != published
+            ),
+            within=20,
         )
     await lab.all_in(["orders"], "available", within=30)
     figure("available at the new address after", time.time() - changed, most=25)
@@ -676,7 +745,9 @@ async def test_address_changed(how: str, make_lab: MakeLab, start_postgres: Star
     "both released within 15 s of the thaw; no transition after, whatever the servers do; each goes on with its own "
     "story, `available` within 15 s of being added again or resumed",
 )
-async def test_no_longer_watched(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_no_longer_watched(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, server, other = make_lab(workers=2), start_postgres(), start_postgres()
     lab.monitor("gone", server)
     lab.monitor("paused", other)
@@ -690,7 +761,10 @@ async def test_no_longer_watched(make_lab: MakeLab, start_postgres: StartPostgre
             fleet.set_status(lab.store, "paused", DatabaseStatus.PAUSED)
             await asyncio.sleep(7)
         thawed = time.time()
-        await eventually(lambda: lab.tolerantly(lambda: not lab.hash("gone") and not lab.owner("paused")), within=30)
+        await eventually(
+            lambda: lab.tolerantly(lambda: not lab.hash("gone") and not lab.owner("paused")),
+            within=30,
+        )
         figure("released after", time.time() - thawed, most=15)
     server.start()
     lab.note("down when it was removed", Effect.ABSENT, ["gone"], began=down, ended=time.time())

@@ -6,7 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from monitor.live.keys import REQUESTS, WORKERS, database_key, partition, partition_key, presence_key, target_key
+from monitor.live.keys import (
+    REQUESTS,
+    WORKERS,
+    database_key,
+    partition,
+    partition_key,
+    presence_key,
+    target_key,
+)
 from tests.faults import injecting
 from tests.faults.asserting import terms
 from tests.faults.conftest import Figures, MakeLab
@@ -17,7 +25,12 @@ from tests.servers import PostgresServer
 from tests.waiting import eventually
 
 StartPostgres = Callable[..., PostgresServer]
-TYPES = ['{"type": "blinded", "database": "orders", "by": ["w9"]}', "[]", '{"type": "transition"}', "\x00"]
+TYPES = [
+    '{"type": "blinded", "database": "orders", "by": ["w9"]}',
+    "[]",
+    '{"type": "transition"}',
+    "\x00",
+]
 
 
 @pytest.mark.row(
@@ -26,7 +39,9 @@ TYPES = ['{"type": "blinded", "database": "orders", "by": ["w9"]}', "[]", '{"typ
     "a standby leads within 12 s; the outage is called within 12 s; the others observed at most 1 s late all along; "
     "every event that nobody can read is kept as a dead letter",
 )
-async def test_written_by_a_newer_version(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
+async def test_written_by_a_newer_version(
+    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
+) -> None:
     lab, mortal = make_lab(supervisors=2), start_postgres()
     names = lab.monitor_many(6, start_postgres())
     lab.monitor("doomed", mortal)
@@ -52,11 +67,19 @@ async def test_written_by_a_newer_version(make_lab: MakeLab, start_postgres: Sta
 def write_the_future(lab: Lab, name: str) -> None:
     """Write what a version to come may write, where a process of this one reads it."""
     here = json.loads(lab.redis.get(presence_key(lab.id_of(lab.workers()[0]))))
-    lab.redis.hset(database_key(name), mapping={"cause": "quantum", "weather": "7", "family:tides": "ok 1.0"})
+    lab.redis.hset(
+        database_key(name), mapping={"cause": "quantum", "weather": "7", "family:tides": "ok 1.0"}
+    )
     lab.redis.hset(target_key(name), "colour", "blue")
-    lab.redis.hset(database_key("atlantis"), mapping={"state": "blind", "owner": "w9", "epoch": "99.1"})
+    lab.redis.hset(
+        database_key("atlantis"), mapping={"state": "blind", "owner": "w9", "epoch": "99.1"}
+    )
     lab.redis.sadd(partition_key(partition("atlantis"), "names"), "atlantis")
-    lab.redis.set(presence_key("w9"), json.dumps(here | {"worker": "w9", "capacity": "many", "mood": "calm"}), px=7000)
+    lab.redis.set(
+        presence_key("w9"),
+        json.dumps(here | {"worker": "w9", "capacity": "many", "mood": "calm"}),
+        px=7000,
+    )
     lab.redis.zadd(WORKERS, {"w9": time.time()})
     lab.redis.xadd(REQUESTS, {"kind": "dance", "database": name})
     for text in TYPES:

@@ -51,7 +51,9 @@ print(time.monotonic() - began)
     "others get each answer <= 2 s, with no worker's beat disturbed; the strangers are cut off <= 15 s",
 )
 @pytest.mark.timeout(180)
-async def test_strangers(make_lab: MakeLab, postgres_server: PostgresServer, figure: Figures) -> None:
+async def test_strangers(
+    make_lab: MakeLab, postgres_server: PostgresServer, figure: Figures
+) -> None:
     lab = make_lab(workers=2)
     names = lab.monitor_many(3, postgres_server)
     visitor = Visitor(lab)
@@ -68,7 +70,9 @@ async def attack(visitor: Visitor, figure: Figures) -> None:
     port = str(urlsplit(str(visitor.client.base_url)).port)
     with contextlib.ExitStack() as stack:
         process = stack.enter_context(
-            subprocess.Popen([sys.executable, "-c", STRANGERS, port], stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [sys.executable, "-c", STRANGERS, port], stdout=subprocess.PIPE, text=True
+            )
         )
         stack.callback(process.kill)
         began = time.monotonic()
@@ -83,7 +87,9 @@ async def attack(visitor: Visitor, figure: Figures) -> None:
     " after others were started that all is well",
 )
 @pytest.mark.timeout(180)
-async def test_nobody_watches(make_lab: MakeLab, postgres_server: PostgresServer, figure: Figures) -> None:
+async def test_nobody_watches(
+    make_lab: MakeLab, postgres_server: PostgresServer, figure: Figures
+) -> None:
     lab = make_lab(workers=2)
     names = lab.monitor_many(3, postgres_server)
     visitor = Visitor(lab)
@@ -95,7 +101,9 @@ async def test_nobody_watches(make_lab: MakeLab, postgres_server: PostgresServer
             injecting.killed(lab, role)
         began = time.monotonic()
         for trouble in ("workers", "observations", "supervisor"):
-            await eventually(lambda trouble=trouble: trouble in troubled(visitor), within=60, every=0.2)
+            await eventually(
+                lambda trouble=trouble: trouble in troubled(visitor), within=60, every=0.2
+            )
             figure(f"/readyz says so of {trouble} after", time.monotonic() - began, most=30)
         page = visitor.client.get("/last_observation").json()
         assert len(page["meta"]["trouble"]) == 2

@@ -22,7 +22,18 @@ if TYPE_CHECKING:
 
 EVERY = 0.1  # seconds between two looks
 SOCKETS_EVERY = 5  # looks
-FIELDS = ("owner", "epoch", "state", "identity", "number", "observed_at", "sent_at", "seen_by", "cause", "doubters")
+FIELDS = (
+    "owner",
+    "epoch",
+    "state",
+    "identity",
+    "number",
+    "observed_at",
+    "sent_at",
+    "seen_by",
+    "cause",
+    "doubters",
+)
 LIVE_STATES = {"01", "02", "08"}  # of /proc/net/tcp: established, SYN sent, CLOSE_WAIT
 
 
@@ -55,7 +66,10 @@ class Eye:
     def first(self, name: str, **fields: str) -> float:
         """Return when a database was first seen with these values, infinity for never."""
         wanted = fields.items()
-        return min((sight.at for sight in self.sights[name] if wanted <= sight.fields.items()), default=math.inf)
+        return min(
+            (sight.at for sight in self.sights[name] if wanted <= sight.fields.items()),
+            default=math.inf,
+        )
 
     def states(self, name: str) -> list[str]:
         """Return the states a database was seen in, in order."""
@@ -84,7 +98,9 @@ class Eye:
         generation, *rest = pipe.execute()
         self._note_generation(at, generation or "")
         for name, row in zip(names, rest, strict=False):
-            fields = {field: value for field, value in zip(FIELDS, row, strict=True) if value is not None}
+            fields = {
+                field: value for field, value in zip(FIELDS, row, strict=True) if value is not None
+            }
             if not self.sights[name] or self.sights[name][-1].fields != fields:
                 self.sights[name].append(Sight(at, fields))
         self._note_counters(at, rest[len(names) : len(names) + PARTITIONS])
@@ -121,7 +137,9 @@ class Eye:
                     if port := inodes.get(inode):
                         counts[port] = counts.get(port, 0) + 1
                 worker = self._lab.party(role) if counts else ""
-                self.connections += [Connections(at, worker, port, count) for port, count in counts.items()]
+                self.connections += [
+                    Connections(at, worker, port, count) for port, count in counts.items()
+                ]
 
 
 def _client_sockets(ports: set[int]) -> dict[str, int]:
@@ -189,4 +207,6 @@ class Ear:
         elif words[2] == "number":
             self.records += 1
             if fields["seen_by"] != self._owners[words[1]]:
-                self.strangers.append(f"{fields['seen_by']} wrote {self._names[words[1]]} of {self._owners[words[1]]}")
+                self.strangers.append(
+                    f"{fields['seen_by']} wrote {self._names[words[1]]} of {self._owners[words[1]]}"
+                )

@@ -53,7 +53,9 @@ class Authority:
         )
         (folder / "server.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
         (folder / "server.key").write_bytes(private)
         (folder / "server.key").chmod(0o600)

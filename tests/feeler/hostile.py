@@ -70,7 +70,9 @@ class Talk:
                 break
             self.sock.sendall(b"N")
         words = first[4:].split(b"\0")
-        self.application_name = dict(zip(words[::2], words[1::2], strict=False)).get(b"application_name", b"").decode()
+        self.application_name = (
+            dict(zip(words[::2], words[1::2], strict=False)).get(b"application_name", b"").decode()
+        )
 
     def encrypt(self, context: ssl.SSLContext) -> None:
         """Read the wish to encrypt, and do it."""
@@ -151,7 +153,9 @@ class Refusal(Exception):
 class Hostile:
     """A listening socket whose every connection is given to `behave`."""
 
-    def __init__(self, behave: Callable[[Talk], None], port: int = 0, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, behave: Callable[[Talk], None], port: int = 0, host: str = "127.0.0.1"
+    ) -> None:
         self.behave = behave
         self.accepted = 0
         self.talks: list[Talk] = []
@@ -196,7 +200,13 @@ class Hostile:
 
 
 def address(port: int, **changes: Any) -> Address:
-    fields = {"host": "127.0.0.1", "dbname": "db", "user": "u", "password": "secret-word", "sslmode": "disable"}
+    fields = {
+        "host": "127.0.0.1",
+        "dbname": "db",
+        "user": "u",
+        "password": "secret-word",
+        "sslmode": "disable",
+    }
     return Address(port=port, **{**fields, **changes})
 
 
@@ -205,7 +215,9 @@ def message(kind: bytes, payload: bytes = b"") -> bytes:
 
 
 def description(names: Sequence[str]) -> bytes:
-    fields = b"".join(name.encode() + b"\0" + struct.pack("!ihihih", 0, 0, 25, -1, -1, 0) for name in names)
+    fields = b"".join(
+        name.encode() + b"\0" + struct.pack("!ihihih", 0, 0, 25, -1, -1, 0) for name in names
+    )
     return struct.pack("!h", len(names)) + fields
 
 
@@ -271,7 +283,9 @@ def logged_in(answer: Callable[[Talk, str], None]) -> Callable[[Talk], None]:
 
 def after_set_up(attack: Callable[[Talk, str], None]) -> Callable[[Talk], None]:
     """A server that is honest until the gauges are asked for."""
-    return logged_in(lambda talk, sql: honest(talk, sql) if "set_config" in sql else attack(talk, sql))
+    return logged_in(
+        lambda talk, sql: honest(talk, sql) if "set_config" in sql else attack(talk, sql)
+    )
 
 
 def silent(talk: Talk) -> None:
@@ -310,7 +324,9 @@ def send_settings(talk: Talk, _: str = "") -> None:
     """Report settings without end: libpq keeps every one of them."""
     number = 0
     while True:
-        talk.sock.sendall(b"".join(message(b"S", b"s%d\0v\0" % i) for i in range(number, number + 1000)))
+        talk.sock.sendall(
+            b"".join(message(b"S", b"s%d\0v\0" % i) for i in range(number, number + 1000))
+        )
         number += 1000
 
 
@@ -492,5 +508,8 @@ def _start_honest(count: int) -> dict[str, Hostile]:
 
 if __name__ == "__main__":
     start = {"hostile": _start_hostile, "honest": _start_honest}[sys.argv[1]]
-    print(json.dumps({name: server.port for name, server in start(int(sys.argv[2])).items()}), flush=True)
+    print(
+        json.dumps({name: server.port for name, server in start(int(sys.argv[2])).items()}),
+        flush=True,
+    )
     sys.stdin.read()  # until the test ends

@@ -20,10 +20,14 @@ AT = 'connection to server at "127.0.0.1", port 5432 failed: '
     ("message", "code"),
     [
         (
-            AT + "FATAL:  28P01: password authentication failed\nLOCATION:  auth_failed, auth.c:342\n",
+            AT
+            + "FATAL:  28P01: password authentication failed\nLOCATION:  auth_failed, auth.c:342\n",
             "28P01",
         ),
-        (AT + "FATAL:  3D000: Datenbank »x« existiert nicht\nORT:  InitPostgres, postinit.c:1\n", "3D000"),
+        (
+            AT + "FATAL:  3D000: Datenbank »x« existiert nicht\nORT:  InitPostgres, postinit.c:1\n",
+            "3D000",
+        ),
         (AT + "ВАЖНО:  57P03: система баз данных запускается\n", "57P03"),
         (AT + "致命错误:  53300: 对不起, 已经有太多的客户\n", "53300"),
         # sslmode=prefer: refused over TLS, then refused in plain; the last attempt decides
@@ -74,7 +78,9 @@ def test_texts_for_people_are_short_single_lines_without_controls(text: str | by
 
 
 def test_a_server_that_echoes_the_password_is_not_quoted() -> None:
-    assert "hunter2" not in causes.clean(AT + "FATAL:  28P01: wrong password hunter2, hunter2!", "hunter2")
+    assert "hunter2" not in causes.clean(
+        AT + "FATAL:  28P01: wrong password hunter2, hunter2!", "hunter2"
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +101,10 @@ def test_errno_names_the_cause_of_a_failed_connect(number: int, cause: Cause) ->
 
 
 def test_a_code_outweighs_everything_else_seen_of_a_login() -> None:
-    assert causes.cause_of_handshake(PLAIN, sqlstate="53300", ended=True, needs_password=True) is Cause.REFUSING
+    assert (
+        causes.cause_of_handshake(PLAIN, sqlstate="53300", ended=True, needs_password=True)
+        is Cause.REFUSING
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,11 +114,26 @@ def test_a_code_outweighs_everything_else_seen_of_a_login() -> None:
         (replace(TLS, heard=b"S"), False, False, Cause.MISSING_FILE),  # our roots cannot be read
         (replace(TLS, heard=b"S"), False, True, Cause.RESET),
         (replace(TLS, heard=b"S"), True, True, Cause.RESET),  # it hung up on our hello
-        (replace(TLS, heard=b"\x16"), True, False, Cause.UNTRUSTED),  # we sent an alert: not trusted
-        (replace(TLS, heard=b"\x16"), True, True, Cause.UNTRUSTED),  # and the server hung up on reading it
+        (
+            replace(TLS, heard=b"\x16"),
+            True,
+            False,
+            Cause.UNTRUSTED,
+        ),  # we sent an alert: not trusted
+        (
+            replace(TLS, heard=b"\x16"),
+            True,
+            True,
+            Cause.UNTRUSTED,
+        ),  # and the server hung up on reading it
         (replace(TLS, heard=b"\x15"), False, False, Cause.UNTRUSTED),  # the server's alert
         (TLS, False, True, Cause.RESET),
-        (replace(TLS, heard=b"E"), False, True, Cause.SERVER_ERROR),  # an error before encryption, without fields
+        (
+            replace(TLS, heard=b"E"),
+            False,
+            True,
+            Cause.SERVER_ERROR,
+        ),  # an error before encryption, without fields
         (replace(PLAIN, heard=b"R"), False, False, Cause.LOCKED_OUT),  # a method we do not have
         (replace(PLAIN, heard=b"R"), False, True, Cause.RESET),
         (replace(PLAIN, heard=b"H"), False, False, Cause.RESET),  # HTTP
@@ -117,7 +141,9 @@ def test_a_code_outweighs_everything_else_seen_of_a_login() -> None:
         (replace(PLAIN, encrypted=True), False, True, Cause.RESET),
     ],
 )
-def test_a_login_without_a_code_is_told_by_bytes(seen: GivenUp, sent: bool, ended: bool, cause: Cause) -> None:
+def test_a_login_without_a_code_is_told_by_bytes(
+    seen: GivenUp, sent: bool, ended: bool, cause: Cause
+) -> None:
     assert causes.cause_of_handshake(seen, sent=sent, ended=ended) is cause
 
 
@@ -136,15 +162,26 @@ def test_a_login_without_a_code_is_told_by_bytes(seen: GivenUp, sent: bool, ende
         (Cause.LATE_LOOP, Cause.OK),
     ],
 )
-def test_beside_a_kept_session_that_answers_no_login_proves_it_down(login: Cause, proved: Cause) -> None:
+def test_beside_a_kept_session_that_answers_no_login_proves_it_down(
+    login: Cause, proved: Cause
+) -> None:
     assert causes.cause_beside_kept(login) is proved
 
 
 @pytest.mark.parametrize(
     ("message", "routine"),
     [
-        (AT + "FATAL:  53300: zu viele\nORT:  InitializeSessionUserId, miscinit.c:780\n", "InitializeSessionUserId"),
-        (AT + "FATAL:  28000: a\nLOCATION:  One, a.c:1\n" + AT + "FATAL:  28000: b\nLOCATION:  Two, a.c:1\n", "Two"),
+        (
+            AT + "FATAL:  53300: zu viele\nORT:  InitializeSessionUserId, miscinit.c:780\n",
+            "InitializeSessionUserId",
+        ),
+        (
+            AT
+            + "FATAL:  28000: a\nLOCATION:  One, a.c:1\n"
+            + AT
+            + "FATAL:  28000: b\nLOCATION:  Two, a.c:1\n",
+            "Two",
+        ),
         (AT + "FATAL:  28000: a\nLOCATION:  One, a.c:1\n" + AT + "FATAL:  53300: a pooler's\n", ""),
         ("no code\nat all", ""),
     ],

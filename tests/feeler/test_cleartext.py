@@ -22,18 +22,34 @@ class Echoing(Asking):
 
     def __call__(self, talk: Talk) -> None:
         refuse = talk.refuse
-        talk.refuse = lambda severity, code, text: refuse(severity, code, " ".join(forms(text.rstrip("\0"))))  # type: ignore[method-assign]
+        talk.refuse = lambda severity, code, text: refuse(
+            severity, code, " ".join(forms(text.rstrip("\0")))
+        )  # type: ignore[method-assign]
         super().__call__(talk)
 
 
 def forms(secret: str) -> list[str]:
     data = secret.encode()
-    whole = [secret, quote(secret, safe=""), secret[::-1], data.hex(), data.hex().upper(), data[::-1].hex()]
+    whole = [
+        secret,
+        quote(secret, safe=""),
+        secret[::-1],
+        data.hex(),
+        data.hex().upper(),
+        data[::-1].hex(),
+    ]
     shorter = base64.b64encode(data).decode().rstrip("=")
-    return [*whole, shorter, base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()]
+    return [
+        *whole,
+        shorter,
+        base64.b64encode(data).decode(),
+        base64.urlsafe_b64encode(data).decode(),
+    ]
 
 
-async def test_a_server_that_asks_for_it_in_clear_gets_no_password(make_session: MakeSession) -> None:
+async def test_a_server_that_asks_for_it_in_clear_gets_no_password(
+    make_session: MakeSession,
+) -> None:
     asking = Echoing()
     with Hostile(asking) as server:
         for sslmode in ("prefer", "disable", "allow"):
@@ -48,9 +64,13 @@ async def test_nor_over_tls_that_proves_nothing(make_session: MakeSession, tmp_p
     with Hostile(asking) as server:
         for sslmode in ("prefer", "require"):
             session = make_session(server.address(password=SECRET, sslmode=sslmode))
-            assert (await session.feel(fresh=False, slow=False)).cause is Cause.CLEARTEXT_REFUSED, sslmode
+            assert (await session.feel(fresh=False, slow=False)).cause is Cause.CLEARTEXT_REFUSED, (
+                sslmode
+            )
         assert (asking.asked > 1, asking.told) == (True, [])
-        session = make_session(server.address(password=SECRET, sslmode="require", allow_cleartext=True))
+        session = make_session(
+            server.address(password=SECRET, sslmode="require", allow_cleartext=True)
+        )
         assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
     assert asking.told == [SECRET.encode() + b"\0"]
 
@@ -58,7 +78,9 @@ async def test_nor_over_tls_that_proves_nothing(make_session: MakeSession, tmp_p
 async def test_who_is_allowed_to_ask_gets_it_and_is_not_quoted(make_session: MakeSession) -> None:
     asking = Echoing()
     with Hostile(asking) as server:
-        session = make_session(server.address(password=SECRET, sslmode="disable", allow_cleartext=True))
+        session = make_session(
+            server.address(password=SECRET, sslmode="disable", allow_cleartext=True)
+        )
         feeling = await session.feel(fresh=False, slow=False)
     assert (feeling.cause, asking.told) == (Cause.WRONG_PASSWORD, [SECRET.encode() + b"\0"])
     assert "28P01" in feeling.detail
@@ -79,9 +101,13 @@ def test_a_password_inside_other_words_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [struct.pack("!i", 5) + b"salt", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0"], ids=["md5", "scram"]
+    "method",
+    [struct.pack("!i", 5) + b"salt", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0"],
+    ids=["md5", "scram"],
 )
-async def test_a_proof_that_does_not_tell_the_password_is_given(make_session: MakeSession, method: bytes) -> None:
+async def test_a_proof_that_does_not_tell_the_password_is_given(
+    make_session: MakeSession, method: bytes
+) -> None:
     heard: list[tuple[bytes, bytes]] = []
 
     def ask(talk: Talk) -> None:

@@ -20,7 +20,9 @@ ADDRESS = Address("db.example.com", 6543, "app", "reader", "s3 cr'et\\")
 
 def options(address: Address, ca_dir: Path | None = None) -> dict[str, str]:
     parsed = pq.Conninfo.parse(conninfo(address, "192.0.2.1", "w-000001", ca_dir))
-    return {option.keyword.decode(): option.val.decode() for option in parsed if option.val is not None}
+    return {
+        option.keyword.decode(): option.val.decode() for option in parsed if option.val is not None
+    }
 
 
 def test_the_address_arrives_as_it_is() -> None:
@@ -32,8 +34,13 @@ def test_the_address_arrives_as_it_is() -> None:
 
 def test_every_keyword_the_environment_could_set_is_told() -> None:
     told = options(ADDRESS)
-    left = {option.keyword.decode() for option in pq.Conninfo.get_defaults() if option.envvar} - told.keys()
-    assert left <= {"service", "servicefile"}  # named at all they make libpq read a file: the environment is stripped
+    left = {
+        option.keyword.decode() for option in pq.Conninfo.get_defaults() if option.envvar
+    } - told.keys()
+    assert left <= {
+        "service",
+        "servicefile",
+    }  # named at all they make libpq read a file: the environment is stripped
     assert told["options"] == ""
     assert told["gssencmode"] == "disable"
 
@@ -61,8 +68,12 @@ def test_a_named_ca_is_a_file_of_the_ca_folder(tmp_path: Path) -> None:
     assert (told["sslmode"], told["sslrootcert"]) == ("verify-ca", str(tmp_path / "ours.pem"))
 
 
-@pytest.mark.parametrize(("sslmode", "sslrootcert"), [("verify-ca", ""), ("verify-full", ""), ("prefer", "system")])
-def test_the_systems_roots_are_only_used_with_the_name_verified(sslmode: str, sslrootcert: str) -> None:
+@pytest.mark.parametrize(
+    ("sslmode", "sslrootcert"), [("verify-ca", ""), ("verify-full", ""), ("prefer", "system")]
+)
+def test_the_systems_roots_are_only_used_with_the_name_verified(
+    sslmode: str, sslrootcert: str
+) -> None:
     told = options(replace(ADDRESS, sslmode=sslmode, sslrootcert=sslrootcert))
     assert told["sslmode"] == "verify-full"
     assert Path(told["sslrootcert"]).is_file()
@@ -77,7 +88,13 @@ def test_a_missing_ca_is_our_fault(tmp_path: Path, name: str) -> None:
 
 
 def test_the_environment_loses_what_libpq_would_read() -> None:
-    environ = {"PGSERVICE": "x", "PGPASSFILE": "/x", "PGHOST": "x", "PATH": "/bin", "FEELER_PG": "kept"}
+    environ = {
+        "PGSERVICE": "x",
+        "PGPASSFILE": "/x",
+        "PGHOST": "x",
+        "PATH": "/bin",
+        "FEELER_PG": "kept",
+    }
     strip_pg_environment(environ)
     assert environ == {"PATH": "/bin", "FEELER_PG": "kept"}
 
@@ -102,4 +119,6 @@ def test_a_password_goes_in_clear_only_to_whom_tls_proves_or_its_owner_lets(
     assert options(address, tmp_path)["require_auth"] == told
     monkeypatch.setattr("monitor.feeler.conninfo._KNOWN", KNOWN - {"require_auth"})
     known = options(address, tmp_path).get("password")
-    assert known == (ADDRESS.password if told == "!gss,!sspi" else ""), "an older libpq tells it to any server"
+    assert known == (ADDRESS.password if told == "!gss,!sspi" else ""), (
+        "an older libpq tells it to any server"
+    )

@@ -38,7 +38,11 @@ class Slots:
 class OneByOne:
     """A server that takes its time to refuse and lets one in now and then, until there is room for all."""
 
-    REFUSAL, EACH, ALL = 0.4, 0.5, 3.0  # seconds: of a refusal, between two it lets in, until all may
+    REFUSAL, EACH, ALL = (
+        0.4,
+        0.5,
+        3.0,
+    )  # seconds: of a refusal, between two it lets in, until all may
 
     def __init__(self) -> None:
         self.taken = 0
@@ -63,7 +67,9 @@ class OneByOne:
 
 async def feel_all(sessions: list[Session]) -> tuple[Counter[Cause], list[Feeling], float]:
     began = time.monotonic()
-    feelings = await asyncio.gather(*(session.feel(fresh=False, slow=False) for session in sessions))
+    feelings = await asyncio.gather(
+        *(session.feel(fresh=False, slow=False) for session in sessions)
+    )
     return Counter(feeling.cause for feeling in feelings), feelings, time.monotonic() - began
 
 
@@ -71,21 +77,31 @@ async def test_a_storm_of_ours_gives_way_until_there_is_room(make_session: MakeS
     """Another worker still has the sessions of those that we are given."""
     logins, slots = LoginLimiter(), Slots(free=5, freed_after=1.0)
     with Hostile(slots) as server:
-        causes, feelings, _ = await feel_all([make_session(server.address(), logins=logins) for _ in range(MANY)])
+        causes, feelings, _ = await feel_all(
+            [make_session(server.address(), logins=logins) for _ in range(MANY)]
+        )
     assert causes == {Cause.OK: MANY}
     assert 0 < slots.refused < 2 * MANY, "one after another, not all again and again"
-    assert all(feeling.at - feeling.sent_at < 1.0 for feeling in feelings), "the login that got in is the evidence"
+    assert all(feeling.at - feeling.sent_at < 1.0 for feeling in feelings), (
+        "the login that got in is the evidence"
+    )
     assert max(feeling.waited for feeling in feelings) > 0.5
 
 
-async def test_each_try_of_a_login_that_gives_way_has_a_deadline_of_its_own(make_session: MakeSession) -> None:
+async def test_each_try_of_a_login_that_gives_way_has_a_deadline_of_its_own(
+    make_session: MakeSession,
+) -> None:
     logins = LoginLimiter()
     with Hostile(OneByOne()) as server:
-        sessions = [make_session(server.address(), logins=logins, deadline=1.0) for _ in range(MANY)]
+        sessions = [
+            make_session(server.address(), logins=logins, deadline=1.0) for _ in range(MANY)
+        ]
         causes, feelings, seconds = await feel_all(sessions)
     assert causes == {Cause.OK: MANY}
     assert seconds > OneByOne.ALL, "refusals in a row took longer than a deadline"
-    assert max(feeling.login_seconds for feeling in feelings) < OneByOne.REFUSAL, "of the try that got in"
+    assert max(feeling.login_seconds for feeling in feelings) < OneByOne.REFUSAL, (
+        "of the try that got in"
+    )
     assert all(feeling.at - feeling.sent_at < 1.0 for feeling in feelings)
 
 
@@ -114,7 +130,9 @@ async def test_a_few_logins_are_no_storm(make_session: MakeSession) -> None:
 async def test_a_session_that_is_closed_gives_way_no_longer(make_session: MakeSession) -> None:
     logins = LoginLimiter()
     with Hostile(Slots(free=0)) as server:
-        sessions = [make_session(server.address(), logins=logins, deadline=5.0) for _ in range(MANY)]
+        sessions = [
+            make_session(server.address(), logins=logins, deadline=5.0) for _ in range(MANY)
+        ]
         feels = [asyncio.create_task(session.feel(fresh=False, slow=False)) for session in sessions]
         await asyncio.sleep(0.5)
         began = time.monotonic()

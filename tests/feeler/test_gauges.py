@@ -56,7 +56,9 @@ def test_every_family_of_the_catalogue_has_a_query_and_no_other_has() -> None:
     assert {family for query in gauges.QUERIES for family in query.families} == set(FAMILIES)
 
 
-@pytest.mark.parametrize("path", sorted(Path(gauges.__file__).with_name("queries").glob("*.sql")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted(Path(gauges.__file__).with_name("queries").glob("*.sql")), ids=lambda p: p.name
+)
 def test_every_query_says_what_it_costs_and_needs(path: Path) -> None:
     head = [line.split(":")[0] for line in path.read_text().splitlines() if line.startswith("-- ")]
     assert {"-- families", "-- cost", "-- cadence", "-- privilege", "-- least"} <= set(head)
@@ -96,21 +98,39 @@ def test_a_reset_makes_no_rate() -> None:
 
 
 def test_no_traffic_has_the_hits_since_reset_and_no_traffic_ever_has_none() -> None:
-    assert gauges.rates(BEFORE, Counters(12.0, 1000, 900, 100, 5.0)) == {"xact_rate": 0.0, "cache_hit_rate": 90.0}
+    assert gauges.rates(BEFORE, Counters(12.0, 1000, 900, 100, 5.0)) == {
+        "xact_rate": 0.0,
+        "cache_hit_rate": 90.0,
+    }
     assert gauges.rates(None, Counters(12.0, 0, 0, 0, 5.0)) == {}
 
 
 counts = st.integers(0, 2**62)
 
 
-@given(st.builds(Counters, st.floats(0, 1e9), counts, counts, counts, st.floats(0, 1e9)), counts, counts, counts)
-def test_rates_are_never_nonsense(before: Counters, transactions: int, hits: int, reads: int) -> None:
-    found = gauges.rates(before, Counters(before.at + 1, transactions, hits, reads, before.reset_at))
+@given(
+    st.builds(Counters, st.floats(0, 1e9), counts, counts, counts, st.floats(0, 1e9)),
+    counts,
+    counts,
+    counts,
+)
+def test_rates_are_never_nonsense(
+    before: Counters, transactions: int, hits: int, reads: int
+) -> None:
+    found = gauges.rates(
+        before, Counters(before.at + 1, transactions, hits, reads, before.reset_at)
+    )
     assert found.get("xact_rate", 0.0) >= 0
-    assert 0 <= found.get("cache_hit_rate", 0.0) <= 100 or hits < before.hits or reads < before.reads
+    assert (
+        0 <= found.get("cache_hit_rate", 0.0) <= 100 or hits < before.hits or reads < before.reads
+    )
 
 
-@given(st.dictionaries(st.sampled_from([name.encode() for name in GAUGES] + [b"visible"]), st.none() | st.binary()))
+@given(
+    st.dictionaries(
+        st.sampled_from([name.encode() for name in GAUGES] + [b"visible"]), st.none() | st.binary()
+    )
+)
 def test_no_row_makes_more_than_an_error(row: dict[bytes | None, bytes | None]) -> None:
     for each in gauges.QUERIES:
         try:
@@ -131,7 +151,12 @@ def test_what_is_no_number_of_ours_is_refused(text: bytes) -> None:
 
 
 def test_what_nobody_may_see_is_denied_and_what_is_null_is_absent() -> None:
-    row = {b"connections": b"3", b"connections_max": None, b"visible": b"f", b"longest_transaction": b"0"}
+    row = {
+        b"connections": b"3",
+        b"connections_max": None,
+        b"visible": b"f",
+        b"longest_transaction": b"0",
+    }
     seen, hidden = gauges.readings(query("activity"), row, 1.0, {})
     assert (seen.status, seen.values) == (ReadingStatus.OK, {"connections": 3})
     assert (hidden.status, hidden.values, hidden.code) == (ReadingStatus.DENIED, {}, "42501")
@@ -139,14 +164,18 @@ def test_what_nobody_may_see_is_denied_and_what_is_null_is_absent() -> None:
 
 def test_slots_are_full_when_as_many_are_taken_as_there_are() -> None:
     def reading(taken: int) -> Reading:
-        return Reading("connections", 1.0, ReadingStatus.OK, {"connections": taken, "connections_max": 97})
+        return Reading(
+            "connections", 1.0, ReadingStatus.OK, {"connections": taken, "connections_max": 97}
+        )
 
     assert gauges.slots_full([reading(97)])
     assert not gauges.slots_full([reading(96)])
     assert not gauges.slots_full([])
 
 
-async def test_gauges_say_what_the_server_does(start_postgres: StartPostgres, make_session: MakeSession) -> None:
+async def test_gauges_say_what_the_server_does(
+    start_postgres: StartPostgres, make_session: MakeSession
+) -> None:
     server = start_postgres()
     server.execute("create table t as select generate_series(1, 1000) as x")
     server.execute("create table u (x int)")
@@ -154,7 +183,10 @@ async def test_gauges_say_what_the_server_does(start_postgres: StartPostgres, ma
     server.execute("create index on t (x)")
     session = make_session(parse_address(server.superuser_url()))
     await session.feel(fresh=False, slow=False)
-    with psycopg.connect(server.superuser_url()) as holder, psycopg.connect(server.superuser_url()) as waiter:
+    with (
+        psycopg.connect(server.superuser_url()) as holder,
+        psycopg.connect(server.superuser_url()) as waiter,
+    ):
         holder.execute("lock table t")
         blocked = threading.Thread(target=lambda: waiter.execute("select from t"), daemon=True)
         blocked.start()
@@ -188,13 +220,22 @@ async def test_gauges_equal_what_the_drivers_own_connection_reads(
     postgres_server.execute("create database reference")
     url = postgres_server.superuser_url("reference")
     feeling = await make_session(parse_address(url)).feel(fresh=False, slow=True)
-    steady = {"connections_max", "role", "server_version_num", "table_count", "row_count", "db_size"}
+    steady = {
+        "connections_max",
+        "role",
+        "server_version_num",
+        "table_count",
+        "row_count",
+        "db_size",
+    }
     read: dict[str, object] = {}
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as reference:
         for each in (*gauges.queries(150000, slow=False), *gauges.queries(150000, slow=True)):
             cursor = await reference.execute(each.sql)
             row = await cursor.fetchone()
-            read |= dict(zip([column.name for column in cursor.description or ()], row or (), strict=True))
+            read |= dict(
+                zip([column.name for column in cursor.description or ()], row or (), strict=True)
+            )
     ours = {name: value for reading in feeling.readings for name, value in reading.values.items()}
     assert {name: ours[name] for name in steady} == {name: read[name] for name in steady}
 
@@ -211,7 +252,9 @@ async def test_without_pg_monitor_activity_is_denied_and_the_rest_is_not(
     assert family(feeling, "activity").values == {}
     assert family(feeling, "connections").values["connections"] >= 1
     postgres_server.execute("grant pg_monitor to plain")
-    assert family(await session.feel(fresh=False, slow=False), "activity").status is ReadingStatus.OK
+    assert (
+        family(await session.feel(fresh=False, slow=False), "activity").status is ReadingStatus.OK
+    )
 
 
 async def test_a_standby_has_a_lag_and_a_primary_has_none(
@@ -235,7 +278,12 @@ async def test_a_standby_has_a_lag_and_a_primary_has_none(
         primary.stop()  # with nobody to receive from, what was replayed may no longer be all there is
 
         async def behind() -> bool:
-            return family(await session.feel(fresh=False, slow=False), "database").values["replication_lag"] > 0
+            return (
+                family(await session.feel(fresh=False, slow=False), "database").values[
+                    "replication_lag"
+                ]
+                > 0
+            )
 
         assert await eventually(behind, within=10)
         standby.execute("select pg_promote(true, 10)")
@@ -251,7 +299,9 @@ def clone(primary: PostgresServer, folder: Path) -> PostgresServer:
     """Start a standby of a server."""
     folder.mkdir(mode=0o700)
     own(folder)
-    standby = PostgresServer(folder, binaries=primary.binaries, password=primary.password, settings=primary.settings)
+    standby = PostgresServer(
+        folder, binaries=primary.binaries, password=primary.password, settings=primary.settings
+    )
     url = primary.superuser_url()
     command = [
         f"{primary.binaries}/pg_basebackup",

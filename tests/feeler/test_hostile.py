@@ -94,7 +94,11 @@ async def feel(make_session: MakeSession, address: Address) -> Feeling:
     ],
 )
 async def test_every_feel_ends_in_time_and_leaves_nothing(
-    make_session: MakeSession, count_resources: CountResources, ports: dict[str, int], name: str, cause: Cause
+    make_session: MakeSession,
+    count_resources: CountResources,
+    ports: dict[str, int],
+    name: str,
+    cause: Cause,
 ) -> None:
     before = count_resources()
     feeling = await feel(make_session, hostile.address(ports[name], allow_cleartext=True))
@@ -103,7 +107,9 @@ async def test_every_feel_ends_in_time_and_leaves_nothing(
     await eventually(lambda: count_resources() <= before)
 
 
-async def test_a_reset_right_behind_the_data_is_never_missed(make_session: MakeSession, ports: dict[str, int]) -> None:
+async def test_a_reset_right_behind_the_data_is_never_missed(
+    make_session: MakeSession, ports: dict[str, int]
+) -> None:
     """libuv tells of both at once and never again."""
     for _ in range(100):
         session = make_session(hostile.address(ports["hang_up"]), deadline=DEADLINE)
@@ -139,7 +145,9 @@ async def test_an_endless_proof_burns_one_thread_and_stalls_nobody(
             again = [await session.feel(fresh=True, slow=False) for _ in range(20)]
             assert time.monotonic() - began < DEADLINE + GRACE
         assert loop.worst < STALL
-        assert {feeling.cause for feeling in (first, *again)} == {Cause.SEVERED}  # our own severing says nothing
+        assert {feeling.cause for feeling in (first, *again)} == {
+            Cause.SEVERED
+        }  # our own severing says nothing
         assert server.accepted == 1  # no second login while the first one's proof is being computed
         assert count_resources()[1] == 1
     await eventually(lambda: count_resources() <= before, within=60)
@@ -151,7 +159,9 @@ async def test_a_dear_proof_in_time_is_a_login(make_session: MakeSession) -> Non
     assert feeling.cause is Cause.RESET  # this server hangs up once it has the proof
 
 
-async def test_a_server_that_lies_about_types_is_up_and_its_gauges_are_errors(make_session: MakeSession) -> None:
+async def test_a_server_that_lies_about_types_is_up_and_its_gauges_are_errors(
+    make_session: MakeSession,
+) -> None:
     with Hostile(hostile.after_set_up(hostile.lie)) as server:
         feeling = await feel(make_session, server.address())
     assert feeling.cause is Cause.OK
@@ -161,7 +171,9 @@ async def test_a_server_that_lies_about_types_is_up_and_its_gauges_are_errors(ma
     assert not any(reading.values for reading in feeling.readings)
 
 
-async def test_one_statement_that_fails_leaves_the_other_gauges_alone(make_session: MakeSession) -> None:
+async def test_one_statement_that_fails_leaves_the_other_gauges_alone(
+    make_session: MakeSession,
+) -> None:
     def fails(talk: hostile.Talk, sql: str) -> None:
         if "pg_stat_get_activity" in sql:
             raise hostile.Refusal("42501")
@@ -181,7 +193,9 @@ async def test_one_statement_that_fails_leaves_the_other_gauges_alone(make_sessi
 
 
 @pytest.mark.parametrize("code", ["57014", "53100", "XX002"])
-async def test_an_error_on_everything_is_the_servers_own_word(make_session: MakeSession, code: str) -> None:
+async def test_an_error_on_everything_is_the_servers_own_word(
+    make_session: MakeSession, code: str
+) -> None:
     def fails(talk: hostile.Talk, sql: str) -> None:
         raise hostile.Refusal(code)
 
@@ -191,7 +205,9 @@ async def test_an_error_on_everything_is_the_servers_own_word(make_session: Make
     assert {reading.code for reading in feeling.readings} == {code}
 
 
-async def test_a_server_that_ends_every_session_gets_no_storm_of_logins(make_session: MakeSession) -> None:
+async def test_a_server_that_ends_every_session_gets_no_storm_of_logins(
+    make_session: MakeSession,
+) -> None:
     def leave(talk: hostile.Talk) -> None:
         talk.start_up()
         talk.welcome()
@@ -226,14 +242,23 @@ async def test_endless_proofs_keep_nobody_else_from_logging_in(
     address = parse_address(postgres_server.url(user="prover", password="word"))
     logins = LoginLimiter()
     with Hostile(hostile.scram(400_000)) as server:
-        sessions = [make_session(server.address(), logins=logins, deadline=DEADLINE) for _ in range(40)]
-        burning = [asyncio.create_task(session.feel(fresh=False, slow=False)) for session in sessions]
+        sessions = [
+            make_session(server.address(), logins=logins, deadline=DEADLINE) for _ in range(40)
+        ]
+        burning = [
+            asyncio.create_task(session.feel(fresh=False, slow=False)) for session in sessions
+        ]
         await eventually(lambda: server.accepted == 40)
-        for _ in range(3):  # while the proofs are waited for, and when their logins have been severed
+        for _ in range(
+            3
+        ):  # while the proofs are waited for, and when their logins have been severed
             honest = make_session(address, logins=logins, deadline=DEADLINE)
             assert (await honest.feel(fresh=True, slow=False)).cause is Cause.OK
             await honest.close()
             await asyncio.sleep(DEADLINE / 2)
-        assert {(await feeling).cause for feeling in burning} <= {Cause.SEVERED, Cause.RESET}  # RESET: proved in time
+        assert {(await feeling).cause for feeling in burning} <= {
+            Cause.SEVERED,
+            Cause.RESET,
+        }  # RESET: proved in time
     await eventually(lambda: count_resources() <= before, within=60)
     postgres_server.execute("DROP ROLE prover")

@@ -43,7 +43,9 @@ def server(postgres_server: PostgresServer) -> PostgresServer:
     return postgres_server
 
 
-def visitor(server: PostgresServer, dbname: str = "postgres", user: str = "visitor", password: str = "") -> Address:
+def visitor(
+    server: PostgresServer, dbname: str = "postgres", user: str = "visitor", password: str = ""
+) -> Address:
     return parse_address(server.url(dbname, user, password or user))
 
 
@@ -94,7 +96,9 @@ async def test_no_slot_left_is_refusing_for_everybody(start_postgres: StartPostg
     server.execute("create role visitor login password 'visitor'")
     hogs = fill_slots(server, user="visitor", password="visitor")
     try:
-        assert (await probe(visitor(server))).cause is Cause.REFUSING  # the reserved slots are not for us
+        assert (
+            await probe(visitor(server))
+        ).cause is Cause.REFUSING  # the reserved slots are not for us
         hogs += fill_slots(server, user=server.user, password=server.password)
         assert (await probe(parse_address(server.superuser_url()))).cause is Cause.REFUSING
     finally:
@@ -132,7 +136,9 @@ async def test_no_way_there_is_unreachable() -> None:
 
 
 async def test_a_name_nobody_knows_is_dns() -> None:
-    assert (await probe(replace(NOWHERE, host="no-such-host.invalid"), deadline=2)).cause is Cause.DNS
+    assert (
+        await probe(replace(NOWHERE, host="no-such-host.invalid"), deadline=2)
+    ).cause is Cause.DNS
 
 
 @pytest.fixture
@@ -165,7 +171,9 @@ async def test_a_frozen_server_is_hung(start_postgres: StartPostgres) -> None:
     assert time.monotonic() - began < 0.6
 
 
-async def test_out_of_descriptors_is_our_fault(server: PostgresServer, make_session: MakeSession) -> None:
+async def test_out_of_descriptors_is_our_fault(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
     session = make_session(visitor(server))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
@@ -190,7 +198,10 @@ async def test_every_address_of_a_name_is_tried() -> None:
 
 
 async def test_a_hundred_failures_leave_no_descriptor_and_no_thread(
-    server: PostgresServer, start_proxy: StartProxy, make_session: MakeSession, count_resources: CountResources
+    server: PostgresServer,
+    start_proxy: StartProxy,
+    make_session: MakeSession,
+    count_resources: CountResources,
 ) -> None:
     proxy = start_proxy(server.port)
     proxy.mode = "reset"
@@ -231,7 +242,9 @@ async def test_a_silent_host_makes_its_other_databases_wait_for_a_moment_only(
     logins = LoginLimiter()
     address = replace(NOWHERE, port=full_backlog)
     sessions = [make_session(address, logins=logins, deadline=1.2) for _ in range(20)]
-    feelings = await asyncio.gather(*(session.feel(fresh=False, slow=False) for session in sessions))
+    feelings = await asyncio.gather(
+        *(session.feel(fresh=False, slow=False) for session in sessions)
+    )
     assert {feeling.cause for feeling in feelings} == {Cause.CONNECT_TIMEOUT}
 
 
@@ -239,11 +252,16 @@ async def test_silent_hosts_do_not_delay_a_good_one(
     server: PostgresServer, make_session: MakeSession, full_backlog: int
 ) -> None:
     logins = LoginLimiter(threads=2)
-    silent = [make_session(replace(NOWHERE, port=full_backlog), logins=logins, deadline=1) for _ in range(50)]
+    silent = [
+        make_session(replace(NOWHERE, port=full_backlog), logins=logins, deadline=1)
+        for _ in range(50)
+    ]
     feels = [asyncio.create_task(session.feel(fresh=True, slow=False)) for session in silent]
     await asyncio.sleep(0.05)
     began = time.monotonic()
-    assert (await make_session(visitor(server), logins=logins).feel(fresh=True, slow=False)).cause is Cause.OK
+    assert (
+        await make_session(visitor(server), logins=logins).feel(fresh=True, slow=False)
+    ).cause is Cause.OK
     assert time.monotonic() - began < 0.5
     await asyncio.gather(*feels)
 
@@ -266,8 +284,14 @@ def test_causes_are_the_same_with_any_loop_and_any_psycopg_whatever_the_environm
 ) -> None:
     if implementation == "python" and not find_library("pq"):
         pytest.skip("psycopg's Python implementation needs a libpq of the system")
-    urls = [server.superuser_url(), server.url("postgres", "visitor", "wrong"), server.url("nowhere")]
-    urls = [f"{url}?allow_cleartext=1" for url in urls]  # a libpq before 16 cannot refuse: it gets no password else
+    urls = [
+        server.superuser_url(),
+        server.url("postgres", "visitor", "wrong"),
+        server.url("nowhere"),
+    ]
+    urls = [
+        f"{url}?allow_cleartext=1" for url in urls
+    ]  # a libpq before 16 cannot refuse: it gets no password else
     hostile = {
         "PGSERVICE": "nobody",
         "PGSSLMODE": "verify-full",
@@ -278,7 +302,9 @@ def test_causes_are_the_same_with_any_loop_and_any_psycopg_whatever_the_environm
         "PGCONNECT_TIMEOUT": "1",
         "PGPASSFILE": "/dev/zero",
     }
-    script = "from monitor.feeler.login import strip_pg_environment\nstrip_pg_environment()\n" + SCRIPT
+    script = (
+        "from monitor.feeler.login import strip_pg_environment\nstrip_pg_environment()\n" + SCRIPT
+    )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
         input="\n".join(urls).encode(),
@@ -287,7 +313,12 @@ def test_causes_are_the_same_with_any_loop_and_any_psycopg_whatever_the_environm
         check=True,
         timeout=60,
     )
-    assert done.stdout.decode().split() == [implementation, "ok", "wrong_password", "no_database"], done.stderr.decode()
+    assert done.stdout.decode().split() == [
+        implementation,
+        "ok",
+        "wrong_password",
+        "no_database",
+    ], done.stderr.decode()
     assert done.stderr == b""
 
 

@@ -63,7 +63,9 @@ def named(port: int) -> Address:
     return replace(hostile.address(port), host="db.test")
 
 
-async def test_a_kept_session_follows_its_name(zone: Zone, old: Hostile, make_session: MakeSession) -> None:
+async def test_a_kept_session_follows_its_name(
+    zone: Zone, old: Hostile, make_session: MakeSession
+) -> None:
     woken = asyncio.Event()
     session = make_session(named(old.port), logins=zone.limiter(), on_lost=woken.set)
     with Hostile(WELL, old.port, NEW) as new:
@@ -119,7 +121,9 @@ async def test_a_name_that_leads_elsewhere_with_every_answer_excuses_each_addres
     assert causes[-1] is Cause.REFUSED
 
 
-async def test_the_last_known_address_serves_and_says_so(zone: Zone, old: Hostile, make_session: MakeSession) -> None:
+async def test_the_last_known_address_serves_and_says_so(
+    zone: Zone, old: Hostile, make_session: MakeSession
+) -> None:
     session = make_session(named(old.port), logins=zone.limiter())
     assert not (await session.feel(fresh=False, slow=False)).dns_stale
     zone.fail()
@@ -144,7 +148,11 @@ async def test_a_last_known_address_that_is_dead_proves_no_more_than_the_name_do
 async def eventually_negative(session: object) -> tuple[Cause, bool]:
     async def negative() -> tuple[Cause, bool] | None:
         feeling = await session.feel(fresh=False, slow=False)  # type: ignore[attr-defined]
-        return None if feeling.cause is Cause.OK else (feeling.cause, f"{OLD} (dns_stale)" in feeling.detail)
+        return (
+            None
+            if feeling.cause is Cause.OK
+            else (feeling.cause, f"{OLD} (dns_stale)" in feeling.detail)
+        )
 
     return await eventually(negative)
 

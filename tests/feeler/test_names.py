@@ -74,7 +74,9 @@ async def test_a_name_is_asked_for_once_a_second_at_most(resolver: Resolver) -> 
     assert await known.resolve("db", until()) == Addresses(("192.0.2.2",))
 
 
-async def test_an_old_answer_serves_while_the_resolver_fails_and_not_for_ever(resolver: Resolver) -> None:
+async def test_an_old_answer_serves_while_the_resolver_fails_and_not_for_ever(
+    resolver: Resolver,
+) -> None:
     clock = Clock()
     known = Names(resolver, clock)
     await known.resolve("db", until())
@@ -85,7 +87,9 @@ async def test_an_old_answer_serves_while_the_resolver_fails_and_not_for_ever(re
     assert await cause(known.resolve("db", until())) is Cause.DNS
 
 
-async def test_what_was_known_is_marked_and_a_failed_look_up_is_not_tried_again_at_once(resolver: Resolver) -> None:
+async def test_what_was_known_is_marked_and_a_failed_look_up_is_not_tried_again_at_once(
+    resolver: Resolver,
+) -> None:
     clock = Clock()
     known = Names(resolver, clock)
     await known.resolve("db", until())
@@ -118,7 +122,9 @@ async def test_a_name_is_looked_up_again_while_nobody_logs_in(resolver: Resolver
     assert known.leads_to("192.0.2.9", "192.0.2.9")
 
 
-async def test_a_slow_resolver_costs_half_the_time_when_an_old_answer_is_there(resolver: Resolver) -> None:
+async def test_a_slow_resolver_costs_half_the_time_when_an_old_answer_is_there(
+    resolver: Resolver,
+) -> None:
     clock = Clock()
     known = Names(resolver, clock)
     await known.resolve("db", until())

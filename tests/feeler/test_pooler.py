@@ -67,7 +67,9 @@ def pooler(postgres_server: PostgresServer) -> Iterator[Hostile]:
 
 
 def through(pooler: Hostile) -> "psycopg.Connection[tuple[str]]":
-    return psycopg.connect(f"postgresql://u:p@127.0.0.1:{pooler.port}/db?sslmode=disable", autocommit=True)
+    return psycopg.connect(
+        f"postgresql://u:p@127.0.0.1:{pooler.port}/db?sslmode=disable", autocommit=True
+    )
 
 
 def left_behind(pooler: Hostile) -> list[str]:
@@ -87,7 +89,11 @@ async def test_a_pooler_is_noticed_and_gets_its_connection_back_as_it_was(
         assert feeling.cause is Cause.OK
         assert feeling.pooled
         assert {reading.status for reading in feeling.readings} == {ReadingStatus.OK}
-        assert {reading.family for reading in feeling.readings} >= {"connections", "activity", "database"}
+        assert {reading.family for reading in feeling.readings} >= {
+            "connections",
+            "activity",
+            "database",
+        }
     await session.close()
     assert left_behind(pooler) == before
 
@@ -95,12 +101,16 @@ async def test_a_pooler_is_noticed_and_gets_its_connection_back_as_it_was(
 async def test_a_session_of_our_own_is_not_taken_for_pooled(
     postgres_server: PostgresServer, make_session: MakeSession
 ) -> None:
-    feeling = await make_session(parse_address(postgres_server.superuser_url())).feel(fresh=False, slow=False)
+    feeling = await make_session(parse_address(postgres_server.superuser_url())).feel(
+        fresh=False, slow=False
+    )
     assert not feeling.pooled
 
 
 @pytest.mark.parametrize("code", ["26000", "42P05"])
-async def test_statements_that_vanish_are_sent_whole_from_then_on(make_session: MakeSession, code: str) -> None:
+async def test_statements_that_vanish_are_sent_whole_from_then_on(
+    make_session: MakeSession, code: str
+) -> None:
     """A pooler that passes the server's process id through shows itself by what happens to prepared statements."""
     whole: list[bool] = []
 
@@ -145,10 +155,17 @@ class Pool:
         if "set_config" in sql:
             talk.row({"pooled": b"t"})
         else:
-            talk.row({**{name: hostile.GOOD[name] for name in hostile.columns(sql)}, "connections": self._taken})
+            talk.row(
+                {
+                    **{name: hostile.GOOD[name] for name in hostile.columns(sql)},
+                    "connections": self._taken,
+                }
+            )
 
 
-async def test_a_pooler_whose_server_is_full_keeps_logins_waiting(make_session: MakeSession) -> None:
+async def test_a_pooler_whose_server_is_full_keeps_logins_waiting(
+    make_session: MakeSession,
+) -> None:
     with Hostile(Pool(taken=hostile.GOOD["connections_max"])) as pooler:
         session = make_session(pooler.address(), deadline=0.5)
         assert await felt(session) == (Cause.OK, True)
@@ -158,7 +175,9 @@ async def test_a_pooler_whose_server_is_full_keeps_logins_waiting(make_session: 
         assert await felt(session) == (Cause.OK, True), "the kept session is kept"
 
 
-async def test_a_pool_that_has_room_again_lends_a_connection_beside_the_kept_one(make_session: MakeSession) -> None:
+async def test_a_pool_that_has_room_again_lends_a_connection_beside_the_kept_one(
+    make_session: MakeSession,
+) -> None:
     pool = Pool(taken=b"3")
     with Hostile(pool) as pooler:
         session = make_session(pooler.address(), deadline=0.5)
@@ -189,7 +208,9 @@ def used_up(bouncer: PgBouncer) -> Iterator[None]:
         yield
 
 
-async def felt(session: Session, *, fresh: bool = False, pooled: bool = False) -> tuple[Cause, bool]:
+async def felt(
+    session: Session, *, fresh: bool = False, pooled: bool = False
+) -> tuple[Cause, bool]:
     feeling = await session.feel(fresh=fresh, slow=False, pooled=pooled)
     return feeling.cause, feeling.pooled
 
@@ -197,21 +218,32 @@ async def felt(session: Session, *, fresh: bool = False, pooled: bool = False) -
 @pytest.mark.parametrize("mode", POOLED)
 @pytest.mark.parametrize("auth", ["scram-sha-256", "md5", "trust"])
 async def test_a_pool_that_is_used_up_is_waited_for(
-    start_pgbouncer: StartPgBouncer, postgres_server: PostgresServer, make_session: MakeSession, mode: str, auth: str
+    start_pgbouncer: StartPgBouncer,
+    postgres_server: PostgresServer,
+    make_session: MakeSession,
+    mode: str,
+    auth: str,
 ) -> None:
     bouncer = start_pgbouncer(postgres_server, pool_mode=mode, auth_type=auth)
     with used_up(bouncer):
         first = make_session(parse_address(bouncer.url()))
         for _ in range(2):
-            assert await felt(first) == (Cause.POOLER_WAITING, True), "it was never seen before, too"
+            assert await felt(first) == (Cause.POOLER_WAITING, True), (
+                "it was never seen before, too"
+            )
     session = make_session(parse_address(bouncer.url()))
     assert await felt(session) == (Cause.OK, True)
-    assert await felt(session, fresh=True) == (Cause.OK, True), "one connection is enough to prove a login"
+    assert await felt(session, fresh=True) == (Cause.OK, True), (
+        "one connection is enough to prove a login"
+    )
 
 
 @pytest.mark.parametrize("way", ["used up", "paused"])
 async def test_a_kept_session_waits_for_the_pool(
-    start_pgbouncer: StartPgBouncer, postgres_server: PostgresServer, make_session: MakeSession, way: str
+    start_pgbouncer: StartPgBouncer,
+    postgres_server: PostgresServer,
+    make_session: MakeSession,
+    way: str,
 ) -> None:
     bouncer = start_pgbouncer(postgres_server)
     session = make_session(parse_address(bouncer.url()))
@@ -278,7 +310,9 @@ async def test_a_login_that_waits_without_a_word_is_read_by_what_is_known(
     assert await felt(session, pooled=pooled) == (cause, pooled)
 
 
-async def test_a_pooler_that_went_away_is_forgotten(postgres_server: PostgresServer, make_session: MakeSession) -> None:
+async def test_a_pooler_that_went_away_is_forgotten(
+    postgres_server: PostgresServer, make_session: MakeSession
+) -> None:
     session = make_session(parse_address(postgres_server.superuser_url()))
     assert await felt(session, pooled=True) == (Cause.OK, False)
 

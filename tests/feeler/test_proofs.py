@@ -51,7 +51,9 @@ async def test_one_at_a_time_and_the_undecided_first(door: Door) -> None:
     assert monotonic() - began >= 3 * proofs.SPACING
 
 
-async def test_a_turn_nobody_takes_goes_to_the_next(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_turn_nobody_takes_goes_to_the_next(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(proofs, "RESERVED", 0.05)
     served: list[str] = []
     first, sleepy, awake = object(), object(), Party("awake", door, REPEATED, served)
@@ -64,7 +66,11 @@ async def test_a_turn_nobody_takes_goes_to_the_next(door: Door, monkeypatch: pyt
 
 async def test_whoever_leaves_waits_no_longer(door: Door) -> None:
     served: list[str] = []
-    first, gone, stays = object(), Party("gone", door, UNDECIDED, served), Party("stays", door, DUE, served)
+    first, gone, stays = (
+        object(),
+        Party("gone", door, UNDECIDED, served),
+        Party("stays", door, DUE, served),
+    )
     assert door.take(first, DUE, lambda: None)
     assert not gone.ask()
     assert not stays.ask()
@@ -75,7 +81,9 @@ async def test_whoever_leaves_waits_no_longer(door: Door) -> None:
 
 async def test_roles_wait_apart_and_share_the_pace_of_their_server() -> None:
     doors = Doors()
-    one, other, elsewhere = (doors.of(replace(ADDRESS, **change)) for change in ({}, {"user": "u"}, {"port": 1}))
+    one, other, elsewhere = (
+        doors.of(replace(ADDRESS, **change)) for change in ({}, {"user": "u"}, {"port": 1})
+    )
     assert doors.of(replace(ADDRESS, dbname="ledger")) is one
     assert one.take(1, DUE, lambda: None)
     assert elsewhere.take(1, DUE, lambda: None)

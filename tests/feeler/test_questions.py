@@ -55,12 +55,16 @@ def test_a_shared_session_is_left_as_it_was(pgconn: pq.PGconn) -> None:
 def test_through_a_pooler_the_settings_hold_for_one_message(pgconn: pq.PGconn) -> None:
     before = shown(pgconn)
     for name, value in SETTINGS.items():
-        query = questions.Query("q", (), slow=False, least=0, sql=f"SELECT current_setting('{name}')".encode())
+        query = questions.Query(
+            "q", (), slow=False, least=0, sql=f"SELECT current_setting('{name}')".encode()
+        )
         assert ask(pgconn, questions.run_through_pooler(query, 1.5)) == value
     assert shown(pgconn) == before
 
 
-async def test_functions_of_the_databases_owner_are_not_called(postgres_server: PostgresServer) -> None:
+async def test_functions_of_the_databases_owner_are_not_called(
+    postgres_server: PostgresServer,
+) -> None:
     postgres_server.execute("create database trap")
     for sql in (
         "create schema trap",

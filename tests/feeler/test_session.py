@@ -47,14 +47,18 @@ def superuser(server: PostgresServer) -> Address:
 
 def ours(server: PostgresServer) -> list[int]:
     """The backends of our sessions there."""
-    rows = server.execute("select pid from pg_stat_activity where application_name = 'feeler/tester-000001'")
+    rows = server.execute(
+        "select pid from pg_stat_activity where application_name = 'feeler/tester-000001'"
+    )
     return [pid for (pid,) in rows]
 
 
 def keepalives(server: PostgresServer) -> list[float]:
     """Return the seconds until the server asks each client whether it is still there, where nothing else is due."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    established = [line for line in lines if int(line[1].split(":")[1], 16) == server.port and line[3] == "01"]
+    established = [
+        line for line in lines if int(line[1].split(":")[1], 16) == server.port and line[3] == "01"
+    ]
     timers = [line[5].split(":") for line in established]
     return [int(ticks, 16) / os.sysconf("SC_CLK_TCK") for kind, ticks in timers if kind == "02"]
 
@@ -93,19 +97,25 @@ async def test_one_connection_is_kept_and_a_fresh_login_takes_its_place(
     await eventually(lambda: ours(server) == [])
 
 
-async def test_a_server_soon_misses_a_host_of_ours_that_died(server: PostgresServer, make_session: MakeSession) -> None:
+async def test_a_server_soon_misses_a_host_of_ours_that_died(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
     """Else its slots stay taken for two hours, and whoever takes the databases over finds no room."""
     session = make_session(superuser(server))
     await session.feel(fresh=False, slow=False)
     await eventually(lambda: any(seconds <= 10.5 for seconds in keepalives(server)), within=5)
 
 
-async def test_times_are_of_the_clock_given(server: PostgresServer, make_session: MakeSession) -> None:
+async def test_times_are_of_the_clock_given(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
     times = iter(range(100, 200))
     session = make_session(superuser(server), clock=lambda: float(next(times)))
     feeling = await session.feel(fresh=False, slow=True)
     assert 100 <= feeling.sent_at < feeling.readings[0].observed_at < feeling.at
-    assert family(feeling, "size").observed_at > feeling.at  # the slow tier comes after the evidence
+    assert (
+        family(feeling, "size").observed_at > feeling.at
+    )  # the slow tier comes after the evidence
 
 
 async def test_a_feel_that_a_login_made_late_says_that_dear_gauges_are_missing(
@@ -151,7 +161,9 @@ async def test_a_session_ended_under_a_feel_is_no_evidence_either(
     assert feeling.fresh_login
 
 
-async def test_the_end_of_a_server_is_felt_at_once(server: PostgresServer, make_session: MakeSession) -> None:
+async def test_the_end_of_a_server_is_felt_at_once(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
     lost: list[float] = []
     session = make_session(superuser(server), on_lost=lambda: lost.append(time.monotonic()))
     await session.feel(fresh=False, slow=False)
@@ -198,7 +210,9 @@ async def test_a_frozen_server_is_a_timeout_then_hung_then_well_again(
     await eventually(lambda: count_resources() <= before)
 
 
-async def test_both_signals_frozen_end_in_one_deadline(server: PostgresServer, make_session: MakeSession) -> None:
+async def test_both_signals_frozen_end_in_one_deadline(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
     session = make_session(superuser(server), deadline=DEADLINE)
     await session.feel(fresh=False, slow=False)
     server.freeze()
@@ -291,10 +305,14 @@ async def test_a_locked_catalog_costs_one_family_a_tenth_of_a_second(
             assert family(feeling, "database").status is ReadingStatus.TIMED_OUT
             assert family(feeling, "database").code == "55P03"
         locker.rollback()
-    assert family(await session.feel(fresh=False, slow=False), "database").status is ReadingStatus.OK
+    assert (
+        family(await session.feel(fresh=False, slow=False), "database").status is ReadingStatus.OK
+    )
 
 
-async def test_a_lock_on_a_table_hinders_no_gauge(server: PostgresServer, make_session: MakeSession) -> None:
+async def test_a_lock_on_a_table_hinders_no_gauge(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
     server.execute("create table t as select generate_series(1, 100) as x")
     session = make_session(superuser(server), deadline=DEADLINE)
     with psycopg.connect(server.superuser_url()) as locker:
@@ -303,7 +321,9 @@ async def test_a_lock_on_a_table_hinders_no_gauge(server: PostgresServer, make_s
         assert {reading.status for reading in feeling.readings} == {ReadingStatus.OK}
 
 
-async def test_closing_under_a_feel_ends_it_at_once(server: PostgresServer, make_session: MakeSession) -> None:
+async def test_closing_under_a_feel_ends_it_at_once(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
     session = make_session(superuser(server), deadline=30.0)
     await session.feel(fresh=False, slow=False)
     server.freeze()
@@ -319,7 +339,10 @@ async def test_closing_under_a_feel_ends_it_at_once(server: PostgresServer, make
 
 
 async def test_a_hundred_lost_sessions_leave_nothing(
-    server: PostgresServer, start_proxy: StartProxy, make_session: MakeSession, count_resources: CountResources
+    server: PostgresServer,
+    start_proxy: StartProxy,
+    make_session: MakeSession,
+    count_resources: CountResources,
 ) -> None:
     proxy = start_proxy(server.port)
     session = make_session(parse_address(proxy.url(server.superuser_url())))
@@ -329,7 +352,9 @@ async def test_a_hundred_lost_sessions_leave_nothing(
         proxy.sever(reset=turn % 2 == 0)
         feeling = await session.feel(fresh=turn % 3 == 0, slow=False)
         assert feeling.cause is Cause.OK
-    await eventually(lambda: count_resources() <= (before[0] + 4, 0))  # the proxy's ends close a moment later
+    await eventually(
+        lambda: count_resources() <= (before[0] + 4, 0)
+    )  # the proxy's ends close a moment later
 
 
 async def test_a_target_that_is_cut_off_does_not_delay_another(
@@ -345,7 +370,10 @@ async def test_a_target_that_is_cut_off_does_not_delay_another(
         feeling = await good.feel(fresh=False, slow=False)
         assert feeling.cause is Cause.OK
         assert feeling.steps["query"] < 250
-    assert {feeling.cause for feeling in await asyncio.gather(*feels)} <= {Cause.HUNG, Cause.CONNECT_TIMEOUT}
+    assert {feeling.cause for feeling in await asyncio.gather(*feels)} <= {
+        Cause.HUNG,
+        Cause.CONNECT_TIMEOUT,
+    }
 
 
 async def test_logins_of_a_role_are_proved_one_at_a_time(
@@ -354,7 +382,10 @@ async def test_logins_of_a_role_are_proved_one_at_a_time(
     proxy, logins = start_proxy(server.port), LoginLimiter()
     address = parse_address(proxy.url(server.superuser_url()))
     turns: list[str] = []
-    one, other = (make_session(address, logins=logins, on_turn=lambda name=name: turns.append(name)) for name in "ab")
+    one, other = (
+        make_session(address, logins=logins, on_turn=lambda name=name: turns.append(name))
+        for name in "ab"
+    )
     for session in (one, other):
         assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
     os.kill(server.pid, signal.SIGSTOP)  # the postmaster alone
@@ -364,7 +395,11 @@ async def test_logins_of_a_role_are_proved_one_at_a_time(
         routine = await timed(other.feel(fresh=True, slow=False))
         assert (routine.cause, routine.waiting, routine.fresh_login) == (Cause.OK, True, False)
         pressing = await timed(other.feel(fresh=True, slow=False, urgency=Urgency.UNDECIDED))
-        assert (pressing.cause, pressing.waiting, pressing.fresh_login) == (Cause.LOGIN_NOT_PROVED, True, False)
+        assert (pressing.cause, pressing.waiting, pressing.fresh_login) == (
+            Cause.LOGIN_NOT_PROVED,
+            True,
+            False,
+        )
         assert not slow.done()
         assert (await slow).cause is Cause.LOGIN_FAILING
     finally:
@@ -380,10 +415,14 @@ async def test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there(
     logins, woken, address = LoginLimiter(), list[int](), superuser(server)
     addresses = [address, address, replace(address, user="guest", password="guest")]
     one, two, guest = (
-        make_session(address, logins=logins, deadline=DEADLINE, on_turn=partial(woken.append, number))
+        make_session(
+            address, logins=logins, deadline=DEADLINE, on_turn=partial(woken.append, number)
+        )
         for number, address in enumerate(addresses)
     )
-    make_session(address, logins=logins, on_turn=lambda: woken.append(-1))  # it keeps no session that could speak
+    make_session(
+        address, logins=logins, on_turn=lambda: woken.append(-1)
+    )  # it keeps no session that could speak
     for session in (one, two, guest):
         assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
     with server.postmaster_frozen():
@@ -397,20 +436,31 @@ async def test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there(
             feeling = await session.feel(fresh=False, slow=False)
             assert (feeling.cause, feeling.fresh_login) == (Cause.LOGIN_FAILING, True)
             assert time.monotonic() - began < DEADLINE / 2
-            assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK, "nobody is told twice"
+            assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK, (
+                "nobody is told twice"
+            )
     assert not (await guest.feel(fresh=False, slow=False)).fresh_login, "nobody got in yet"
     assert (await one.feel(fresh=True, slow=False)).login_seconds
     for session in (two, guest):
         feelings = [await session.feel(fresh=False, slow=False) for _ in range(2)]
         assert {feeling.cause for feeling in feelings} == {Cause.OK}
-        assert [feeling.fresh_login for feeling in feelings] == [True, False], "whoever was told is told so once"
+        assert [feeling.fresh_login for feeling in feelings] == [True, False], (
+            "whoever was told is told so once"
+        )
         assert not any(feeling.login_seconds for feeling in feelings)
     await asyncio.sleep(2 * SPACING)
-    assert (await two.feel(fresh=True, slow=False)).login_seconds, "who was told of no failure proves its own login"
+    assert (await two.feel(fresh=True, slow=False)).login_seconds, (
+        "who was told of no failure proves its own login"
+    )
 
 
-async def test_what_another_login_found_out_counts_once(server: PostgresServer, make_session: MakeSession) -> None:
-    session, attempt = make_session(superuser(server)), Attempt(time.time, DEADLINE, tried=["127.0.0.1"])
+async def test_what_another_login_found_out_counts_once(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
+    session, attempt = (
+        make_session(superuser(server)),
+        Attempt(time.time, DEADLINE, tried=["127.0.0.1"]),
+    )
     found = Found(Cause.REFUSED, "", "", sent_at=1.0, at=1.0, began=1.0, ended=1.0, until=2.0)
     for _ in range(TOLD_FROM):
         session._tell(attempt, attempt.take(found))
@@ -421,7 +471,9 @@ async def test_what_another_login_found_out_counts_once(server: PostgresServer, 
     assert session._door.server.told("127.0.0.1", 0.0)
 
 
-async def test_what_a_role_is_told_is_told_to_nobody_else(server: PostgresServer, make_session: MakeSession) -> None:
+async def test_what_a_role_is_told_is_told_to_nobody_else(
+    server: PostgresServer, make_session: MakeSession
+) -> None:
     server.execute("create role guest superuser login password 'guest'")
     logins, address = LoginLimiter(), superuser(server)
     well = make_session(address, logins=logins)
@@ -430,7 +482,9 @@ async def test_what_a_role_is_told_is_told_to_nobody_else(server: PostgresServer
         await session.feel(fresh=False, slow=False)
     server.execute("alter role guest nologin")
     for _ in range(3):
-        assert (await locked.feel(fresh=True, slow=False, urgency=Urgency.UNDECIDED)).cause is Cause.NOT_ADMITTED
+        assert (
+            await locked.feel(fresh=True, slow=False, urgency=Urgency.UNDECIDED)
+        ).cause is Cause.NOT_ADMITTED
         assert (await well.feel(fresh=False, slow=False)).cause is Cause.OK
         await asyncio.sleep(SPACING)
 
@@ -450,19 +504,29 @@ async def test_without_a_kept_session_a_knock_does_and_leaves_no_trace(
 ) -> None:
     session, before = make_session(superuser(server), deadline=DEADLINE), server.log.read_text()
     feeling = await timed(session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD))
-    assert (feeling.cause, feeling.fresh_login, feeling.readings) == (Cause.WRONG_PASSWORD, False, ())
+    assert (feeling.cause, feeling.fresh_login, feeling.readings) == (
+        Cause.WRONG_PASSWORD,
+        False,
+        (),
+    )
     server.freeze()
     try:
-        assert (await timed(session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD))).cause is Cause.HUNG
+        assert (
+            await timed(session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD))
+        ).cause is Cause.HUNG
     finally:
         server.thaw()
     await asyncio.sleep(0.2)  # it would have been written by then
     assert server.log.read_text() == before
     server.kill_all()
-    assert (await session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD)).cause is Cause.REFUSED
+    assert (
+        await session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD)
+    ).cause is Cause.REFUSED
 
 
-async def test_a_pooler_that_knows_no_gss_answers_the_second_knock(make_session: MakeSession) -> None:
+async def test_a_pooler_that_knows_no_gss_answers_the_second_knock(
+    make_session: MakeSession,
+) -> None:
     with Hostile(hostile.without_gss) as pooler:
         session = make_session(pooler.address(), deadline=DEADLINE)
         assert (await session.feel(fresh=True, slow=False)).cause is Cause.WRONG_PASSWORD
@@ -472,7 +536,9 @@ async def test_a_pooler_that_knows_no_gss_answers_the_second_knock(make_session:
 
 
 @pytest.mark.parametrize("reset", [False, True])
-async def test_whoever_closes_on_every_knock_is_absent(make_session: MakeSession, reset: bool) -> None:
+async def test_whoever_closes_on_every_knock_is_absent(
+    make_session: MakeSession, reset: bool
+) -> None:
     def close(talk: Talk) -> None:
         if reset:
             talk.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -520,7 +586,9 @@ async def test_where_the_role_is_full_the_kept_session_gives_way(
         assert feeling.cause is Cause.OK
         assert len(ours(server)) == 1
         assert ours(server) != before
-    assert server.log.read_text().count("too many connections for role") == 1, "from then on it gives way first"
+    assert server.log.read_text().count("too many connections for role") == 1, (
+        "from then on it gives way first"
+    )
 
 
 async def test_where_the_server_is_full_too_the_kept_session_is_kept(
@@ -540,7 +608,9 @@ async def test_where_the_server_is_full_too_the_kept_session_is_kept(
     finally:
         for hog in hogs:
             hog.close()
-    assert (await eventually(lambda: entered(session.feel(fresh=True, slow=False)))).cause is Cause.OK
+    assert (
+        await eventually(lambda: entered(session.feel(fresh=True, slow=False)))
+    ).cause is Cause.OK
 
 
 async def test_a_server_that_asks_who_we_are_and_then_hangs_is_not_silent(
@@ -551,7 +621,9 @@ async def test_a_server_that_asks_who_we_are_and_then_hangs_is_not_silent(
         blocker.execute("lock table pg_catalog.pg_class in access exclusive mode")
         feeling = await timed(session.feel(fresh=False, slow=False))
         assert feeling.cause is Cause.LOGIN_FAILING
-    assert (await eventually(lambda: entered(session.feel(fresh=False, slow=False)))).cause is Cause.OK
+    assert (
+        await eventually(lambda: entered(session.feel(fresh=False, slow=False)))
+    ).cause is Cause.OK
 
 
 async def test_a_server_that_ends_idle_sessions_is_met_by_beats_without_one(

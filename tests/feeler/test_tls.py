@@ -55,7 +55,9 @@ def renew(server: PostgresServer, authority: Authority, life: timedelta = DAY) -
 
 
 def over_tls(server: PostgresServer, **changes: str) -> Address:
-    address = replace(parse_address(server.superuser_url()), host="localhost", sslmode="verify-full")
+    address = replace(
+        parse_address(server.superuser_url()), host="localhost", sslmode="verify-full"
+    )
     return replace(address, **{"sslrootcert": "ours.pem", **changes})
 
 
@@ -77,7 +79,12 @@ async def is_ok(address: Address, ca_dir: Path) -> bool:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"sslrootcert": "theirs.pem"}, {"host": "127.0.0.1"}, {"sslrootcert": "system"}, {"sslrootcert": ""}],
+    [
+        {"sslrootcert": "theirs.pem"},
+        {"host": "127.0.0.1"},
+        {"sslrootcert": "system"},
+        {"sslrootcert": ""},
+    ],
     ids=["another CA", "another name", "the system's CAs", "no CA named"],
 )
 async def test_a_certificate_we_do_not_trust_locks_us_out(
@@ -89,32 +96,42 @@ async def test_a_certificate_we_do_not_trust_locks_us_out(
     assert EVIDENCE[seen] is Evidence.ALIVE
 
 
-async def test_an_expired_certificate_locks_us_out(server: PostgresServer, ca_dir: Path, authority: Authority) -> None:
+async def test_an_expired_certificate_locks_us_out(
+    server: PostgresServer, ca_dir: Path, authority: Authority
+) -> None:
     renew(server, authority, life=-DAY)
     server.execute("select pg_reload_conf()")
     assert await eventually(lambda: is_locked_out(over_tls(server), ca_dir))
-    assert await cause(over_tls(server, sslmode="require", sslrootcert=""), ca_dir) is Cause.OK  # trusts anybody
+    assert (
+        await cause(over_tls(server, sslmode="require", sslrootcert=""), ca_dir) is Cause.OK
+    )  # trusts anybody
 
 
 async def is_locked_out(address: Address, ca_dir: Path) -> bool:
     return await cause(address, ca_dir) in LOCKS
 
 
-async def test_a_server_without_tls_locks_us_out(start_postgres: StartPostgres, ca_dir: Path) -> None:
+async def test_a_server_without_tls_locks_us_out(
+    start_postgres: StartPostgres, ca_dir: Path
+) -> None:
     server = start_postgres()
     assert await cause(over_tls(server, sslmode="require", sslrootcert=""), ca_dir) is Cause.NO_TLS
     assert await cause(over_tls(server), ca_dir) is Cause.NO_TLS
     assert await cause(over_tls(server, sslmode="prefer", sslrootcert=""), ca_dir) is Cause.OK
 
 
-async def test_a_refusal_through_tls_is_not_asked_for_again_without(server: PostgresServer, ca_dir: Path) -> None:
+async def test_a_refusal_through_tls_is_not_asked_for_again_without(
+    server: PostgresServer, ca_dir: Path
+) -> None:
     assert await eventually(lambda: is_ok(over_tls(server), ca_dir))
     wrong = over_tls(server, sslmode="prefer", sslrootcert="", password="wrong")
     assert await cause(wrong, ca_dir) is Cause.WRONG_PASSWORD
     assert server.log.read_text().count("password authentication failed") == 1
 
 
-async def test_a_server_that_wants_no_tls_is_asked_again_without(server: PostgresServer, ca_dir: Path) -> None:
+async def test_a_server_that_wants_no_tls_is_asked_again_without(
+    server: PostgresServer, ca_dir: Path
+) -> None:
     assert await eventually(lambda: is_ok(over_tls(server), ca_dir))
     rules = server.data / "pg_hba.conf"
     rules.write_text("hostnossl all all all scram-sha-256\n")
@@ -124,7 +141,9 @@ async def test_a_server_that_wants_no_tls_is_asked_again_without(server: Postgre
 
 
 @pytest.mark.parametrize("name", ["absent.pem", "garbage.pem", "../ours.pem"])
-async def test_a_ca_file_we_lack_is_our_fault(server: PostgresServer, ca_dir: Path, name: str) -> None:
+async def test_a_ca_file_we_lack_is_our_fault(
+    server: PostgresServer, ca_dir: Path, name: str
+) -> None:
     assert await eventually(lambda: is_ok(over_tls(server), ca_dir))
     seen = await cause(over_tls(server, sslrootcert=name), ca_dir)
     assert seen is Cause.MISSING_FILE
@@ -135,7 +154,9 @@ async def test_no_ca_folder_is_our_fault(server: PostgresServer) -> None:
     assert await cause(over_tls(server), None) is Cause.MISSING_FILE
 
 
-async def test_a_server_that_ends_the_connection_instead_of_encrypting_is_reset(ca_dir: Path) -> None:
+async def test_a_server_that_ends_the_connection_instead_of_encrypting_is_reset(
+    ca_dir: Path,
+) -> None:
     def hang_up(talk: Talk) -> None:
         talk.reader.read(8)
 

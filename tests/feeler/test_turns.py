@@ -42,12 +42,19 @@ async def test_a_hundred_databases_of_a_mute_server_all_get_their_evidence(
     for _ in range(2):
         feelings = await feel_all(sessions)
         assert Counter(feeling.cause for feeling in feelings) == {Cause.HUNG: 100}
-        assert max(feeling.waited for feeling in feelings) > 0.4  # the cadence stretches, and says so
+        assert (
+            max(feeling.waited for feeling in feelings) > 0.4
+        )  # the cadence stretches, and says so
 
 
-async def test_one_connect_that_times_out_speaks_for_all_who_wait(make_session: MakeSession, dropping: int) -> None:
+async def test_one_connect_that_times_out_speaks_for_all_who_wait(
+    make_session: MakeSession, dropping: int
+) -> None:
     logins = LoginLimiter(per_address=1, lent=10)
-    sessions = [make_session(replace(NOWHERE, port=dropping), logins=logins, deadline=0.4) for _ in range(30)]
+    sessions = [
+        make_session(replace(NOWHERE, port=dropping), logins=logins, deadline=0.4)
+        for _ in range(30)
+    ]
     before: set[float] = set()
     for _ in range(3):
         feelings = await feel_all(sessions)
@@ -57,7 +64,9 @@ async def test_one_connect_that_times_out_speaks_for_all_who_wait(make_session: 
         before.add(sent)
 
 
-async def test_a_refusal_is_shared_within_its_deadline_and_told_to_nobody_twice(make_session: MakeSession) -> None:
+async def test_a_refusal_is_shared_within_its_deadline_and_told_to_nobody_twice(
+    make_session: MakeSession,
+) -> None:
     logins = LoginLimiter()
     one, two = (make_session(NOWHERE, logins=logins, deadline=1.0) for _ in range(2))
     first = await one.feel(fresh=False, slow=False)
@@ -94,7 +103,9 @@ async def test_a_server_that_starts_is_asked_once_for_all(make_session: MakeSess
 
 
 @pytest.mark.parametrize("code", ["28P01", "3D000", "53300", "XX000"])
-async def test_what_is_said_to_one_database_is_not_told_of_another(make_session: MakeSession, code: str) -> None:
+async def test_what_is_said_to_one_database_is_not_told_of_another(
+    make_session: MakeSession, code: str
+) -> None:
     logins = LoginLimiter(per_address=1)
     with refuse(code) as server:
         sessions = [make_session(server.address(), logins=logins) for _ in range(5)]
@@ -117,12 +128,16 @@ async def test_a_server_that_is_back_is_not_talked_down_by_what_was(
         assert (await two.feel(fresh=False, slow=False)).cause is Cause.OK
 
 
-async def test_a_host_that_takes_connections_again_is_not_talked_down(make_session: MakeSession) -> None:
+async def test_a_host_that_takes_connections_again_is_not_talked_down(
+    make_session: MakeSession,
+) -> None:
     """The first one through hangs: still nobody may say that the port is closed."""
     logins = LoginLimiter()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    sessions = [make_session(replace(NOWHERE, port=port), logins=logins, deadline=1.0) for _ in range(3)]
+    sessions = [
+        make_session(replace(NOWHERE, port=port), logins=logins, deadline=1.0) for _ in range(3)
+    ]
     assert (await sessions[0].feel(fresh=False, slow=False)).cause is Cause.REFUSED
     with socket.create_server(("127.0.0.1", port)):
         hanging = asyncio.create_task(sessions[0].feel(fresh=False, slow=False))
@@ -131,19 +146,27 @@ async def test_a_host_that_takes_connections_again_is_not_talked_down(make_sessi
         assert (await hanging).cause is Cause.HUNG
 
 
-async def test_another_address_of_the_same_port_is_another_matter(make_session: MakeSession) -> None:
+async def test_another_address_of_the_same_port_is_another_matter(
+    make_session: MakeSession,
+) -> None:
     logins = LoginLimiter()
     with Hostile(hostile.logged_in(hostile.honest)) as server:
         elsewhere = make_session(server.address(host="127.0.0.2"), logins=logins)
         assert (await elsewhere.feel(fresh=False, slow=False)).cause is Cause.REFUSED
-        assert (await make_session(server.address(), logins=logins).feel(fresh=False, slow=False)).cause is Cause.OK
+        assert (
+            await make_session(server.address(), logins=logins).feel(fresh=False, slow=False)
+        ).cause is Cause.OK
 
 
-async def test_a_session_that_is_closed_waits_for_its_turn_no_longer(make_session: MakeSession, mute: int) -> None:
+async def test_a_session_that_is_closed_waits_for_its_turn_no_longer(
+    make_session: MakeSession, mute: int
+) -> None:
     logins = LoginLimiter(per_address=1, lent=30)
     address = replace(NOWHERE, port=mute)
     first, second = (make_session(address, logins=logins, deadline=5.0) for _ in range(2))
-    feels = [asyncio.create_task(session.feel(fresh=False, slow=False)) for session in (first, second)]
+    feels = [
+        asyncio.create_task(session.feel(fresh=False, slow=False)) for session in (first, second)
+    ]
     await asyncio.sleep(0.1)
     await second.close()
     await eventually(feels[1].done, within=1)

@@ -31,10 +31,14 @@ def status(which: str = "", state: State = State.NEW) -> Status:
     return Status(state, NOW, identity(which), "rule" if which else "")
 
 
-def transition(which: str, prev: str = "", target: State = State.AVAILABLE, database: str = DB) -> Transition:
+def transition(
+    which: str, prev: str = "", target: State = State.AVAILABLE, database: str = DB
+) -> Transition:
     named = identity(which)
     assert named
-    return Transition(database, named, identity(prev), State.NEW, target, "rule", NOW, W1, (W1,), ())
+    return Transition(
+        database, named, identity(prev), State.NEW, target, "rule", NOW, W1, (W1,), ()
+    )
 
 
 def cry(doubt: str, at: float = NOW, database: str = DB) -> CannotReach:
@@ -51,7 +55,9 @@ def doubted(which: str, at: float = NOW) -> Status:
     return replace(status(which, State.UNCERTAIN), doubt=Doubt(named, at, at, (witness,)))
 
 
-def observation(database: str = DB, worker: str = W1, at: float = NOW, cause: Cause = Cause.OK) -> Observation:
+def observation(
+    database: str = DB, worker: str = W1, at: float = NOW, cause: Cause = Cause.OK
+) -> Observation:
     return Observation(database=database, worker=worker, sent_at=at - 0.01, at=at, cause=cause)
 
 
@@ -69,11 +75,21 @@ async def opened(live: Live, by: str = "1.1") -> str:
 
 
 async def given(
-    live: Live, under: str, owner: str = W1, database: str = DB, seed: Status | None = None, registry: str = ""
+    live: Live,
+    under: str,
+    owner: str = W1,
+    database: str = DB,
+    seed: Status | None = None,
+    registry: str = "",
 ) -> None:
     """Assign without more ado."""
     answer = await assignments.assign(
-        live, Assignment(database, owner, epoch(under)), planned=False, now=NOW, seed=seed, registry=registry
+        live,
+        Assignment(database, owner, epoch(under)),
+        planned=False,
+        now=NOW,
+        seed=seed,
+        registry=registry,
     )
     assert answer is Assigned.ASSIGNED
 

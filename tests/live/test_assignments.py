@@ -30,9 +30,16 @@ from tests.live.builders import (
 UP = State.AVAILABLE
 
 
-async def assign(live: Live, under: str, owner: str = W1, *, planned: bool = False, doubt: str = "") -> Assigned:
+async def assign(
+    live: Live, under: str, owner: str = W1, *, planned: bool = False, doubt: str = ""
+) -> Assigned:
     return await assignments.assign(
-        live, Assignment(DB, owner, epoch(under)), planned=planned, now=NOW, doubt=identity(doubt), registry=""
+        live,
+        Assignment(DB, owner, epoch(under)),
+        planned=planned,
+        now=NOW,
+        doubt=identity(doubt),
+        registry="",
     )
 
 
@@ -47,13 +54,20 @@ async def test_a_place_nobody_knows(live: Live) -> None:
 async def test_assigned(live: Live, name: str) -> None:
     assert await assign(live, "1.2") is Assigned.ASSIGNED
     found = await place(live)
-    assert (found.owner, found.epoch, found.proven, found.seeded) == (W1, epoch("1.2"), False, False)
+    assert (found.owner, found.epoch, found.proven, found.seeded) == (
+        W1,
+        epoch("1.2"),
+        False,
+        False,
+    )
     assert await assignments.mine(live, W1) == {DB: "1.2 0"}
     assert await observations.names(live) == [DB]
     assert (await generation.standing(live)).term == 1
 
 
-async def test_the_first_accepted_beat_proves_the_owner_and_a_new_epoch_starts_over(live: Live, name: str) -> None:
+async def test_the_first_accepted_beat_proves_the_owner_and_a_new_epoch_starts_over(
+    live: Live, name: str
+) -> None:
     await given(live, "1.2", seed=Status())
     await said(live, name, W1, beat("1.2", status()))
     assert (await place(live)).proven
@@ -89,7 +103,9 @@ async def test_the_same_assignment_again_is_no_reason_to_step_down(live: Live, n
     assert await assign(live, "1.2") is Assigned.STALE
 
 
-async def test_a_planned_move_waits_for_the_owners_first_accepted_beat(live: Live, name: str) -> None:
+async def test_a_planned_move_waits_for_the_owners_first_accepted_beat(
+    live: Live, name: str
+) -> None:
     assert await assign(live, "1.2", planned=True) is Assigned.ASSIGNED, "nobody owned it"
     assert await assign(live, "1.3", W2, planned=True) is Assigned.UNPROVEN
     await said(live, name, W1, beat("1.2", status()))
@@ -117,12 +133,20 @@ async def test_two_leaders_race_and_the_higher_epoch_stands(live: Live, name: st
         assert await assignments.mine(live, W2) == {DB: f"{high} 0"}
 
 
-async def test_a_late_assignment_of_a_paused_leader_does_not_revive_an_old_epoch(live: Live, name: str) -> None:
+async def test_a_late_assignment_of_a_paused_leader_does_not_revive_an_old_epoch(
+    live: Live, name: str
+) -> None:
     await given(live, "1.2", seed=Status())
     await given(live, "2.1", W2)
-    assert await said(live, name, W2, beat("2.1", status("2.1.1", UP), transition("2.1.1"))) == "accepted"
+    assert (
+        await said(live, name, W2, beat("2.1", status("2.1.1", UP), transition("2.1.1")))
+        == "accepted"
+    )
     assert await assign(live, "1.3", W1) is Assigned.STALE
-    assert await said(live, name, W1, beat("1.3", status("1.3.1", UP), transition("1.3.1"))) == "fenced"
+    assert (
+        await said(live, name, W1, beat("1.3", status("1.3.1", UP), transition("1.3.1")))
+        == "fenced"
+    )
     assert await said(live, name, W1, beat("1.2", status())) == "fenced"
 
 
@@ -178,7 +202,9 @@ async def test_claims_end_with_the_assignment_that_honours_them(live: Live) -> N
 
 
 async def published(live: Live, revision: int = 1) -> bool:
-    return await targets.publish(live, DB, Target("sealed", Policy(), {}, revision), term=9, registry="")
+    return await targets.publish(
+        live, DB, Target("sealed", Policy(), {}, revision), term=9, registry=""
+    )
 
 
 async def test_unassign_keeps_the_hash_and_its_fence(live: Live, name: str) -> None:

@@ -12,9 +12,31 @@ from rq import Queue
 from monitor.core.assignment import Assignment
 from monitor.core.errors import InvalidInput, StoreUnavailable
 from monitor.core.status import Status
-from monitor.live import assignments, connections, generation, journal, observations, presence, requests, targets
+from monitor.live import (
+    assignments,
+    connections,
+    generation,
+    journal,
+    observations,
+    presence,
+    requests,
+    targets,
+)
 from monitor.live.connections import Live
-from tests.live.builders import DB, NOW, W1, beat, epoch, given, identity, opened, said, status, stored, transition
+from tests.live.builders import (
+    DB,
+    NOW,
+    W1,
+    beat,
+    epoch,
+    given,
+    identity,
+    opened,
+    said,
+    status,
+    stored,
+    transition,
+)
 from tests.live.test_presence import HERE
 from tests.proxy import Proxy
 from tests.servers import RedisServer
@@ -67,7 +89,9 @@ def proxy(redis_server: RedisServer, redis_url: str) -> Iterator[Proxy]:
     found.stop()
 
 
-async def test_a_closed_port(start_redis: Callable[..., RedisServer], connect: Callable[..., Live]) -> None:
+async def test_a_closed_port(
+    start_redis: Callable[..., RedisServer], connect: Callable[..., Live]
+) -> None:
     server = start_redis()
     live = connect(server.url)
     await connections.now(live)
@@ -90,7 +114,9 @@ async def test_a_frozen_server_with_connections_kept_and_without(
     try:
         quick = [call for call in CALLS if call not in BLOCKING]
         started = time.monotonic()
-        kinds = await asyncio.gather(*(fails(which, call) for which in (live, fresh) for call in quick * 2))
+        kinds = await asyncio.gather(
+            *(fails(which, call) for which in (live, fresh) for call in quick * 2)
+        )
         assert time.monotonic() - started < 2.5
         assert set(kinds) <= {"timeout", "connection"}
         assert "timeout" in kinds
@@ -144,7 +170,9 @@ async def test_a_promoted_replica_holds_everything_and_is_closed(
     parts = urlsplit(master.url)
     await new.cache.config_set("masterauth", str(parts.password))
     await new.cache.replicaof("127.0.0.1", str(parts.port))
-    await eventually(lambda: attached(new))  # the first replica gives its master another replication id
+    await eventually(
+        lambda: attached(new)
+    )  # the first replica gives its master another replication id
     name = await opened(old)
     await given(old, "1.2", seed=Status())
     assert await said(old, name, W1, beat("1.2", status())) == "accepted"
@@ -183,7 +211,13 @@ async def test_a_wrong_password_is_unavailable_and_is_not_repeated(
 
 @pytest.mark.parametrize(
     "url",
-    ["", "http://:SEKRET@h", "redis://:SEKRET@[h", "redis://:SEKRET@h:99999", "redis://:SEKRET@h/0?nonsense=1"],
+    [
+        "",
+        "http://:SEKRET@h",
+        "redis://:SEKRET@[h",
+        "redis://:SEKRET@h:99999",
+        "redis://:SEKRET@h/0?nonsense=1",
+    ],
 )
 def test_a_malformed_url_is_never_echoed(url: str) -> None:
     for make in (connections.connect, connections.rq_connection):
@@ -224,7 +258,9 @@ async def test_connections_tell_whose_they_are(live: Live) -> None:
     assert {"feeler/live", "feeler/live-blocking"} <= names
 
 
-async def test_rq_may_overwrite_its_timeouts_without_touching_ours(redis_url: str, live: Live) -> None:
+async def test_rq_may_overwrite_its_timeouts_without_touching_ours(
+    redis_url: str, live: Live
+) -> None:
     with connections.rq_connection(redis_url) as client:
         Queue("feeler-w", connection=client)
         client.connection_pool.connection_kwargs["socket_timeout"] = 415
@@ -241,7 +277,9 @@ async def test_a_lost_reply_is_an_error_and_the_same_again_is_accepted_once(
     name = await opened(live)
     await given(live, "1.2", seed=Status())
     one = beat("1.2", status("1.2.1"), transition("1.2.1"))
-    assert await said(live, name, W1, beat("1.2", status())) == "accepted"  # the server knows the script now
+    assert (
+        await said(live, name, W1, beat("1.2", status())) == "accepted"
+    )  # the server knows the script now
     proxy.drop_next_reply(b"EVALSHA")
     with pytest.raises(StoreUnavailable):
         await said(live, name, W1, one)
@@ -254,7 +292,9 @@ async def test_a_lost_reply_is_an_error_and_the_same_again_is_accepted_once(
     await given(live, "1.3")
 
 
-async def test_a_cut_wire_heals_by_itself(proxy: Proxy, redis_url: str, connect: Callable[..., Live]) -> None:
+async def test_a_cut_wire_heals_by_itself(
+    proxy: Proxy, redis_url: str, connect: Callable[..., Live]
+) -> None:
     live = connect(proxy.url(redis_url))
     await asyncio.gather(*(connections.now(live) for _ in range(5)))
     proxy.sever()
@@ -282,14 +322,18 @@ async def test_a_cancelled_call_leaves_no_reply_for_the_next(
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
-        found = await asyncio.gather(*(live.cache.get("mine") for _ in range(4)), assignments.mine(live, W1))
+        found = await asyncio.gather(
+            *(live.cache.get("mine") for _ in range(4)), assignments.mine(live, W1)
+        )
         assert found == ["yours"] * 4 + [{DB: "1.2 0"}]
         assert await said(live, name, W1, beat("1.2", status(), at=NOW + i)) == "accepted"
     assert len(live.cache.connection_pool._in_use_connections) == 0
 
 
 async def test_more_calls_than_connections_wait_in_line(live: Live) -> None:
-    found = await asyncio.gather(*(connections.now(live) for _ in range(connections.CONNECTIONS * 5)))
+    found = await asyncio.gather(
+        *(connections.now(live) for _ in range(connections.CONNECTIONS * 5))
+    )
     assert len(found) == connections.CONNECTIONS * 5
     assert len(await live.cache.client_list()) <= connections.CONNECTIONS + 2
 

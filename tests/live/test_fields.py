@@ -16,7 +16,9 @@ moments = st.integers(0, 2**42).map(lambda ms: ms / 1000)
 workers = st.from_regex(r"[a-z0-9]{1,8}-[0-9a-f]{10}", fullmatch=True)
 epochs = st.builds(Epoch, st.integers(1, 2**31), st.integers(0, 2**31))
 identities = st.builds(Identity, epochs, st.integers(1, 2**31))
-numbers = st.one_of(st.booleans(), st.integers(-(2**63), 2**63), st.floats(allow_nan=False, allow_infinity=False))
+numbers = st.one_of(
+    st.booleans(), st.integers(-(2**63), 2**63), st.floats(allow_nan=False, allow_infinity=False)
+)
 
 
 @st.composite
@@ -26,8 +28,14 @@ def all_readings(draw: st.DrawFn) -> tuple[Reading, ...]:
         if draw(st.booleans()):
             status = draw(st.sampled_from(ReadingStatus))
             names = [gauge.name for gauge in GAUGES.values() if gauge.family == family]
-            values = draw(st.dictionaries(st.sampled_from(names), numbers)) if status is ReadingStatus.OK else {}
-            code = "" if status is ReadingStatus.OK else draw(st.sampled_from(["", "42501", "57014"]))
+            values = (
+                draw(st.dictionaries(st.sampled_from(names), numbers))
+                if status is ReadingStatus.OK
+                else {}
+            )
+            code = (
+                "" if status is ReadingStatus.OK else draw(st.sampled_from(["", "42501", "57014"]))
+            )
             found.append(Reading(family, draw(moments), status, values, code))
     return tuple(found)
 
@@ -37,7 +45,9 @@ def all_statuses(draw: st.DrawFn) -> Status:
     doubt, origin = None, draw(moments)
     if draw(st.booleans()):
         offsets = st.integers(0, 10**6).map(lambda ms: round(origin + ms / 1000, 3))
-        witness = st.builds(Witness, workers, st.integers(1, 999), offsets, offsets, st.sampled_from(Cause))
+        witness = st.builds(
+            Witness, workers, st.integers(1, 999), offsets, offsets, st.sampled_from(Cause)
+        )
         witnesses = draw(st.lists(witness, max_size=MAX_WITNESSES))
         doubt = Doubt(draw(identities), origin, draw(moments), tuple(witnesses))
     return draw(
@@ -64,7 +74,9 @@ def test_a_status_comes_back_as_it_went(status: Status) -> None:
 
 @given(all_readings())
 def test_readings_come_back_as_they_went(some: tuple[Reading, ...]) -> None:
-    seen = Observation(database="db", worker="w-000000", sent_at=1.0, at=2.0, cause=Cause.OK, readings=some)
+    seen = Observation(
+        database="db", worker="w-000000", sent_at=1.0, at=2.0, cause=Cause.OK, readings=some
+    )
     texts = observation_fields(seen)
     found = readings(present(texts))
     assert found == some
@@ -78,7 +90,9 @@ def test_readings_come_back_as_they_went(some: tuple[Reading, ...]) -> None:
 @given(st.text())
 def test_a_long_text_is_cut_to_what_a_listpack_holds(text: str) -> None:
     reading = Reading("database", 1.0, ReadingStatus.OK, {"role": text})
-    seen = Observation(database="db", worker="w", sent_at=1.0, at=2.0, cause=Cause.OK, readings=(reading,))
+    seen = Observation(
+        database="db", worker="w", sent_at=1.0, at=2.0, cause=Cause.OK, readings=(reading,)
+    )
     role = observation_fields(seen)["role"]
     assert len(role.encode()) <= fields.MOST_BYTES
     assert text.startswith(role)

@@ -122,13 +122,17 @@ async def test_a_leader_of_another_registry_is_refused_by_every_step(live: Live)
     before = await everything(live, but=[":counters"])
     for term in (3, 9):
         assert not await generation.lead(live, term, "theirs")
-        assert not await generation.restore(live, "theirs", [row("9.9.9", "", database="toy")], term, "theirs")
+        assert not await generation.restore(
+            live, "theirs", [row("9.9.9", "", database="toy")], term, "theirs"
+        )
         assignment = assignments.Assignment(DB, W2, Epoch(term, 9))
         told = await assignments.assign(live, assignment, planned=False, now=NOW, registry="theirs")
         assert told is assignments.Assigned.FOREIGN
         assert not await assignments.unassign(live, DB, term, "theirs")
         assert not await assignments.forget(live, DB, term, "theirs")
-        assert not await targets.publish(live, DB, targets.Target("x", Policy(), {}, 99), term, "theirs")
+        assert not await targets.publish(
+            live, DB, targets.Target("x", Policy(), {}, 99), term, "theirs"
+        )
         assert await generation.open_generation(live, Epoch(term, 9), (), "theirs") is None
     assert await everything(live, but=[":counters"]) == before
 
@@ -185,7 +189,9 @@ async def test_a_term_only_rises(live: Live) -> None:
     await generation.restore(live, W1, (), 9, "")
     await generation.restore(live, W2, (), 2, "")
     assert (await generation.standing(live)).term == 9
-    assert {await live.cache.get(partition_key(number, "term")) for number in range(PARTITIONS)} == {"9"}
+    assert {
+        await live.cache.get(partition_key(number, "term")) for number in range(PARTITIONS)
+    } == {"9"}
 
 
 # --- restore ------------------------------------------------------------------------------------------------------
@@ -205,11 +211,17 @@ async def test_the_highest_identity_and_the_highest_claim_win(live: Live) -> Non
     assert await observations.names(live) == [DB]
 
 
-async def test_a_memory_that_comes_late_counts_if_it_is_newer_than_all_that_happened(live: Live, name: str) -> None:
+async def test_a_memory_that_comes_late_counts_if_it_is_newer_than_all_that_happened(
+    live: Live, name: str
+) -> None:
     await given(live, "1.20", seed=status("1.3.1"))
     assert await generation.restore(live, W1, [row("1.9.9", "1.9", State.REFUSING)], 0, "")
     place = (await assignments.places(live, [DB]))[DB]
-    assert (place.identity, place.state, place.epoch) == (identity("1.9.9"), State.REFUSING, epoch("1.20"))
+    assert (place.identity, place.state, place.epoch) == (
+        identity("1.9.9"),
+        State.REFUSING,
+        epoch("1.20"),
+    )
     stale = beat("1.20", status("1.20.1"), transition("1.20.1", "1.3.1"))
     assert await said(live, name, W1, stale) == "ahead"
     assert W1 in await generation.reported(live)
@@ -241,7 +253,8 @@ async def test_a_wipe_in_the_middle_of_a_report_is_noticed(live: Live) -> None:
     last = generation._call(number, (life, W1, 10**9, "last", 1, ""), [])
     other = generation._call(number, (life, W1, 10**9 + 1, "last", 1, ""), [])
     steps = [
-        await observations.steps.run(live.cache, generation._RESTORE, [one]) for one in (first, other, middle, last)
+        await observations.steps.run(live.cache, generation._RESTORE, [one])
+        for one in (first, other, middle, last)
     ]
     assert steps == [[1], [0], [1], [1]]
     report = await live.cache.hget(partition_key(number, "reports"), W1)
@@ -261,7 +274,9 @@ async def test_no_request_that_comes_late_stands_for_a_whole_report(
 
     monkeypatch.setattr(steps, "run", noted)
     names = namesakes(rows) if rows else []  # in one partition
-    assert await generation.restore(live, W1, [row("1.2.1", "1.2", database=one) for one in names], 1, "")
+    assert await generation.restore(
+        live, W1, [row("1.2.1", "1.2", database=one) for one in names], 1, ""
+    )
     assert await generation.reported(live) == {W1}
     life = (await generation.generation(live)).life
     for late in sent:
@@ -271,20 +286,31 @@ async def test_no_request_that_comes_late_stands_for_a_whole_report(
         assert not generation._is_done(await live.cache.hget(reports, W1) or "", life)
 
 
-async def test_a_late_memory_counts_without_an_owner_but_not_after_retirement(live: Live, name: str) -> None:
+async def test_a_late_memory_counts_without_an_owner_but_not_after_retirement(
+    live: Live, name: str
+) -> None:
     await given(live, "1.20", seed=status("1.3.1"))
     await given(live, "1.21", database="retired", seed=status("1.3.1"))
     assert await assignments.unassign(live, DB, 1, "")  # no worker was there
     assert await assignments.forget(live, "retired", 1, "")
-    memories = [row("1.9.9", "1.9", State.REFUSING), row("1.9.9", "1.9", State.REFUSING, database="retired")]
+    memories = [
+        row("1.9.9", "1.9", State.REFUSING),
+        row("1.9.9", "1.9", State.REFUSING, database="retired"),
+    ]
     assert await generation.restore(live, W1, memories, 0, "")
     places = await assignments.places(live, [DB, "retired"])
-    assert (places[DB].identity, places[DB].state, places[DB].owner) == (identity("1.9.9"), State.REFUSING, "")
+    assert (places[DB].identity, places[DB].state, places[DB].owner) == (
+        identity("1.9.9"),
+        State.REFUSING,
+        "",
+    )
     assert not await live.cache.exists(database_key("retired"))
 
 
 async def test_memories_of_another_life_of_the_server_are_refused(live: Live) -> None:
-    call = generation._call(partition(DB), ("0" * 40, W1, 10**9, "first", 1, ""), [row("1.2.1", "1.2")])
+    call = generation._call(
+        partition(DB), ("0" * 40, W1, 10**9, "first", 1, ""), [row("1.2.1", "1.2")]
+    )
     assert await observations.steps.run(live.cache, generation._RESTORE, [call]) == [0]
     assert await live.cache.keys("*") == []
 
@@ -299,7 +325,9 @@ async def test_a_report_vanishes_with_what_it_reports(live: Live) -> None:
     assert await generation.reported(live) == {W2}
 
 
-identities = st.none() | st.builds(Identity, st.builds(Epoch, st.integers(1, 2), st.integers(1, 11)), st.integers(1, 2))
+identities = st.none() | st.builds(
+    Identity, st.builds(Epoch, st.integers(1, 2), st.integers(1, 11)), st.integers(1, 2)
+)
 memories = st.builds(
     Restored,
     database=st.sampled_from(["orders", "billing"]),
@@ -314,8 +342,12 @@ memories = st.builds(
     epoch=st.none() | st.builds(Epoch, st.integers(1, 2), st.integers(1, 11)),
     owner=st.sampled_from([W1, W2]),
 )
-signatures = st.builds(Signature, st.integers(0, 2), st.sampled_from(["ours", "theirs"])) | st.just(Signature())
-reports = st.lists(st.tuples(st.lists(memories, max_size=3), st.integers(1, 3), signatures), min_size=1, max_size=5)
+signatures = st.builds(Signature, st.integers(0, 2), st.sampled_from(["ours", "theirs"])) | st.just(
+    Signature()
+)
+reports = st.lists(
+    st.tuples(st.lists(memories, max_size=3), st.integers(1, 3), signatures), min_size=1, max_size=5
+)
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["empty", "kept"])
@@ -327,7 +359,9 @@ def test_restores_end_alike_in_any_order_and_repetition(redis_url: str, kept: bo
     def check(restores: list[Report], random: object) -> None:
         shuffled = restores + restores[:2]
         random.shuffle(shuffled)  # type: ignore[attr-defined]
-        assert asyncio.run(ends(redis_url, restores, kept)) == asyncio.run(ends(redis_url, shuffled, kept))
+        assert asyncio.run(ends(redis_url, restores, kept)) == asyncio.run(
+            ends(redis_url, shuffled, kept)
+        )
 
     check()
 
@@ -369,16 +403,22 @@ async def test_nobody_opens_without_the_reports_it_rests_on(live: Live) -> None:
 async def test_opening_again_after_a_lost_reply_is_the_same_opening(live: Live) -> None:
     name = await opened(live, "1.4")
     assert await generation.open_generation(live, epoch("1.4"), {"leader"}, "") == name
-    assert await generation.open_generation(live, epoch("1.5"), {"leader"}, "") is None, "reports serve one opening"
+    assert await generation.open_generation(live, epoch("1.5"), {"leader"}, "") is None, (
+        "reports serve one opening"
+    )
 
 
-async def test_a_leader_that_died_between_partitions_leaves_it_closed_until_the_next_opens_all(live: Live) -> None:
+async def test_a_leader_that_died_between_partitions_leaves_it_closed_until_the_next_opens_all(
+    live: Live,
+) -> None:
     await generation.restore(live, W1, [row("1.2.1", "1.2")], 1, "")
     await generation.restore(live, "one", (), 1, "")
     life = (await generation.generation(live)).life
     mine = partition(DB)
     keys = [partition_key(mine, kind) for kind in ("generation", "term", "reports", "registry")]
-    await observations.steps.run(live.cache, generation._OPEN, [(keys, (f"{life}:1.3", life, 1, "", "one", W1))])
+    await observations.steps.run(
+        live.cache, generation._OPEN, [(keys, (f"{life}:1.3", life, 1, "", "one", W1))]
+    )
     assert not (await generation.generation(live)).open
     assert await generation.reported(live) == set(), "what was opened wants its reports anew"
     await generation.restore(live, "two", (), 2, "")
@@ -393,12 +433,17 @@ async def test_a_flush_between_partitions_leaves_the_rest_closed(live: Live) -> 
     life = (await generation.generation(live)).life
     words = (f"{life}:1.3", life, 1, "", "leader")
     calls = [
-        ([partition_key(number, kind) for kind in ("generation", "term", "reports", "registry")], words)
+        (
+            [partition_key(number, kind) for kind in ("generation", "term", "reports", "registry")],
+            words,
+        )
         for number in range(PARTITIONS)
     ]
     assert set(await observations.steps.run(live.cache, generation._OPEN, calls[:9])) == {"opened"}
     await live.cache.flushall()
-    assert set(await observations.steps.run(live.cache, generation._OPEN, calls[9:])) == {"forgotten"}
+    assert set(await observations.steps.run(live.cache, generation._OPEN, calls[9:])) == {
+        "forgotten"
+    }
     assert await live.cache.keys("*") == []
 
 

@@ -12,19 +12,37 @@ from monitor.core.status import Identity, State, Status
 from monitor.live import journal, observations
 from monitor.live.connections import Live
 from monitor.live.keys import PARTITIONS, partition, partition_key
-from tests.live.builders import DB, NOW, W1, beat, cry, doubted, epoch, given, opened, said, status, transition
+from tests.live.builders import (
+    DB,
+    NOW,
+    W1,
+    beat,
+    cry,
+    doubted,
+    epoch,
+    given,
+    opened,
+    said,
+    status,
+    transition,
+)
 from tests.waiting import eventually
 
 NAMES = [f"db{i}" for i in range(40)]
 
 
-async def happen(live: Live, name: str, databases: list[str], under: str = "1.2") -> list[Transition]:
+async def happen(
+    live: Live, name: str, databases: list[str], under: str = "1.2"
+) -> list[Transition]:
     """Let a first transition happen to each of these."""
     events = []
     for database in databases:
         await given(live, under, database=database, seed=Status())
         events.append(transition(f"{under}.1", database=database))
-    beats = [beat(under, status(f"{under}.1", State.AVAILABLE), one, database=one.database) for one in events]
+    beats = [
+        beat(under, status(f"{under}.1", State.AVAILABLE), one, database=one.database)
+        for one in events
+    ]
     assert {v.value for v in await observations.record(live, name, W1, beats)} == {"accepted"}
     return events
 
@@ -44,7 +62,9 @@ async def test_every_group_gets_everything_once_from_the_beginning(live: Live, n
     found = await read(live)
     assert by_name(found) == events
     assert {entry.partition for entry in found} == {partition(database) for database in NAMES}
-    assert all(entry.partition == partition(entry.event.database) and not entry.replayed for entry in found)
+    assert all(
+        entry.partition == partition(entry.event.database) and not entry.replayed for entry in found
+    )
     assert await read(live, consumer="two") == []
     assert by_name(await read(live, group="supervisor")) == events
 
@@ -74,7 +94,9 @@ async def blocked(live: Live) -> bool:
     return bool((await live.cache.info("clients"))["blocked_clients"])
 
 
-async def test_a_wait_may_be_longer_than_the_deadline_of_other_commands(live: Live, name: str) -> None:
+async def test_a_wait_may_be_longer_than_the_deadline_of_other_commands(
+    live: Live, name: str
+) -> None:
     assert await journal.read(live, "historian", "one", count=10, block=1.5) == []
 
 
@@ -88,7 +110,9 @@ async def test_groups_are_made_again_after_redis_lost_its_memory(live: Live, nam
     assert by_name(await read(live)) == events
 
 
-async def test_one_missing_group_is_made_and_the_others_go_on_where_they_were(live: Live, name: str) -> None:
+async def test_one_missing_group_is_made_and_the_others_go_on_where_they_were(
+    live: Live, name: str
+) -> None:
     await happen(live, name, NAMES)
     await journal.ack(live, "historian", await read(live))
     await live.cache.delete(partition_key(partition("db1"), "journal"))
@@ -98,7 +122,9 @@ async def test_one_missing_group_is_made_and_the_others_go_on_where_they_were(li
     assert [entry.event for entry in await read(live)] == [event]
 
 
-async def test_what_a_dead_consumer_took_is_claimed_until_it_is_acknowledged(live: Live, name: str) -> None:
+async def test_what_a_dead_consumer_took_is_claimed_until_it_is_acknowledged(
+    live: Live, name: str
+) -> None:
     events = await happen(live, name, NAMES)
     await read(live, consumer="dead")
     assert await journal.claim(live, "historian", "heir", idle=60) == []
@@ -129,7 +155,10 @@ async def test_the_backlog_is_summed_over_partitions(live: Live, name: str) -> N
 async def test_durable_transitions_are_known_by_identity(live: Live) -> None:
     one, two = Identity(epoch("1.2"), 1), Identity(epoch("1.2"), 2)
     await journal.acknowledge(live, [(DB, one), ("db1", two)], NOW)
-    assert await journal.drained(live, [(DB, one), (DB, two), ("db1", one), ("db1", two)]) == {(DB, one), ("db1", two)}
+    assert await journal.drained(live, [(DB, one), (DB, two), ("db1", one), ("db1", two)]) == {
+        (DB, one),
+        ("db1", two),
+    }
     await journal.acknowledge(live, [("db1", two)], NOW + 10)
     await journal.trim(live, NOW + journal.REMEMBER + 5)
     assert await journal.drained(live, [(DB, one), ("db1", two)]) == {("db1", two)}
@@ -164,7 +193,9 @@ async def test_conflicts_in_postgres_are_counted(live: Live) -> None:
 
 
 async def lengths(live: Live) -> int:
-    return sum([await live.cache.xlen(partition_key(number, "journal")) for number in range(PARTITIONS)])
+    return sum(
+        [await live.cache.xlen(partition_key(number, "journal")) for number in range(PARTITIONS)]
+    )
 
 
 async def test_nothing_is_trimmed_before_the_durable_groups_exist(live: Live, name: str) -> None:
@@ -178,7 +209,9 @@ async def test_nothing_is_trimmed_before_the_durable_groups_exist(live: Live, na
 async def test_only_what_every_group_acknowledged_is_trimmed(live: Live, name: str) -> None:
     """Taken is not acknowledged, and acknowledged by one is not acknowledged by all."""
     for i in range(10):
-        await happen(live, name, [DB], under=f"1.{i + 2}") if i == 0 else await another(live, name, i)
+        await happen(live, name, [DB], under=f"1.{i + 2}") if i == 0 else await another(
+            live, name, i
+        )
     mine = await read(live)
     await read(live, "supervisor")
     await journal.ensure(live, "notifier")
@@ -203,7 +236,9 @@ async def another(live: Live, name: str, i: int) -> None:
     assert await said(live, name, W1, beat("1.2", after, one, at=NOW + i)) == "accepted"
 
 
-async def test_beyond_the_limit_entries_go_loudly(live: Live, name: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_beyond_the_limit_entries_go_loudly(
+    live: Live, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     await happen(live, name, [DB])
     for i in range(1, 10):
         await another(live, name, i)
@@ -215,13 +250,18 @@ async def test_beyond_the_limit_entries_go_loudly(live: Live, name: str, caplog:
     assert len(await read(live)) == 7
 
 
-async def test_consumers_that_owe_nothing_are_removed_when_they_are_gone_for_long(live: Live, name: str) -> None:
+async def test_consumers_that_owe_nothing_are_removed_when_they_are_gone_for_long(
+    live: Live, name: str
+) -> None:
     await happen(live, name, [DB])
     await read(live, consumer="owes")
     key = partition_key(partition(DB), "journal")
     await live.cache.xgroup_createconsumer(key, "historian", "free")
     await journal.trim(live, NOW)
-    assert {one["name"] for one in await live.cache.xinfo_consumers(key, "historian")} == {"owes", "free"}
+    assert {one["name"] for one in await live.cache.xinfo_consumers(key, "historian")} == {
+        "owes",
+        "free",
+    }
     words = (journal.LIMIT, "0", -1, *journal.DURABLE)
     keys = [partition_key(partition(DB), kind) for kind in ("journal", "drained", "counters")]
     await journal.steps.run(live.cache, journal._TRIM, [(keys, words)])

@@ -55,7 +55,9 @@ async def test_each_leader_notices_a_reset_of_the_bus(live: Live) -> None:
     assert not await presence.mark_bus(live, "two")
     await live.bus.flushall()
     assert not await presence.mark_bus(live, "one")
-    assert not await presence.mark_bus(live, "two"), "the first one's look must not hide it from the second"
+    assert not await presence.mark_bus(live, "two"), (
+        "the first one's look must not hide it from the second"
+    )
     assert await presence.mark_bus(live, "one")
     assert await presence.mark_bus(live, "two")
     assert 0 < await live.bus.ttl(bus_key("one")) <= 60

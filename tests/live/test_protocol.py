@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from monitor.core.assignment import Assignment
 from monitor.core.event import Transition
@@ -60,7 +66,9 @@ class Worker:
         n = last.n + 1 if last and last.epoch == self.epoch else 1
         named = Identity(self.epoch, n)
         source = self.tentative.state
-        self.pending.append(Transition(DB, named, last, source, state, "rule", NOW, self.id, (self.id,), ()))
+        self.pending.append(
+            Transition(DB, named, last, source, state, "rule", NOW, self.id, (self.id,), ())
+        )
 
     def accept(self, events: tuple[Transition, ...], after: Status) -> None:
         self.retained += [event for event in self.pending if event in events]
@@ -175,10 +183,14 @@ class History(RuleBasedStateMachine):
         if not found.open:
             worker.generation = ""
             if worker.id not in await generation.reported(self.live):
-                kept = [Restored(DB, worker.accepted, worker.held, worker.id)] if worker.held else []
+                kept = (
+                    [Restored(DB, worker.accepted, worker.held, worker.id)] if worker.held else []
+                )
                 term = worker.held.term if worker.held else 0
                 await generation.restore(self.live, worker.id, kept, term, "")
-        elif found.name != worker.generation and await journal.replay(self.live, found.name, worker.retained):
+        elif found.name != worker.generation and await journal.replay(
+            self.live, found.name, worker.retained
+        ):
             worker.generation = found.name
 
     def learn(self, i: int, _: Any = None) -> None:
@@ -222,7 +234,9 @@ class History(RuleBasedStateMachine):
 
     def usurp(self, i: int, state: State) -> None:
         """The other worker is given the database and records; this one has not noticed."""
-        leader = next((one for one in self.leaders if one.term == self.terms and one.stage == 0), None)
+        leader = next(
+            (one for one in self.leaders if one.term == self.terms and one.stage == 0), None
+        )
         if not leader or not self.run(self._give(leader, self.workers[1 - i].id, False, None)):
             return
         self.look(1 - i)
@@ -247,14 +261,18 @@ class History(RuleBasedStateMachine):
 
     def withdraw(self, i: int, state: State) -> None:
         """Nobody shall watch it for a while; its owner has not noticed."""
-        leader = next((one for one in self.leaders if one.term == self.terms and one.stage == 0), None)
+        leader = next(
+            (one for one in self.leaders if one.term == self.terms and one.stage == 0), None
+        )
         if leader and self.run(assignments.unassign(self.live, DB, leader.term, "")):
             self.work(i, state)
 
     def _call(self, worker: Worker) -> tuple[steps.Call, Epoch, Beat] | None:
         if not worker.generation or not worker.epoch or worker.stopped:
             return None
-        beat = Beat(DB, worker.epoch, worker.tentative, observation(worker=worker.id), tuple(worker.pending))
+        beat = Beat(
+            DB, worker.epoch, worker.tentative, observation(worker=worker.id), tuple(worker.pending)
+        )
         head = (worker.generation, worker.id, next(observations._batches), observations.PROCESS)
         return observations._call(PARTITION, head, [beat]), worker.epoch, beat
 
@@ -275,7 +293,9 @@ class History(RuleBasedStateMachine):
             self.newest = epoch
             assert before
             await self._judge(before, call, epoch)
-        for id_, row in await self.live.cache.xrange(partition_key(PARTITION, "journal"), f"({self.seen}"):
+        for id_, row in await self.live.cache.xrange(
+            partition_key(PARTITION, "journal"), f"({self.seen}"
+        ):
             self.seen = id_
             if "replayed" not in row:
                 self._note(journal.events.decode(row["event"]))
@@ -285,19 +305,25 @@ class History(RuleBasedStateMachine):
         """Judge from outside a beat that was written."""
         _, worker, batch, process, *_ = call[1]
         assert (before.owner, before.epoch) == (worker, epoch), "somebody else's database"
-        assert self.processes.setdefault(epoch, str(process)) == process, "two processes under one epoch"
+        assert self.processes.setdefault(epoch, str(process)) == process, (
+            "two processes under one epoch"
+        )
         assert int(batch) > self.batches.get(epoch, 0), "an older batch after a newer one"
         self.batches[epoch] = int(batch)
         after = (await observations.latest(self.live, [DB]))[DB].status
         identity = before.status.identity
-        assert identity is None or (after.identity and after.identity >= identity), "the hash went back"
+        assert identity is None or (after.identity and after.identity >= identity), (
+            "the hash went back"
+        )
         if identity and after.identity == identity:
             assert after.state is before.status.state, "one identity, two states"
 
     def _note(self, event: Any) -> None:
         tip = self.chain[-1].identity if self.chain else None
         assert event.prev == tip, f"{event.identity} builds on {event.prev}, accepted was {tip}"
-        assert self.contents.setdefault(event.identity, event.target) is event.target, "one identity, two contents"
+        assert self.contents.setdefault(event.identity, event.target) is event.target, (
+            "one identity, two contents"
+        )
         self.chain.append(event)
 
     # --- leaders --------------------------------------------------------------------------------------------------
@@ -323,12 +349,19 @@ class History(RuleBasedStateMachine):
         if not planned and not (await generation.generation(self.live)).open:
             return
         place = (await assignments.places(self.live, [DB]))[DB]
-        seed = None if place.seeded else (status_after(self.durable[-1]) if self.durable else Status())
+        seed = (
+            None if place.seeded else (status_after(self.durable[-1]) if self.durable else Status())
+        )
         await self._give(leader, owner, planned, seed)
 
     async def _give(self, leader: Leader, owner: str, planned: bool, seed: Status | None) -> bool:
         answer = await assignments.assign(
-            self.live, Assignment(DB, owner, leader.epoch()), planned=planned, now=NOW, seed=seed, registry=""
+            self.live,
+            Assignment(DB, owner, leader.epoch()),
+            planned=planned,
+            now=NOW,
+            seed=seed,
+            registry="",
         )
         if answer is Assigned.STALE:
             leader.term = leader.stage = 0
@@ -357,7 +390,9 @@ class History(RuleBasedStateMachine):
         return await generation.reported(self.live) >= {W1, W2}
 
     async def _seed(self, leader: Leader) -> bool:
-        rows = [Restored(DB, status_after(self.durable[-1]) if self.durable else Status(), None, "")]
+        rows = [
+            Restored(DB, status_after(self.durable[-1]) if self.durable else Status(), None, "")
+        ]
         return await generation.restore(self.live, f"{leader.id}-seeds", rows, leader.term, "")
 
     async def _place(self, leader: Leader) -> bool:
@@ -423,7 +458,9 @@ class History(RuleBasedStateMachine):
         """An event whose reply was lost, lost by Redis as well before it was durable: nobody was promised anything."""
         found = (await observations.latest(self.live, [DB])).get(DB)
         known = [found.status.identity] if found else []
-        known += [worker.accepted.identity for worker in self.workers] + [event.identity for event in self.durable]
+        known += [worker.accepted.identity for worker in self.workers] + [
+            event.identity for event in self.durable
+        ]
         highest = max((one for one in known if one), default=None)
         self.chain = [event for event in self.chain if highest and event.identity <= highest]
         await self._note_orphans()
@@ -434,7 +471,9 @@ class History(RuleBasedStateMachine):
         rows = await self.live.cache.xrange(partition_key(PARTITION, "journal"))
         kept = [journal.events.decode(row["event"]) for _, row in rows] + self.durable
         kept += [event for worker in self.workers for event in worker.retained]
-        self.orphans |= {event.identity for event in self.chain} - {event.identity for event in kept}
+        self.orphans |= {event.identity for event in self.chain} - {
+            event.identity for event in kept
+        }
 
     # --- when the faults stop -------------------------------------------------------------------------------------
 
@@ -450,7 +489,9 @@ class History(RuleBasedStateMachine):
                     self._hear(worker, call[2], await self._execute(*call[:2]))
             await self._recover(leader)
             place = (await assignments.places(self.live, [DB]))[DB]
-            if leader.stage == 0 and (not place.owner or not place.epoch or place.epoch.term < leader.term):
+            if leader.stage == 0 and (
+                not place.owner or not place.epoch or place.epoch.term < leader.term
+            ):
                 await self._assign(leader, W1, False)
             await self._drain()
         assert leader.term, "nobody else leads"
@@ -459,7 +500,9 @@ class History(RuleBasedStateMachine):
         tip = self.chain[-1].identity if self.chain else None
         assert found.status.identity == owner.accepted.identity == tip
         assert found.status.state is owner.accepted.state
-        assert {event.identity for event in self.chain} - self.orphans <= {event.identity for event in self.durable}
+        assert {event.identity for event in self.chain} - self.orphans <= {
+            event.identity for event in self.durable
+        }
 
     @invariant()
     def nobody_is_sure_of_more_than_was_accepted(self) -> None:

@@ -11,7 +11,9 @@ from monitor.live.reasons import KEPT, LENGTH, Reason, reason_of
 
 
 def seen(cause: Cause, detail: str = "", sqlstate: str = "") -> Observation:
-    return Observation(database="a", worker="w1", sent_at=1, at=2, cause=cause, detail=detail, sqlstate=sqlstate)
+    return Observation(
+        database="a", worker="w1", sent_at=1, at=2, cause=cause, detail=detail, sqlstate=sqlstate
+    )
 
 
 def known(cause: Cause | None, name: str = "a") -> Latest:
@@ -28,13 +30,21 @@ async def test_a_reason_is_kept_for_a_while_and_speaks_for_its_cause_alone(live:
     told = Reason("wrong_password", "28P01", "FATAL:  28P01: no \u2713", "w1")
     await reasons.tell(live, {"a": told})
     assert KEPT - 5 < await live.cache.ttl(reason_key("a")) <= KEPT
-    assert await reasons.reasons(live, [known(Cause.WRONG_PASSWORD), known(Cause.REFUSED, "b")]) == {"a": told}
+    assert await reasons.reasons(
+        live, [known(Cause.WRONG_PASSWORD), known(Cause.REFUSED, "b")]
+    ) == {"a": told}
     for other in (Cause.OK, Cause.REFUSED, None):
         assert await reasons.reasons(live, [known(other)]) == {}
 
 
 async def test_what_a_newer_version_wrote_is_read_as_far_as_it_is_known(live: Live):
-    for text in ('{"cause": "refused", "sqlstate": "", "detail": "d", "worker": "w", "new": [1]}', "[]", "7", "{", ""):
+    for text in (
+        '{"cause": "refused", "sqlstate": "", "detail": "d", "worker": "w", "new": [1]}',
+        "[]",
+        "7",
+        "{",
+        "",
+    ):
         await live.cache.set(reason_key("a"), text)
         found = await reasons.reasons(live, [known(Cause.REFUSED)])
         assert found == ({"a": Reason("refused", "", "d", "w")} if "new" in text else {})

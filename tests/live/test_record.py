@@ -59,7 +59,9 @@ async def test_first_light(live: Live, name: str) -> None:
     assert await observations.counters(live) == {"beats": 1, "transitions": 1}
 
 
-async def test_steady_beats_are_numbered_and_leave_no_trace_in_the_journal(live: Live, name: str) -> None:
+async def test_steady_beats_are_numbered_and_leave_no_trace_in_the_journal(
+    live: Live, name: str
+) -> None:
     await given(live, "1.2", seed=Status())
     for i in range(3):
         assert await said(live, name, W1, beat("1.2", status(), at=NOW + i)) == "accepted"
@@ -87,7 +89,9 @@ async def test_closed_under_the_name_of_an_older_opening(live: Live, name: str) 
     assert await said(live, name, W1, beat("1.2", status())) == "closed"
 
 
-async def test_closed_where_the_key_was_made_by_another_life_of_the_server(live: Live, name: str) -> None:
+async def test_closed_where_the_key_was_made_by_another_life_of_the_server(
+    live: Live, name: str
+) -> None:
     """A promoted replica holds the old master's key; its own life says that it is no longer true."""
     await given(live, "1.2")
     other = "0" * 40 + ":1.1"
@@ -95,12 +99,16 @@ async def test_closed_where_the_key_was_made_by_another_life_of_the_server(live:
     assert await said(live, other, W1, beat("1.2", status())) == "closed"
 
 
-async def test_a_partition_that_is_not_open_yet_is_closed_beside_one_that_is(live: Live, name: str) -> None:
+async def test_a_partition_that_is_not_open_yet_is_closed_beside_one_that_is(
+    live: Live, name: str
+) -> None:
     far = next(f"db{i}" for i in range(100) if partition(f"db{i}") != partition(DB))
     await given(live, "1.2")
     await given(live, "1.3", database=far)
     await live.cache.delete(partition_key(partition(far), "generation"))
-    verdicts = await observations.record(live, name, W1, [beat("1.3", status(), database=far), beat("1.2", status())])
+    verdicts = await observations.record(
+        live, name, W1, [beat("1.3", status(), database=far), beat("1.2", status())]
+    )
     assert [verdict.value for verdict in verdicts] == ["closed", "accepted"]
 
 
@@ -132,7 +140,10 @@ async def test_fenced_under_an_old_epoch_even_of_ones_own(live: Live, name: str)
     assert await said(live, name, W1, beat("1.2", status())) == "fenced"
     await given(live, "1.4", W1)
     before = await stored(live)
-    assert await said(live, name, W1, beat("1.2", status("1.2.1", UP), transition("1.2.1"))) == "fenced"
+    assert (
+        await said(live, name, W1, beat("1.2", status("1.2.1", UP), transition("1.2.1")))
+        == "fenced"
+    )
     assert await stored(live) == before
     assert await journaled(live) == []
     assert (await observations.counters(live))["rejected_fenced"] == 2
@@ -143,7 +154,9 @@ async def test_fenced_under_the_right_epoch_of_somebody_else(live: Live, name: s
     assert await said(live, name, W1, beat("1.2", status())) == "fenced"
 
 
-async def test_epochs_are_compared_as_two_integers_not_as_text_or_doubles(live: Live, name: str) -> None:
+async def test_epochs_are_compared_as_two_integers_not_as_text_or_doubles(
+    live: Live, name: str
+) -> None:
     await given(live, "1.9")
     await given(live, "1.10", W2)
     big = 2**53 - 1
@@ -163,13 +176,20 @@ async def test_ahead_when_the_hash_holds_a_newer_identity(live: Live, name: str)
     assert (await observations.counters(live))["rejected_ahead"] == 2
 
 
-async def test_ahead_when_the_first_new_event_does_not_build_on_the_hash(live: Live, name: str) -> None:
+async def test_ahead_when_the_first_new_event_does_not_build_on_the_hash(
+    live: Live, name: str
+) -> None:
     await given(live, "1.3", seed=status("1.2.1", UP))
     side = beat("1.3", status("1.3.1", UP), transition("1.3.1", prev="1.1.4"))
     assert await said(live, name, W1, side) == "ahead"
     root = beat("1.3", status("1.3.1", UP), transition("1.3.1"))
     assert await said(live, name, W1, root) == "ahead"
-    gap = beat("1.3", status("1.3.3", UP), transition("1.3.1", prev="1.2.1"), transition("1.3.3", prev="1.3.2"))
+    gap = beat(
+        "1.3",
+        status("1.3.3", UP),
+        transition("1.3.1", prev="1.2.1"),
+        transition("1.3.3", prev="1.3.2"),
+    )
     assert await said(live, name, W1, gap) == "ahead"
     assert await journaled(live) == []
     assert (await stored(live))["identity"] == "1.2.1"
@@ -185,7 +205,9 @@ async def test_conflict_when_one_identity_has_two_states(live: Live, name: str) 
 # --- the same again, carried over, installed ----------------------------------------------------------------------
 
 
-async def test_an_event_resent_because_its_reply_was_lost_is_accepted_once(live: Live, name: str) -> None:
+async def test_an_event_resent_because_its_reply_was_lost_is_accepted_once(
+    live: Live, name: str
+) -> None:
     await given(live, "1.2", seed=Status())
     one = beat("1.2", doubted("1.2.1"), transition("1.2.1", target=State.UNCERTAIN), cry("1.2.1"))
     assert await said(live, name, W1, one) == "accepted"
@@ -201,11 +223,16 @@ async def test_an_event_resent_because_its_reply_was_lost_is_accepted_once(live:
 async def test_a_cry_repeated_in_the_same_doubt_is_heard_again(live: Live, name: str) -> None:
     await given(live, "1.2", seed=Status())
     first = transition("1.2.1", target=State.UNCERTAIN)
-    assert await said(live, name, W1, beat("1.2", doubted("1.2.1"), first, cry("1.2.1"))) == "accepted"
+    assert (
+        await said(live, name, W1, beat("1.2", doubted("1.2.1"), first, cry("1.2.1"))) == "accepted"
+    )
     again = beat("1.2", doubted("1.2.1"), cry("1.2.1", NOW + 20), at=NOW + 20)
     assert await said(live, name, W1, again) == "accepted"
     assert await said(live, name, W1, again) == "accepted"
-    assert await said(live, name, W1, beat("1.2", doubted("1.2.1"), cry("1.2.1"), at=NOW + 21)) == "accepted"
+    assert (
+        await said(live, name, W1, beat("1.2", doubted("1.2.1"), cry("1.2.1"), at=NOW + 21))
+        == "accepted"
+    )
     assert await journaled(live) == ["1.2.1", "cry 1.2.1", "cry 1.2.1"]
     assert (await stored(live))["asked"] == "1.2.1 1700000020.000"
 
@@ -228,10 +255,14 @@ async def test_a_rejected_row_leaves_no_cry_behind(live: Live, name: str) -> Non
     assert "asked" not in await stored(live)
 
 
-async def test_a_batch_that_arrives_after_a_later_one_changes_nothing(live: Live, name: str) -> None:
+async def test_a_batch_that_arrives_after_a_later_one_changes_nothing(
+    live: Live, name: str
+) -> None:
     """A call that timed out on a frozen server may be executed when the server thaws, after its successor."""
     await given(live, "1.2", seed=Status())
-    late = observations._call(partition(DB), (name, W1, 1, observations.PROCESS), [beat("1.2", status(), at=NOW)])
+    late = observations._call(
+        partition(DB), (name, W1, 1, observations.PROCESS), [beat("1.2", status(), at=NOW)]
+    )
     assert await said(live, name, W1, beat("1.2", status(), at=NOW + 5)) == "accepted"
     before, counted = await everything(live, but=["counters"]), await observations.counters(live)
     assert await observations.steps.run(live.cache, observations._RECORD, [late]) == [["accepted"]]
@@ -239,11 +270,16 @@ async def test_a_batch_that_arrives_after_a_later_one_changes_nothing(live: Live
     assert await observations.counters(live) == counted | {"duplicates": 1}
 
 
-async def test_a_pending_event_is_carried_over_a_reassignment_under_its_old_identity(live: Live, name: str) -> None:
+async def test_a_pending_event_is_carried_over_a_reassignment_under_its_old_identity(
+    live: Live, name: str
+) -> None:
     await given(live, "1.2", seed=status("1.1.4", UP))
     carried = transition("1.2.1", prev="1.1.4", target=State.REFUSING)
     await given(live, "1.3", W1)
-    assert await said(live, name, W1, beat("1.2", status("1.2.1", State.REFUSING), carried)) == "fenced"
+    assert (
+        await said(live, name, W1, beat("1.2", status("1.2.1", State.REFUSING), carried))
+        == "fenced"
+    )
     after = beat("1.3", status("1.3.1", UP), carried, transition("1.3.1", prev="1.2.1"))
     assert await said(live, name, W1, after) == "accepted"
     assert await journaled(live) == ["1.2.1", "1.3.1"]
@@ -254,13 +290,18 @@ async def test_a_pending_event_that_another_owner_overtook_is_not_taken_for_one_
 ) -> None:
     await given(live, "1.4", seed=status("1.3.1", UP))
     overtaken = transition("1.2.1", prev="1.1.4", target=State.REFUSING)
-    assert await said(live, name, W1, beat("1.4", status("1.2.1", State.REFUSING), overtaken)) == "ahead"
+    assert (
+        await said(live, name, W1, beat("1.4", status("1.2.1", State.REFUSING), overtaken))
+        == "ahead"
+    )
     grown = beat("1.4", status("1.4.1", UP), overtaken, transition("1.4.1", prev="1.2.1"))
     assert await said(live, name, W1, grown) == "ahead"
     assert await journaled(live) == []
 
 
-@pytest.mark.parametrize("seed", [None, Status(), status("1.1.2", State.REFUSING)], ids=["absent", "new", "older"])
+@pytest.mark.parametrize(
+    "seed", [None, Status(), status("1.1.2", State.REFUSING)], ids=["absent", "new", "older"]
+)
 async def test_a_hash_that_is_behind_is_installed_under_a_valid_epoch(
     live: Live, name: str, seed: Status | None
 ) -> None:
@@ -274,7 +315,11 @@ async def test_a_hash_that_is_behind_is_installed_under_a_valid_epoch(
 
 async def test_installing_journals_what_is_new(live: Live, name: str) -> None:
     await given(live, "1.2", seed=status("1.1.2", UP))
-    ahead = beat("1.2", status("1.2.1", State.REFUSING), transition("1.2.1", prev="1.1.4", target=State.REFUSING))
+    ahead = beat(
+        "1.2",
+        status("1.2.1", State.REFUSING),
+        transition("1.2.1", prev="1.1.4", target=State.REFUSING),
+    )
     assert await said(live, name, W1, ahead) == "accepted"
     assert await journaled(live) == ["1.2.1"]
 
@@ -285,7 +330,9 @@ async def test_installing_journals_what_is_new(live: Live, name: str) -> None:
 async def test_rows_of_one_partition_are_judged_one_by_one(live: Live, name: str) -> None:
     names = namesakes(4)
     for i, database in enumerate(names[:3]):
-        await given(live, f"1.{i + 2}", database=database, seed=status("1.1.9", UP) if i == 1 else Status())
+        await given(
+            live, f"1.{i + 2}", database=database, seed=status("1.1.9", UP) if i == 1 else Status()
+        )
     beats = [
         beat("1.2", status("1.2.1", UP), transition("1.2.1", database=names[0]), database=names[0]),
         beat("1.3", status(), database=names[1]),
@@ -305,7 +352,9 @@ async def test_a_batch_over_all_partitions_keeps_its_order(live: Live, name: str
         await given(live, f"1.{i + 2}", owner=W1 if i % 3 else W2, database=database, seed=Status())
     beats = [beat(f"1.{i + 2}", status(), database=database) for i, database in enumerate(names)]
     verdicts = await observations.record(live, name, W1, beats)
-    assert [verdict.value for verdict in verdicts] == ["accepted" if i % 3 else "fenced" for i in range(60)]
+    assert [verdict.value for verdict in verdicts] == [
+        "accepted" if i % 3 else "fenced" for i in range(60)
+    ]
 
 
 async def test_a_database_twice_in_a_batch_is_a_mistake(live: Live, name: str) -> None:
@@ -320,9 +369,23 @@ async def test_nothing_to_record(live: Live, name: str) -> None:
 def full_beat(worker: str = W1) -> Beat:
     """As large as a beat gets: every gauge, a doubt with four witnesses, long names."""
     big = Identity(epoch("2147483647.2147483647"), 2147483647)
-    witnesses = tuple(Witness(f"abcdefghijkl-{i}23456", 999, NOW, NOW + 99, Cause.CONNECT_TIMEOUT) for i in range(4))
+    witnesses = tuple(
+        Witness(f"abcdefghijkl-{i}23456", 999, NOW, NOW + 99, Cause.CONNECT_TIMEOUT)
+        for i in range(4)
+    )
     doubt = Doubt(big, NOW, NOW + 9, witnesses)
-    after = Status(State.UNCERTAIN, NOW, big, "confirm_absent", doubt, NOW, 5, Cause.LOGIN_FAILING, (W1, W2), NOW)
+    after = Status(
+        State.UNCERTAIN,
+        NOW,
+        big,
+        "confirm_absent",
+        doubt,
+        NOW,
+        5,
+        Cause.LOGIN_FAILING,
+        (W1, W2),
+        NOW,
+    )
     readings: dict[str, dict[str, float]] = {}
     for gauge in GAUGES.values():
         readings.setdefault(gauge.family, {})[gauge.name] = 123456789.123456
@@ -342,14 +405,20 @@ async def test_the_fullest_hash_stays_a_listpack(live: Live, name: str) -> None:
     assert 45 <= len(fields) <= 100
     assert await live.cache.object("encoding", database_key(DB)) == "listpack"
     found = (await observations.latest(live, [DB]))[DB]
-    assert (found.status, found.readings, found.epoch) == (one.status, one.observation.readings, one.epoch)
+    assert (found.status, found.readings, found.epoch) == (
+        one.status,
+        one.observation.readings,
+        one.epoch,
+    )
 
 
 async def test_what_there_is_none_of_any_more_is_no_field(live: Live, name: str) -> None:
     one = full_beat()
     await given(live, str(one.epoch))
     await said(live, name, W1, one)
-    calm = replace(one, status=replace(one.status, state=State.UNCERTAIN, doubt=None, alive=None), events=())
+    calm = replace(
+        one, status=replace(one.status, state=State.UNCERTAIN, doubt=None, alive=None), events=()
+    )
     for _ in range(2):
         assert await said(live, name, W1, calm) == "accepted"
         assert not {"doubt", "alive", "witness_1", "witness_4"} & (await stored(live)).keys()
@@ -357,10 +426,17 @@ async def test_what_there_is_none_of_any_more_is_no_field(live: Live, name: str)
     assert (await observations.latest(live, [DB]))[DB].status == one.status
 
 
-async def test_a_failed_feel_leaves_the_last_gauges_with_their_own_age(live: Live, name: str) -> None:
+async def test_a_failed_feel_leaves_the_last_gauges_with_their_own_age(
+    live: Live, name: str
+) -> None:
     await given(live, "1.2", seed=Status())
     size = Reading("size", NOW, ReadingStatus.OK, {"db_size": 4213})
-    lag = Reading("database", NOW, ReadingStatus.OK, {"role": "standby", "replication_lag": 0.25, "xid_age": 7})
+    lag = Reading(
+        "database",
+        NOW,
+        ReadingStatus.OK,
+        {"role": "standby", "replication_lag": 0.25, "xid_age": 7},
+    )
     seen = replace(observation(), readings=(size, lag))
     await said(live, name, W1, Beat(DB, epoch("1.2"), status(), seen))
     assert await live.cache.hget(database_key(DB), "db_size") == "4213"
@@ -396,7 +472,9 @@ async def test_the_script_is_taught_again_to_a_server_that_forgot_it(live: Live,
         await given(live, f"1.{i + 2}", database=database, seed=Status())
     for _ in range(2):
         await live.cache.script_flush()
-        beats = [beat(f"1.{i + 2}", status(), database=database) for i, database in enumerate(names)]
+        beats = [
+            beat(f"1.{i + 2}", status(), database=database) for i, database in enumerate(names)
+        ]
         assert {v.value for v in await observations.record(live, name, W1, beats)} == {"accepted"}
     assert (await observations.counters(live))["beats"] == 40
 
@@ -411,14 +489,21 @@ async def test_values_are_what_people_would_type(live: Live, name: str) -> None:
     """The talk's own line: HSET db1 db_size 4213."""
     await given(live, "1.2", seed=Status())
     reading = Reading("size", NOW, ReadingStatus.OK, {"db_size": 4213})
-    await said(live, name, W1, Beat(DB, epoch("1.2"), status(), replace(observation(), readings=(reading,))))
+    await said(
+        live,
+        name,
+        W1,
+        Beat(DB, epoch("1.2"), status(), replace(observation(), readings=(reading,))),
+    )
     assert await live.cache.hincrby(database_key(DB), "db_size", 1) == 4214
 
 
 # --- twins --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_process_of_the_same_id_is_told_apart(live: Live, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_of_the_same_id_is_told_apart(
+    live: Live, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither its first transition, nor one the other's batch number would hide, nor a beat without events counts."""
     await given(live, "1.2", seed=Status())
     for batch in (1000, 1):  # the twin has run for longer, or for shorter
@@ -430,12 +515,18 @@ async def test_a_process_of_the_same_id_is_told_apart(live: Live, name: str, mon
         assert said_to_it == ("accepted" if batch == 1000 else "twin")
     assert await said(live, name, W1, beat("1.2", status("1.2.1", UP))) == "twin"
     fields = await stored(live)
-    assert (fields["state"], fields["number"], fields["process"]) == ("available", "1", "1.2 process-1000")
+    assert (fields["state"], fields["number"], fields["process"]) == (
+        "available",
+        "1",
+        "1.2 process-1000",
+    )
     assert await journaled(live) == ["1.2.1"]
     assert (await observations.counters(live))["rejected_twin"] == 2
 
 
-async def test_the_next_epoch_is_anybodys(live: Live, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_next_epoch_is_anybodys(
+    live: Live, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An epoch binds one process; what an older leader leaves of it in the hash binds nobody to the next."""
     await given(live, "1.2", seed=Status())
     monkeypatch.setattr(observations, "PROCESS", "one")

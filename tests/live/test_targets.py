@@ -6,7 +6,9 @@ from tests.live.builders import DB, given
 
 
 def sealed(revision: int, interval: float = 5.0) -> Target:
-    return Target("gAAAAA" * 40, Policy(name="fast", interval=interval), {"team": "bäcker"}, revision)
+    return Target(
+        "gAAAAA" * 40, Policy(name="fast", interval=interval), {"team": "bäcker"}, revision
+    )
 
 
 async def test_a_target_comes_back_as_it_was_published(live: Live) -> None:

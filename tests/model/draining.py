@@ -13,7 +13,11 @@ from tests.model.world import Event, World, joined, violated, without_those
 def gather(world: World) -> World | None:
     """Create the historian's group where the journal has none: it begins with the first entry."""
     redis = world.redis
-    return None if redis.grouped or not redis.journal else world._replace(redis=redis._replace(grouped=True))
+    return (
+        None
+        if redis.grouped or not redis.journal
+        else world._replace(redis=redis._replace(grouped=True))
+    )
 
 
 def drain(world: World, event: Event, without: Without) -> World | None:
@@ -22,18 +26,26 @@ def drain(world: World, event: Event, without: Without) -> World | None:
     if not postgres.up or event in postgres.rows:
         return None
     if any(row.identity == event.identity for row in postgres.rows):
-        return world._replace(past=violated(past, "TWIN: Postgres holds another transition under this identity"))
+        return world._replace(
+            past=violated(past, "TWIN: Postgres holds another transition under this identity")
+        )
     if event not in past.accepted and not any(event in side.accepted for side in world.old):
         past = violated(past, "PHANTOM: a transition reached Postgres that was never accepted")
-    return world._replace(postgres=postgres._replace(rows=joined(postgres.rows, (event,))), past=past)
+    return world._replace(
+        postgres=postgres._replace(rows=joined(postgres.rows, (event,))), past=past
+    )
 
 
 def acknowledge(world: World, without: Without) -> World | None:
     """Tell Redis by identity what is durable."""
     redis = world.redis
-    durable = [e.identity for e in redis.journal if e in world.postgres.rows and e not in redis.acked]
+    durable = [
+        e.identity for e in redis.journal if e in world.postgres.rows and e not in redis.acked
+    ]
     drained = joined(redis.drained, durable)
-    return world._replace(redis=redis._replace(drained=drained)) if drained != redis.drained else None
+    return (
+        world._replace(redis=redis._replace(drained=drained)) if drained != redis.drained else None
+    )
 
 
 def ack(world: World, without: Without) -> World | None:
@@ -56,7 +68,9 @@ def trim(world: World, without: Without) -> World | None:
         kept = ()
     if kept == redis.journal:
         return None
-    return world._replace(redis=redis._replace(journal=kept, acked=tuple(e for e in redis.acked if e in kept)))
+    return world._replace(
+        redis=redis._replace(journal=kept, acked=tuple(e for e in redis.acked if e in kept))
+    )
 
 
 def trim_by_force(world: World, event: Event) -> World | None:
@@ -70,4 +84,6 @@ def trim_by_force(world: World, event: Event) -> World | None:
 def expire(world: World, identity: Identity) -> World:
     """Forget a drained identity: it is an hour old."""
     redis = world.redis
-    return world._replace(redis=redis._replace(drained=tuple(i for i in redis.drained if i != identity)))
+    return world._replace(
+        redis=redis._replace(drained=tuple(i for i in redis.drained if i != identity))
+    )

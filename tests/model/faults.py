@@ -44,7 +44,9 @@ def failover(world: World, without: Without) -> World | None:
     """The replica becomes the master in a life of its own: all since `lag` is lost."""
     if not world.replica:
         return None
-    return _remembering(world, _reborn(world.replica[0], world.redis.life + 1, without))._replace(replica=())
+    return _remembering(world, _reborn(world.replica[0], world.redis.life + 1, without))._replace(
+        replica=()
+    )
 
 
 def _reborn(redis: Redis, life: int, without: Without) -> Redis:
@@ -54,7 +56,9 @@ def _reborn(redis: Redis, life: int, without: Without) -> Redis:
     return redis._replace(life=life)
 
 
-def split(world: World, worker: int, leader: int | None, without: Without, *, apart: bool) -> World | None:
+def split(
+    world: World, worker: int, leader: int | None, without: Without, *, apart: bool
+) -> World | None:
     """The replica becomes a master while the old one goes on: a worker, or a leader too, is left with that one."""
     after = failover(world, without)
     if after is None or not world.workers[worker].alive:
@@ -94,7 +98,11 @@ def rejoin(world: World, who: int) -> World | None:
 def rejoin_leader(world: World, who: int) -> World | None:
     """A leader finds the new master."""
     leader = world.leaders[who]
-    return world._replace(leaders=put(world.leaders, who, leader._replace(left=False))) if leader.left else None
+    return (
+        world._replace(leaders=put(world.leaders, who, leader._replace(left=False)))
+        if leader.left
+        else None
+    )
 
 
 def stray(world: World, who: int) -> World | None:
@@ -189,7 +197,11 @@ def cut(world: World, who: int) -> World:
 def mended(world: World, who: int) -> World | None:
     """It reaches Postgres again."""
     leader = world.leaders[who]
-    return world._replace(leaders=put(world.leaders, who, leader._replace(cut=False))) if leader.cut else None
+    return (
+        world._replace(leaders=put(world.leaders, who, leader._replace(cut=False)))
+        if leader.cut
+        else None
+    )
 
 
 def intruded(world: World, without: Without) -> World | None:
@@ -203,7 +215,9 @@ def intruded(world: World, without: Without) -> World | None:
     told = any(world.workers[who].opened != NO_EPOCH for who in redis.reported)
     if not told and not is_open(redis):
         return None
-    return world._replace(past=violated(world.past, "TAKEN: a leader of another registry assigns and forgets"))
+    return world._replace(
+        past=violated(world.past, "TAKEN: a leader of another registry assigns and forgets")
+    )
 
 
 def postgres_away(world: World) -> World:
@@ -240,7 +254,9 @@ def _remembering(world: World, redis: Redis) -> World:
 
 def _unheard_of(world: World, redis: Redis, event: Event) -> bool:
     """Say whether a transition stood in Redis alone, its worker never having had the answer."""
-    known = any(event in (*w.retained, *_flying(w.flying)) or w.accepted >= event for w in world.workers)
+    known = any(
+        event in (*w.retained, *_flying(w.flying)) or w.accepted >= event for w in world.workers
+    )
     return not known and event not in world.postgres.rows and event > redis.status
 
 

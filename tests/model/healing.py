@@ -83,7 +83,9 @@ def _without_history(world: World) -> World:
 
 
 def _round(world: World, without: Without) -> World:
-    return _historians_turn(_workers_turn(_leaders_turn(world, without), without, recording=True), without)
+    return _historians_turn(
+        _workers_turn(_leaders_turn(world, without), without, recording=True), without
+    )
 
 
 def _leaders_turn(world: World, without: Without) -> World:
@@ -91,7 +93,9 @@ def _leaders_turn(world: World, without: Without) -> World:
     if postgres.holder == NOBODY or world.leaders[postgres.holder].term != postgres.term:
         world = protocol.acquire(world, max(postgres.holder, 0), without) or world
     for who in LEADERS:
-        world = _open(world, who, without) if not is_open(world.redis) else _own(world, who, without)
+        world = (
+            _open(world, who, without) if not is_open(world.redis) else _own(world, who, without)
+        )
     return world
 
 
@@ -120,7 +124,10 @@ def _planned_move(world: World, without: Without) -> World:
     """The leader in office moves the database, unless its owner is unproven."""
     redis = world.redis
     if is_open(redis) and (redis.proven or Repair.PROVEN in without):
-        return protocol.assign_move(world, world.postgres.holder, _next(world, redis.owner), without) or world
+        return (
+            protocol.assign_move(world, world.postgres.holder, _next(world, redis.owner), without)
+            or world
+        )
     return world
 
 
@@ -130,7 +137,13 @@ def _next(world: World, owner: int) -> int:
 
 def _workers_turn(world: World, without: Without, *, recording: bool) -> World:
     for who in staff(world):
-        for step in (protocol.close, protocol.restore, protocol.replay, protocol.learn, protocol.repeat):
+        for step in (
+            protocol.close,
+            protocol.restore,
+            protocol.replay,
+            protocol.learn,
+            protocol.repeat,
+        ):
             world = step(world, who, without) or world
         if recording:
             world = protocol.record(world, who, without) or world
@@ -168,7 +181,9 @@ def _judge_owner(world: World) -> str:
     redis = world.redis
     if not is_open(redis) or redis.owner == NOBODY or not is_there(world, redis.owner):
         return "CLOSED: no live worker ever owns the database"
-    owner = max(w for who, w in enumerate(world.workers) if w.alive and called(w, who) == redis.owner)
+    owner = max(
+        w for who, w in enumerate(world.workers) if w.alive and called(w, who) == redis.owner
+    )
     if not redis.proven or owner.pending or owner.epoch != redis.epoch:
         return "STUCK: the owner can never record"
     if owner.accepted != redis.status:
@@ -178,5 +193,7 @@ def _judge_owner(world: World) -> str:
 
 def _died(world: World, event: Event) -> bool:
     """The one loss that is allowed: its accepting worker died, and Redis lost its memory or the entry by force."""
-    holders = [w for w in world.workers if not w.alive and (event in w.retained or event in w.pending)]
+    holders = [
+        w for w in world.workers if not w.alive and (event in w.retained or event in w.pending)
+    ]
     return bool(holders and DIED in world.past.faults)

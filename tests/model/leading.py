@@ -25,7 +25,11 @@ def acquire(world: World, who: int, without: Without) -> World | None:
     if not postgres.up or leader.cut:
         return None
     own = postgres.holder == who
-    term = postgres.term if own and Repair.TERM_EACH in without else max(postgres.term, world.redis.term) + 1
+    term = (
+        postgres.term
+        if own and Repair.TERM_EACH in without
+        else max(postgres.term, world.redis.term) + 1
+    )
     after = _blank(leader, term, met=is_open(world.redis))._replace(before=postgres.term)
     postgres = postgres._replace(holder=who, term=term)
     return _led(world._replace(postgres=postgres), who, after, world.redis)
@@ -92,7 +96,12 @@ def assign(world: World, who: int, worker: int, without: Without) -> World | Non
 def assign_restored(world: World, who: int, worker: int, without: Without) -> World | None:
     """Assign in a closed generation: to the claimant of the highest claim, as long as it lives."""
     redis, leader = world.redis, world.leaders[who]
-    if leader.opening == NO_NAME or leader.reissued or is_open(redis) or not world.workers[worker].alive:
+    if (
+        leader.opening == NO_NAME
+        or leader.reissued
+        or is_open(redis)
+        or not world.workers[worker].alive
+    ):
         return None
     if redis.claimant not in (NOBODY, worker) and world.workers[redis.claimant].alive:
         return None
@@ -106,7 +115,9 @@ def unassign(world: World, who: int, without: Without) -> World | None:
         return None
     if redis.term > leader.term:
         return _step_down(world, who)
-    redis = _claimed(redis)._replace(owner=NOBODY, proven=False, bound=NOBODY, claimant=NOBODY, claim=NO_EPOCH)
+    redis = _claimed(redis)._replace(
+        owner=NOBODY, proven=False, bound=NOBODY, claimant=NOBODY, claim=NO_EPOCH
+    )
     return _led(world, who, leader._replace(reissued=True), redis)
 
 
@@ -151,8 +162,12 @@ def open_half(world: World, who: int, without: Without, *, here: bool) -> World 
     if leader.opening.life != redis.life or not ours:
         return _led(world, who, _anew(leader), redis)
     if here:
-        world = world._replace(past=judging.opened(world, without, everybody=_everybody(world, who, without)))
-        redis = redis._replace(generation=name, begun=(), reported=(), claimant=NOBODY, claim=NO_EPOCH)
+        world = world._replace(
+            past=judging.opened(world, without, everybody=_everybody(world, who, without))
+        )
+        redis = redis._replace(
+            generation=name, begun=(), reported=(), claimant=NOBODY, claim=NO_EPOCH
+        )
     else:
         redis = redis._replace(others=name)
     if redis.generation == redis.others == name:
@@ -167,7 +182,9 @@ def _ready(world: World, who: int, without: Without) -> bool:
     if leader.opening == NO_NAME or not (leader.reissued or Repair.FRESH_EPOCHS in without):
         return False
     half = named(leader.opening, without) in (redis.generation, redis.others)
-    return leader.confirmed or half or Repair.CONFIRMED in without or _everybody(world, who, without)
+    return (
+        leader.confirmed or half or Repair.CONFIRMED in without or _everybody(world, who, without)
+    )
 
 
 def give_up(world: World, who: int) -> World | None:

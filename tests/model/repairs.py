@@ -7,13 +7,19 @@ from enum import StrEnum
 class Repair(StrEnum):
     """What the protocol must do; the value says it in words."""
 
-    ASSIGN_FENCED = "assign is refused below the stored term and unless its epoch is higher than the stored one"
+    ASSIGN_FENCED = (
+        "assign is refused below the stored term and unless its epoch is higher than the stored one"
+    )
     TERM_EACH = "every acquisition of the lease takes a new term, one's own after expiry too"
     IDENTITY = "a transition is named by (epoch, n), not by a running version"
     GATED = "nothing is recorded before the generation is open"
     LIFE = "record compares the life of the very master that runs it with the generation's name"
-    REPLICATION_ID = "a life is named by the replication id, new at each promotion: a run id can come back"
-    FRESH_EPOCHS = "a generation is opened only after every old epoch in it was replaced by a fresh one"
+    REPLICATION_ID = (
+        "a life is named by the replication id, new at each promotion: a run id can come back"
+    )
+    FRESH_EPOCHS = (
+        "a generation is opened only after every old epoch in it was replaced by a fresh one"
+    )
     RENAMED = "the name of a generation changes on FLUSHALL, which keeps the life"
     BEGUN = "open needs the mark that begin left in this very life of Redis"
     ASKED = "a report names the life of Redis it was made in: in another life workers restore anew"
@@ -28,8 +34,12 @@ class Repair(StrEnum):
     SEEDED = "the leader seeds from the last row in Postgres before it opens"
     TENTATIVE = "a Status advances only with accepted events"
     SAME_AGAIN = "the same event again is accepted, by record, and taken for accepted by learn"
-    FOUND_REPLAYED = "an event learn finds accepted is retained and replayed, like one whose reply came"
-    INSTALLED = "a hash that is absent, or behind what its owner builds on, is brought up by any beat"
+    FOUND_REPLAYED = (
+        "an event learn finds accepted is retained and replayed, like one whose reply came"
+    )
+    INSTALLED = (
+        "a hash that is absent, or behind what its owner builds on, is brought up by any beat"
+    )
     WITH_EVENTS = "it is brought up by a beat with pending events too"
     ONE_STEP = "hash and journal are written in one step, for carried events too"
     RETAINED = "accepted events are retained and replayed into a new generation"
@@ -39,10 +49,14 @@ class Repair(StrEnum):
     GROUPED = "nothing is trimmed before the historian's group exists in the journal"
     ACKED_LAST = "an entry is acknowledged to the journal after its identity was to the workers"
     REPEATED = "what a worker retains for an hour is replayed once more: trimmed by force, or its identity forgotten"
-    HANDSHAKE = "a report is begun by a request of its own: what arrives late cannot both begin and end one"
+    HANDSHAKE = (
+        "a report is begun by a request of its own: what arrives late cannot both begin and end one"
+    )
     ATTEMPTS = "the parts of a report count only while the attempt they belong to stands in Redis"
     SETTLED = "a worker restores and replays with no beat on its way"
-    HEARD_LATE = "an answer that comes after the release counts: what it accepted is retained, and restored"
+    HEARD_LATE = (
+        "an answer that comes after the release counts: what it accepted is retained, and restored"
+    )
     GIVEN_UP = "a worker that gives a database up looks in the hash for what was accepted without an answer"
     KEPT = "a worker that knows a newer accepted transition than the hash goes on from its own"
     UNOWNED = "a restore that comes late counts in a hash without an owner, too"

@@ -66,7 +66,11 @@ def arrive(world: World, part: Part, without: Without) -> World:
 
 def _may_report(world: World, who: int, without: Without) -> bool:
     redis, worker = world.redis, world.workers[who]
-    if not worker.alive or Repair.RESTORED in without or (worker.flying and Repair.SETTLED not in without):
+    if (
+        not worker.alive
+        or Repair.RESTORED in without
+        or (worker.flying and Repair.SETTLED not in without)
+    ):
         return False
     if not is_open(redis):
         return who not in redis.reported
@@ -103,10 +107,14 @@ def is_untold(world: World, who: int, without: Without) -> bool:
 
 def _telling(world: World, who: int, part: int, without: Without) -> Telling:
     worker = world.workers[who]
-    out = {late.telling.attempt for late in world.late if isinstance(late, Part) and late.who == who}
+    out = {
+        late.telling.attempt for late in world.late if isinstance(late, Part) and late.who == who
+    }
     attempt = min({0, 1} - out)
     name = knows_the_name(worker, without)
-    return Telling(attempt, world.redis.life, part, _known(worker, without), worker.epoch, worker.term, name)
+    return Telling(
+        attempt, world.redis.life, part, _known(worker, without), worker.epoch, worker.term, name
+    )
 
 
 def knows_the_name(worker: Worker, without: Without) -> bool:
@@ -128,7 +136,9 @@ def _arrived(redis: Redis, who: int, telling: Telling, without: Without) -> Redi
     if telling.part == BEGIN:
         begun = (*(one for one in redis.begun if one[0] != who), report)
         reported = tuple(one for one in redis.reported if one != who)
-        redis = redis._replace(begun=tuple(sorted(begun)), reported=reported, announced=joined(redis.announced, (who,)))
+        redis = redis._replace(
+            begun=tuple(sorted(begun)), reported=reported, announced=joined(redis.announced, (who,))
+        )
     elif report not in redis.begun and Repair.ATTEMPTS not in without:
         return None
     if telling.part == ROWS:

@@ -16,7 +16,13 @@ from tests.model.symmetry import canonical
 from tests.model.world import LEADERS, Events, Worker, World, is_open, staff
 
 # What takes several requests: one step, or the parts it really has.
-DRAINING, RESTORING, OPENING, LEARNING, ENTERING = "draining", "restoring", "opening", "learning", "entering"
+DRAINING, RESTORING, OPENING, LEARNING, ENTERING = (
+    "draining",
+    "restoring",
+    "opening",
+    "learning",
+    "entering",
+)
 
 
 class Bounds(NamedTuple):
@@ -83,15 +89,23 @@ def _failovers(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe
     apart = not bounds.one_truth
     if "left_worker" in bounds.faults:
         for who in staff(world):
-            yield f"FAILOVER, W{who} LEFT BEHIND", faults.split(world, who, None, without, apart=apart)
+            yield (
+                f"FAILOVER, W{who} LEFT BEHIND",
+                faults.split(world, who, None, without, apart=apart),
+            )
     elif "left_leader" in bounds.faults:
         for who in staff(world):
-            yield f"FAILOVER, L0 and W{who} LEFT BEHIND", faults.split(world, who, 0, without, apart=apart)
+            yield (
+                f"FAILOVER, L0 and W{who} LEFT BEHIND",
+                faults.split(world, who, 0, without, apart=apart),
+            )
     else:
         yield "FAILOVER to the replica", faults.failover(world, without)
 
 
-def _sided(world: World, bounds: Bounds, without: Without, *, left: bool = False) -> Iterator[Maybe]:
+def _sided(
+    world: World, bounds: Bounds, without: Without, *, left: bool = False
+) -> Iterator[Maybe]:
     for who in LEADERS:
         if world.leaders[who].left == left:
             yield from _leader(world, who, bounds, without)
@@ -198,12 +212,21 @@ def _acknowledged(world: World, without: Without) -> World | None:
     for who in staff(world):
         done = protocol.forget(done, who, without) or done
     done = protocol.trim(done, without) or done
-    asked = {e.identity for e in (*done.redis.journal, *(e for w in done.workers for e in _may_be_retained(w)))}
-    return done._replace(redis=done.redis._replace(drained=tuple(i for i in done.redis.drained if i in asked)))
+    asked = {
+        e.identity
+        for e in (*done.redis.journal, *(e for w in done.workers for e in _may_be_retained(w)))
+    }
+    return done._replace(
+        redis=done.redis._replace(drained=tuple(i for i in done.redis.drained if i in asked))
+    )
 
 
 def _may_be_retained(worker: Worker) -> Events:
-    return (*worker.retained, *worker.pending, *(event for flight in worker.flying for event in flight.events))
+    return (
+        *worker.retained,
+        *worker.pending,
+        *(event for flight in worker.flying for event in flight.events),
+    )
 
 
 def _faults(world: World, fault: str, bounds: Bounds, without: Without) -> Iterator[Maybe]:
@@ -219,7 +242,9 @@ def _faults(world: World, fault: str, bounds: Bounds, without: Without) -> Itera
         case "force" | "expire":
             yield from _journal_faults(world, fault)
         case "cut":
-            yield from ((f"L{who} is CUT OFF from Postgres", faults.cut(world, who)) for who in LEADERS)
+            yield from (
+                (f"L{who} is CUT OFF from Postgres", faults.cut(world, who)) for who in LEADERS
+            )
         case _:
             for who in staff(world):
                 yield from _worker_faults(world, fault, who, without)
@@ -247,7 +272,10 @@ def _worker_faults(world: World, fault: str, who: int, without: Without) -> Iter
         case "lost_reply":
             yield f"W{who} records and HEARS NOTHING", faults.lost_reply(world, who)
         case "late_answer":
-            yield f"W{who} records, its answer is ON ITS WAY", faults.late_answer(world, who, without)
+            yield (
+                f"W{who} records, its answer is ON ITS WAY",
+                faults.late_answer(world, who, without),
+            )
         case "lost_part":
             yield f"W{who} tells a part and HEARS NOTHING", faults.lost_part(world, who, without)
         case "twin":
@@ -260,7 +288,13 @@ def _spent(world: World, **spent: Any) -> World:
     return world._replace(past=world.past._replace(**spent))
 
 
-def search(start: World, bounds: Bounds, without: Without = frozenset(), *, asked: tuple[Situation, ...] = ()) -> Found:
+def search(
+    start: World,
+    bounds: Bounds,
+    without: Without = frozenset(),
+    *,
+    asked: tuple[Situation, ...] = (),
+) -> Found:
     """Visit every world within bounds, nearest first; stop at the first violation."""
     gc.disable()  # nothing here goes round in circles, and looking for that costs a tenth
     try:
@@ -271,7 +305,9 @@ def search(start: World, bounds: Bounds, without: Without = frozenset(), *, aske
 
 def _search(start: World, bounds: Bounds, without: Without, asked: tuple[Situation, ...]) -> Found:
     began = time.process_time()
-    same = canonical if len(start.workers) > 2 else _itself  # two are seldom alike: looking costs more than it saves
+    same = (
+        canonical if len(start.workers) > 2 else _itself
+    )  # two are seldom alike: looking costs more than it saves
     parents: dict[World, World | None] = {start: None}
     known: set[World] | dict[World, World | None] = parents if same is _itself else {same(start)}
     reached = [0] * len(asked)
@@ -283,7 +319,14 @@ def _search(start: World, bounds: Bounds, without: Without, asked: tuple[Situati
         violation, last = _wrong(world, bounds, without, calm, strained)
         if violation:
             history = filter(None, (*_history(parents, world, bounds, without), last))
-            return Found(len(parents), False, time.process_time() - began, violation, tuple(history), tuple(reached))
+            return Found(
+                len(parents),
+                False,
+                time.process_time() - began,
+                violation,
+                tuple(history),
+                tuple(reached),
+            )
         for i, situation in enumerate(asked):
             reached[i] += situation(world)
         for _, following in moves(world, bounds, without):
@@ -296,7 +339,11 @@ def _search(start: World, bounds: Bounds, without: Without, asked: tuple[Situati
 
 
 def _wrong(
-    world: World, bounds: Bounds, without: Without, calm: dict[World, str], strained: dict[World, str]
+    world: World,
+    bounds: Bounds,
+    without: Without,
+    calm: dict[World, str],
+    strained: dict[World, str],
 ) -> tuple[str, str]:
     if world.past.violation:
         return world.past.violation, ""
@@ -311,9 +358,13 @@ def _itself(world: World) -> World:
     return world
 
 
-def _history(parents: dict[World, World | None], world: World, bounds: Bounds, without: Without) -> list[str]:
+def _history(
+    parents: dict[World, World | None], world: World, bounds: Bounds, without: Without
+) -> list[str]:
     steps: list[str] = []
     while (parent := parents[world]) is not None:
-        steps.append(next(name for name, following in moves(parent, bounds, without) if following == world))
+        steps.append(
+            next(name for name, following in moves(parent, bounds, without) if following == world)
+        )
         world = parent
     return steps[::-1]

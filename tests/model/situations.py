@@ -48,7 +48,10 @@ def reporting_into_an_open_generation(world: World) -> bool:
 def reporting_into_another_memory(world: World) -> bool:
     """A worker is in the middle of a report that Redis has lost."""
     begun = world.redis.begun
-    return any(w.telling and (who, w.telling[0].attempt) not in begun for who, w in enumerate(world.workers))
+    return any(
+        w.telling and (who, w.telling[0].attempt) not in begun
+        for who, w in enumerate(world.workers)
+    )
 
 
 def part_outlives_memory(world: World) -> bool:
@@ -99,25 +102,34 @@ def lost_in_flight(world: World) -> bool:
 
 def two_masters_disagree(world: World) -> bool:
     """The old master accepted a transition that the new one does not know, and the new one is open."""
-    return is_open(world.redis) and any(e not in world.past.accepted for side in world.old for e in side.accepted)
+    return is_open(world.redis) and any(
+        e not in world.past.accepted for side in world.old for e in side.accepted
+    )
 
 
 def strayed(world: World) -> bool:
     """A worker that has entered the new generation stands before the old master, which still takes beats."""
-    return any(w.left and w.opened > side.redis.generation.epoch for w in world.workers for side in world.old)
+    return any(
+        w.left and w.opened > side.redis.generation.epoch
+        for w in world.workers
+        for side in world.old
+    )
 
 
 def two_owners(world: World) -> bool:
     """Two workers own the database, each at a master that takes its beats."""
-    return any(is_open(s.redis) and s.redis.owner != world.redis.owner and s.redis.proven for s in world.old) and (
-        is_open(world.redis) and world.redis.proven
-    )
+    return any(
+        is_open(s.redis) and s.redis.owner != world.redis.owner and s.redis.proven
+        for s in world.old
+    ) and (is_open(world.redis) and world.redis.proven)
 
 
 def opened_without_postgres(world: World) -> bool:
     """A leader that is cut off from Postgres has opened a generation."""
     name = world.redis.generation
-    return is_open(world.redis) and any(v.cut and v.term == name.epoch.term and v.met for v in world.leaders)
+    return is_open(world.redis) and any(
+        v.cut and v.term == name.epoch.term and v.met for v in world.leaders
+    )
 
 
 def passed_over(world: World) -> bool:
@@ -135,7 +147,13 @@ def gone_for_good(world: World) -> bool:
     kept = {*world.postgres.rows, *world.redis.journal}
     for worker in world.workers:
         if worker.alive:
-            kept.update((*worker.retained, *worker.pending, *(e for flight in worker.flying for e in flight.events)))
+            kept.update(
+                (
+                    *worker.retained,
+                    *worker.pending,
+                    *(e for flight in worker.flying for e in flight.events),
+                )
+            )
     accepted = {*world.past.accepted}
     for side in world.old:
         kept.update(side.redis.journal)

@@ -50,7 +50,10 @@ def joining(without: Without = frozenset()) -> World:
     return before._replace(
         redis=before.redis._replace(owner=1, epoch=epoch, bound=1),
         replica=(before.redis._replace(announced=(0,)),),
-        workers=(w0._replace(owns=False), w1._replace(owns=True, epoch=epoch, term=1, accepted=NEW)),
+        workers=(
+            w0._replace(owns=False),
+            w1._replace(owns=True, epoch=epoch, term=1, accepted=NEW),
+        ),
         leaders=(before.leaders[0]._replace(counter=3), Leader()),
         past=before.past._replace(faults=("failover",)),
     )
@@ -96,8 +99,12 @@ def deposed(without: Without = frozenset()) -> World:
 def outlived(without: Without = frozenset()) -> World:
     """Return the middle after Redis forgot all and Postgres was set back, while W1, that knows better, was cut off."""
     world, lost = running(without), Event(Identity(Epoch(5, 2), 1), NEW.identity, 1)
-    w1 = Worker(epoch=Epoch(5, 2), term=5, opened=Epoch(5, 1), owns=True, accepted=lost, retained=(lost,))
-    past = world.past._replace(accepted=(lost,), excused=(lost.content,), highest=Epoch(1, 2), feels=1)
+    w1 = Worker(
+        epoch=Epoch(5, 2), term=5, opened=Epoch(5, 1), owns=True, accepted=lost, retained=(lost,)
+    )
+    past = world.past._replace(
+        accepted=(lost,), excused=(lost.content,), highest=Epoch(1, 2), feels=1
+    )
     return world._replace(workers=(world.workers[0], w1), past=past)
 
 

@@ -65,10 +65,13 @@ def _renamed(redis: Redis, place: dict[int, int]) -> Redis:
     )
 
 
-def _in_order(workers: Sequence[Any], order: Sequence[int], place: dict[int, int]) -> tuple[Any, ...]:
+def _in_order(
+    workers: Sequence[Any], order: Sequence[int], place: dict[int, int]
+) -> tuple[Any, ...]:
     return tuple(
         workers[who]._replace(
-            looked=tuple(_renamed(one, place) for one in workers[who].looked), alias=place[workers[who].alias]
+            looked=tuple(_renamed(one, place) for one in workers[who].looked),
+            alias=place[workers[who].alias],
         )
         for who in order
     )

@@ -38,7 +38,11 @@ def steps(world: World, *, first_chooses: bool) -> Iterator[World]:
     for who, claim in enumerate(world.claims):
         for number in wanted(claim, first_chooses=first_chooses):
             holder = world.names[number]
-            names = (*world.names[:number], who if holder < 0 else holder, *world.names[number + 1 :])
+            names = (
+                *world.names[:number],
+                who if holder < 0 else holder,
+                *world.names[number + 1 :],
+            )
             after = Claim(claim.asked | {number}, claim.refused or holder not in (-1, who))
             claims = (after, world.claims[1]) if who == 0 else (world.claims[0], after)
             yield World(names, claims)
@@ -56,7 +60,11 @@ def reachable(*, first_chooses: bool) -> set[World]:
 
 
 def leading(world: World) -> list[int]:
-    return [who for who, claim in enumerate(world.claims) if claim.asked == PARTITIONS and not claim.refused]
+    return [
+        who
+        for who, claim in enumerate(world.claims)
+        if claim.asked == PARTITIONS and not claim.refused
+    ]
 
 
 def is_mixed(world: World) -> bool:

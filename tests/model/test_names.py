@@ -10,11 +10,23 @@ from workers.recorder import Recorder
 
 SCRIPTS = {path.stem for path in Path(observations.__file__).with_name("scripts").glob("*.lua")}
 NOT_MODELLED = {"prelude", "publish", "reindex", "claim"}  # shared code, hints
-NOT_MODELLED |= {"lead", "take_over"}  # what a restore does as well to term and name, a person's word
+NOT_MODELLED |= {
+    "lead",
+    "take_over",
+}  # what a restore does as well to term and name, a person's word
 
 
 def test_every_script_is_a_step_of_the_model() -> None:
-    assert {"assign", "unassign", "record", "restore", "open", "close", "replay", "trim"} == SCRIPTS - NOT_MODELLED
+    assert {
+        "assign",
+        "unassign",
+        "record",
+        "restore",
+        "open",
+        "close",
+        "replay",
+        "trim",
+    } == SCRIPTS - NOT_MODELLED
     assert set(protocol.__all__) >= SCRIPTS - NOT_MODELLED
 
 

@@ -10,8 +10,28 @@ import pytest
 
 from tests.model import situations
 from tests.model.repairs import Repair, Without
-from tests.model.search import DRAINING, ENTERING, LEARNING, OPENING, RESTORING, Bounds, Found, Situation, search
-from tests.model.starts import crowded, deposed, fresh, joining, opening, outlived, parted, relieved, running
+from tests.model.search import (
+    DRAINING,
+    ENTERING,
+    LEARNING,
+    OPENING,
+    RESTORING,
+    Bounds,
+    Found,
+    Situation,
+    search,
+)
+from tests.model.starts import (
+    crowded,
+    deposed,
+    fresh,
+    joining,
+    opening,
+    outlived,
+    parted,
+    relieved,
+    running,
+)
 from tests.model.world import World
 
 DEEPER = int(os.environ.get("FEELER_DEEPER", "1")) > 1
@@ -151,17 +171,38 @@ DEEP: list[tuple[Start, Bounds, tuple[Situation, ...]]] = [
     ),
     (
         running,
-        Bounds(("flush", "flush_again", "lost_part"), 1, 1, 0, states=2_000_000, parts=(RESTORING, ENTERING)),
+        Bounds(
+            ("flush", "flush_again", "lost_part"),
+            1,
+            1,
+            0,
+            states=2_000_000,
+            parts=(RESTORING, ENTERING),
+        ),
         (situations.part_outlives_memory, situations.entering_what_is_closed),
     ),
     (
         running,
-        Bounds(("failover", "late_answer"), feels=2, assigns=1, elections=0, states=2_000_000, parts=(DRAINING,)),
+        Bounds(
+            ("failover", "late_answer"),
+            feels=2,
+            assigns=1,
+            elections=0,
+            states=2_000_000,
+            parts=(DRAINING,),
+        ),
         (situations.released_in_flight,),
     ),
     (
         running,
-        Bounds(("failover",), feels=1, assigns=1, elections=1, states=2_000_000, parts=(OPENING, RESTORING)),
+        Bounds(
+            ("failover",),
+            feels=1,
+            assigns=1,
+            elections=1,
+            states=2_000_000,
+            parts=(OPENING, RESTORING),
+        ),
         (situations.half_open,),
     ),
     (
@@ -169,8 +210,16 @@ DEEP: list[tuple[Start, Bounds, tuple[Situation, ...]]] = [
         Bounds(("flush", "cut"), feels=1, assigns=2, elections=1, states=2_000_000),
         (situations.opened_without_postgres,),
     ),
-    (crowded, Bounds(("flush",), feels=2, assigns=2, elections=0, states=2_000_000), (situations.three_memories,)),
-    (crowded, Bounds(("failover",), feels=1, assigns=2, elections=0, states=2_000_000), (situations.passed_over,)),
+    (
+        crowded,
+        Bounds(("flush",), feels=2, assigns=2, elections=0, states=2_000_000),
+        (situations.three_memories,),
+    ),
+    (
+        crowded,
+        Bounds(("failover",), feels=1, assigns=2, elections=0, states=2_000_000),
+        (situations.passed_over,),
+    ),
     (crowded, Bounds(("left_worker",), 1, 2, 0, states=2_000_000), (situations.two_owners,)),
 ]
 
@@ -226,7 +275,11 @@ ABLATIONS: dict[Repair, tuple[Start, Bounds, str]] = {
     Repair.IDENTITY: (deposed, Bounds(("flush",), feels=2, assigns=1, elections=0), "TWIN"),
     Repair.GATED: (running, Bounds(("failover",), feels=0, assigns=1, elections=0), "STALE"),
     Repair.LIFE: (running, Bounds(("failover",), feels=0, assigns=1, elections=0), "STALE"),
-    Repair.REPLICATION_ID: (running, Bounds(("failover", "failback"), feels=1, assigns=0, elections=0), "LOST"),
+    Repair.REPLICATION_ID: (
+        running,
+        Bounds(("failover", "failback"), feels=1, assigns=0, elections=0),
+        "LOST",
+    ),
     Repair.FRESH_EPOCHS: (running, Bounds(("failover",), feels=0, assigns=1, elections=0), "STALE"),
     Repair.RENAMED: (running, Bounds(("flush",), feels=1, assigns=0, elections=0), "LOST"),
     Repair.BEGUN: (opening, Bounds(("flush",), feels=0, assigns=1, elections=1), "STALE"),
@@ -235,37 +288,101 @@ ABLATIONS: dict[Repair, tuple[Start, Bounds, str]] = {
     Repair.CONFIRMED: (deposed, Bounds(("flush",), feels=0, assigns=1, elections=0), "STALE"),
     Repair.RESTORED: (running, Bounds(("flush",), feels=1, assigns=0, elections=0), "FORGOTTEN"),
     Repair.RELEASED: (running, Bounds(("flush",), feels=1, assigns=1, elections=0), "FORGOTTEN"),
-    Repair.TERM_RESTORED: (deposed, Bounds(("flush", "postgres_away"), feels=0, assigns=1, elections=0), "STALE"),
+    Repair.TERM_RESTORED: (
+        deposed,
+        Bounds(("flush", "postgres_away"), feels=0, assigns=1, elections=0),
+        "STALE",
+    ),
     Repair.MERGED: (running, Bounds(("flush",), feels=1, assigns=1, elections=0), "FORGOTTEN"),
     Repair.LATE_MERGED: (running, Bounds(("flush",), feels=1, assigns=1, elections=0), "DIVERGED"),
     Repair.ENTERED: (running, Bounds(("flush",), feels=1, assigns=1, elections=0), "WENT BACK"),
     Repair.SEEDED: (running, Bounds(("flush",), feels=1, assigns=2, elections=0), "ROLLBACK"),
     Repair.TENTATIVE: (running, Bounds(("flush",), feels=1, assigns=0, elections=0), "PHANTOM"),
-    Repair.SAME_AGAIN: (running, Bounds(("lost_reply", "flush"), feels=1, assigns=1, elections=0), "LOST"),
-    Repair.FOUND_REPLAYED: (running, Bounds(("lost_reply", "flush"), feels=1, assigns=1, elections=0), "LOST"),
+    Repair.SAME_AGAIN: (
+        running,
+        Bounds(("lost_reply", "flush"), feels=1, assigns=1, elections=0),
+        "LOST",
+    ),
+    Repair.FOUND_REPLAYED: (
+        running,
+        Bounds(("lost_reply", "flush"), feels=1, assigns=1, elections=0),
+        "LOST",
+    ),
     Repair.INSTALLED: (fresh, Bounds(("postgres_away",), feels=0, assigns=1, elections=1), "STUCK"),
-    Repair.WITH_EVENTS: (fresh, Bounds(("postgres_away",), feels=0, assigns=1, elections=1, strained=True), "STARVED"),
+    Repair.WITH_EVENTS: (
+        fresh,
+        Bounds(("postgres_away",), feels=0, assigns=1, elections=1, strained=True),
+        "STARVED",
+    ),
     Repair.ONE_STEP: (running, Bounds(("flush",), feels=1, assigns=0, elections=0), "LOST"),
     Repair.RETAINED: (running, Bounds(("flush",), feels=1, assigns=0, elections=0), "LOST"),
     Repair.REPLAYED: (running, Bounds(("flush",), feels=1, assigns=0, elections=0), "LOST"),
     Repair.ACKNOWLEDGED: (running, Bounds(("flush",), feels=2, assigns=0, elections=0), "LOST"),
-    Repair.TRIMMED: (running, Bounds((), feels=1, assigns=0, elections=0, parts=(DRAINING,)), "LOST"),
-    Repair.GROUPED: (running, Bounds(("flush",), feels=1, assigns=1, elections=0, parts=(DRAINING,)), "HOARDED"),
-    Repair.ACKED_LAST: (running, Bounds((), feels=1, assigns=0, elections=0, parts=(DRAINING,)), "HOARDED"),
-    Repair.REPEATED: (running, Bounds(("force",), feels=1, assigns=0, elections=0, parts=(DRAINING,)), "LOST"),
-    Repair.HANDSHAKE: (opening, Bounds(("flush", "lost_part"), 1, 1, 0, parts=(RESTORING,)), "FORGOTTEN"),
-    Repair.ATTEMPTS: (opening, Bounds(("flush", "lost_part"), 1, 1, 0, parts=(RESTORING,)), "FORGOTTEN"),
-    Repair.SETTLED: (running, Bounds(("late_answer", "flush"), feels=1, assigns=1, elections=0), "FORGOTTEN"),
-    Repair.HEARD_LATE: (running, Bounds(("late_answer", "flush"), feels=2, assigns=1, elections=0), "LOST"),
-    Repair.GIVEN_UP: (running, Bounds(("lost_reply", "flush"), feels=1, assigns=1, elections=0), "LOST"),
-    Repair.KEPT: (running, Bounds(("flush",), feels=1, assigns=1, elections=0, parts=(LEARNING,)), "WENT BACK"),
-    Repair.UNOWNED: (running, Bounds(("flush",), feels=1, assigns=2, elections=0, ownerless=True), "DIVERGED"),
+    Repair.TRIMMED: (
+        running,
+        Bounds((), feels=1, assigns=0, elections=0, parts=(DRAINING,)),
+        "LOST",
+    ),
+    Repair.GROUPED: (
+        running,
+        Bounds(("flush",), feels=1, assigns=1, elections=0, parts=(DRAINING,)),
+        "HOARDED",
+    ),
+    Repair.ACKED_LAST: (
+        running,
+        Bounds((), feels=1, assigns=0, elections=0, parts=(DRAINING,)),
+        "HOARDED",
+    ),
+    Repair.REPEATED: (
+        running,
+        Bounds(("force",), feels=1, assigns=0, elections=0, parts=(DRAINING,)),
+        "LOST",
+    ),
+    Repair.HANDSHAKE: (
+        opening,
+        Bounds(("flush", "lost_part"), 1, 1, 0, parts=(RESTORING,)),
+        "FORGOTTEN",
+    ),
+    Repair.ATTEMPTS: (
+        opening,
+        Bounds(("flush", "lost_part"), 1, 1, 0, parts=(RESTORING,)),
+        "FORGOTTEN",
+    ),
+    Repair.SETTLED: (
+        running,
+        Bounds(("late_answer", "flush"), feels=1, assigns=1, elections=0),
+        "FORGOTTEN",
+    ),
+    Repair.HEARD_LATE: (
+        running,
+        Bounds(("late_answer", "flush"), feels=2, assigns=1, elections=0),
+        "LOST",
+    ),
+    Repair.GIVEN_UP: (
+        running,
+        Bounds(("lost_reply", "flush"), feels=1, assigns=1, elections=0),
+        "LOST",
+    ),
+    Repair.KEPT: (
+        running,
+        Bounds(("flush",), feels=1, assigns=1, elections=0, parts=(LEARNING,)),
+        "WENT BACK",
+    ),
+    Repair.UNOWNED: (
+        running,
+        Bounds(("flush",), feels=1, assigns=2, elections=0, ownerless=True),
+        "DIVERGED",
+    ),
     Repair.MET: (joining, Bounds((), feels=1, assigns=1, elections=1), "FORGOTTEN"),
     Repair.RESTED: (relieved, Bounds((), feels=1, assigns=1, elections=1), "FORGOTTEN"),
     Repair.NEVER_BACK: (parted, Bounds(("stray",), feels=2, assigns=0, elections=0), "ROLLBACK"),
     Repair.OUTLIVED: (outlived, Bounds((), feels=0, assigns=0, elections=0), "LOST"),
     Repair.SIGNED: (running, Bounds(("intruder",), feels=0, assigns=0, elections=0), "TAKEN"),
-    Repair.NAME_RESTORED: (running, Bounds(("flush", "intruder"), feels=0, assigns=0, elections=0), "TAKEN"),
+    Repair.NAME_RESTORED: (
+        running,
+        Bounds(("flush", "intruder"), feels=0, assigns=0, elections=0),
+        "TAKEN",
+    ),
     Repair.BOUND: (running, Bounds(("twin",), feels=2, assigns=0, elections=0), "CONFLICT"),
     Repair.PROVEN: (running, Bounds((), feels=0, assigns=0, elections=0, strained=True), "STARVED"),
 }
@@ -308,7 +425,9 @@ LOSABLE = [
 ]
 
 
-@pytest.mark.parametrize(("faults", "losable"), LOSABLE, ids=["+".join(faults) for faults, _ in LOSABLE])
+@pytest.mark.parametrize(
+    ("faults", "losable"), LOSABLE, ids=["+".join(faults) for faults, _ in LOSABLE]
+)
 def test_a_transition_is_lost_only_with_its_worker_and_an_entry_or_a_memory(
     faults: tuple[str, ...], losable: bool
 ) -> None:
@@ -322,5 +441,7 @@ def test_a_transition_is_lost_only_with_its_worker_and_an_entry_or_a_memory(
 
 def test_what_does_not_hold_with_two_masters() -> None:
     """Both take writes, the older epoch after the newer; what the old one takes is known at the new one only later."""
-    found = search(running(), Bounds(("left_worker",), feels=0, assigns=1, elections=0, one_truth=True))
+    found = search(
+        running(), Bounds(("left_worker",), feels=0, assigns=1, elections=0, one_truth=True)
+    )
     assert found.violation.startswith("STALE"), str(found)

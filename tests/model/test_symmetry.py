@@ -14,7 +14,9 @@ WORLDS = 150  # of each search, and every permutation of them
 ORDERS = list(permutations(range(3)))
 
 
-@pytest.mark.parametrize("faults", [("flush", "lost_part"), ("left_worker", "stray"), ("late_answer", "crash")])
+@pytest.mark.parametrize(
+    "faults", [("flush", "lost_part"), ("left_worker", "stray"), ("late_answer", "crash")]
+)
 @pytest.mark.parametrize("parts", [(), ALL], ids=["whole", "parts"])
 def test_a_permuted_world_is_the_same_world_with_the_same_ways_on(
     faults: tuple[str, ...], parts: tuple[str, ...]

@@ -55,7 +55,11 @@ def replay(world: World, who: int, without: Without) -> World | None:
 def replay_only(world: World, who: int, without: Without) -> World | None:
     """Put into the journal of the open generation whatever is retained; a worker may pause before it enters."""
     redis, worker = world.redis, world.workers[who]
-    if not worker.alive or not is_open(redis) or redis.generation in (worker.generation, worker.entering):
+    if (
+        not worker.alive
+        or not is_open(redis)
+        or redis.generation in (worker.generation, worker.entering)
+    ):
         return None
     if redis.generation.epoch < worker.opened and Repair.NEVER_BACK not in without:
         return None  # a server that was left behind
@@ -94,7 +98,9 @@ def repeat(world: World, who: int, without: Without) -> World | None:
 
 
 def _journaled(redis: Redis, events: Events) -> Redis:
-    return redis._replace(journal=joined(redis.journal, events), acked=without_those(redis.acked, events))
+    return redis._replace(
+        journal=joined(redis.journal, events), acked=without_those(redis.acked, events)
+    )
 
 
 def look(world: World, who: int, without: Without) -> World | None:
@@ -153,12 +159,19 @@ def _learned(world: World, who: int, seen: Redis, without: Without) -> World | N
         base = last_row(world.postgres)
     if base < worker.accepted:
         if Repair.KEPT in without:
-            world = world._replace(past=violated(world.past, "WENT BACK: a worker forgot what it knew was accepted"))
+            world = world._replace(
+                past=violated(world.past, "WENT BACK: a worker forgot what it knew was accepted")
+            )
         else:
             base = worker.accepted
     found, carried = _settle(worker.pending, base, without)
     worker = _found(worker, found, without)._replace(
-        owns=True, epoch=seen.epoch, term=max(worker.term, seen.term), behind=False, accepted=base, pending=carried
+        owns=True,
+        epoch=seen.epoch,
+        term=max(worker.term, seen.term),
+        behind=False,
+        accepted=base,
+        pending=carried,
     )
     return worked(world, who, worker, world.redis)
 
@@ -217,7 +230,9 @@ def record(world: World, who: int, without: Without) -> World | None:
     verdict, world = arrive(world, Beat(who, worker), without)
     if verdict is Verdict.AHEAD:
         return worked(world, who, worker._replace(behind=True), world.redis)
-    if verdict is Verdict.TWIN:  # it ends, once what it retains is durable, and begins anew under an id of its own
+    if (
+        verdict is Verdict.TWIN
+    ):  # it ends, once what it retains is durable, and begins anew under an id of its own
         gone = worker._replace(alias=len(world.workers) + who, owns=False, pending=())
         return worked(world, who, gone, world.redis)
     if verdict is Verdict.ACCEPTED:
@@ -226,7 +241,9 @@ def record(world: World, who: int, without: Without) -> World | None:
         worker = worker._replace(accepted=accepted, pending=(), retained=retained)
         return worked(world, who, worker, world.redis)
     if verdict is Verdict.CONFLICT:
-        return world._replace(past=violated(world.past, "CONFLICT: another transition under this identity"))
+        return world._replace(
+            past=violated(world.past, "CONFLICT: another transition under this identity")
+        )
     return None  # CLOSED, FENCED: nothing but replay and learn help, and those wait for no verdict
 
 
@@ -240,11 +257,15 @@ def hear(world: World, who: int, without: Without) -> World | None:
     if mine or Repair.HEARD_LATE not in without:
         worker = worker._replace(retained=joined(worker.retained, flight.events))
     if mine:
-        worker = worker._replace(accepted=flight.status, pending=without_those(worker.pending, flight.events))
+        worker = worker._replace(
+            accepted=flight.status, pending=without_those(worker.pending, flight.events)
+        )
     elif not worker.owns and Repair.HEARD_LATE not in without:
         worker = worker._replace(accepted=max(worker.accepted, flight.status))
     if worker.accepted < world.workers[who].accepted:
-        world = world._replace(past=violated(world.past, "WENT BACK: an answer that came late undid what was learned"))
+        world = world._replace(
+            past=violated(world.past, "WENT BACK: an answer that came late undid what was learned")
+        )
     return worked(world, who, worker, world.redis)
 
 
@@ -258,7 +279,9 @@ def arrive(world: World, beat: Beat, without: Without) -> tuple[Verdict, World]:
 
 def flight(worker: Worker) -> Flight:
     """Return what a beat of this worker would carry."""
-    return Flight(worker.epoch, worker.pending[-1] if worker.pending else worker.accepted, worker.pending)
+    return Flight(
+        worker.epoch, worker.pending[-1] if worker.pending else worker.accepted, worker.pending
+    )
 
 
 def _refusal(redis: Redis, who: int, worker: Worker, without: Without) -> Verdict | None:
@@ -290,7 +313,9 @@ def judge(redis: Redis, who: int, worker: Worker, without: Without) -> tuple[Ver
         return Verdict.AHEAD, redis
     if Repair.ONE_STEP in without:
         events = tuple(e for e in events if e.identity.epoch == worker.epoch)
-    return Verdict.ACCEPTED, _journaled(redis._replace(status=status, proven=True, bound=who), events)
+    return Verdict.ACCEPTED, _journaled(
+        redis._replace(status=status, proven=True, bound=who), events
+    )
 
 
 def forget(world: World, who: int, without: Without) -> World | None:

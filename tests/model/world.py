@@ -27,7 +27,9 @@ class Event(NamedTuple):
     content: int
 
 
-NEW = Event(Identity(NO_EPOCH, 0), Identity(NO_EPOCH, 0), 0)  # the state `new`: before the first transition
+NEW = Event(
+    Identity(NO_EPOCH, 0), Identity(NO_EPOCH, 0), 0
+)  # the state `new`: before the first transition
 ABSENT = Event(Identity(NO_EPOCH, -1), Identity(NO_EPOCH, -1), 0)  # the hash holds no state at all
 
 Events = tuple[Event, ...]
@@ -197,7 +199,9 @@ def called(worker: Worker, who: int) -> int:
 
 def is_there(world: World, name: int) -> bool:
     """Say whether some live process goes by this id."""
-    return any(worker.alive and called(worker, who) == name for who, worker in enumerate(world.workers))
+    return any(
+        worker.alive and called(worker, who) == name for who, worker in enumerate(world.workers)
+    )
 
 
 def put(items: tuple[T, ...], index: int, item: T) -> tuple[T, ...]:

@@ -12,7 +12,9 @@ def identity(text: str) -> Identity:
     return Identity.parse(text)
 
 
-def transition(name: str, prev: str | None = None, *, database: str = "db1", worker: str = "w1-0a0b0c") -> Transition:
+def transition(
+    name: str, prev: str | None = None, *, database: str = "db1", worker: str = "w1-0a0b0c"
+) -> Transition:
     """Make the transition of that identity, by default from uncertain to unavailable."""
     at = NOON + Identity.parse(name).n % 1000
     return Transition(
@@ -34,4 +36,7 @@ def transition(name: str, prev: str | None = None, *, database: str = "db1", wor
 
 def line(*names: str, database: str = "db1") -> list[Transition]:
     """Make transitions that build on one another."""
-    return [transition(name, prev, database=database) for name, prev in zip(names, [None, *names], strict=False)]
+    return [
+        transition(name, prev, database=database)
+        for name, prev in zip(names, [None, *names], strict=False)
+    ]

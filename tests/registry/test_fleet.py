@@ -22,7 +22,12 @@ def names(rows: tuple[fleet.Registered, ...]) -> list[str]:
 def test_what_is_added_is_there(store: Store) -> None:
     added = fleet.add(store, "db1", "sealed", {"team": "ünïted"}, zone="eu-1")
     assert added == fleet.get(store, "db1") == fleet.fleet(store)[0]
-    assert (added.name, added.ciphertext, added.labels, added.zone) == ("db1", "sealed", {"team": "ünïted"}, "eu-1")
+    assert (added.name, added.ciphertext, added.labels, added.zone) == (
+        "db1",
+        "sealed",
+        {"team": "ünïted"},
+        "eu-1",
+    )
     assert (added.policy, added.status, added.revision) == (Policy(), DatabaseStatus.ACTIVE, 1)
     assert added.created_at > 1_700_000_000
 
@@ -89,7 +94,9 @@ def test_the_fleet_is_listed_page_by_page(store: Store) -> None:
 
 
 def test_a_fleet_of_more_than_one_page(store: Store) -> None:
-    rows = f"SELECT 'db' || i, 'sealed', '{{}}', 'default' FROM generate_series(1, {fleet.PAGE}) AS i"
+    rows = (
+        f"SELECT 'db' || i, 'sealed', '{{}}', 'default' FROM generate_series(1, {fleet.PAGE}) AS i"
+    )
     with store.begin() as connection:
         connection.execute(text(f"INSERT INTO databases (name, ciphertext, labels, policy) {rows}"))
     assert len(fleet.fleet(store)) == fleet.PAGE
@@ -139,7 +146,9 @@ def test_only_what_is_given_changes(store: Store) -> None:
     fleet.change(store, "db1", ciphertext="new")
     assert fleet.get(store, "db1") == replace(before, ciphertext="new", revision=2)
     fleet.change(store, "db1", labels={}, policy="slow", zone="")
-    assert fleet.get(store, "db1") == replace(before, ciphertext="new", labels={}, policy=SLOW, zone="", revision=3)
+    assert fleet.get(store, "db1") == replace(
+        before, ciphertext="new", labels={}, policy=SLOW, zone="", revision=3
+    )
 
 
 def test_a_changed_policy_is_a_change_of_its_databases_only(store: Store) -> None:
@@ -154,7 +163,14 @@ def test_a_changed_policy_is_a_change_of_its_databases_only(store: Store) -> Non
 
 
 @pytest.mark.parametrize(
-    "bad", [{"interval": 0.0}, {"deadline": -1.0}, {"deadline": float("nan")}, {"name": "A B"}, {"alone_seconds": 20.0}]
+    "bad",
+    [
+        {"interval": 0.0},
+        {"deadline": -1.0},
+        {"deadline": float("nan")},
+        {"name": "A B"},
+        {"alone_seconds": 20.0},
+    ],
 )
 def test_a_policy_nobody_can_follow(store: Store, bad: dict[str, float]) -> None:
     with pytest.raises(InvalidInput):
@@ -164,11 +180,15 @@ def test_a_policy_nobody_can_follow(store: Store, bad: dict[str, float]) -> None
 
 def damage(store: Store, change: str, *names: str) -> None:
     with store.begin() as connection:
-        connection.execute(text(f"UPDATE databases SET {change} WHERE name = ANY(:names)"), {"names": list(names)})
+        connection.execute(
+            text(f"UPDATE databases SET {change} WHERE name = ANY(:names)"), {"names": list(names)}
+        )
 
 
 @pytest.mark.parametrize("labels", ["[]", '"prod"', '{"env": 1}', "null"])
-def test_a_row_that_cannot_be_read_stops_no_other(store: Store, labels: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_row_that_cannot_be_read_stops_no_other(
+    store: Store, labels: str, caplog: pytest.LogCaptureFixture
+) -> None:
     every = [f"db{n}" for n in range(5)]
     for name in every:
         fleet.add(store, name, "sealed", {"env": "prod"})
@@ -177,7 +197,9 @@ def test_a_row_that_cannot_be_read_stops_no_other(store: Store, labels: str, cap
         found = fleet.fleet(store)
         assert (names(found), found.unreadable) == (["db0", "db3"], {"db1", "db2", "db4"})
     assert caplog.text.count("action=row_unreadable kind=database name=db1") == 1, "told once"
-    assert names(fleet.list_databases(store, limit=2)) == ["db0", "db3"], "a page is full unless it is the last one"
+    assert names(fleet.list_databases(store, limit=2)) == ["db0", "db3"], (
+        "a page is full unless it is the last one"
+    )
     with pytest.raises(Unreadable, match="db1"):
         fleet.get(store, "db1")
     damage(store, """labels = '{"env": "dev"}'""", *every)
@@ -202,7 +224,9 @@ def test_a_page_of_nothing_but_rows_that_cannot_be_read_ends_no_list(
     assert names(fleet.fleet(store)) == ["db3", "db4"]
 
 
-def test_a_policy_that_nobody_may_use_is_told_once(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_policy_that_nobody_may_use_is_told_once(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     fleet.put_policy(store, Policy(name="hasty"))
     fleet.add(store, "db1", "sealed", {}, policy="hasty")
     with store.begin() as connection:
@@ -210,4 +234,6 @@ def test_a_policy_that_nobody_may_use_is_told_once(store: Store, caplog: pytest.
     for _ in range(3):
         assert fleet.get(store, "db1").policy == Policy(name="hasty")
     [told] = [one.getMessage() for one in caplog.records]
-    assert told.startswith("action=policy_unusable name=hasty used=default error=policy/alone_seconds: must be more")
+    assert told.startswith(
+        "action=policy_unusable name=hasty used=default error=policy/alone_seconds: must be more"
+    )

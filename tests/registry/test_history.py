@@ -21,13 +21,20 @@ from monitor.registry.history import last_status, transitions, write_transitions
 from monitor.registry.store import Store
 from tests.registry.making import NOON, identity, line, transition
 
-few = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-identities = st.builds(Identity, st.builds(Epoch, st.integers(1, 2), st.integers(1, 3)), st.integers(1, 3))
+few = settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+identities = st.builds(
+    Identity, st.builds(Epoch, st.integers(1, 2), st.integers(1, 3)), st.integers(1, 3)
+)
 
 
 def versions(store: Store, database: str = "db1") -> dict[str, int | None]:
     """Return the numbering as people see it, newest first."""
-    return {str(row.transition.identity): row.version for row in transitions(store, database, limit=1000)}
+    return {
+        str(row.transition.identity): row.version
+        for row in transitions(store, database, limit=1000)
+    }
 
 
 def count(store: Store, table: str) -> int:
@@ -116,10 +123,14 @@ def test_another_content_under_the_same_identity_is_loud(
         write_transitions(store, [one])
         written = write_transitions(store, [other])
     assert written.conflicts == 1
-    assert written.durable == (("db1", identity("1.1.1")),), "durable: it is not to be replayed for ever"
+    assert written.durable == (("db1", identity("1.1.1")),), (
+        "durable: it is not to be replayed for ever"
+    )
     assert [row.transition for row in transitions(store, "db1")] == [one], "the first one stays"
     with store.begin() as connection:
-        kept = connection.execute(text("SELECT database_name, n, content FROM transition_conflicts")).one()
+        kept = connection.execute(
+            text("SELECT database_name, n, content FROM transition_conflicts")
+        ).one()
     assert (kept.database_name, kept.n, decode(kept.content)) == ("db1", 1, other)
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.getMessage() == "action=transition_conflict database=db1 identity=1.1.1"
@@ -135,7 +146,9 @@ def test_the_same_contradiction_again_is_counted_once(store: Store) -> None:
 
 def test_databases_have_numbers_of_their_own(store: Store) -> None:
     write_transitions(store, line("1.1.1", "1.1.2") + line("1.7.1", "1.7.2", database="db2"))
-    write_transitions(store, [transition("1.2.1", "1.1.2"), transition("1.8.1", "1.7.2", database="db2")])
+    write_transitions(
+        store, [transition("1.2.1", "1.1.2"), transition("1.8.1", "1.7.2", database="db2")]
+    )
     assert versions(store) == {"1.1.1": 1, "1.1.2": 2, "1.2.1": 3}
     assert versions(store, "db2") == {"1.7.1": 1, "1.7.2": 2, "1.8.1": 3}
 
@@ -174,7 +187,10 @@ def as_events(links: chain.Links) -> list[Transition]:
 
 
 @few
-@given(st.dictionaries(identities, st.none() | identities, max_size=12), st.randoms(use_true_random=False))
+@given(
+    st.dictionaries(identities, st.none() | identities, max_size=12),
+    st.randoms(use_true_random=False),
+)
 def test_the_numbers_are_those_of_the_chain_in_any_order_and_batching(
     store: Store, links: chain.Links, chance: random.Random
 ) -> None:
@@ -201,7 +217,9 @@ def test_competing_historians_lose_and_double_nothing(store: Store, other_store:
         written = list(pool.map(write_transitions, [store, other_store] * len(batches), batches))
     assert sum(one.conflicts for one in written) == 0
     for number in range(6):
-        assert versions(store, f"db{number}") == {name: version for version, name in enumerate(names, 1)}
+        assert versions(store, f"db{number}") == {
+            name: version for version, name in enumerate(names, 1)
+        }
 
 
 def test_a_batch_is_written_whole_or_not_at_all(store: Store) -> None:
@@ -234,19 +252,33 @@ def test_the_last_status_of_an_open_doubt_says_who_doubted(store: Store) -> None
     write_transitions(store, [one])
     status = last_status(store, ["db1"])["db1"]
     assert status.doubt is not None
-    assert (status.doubt.identity, status.doubt.sent_at, status.doubt.asked_at) == (one.identity, at - 6, at)
-    assert [witness.worker for witness in status.doubt.witnesses] == [f"w{n}" for n in range(1, MAX_WITNESSES + 1)]
+    assert (status.doubt.identity, status.doubt.sent_at, status.doubt.asked_at) == (
+        one.identity,
+        at - 6,
+        at,
+    )
+    assert [witness.worker for witness in status.doubt.witnesses] == [
+        f"w{n}" for n in range(1, MAX_WITNESSES + 1)
+    ]
     write_transitions(store, [replace(one, database="db2", evidence=())])
     assert last_status(store, ["db2"])["db2"].doubt is not None
 
 
 def test_a_state_of_a_newer_version_hides_no_other_transition(store: Store) -> None:
-    write_transitions(store, [*line("1.1.1", "1.1.2", "1.1.3", "1.1.4"), transition("1.1.1", database="db2")])
+    write_transitions(
+        store, [*line("1.1.1", "1.1.2", "1.1.3", "1.1.4"), transition("1.1.1", database="db2")]
+    )
     with store.begin() as connection:
-        connection.execute(text("UPDATE transitions SET target = 'blind' WHERE database_name = 'db1' AND n IN (2, 4)"))
+        connection.execute(
+            text(
+                "UPDATE transitions SET target = 'blind' WHERE database_name = 'db1' AND n IN (2, 4)"
+            )
+        )
     assert list(versions(store)) == ["1.1.3", "1.1.1"]
     [first] = transitions(store, "db1", limit=1)
-    assert [str(one.transition.identity) for one in transitions(store, "db1", 1, first.id)] == ["1.1.1"]
+    assert [str(one.transition.identity) for one in transitions(store, "db1", 1, first.id)] == [
+        "1.1.1"
+    ]
     found = last_status(store, ["db1", "db2", "db3"])
     assert (found["db1"], found["db2"] is not None, "db3" in found) == (None, True, False)
 
@@ -258,7 +290,9 @@ def _short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_head_of_a_chain_is_one_probe_of_an_index(store: Store) -> None:
     """A million rows of a flapper must not be read for each transition of anybody's."""
-    wanted = history.ends(["db1", "db2"]).compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+    wanted = history.ends(["db1", "db2"]).compile(
+        dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}
+    )
     with store.begin() as connection:
         connection.execute(text("SET LOCAL enable_seqscan = off"))
         connection.execute(text("SET LOCAL enable_sort = off"))
@@ -309,4 +343,6 @@ def test_a_fork_from_further_back_than_is_read_counts_as_from_there(store: Store
     assert list(found.values())[:10] == [22, *[None] * 9]
     assert list(found.values())[10:] == list(range(21, 0, -1))
     write_transitions(store, line("1.3.1", "1.3.2")[::-1])
-    assert max(filter(None, versions(store).values())) == len([one for one in versions(store).values() if one])
+    assert max(filter(None, versions(store).values())) == len(
+        [one for one in versions(store).values() if one]
+    )

@@ -64,7 +64,9 @@ def test_a_term_lies_above_all_that_redis_has_seen_of_this_registry(store: Store
     first = acquire(store, "a")
     assert first
     release(store, first)
-    lease = acquire(store, "a", seen=40, signed={first.registry})  # Postgres was restored from an older copy
+    lease = acquire(
+        store, "a", seen=40, signed={first.registry}
+    )  # Postgres was restored from an older copy
     assert lease == Lease("a", 41)
     assert acquire(store, "b", seen=90) is None, "a lease that runs keeps its term"
     release(store, lease)
@@ -86,7 +88,9 @@ def test_a_lease_dated_in_the_future_is_nobodys(store: Store) -> None:
     dead = acquire(store, "dead")
     assert dead
     with store.begin() as connection:
-        connection.execute(text("UPDATE leadership SET expires_at = clock_timestamp() + interval '1 hour'"))
+        connection.execute(
+            text("UPDATE leadership SET expires_at = clock_timestamp() + interval '1 hour'")
+        )
     assert current(store) is None
     assert acquire(store, "standby") == Lease("standby", dead.term + 1)
     assert not renew(store, dead)
@@ -96,7 +100,9 @@ def test_who_renews_after_the_clock_was_set_back_goes_on(store: Store) -> None:
     lease = acquire(store, "a")
     assert lease
     with store.begin() as connection:
-        connection.execute(text("UPDATE leadership SET expires_at = clock_timestamp() + interval '1 hour'"))
+        connection.execute(
+            text("UPDATE leadership SET expires_at = clock_timestamp() + interval '1 hour'")
+        )
     assert renew(store, lease)
     assert current(store) == lease
     assert acquire(store, "b") is None
@@ -121,7 +127,11 @@ def test_of_many_racing_for_an_expired_lease_one_wins(store: Store, other_store:
     with ThreadPoolExecutor(8) as pool:
         for term in range(1, 21):
             stores = [store, other_store] * 4
-            taken = [lease for lease in pool.map(acquire, stores, [str(uuid.uuid4()) for _ in stores]) if lease]
+            taken = [
+                lease
+                for lease in pool.map(acquire, stores, [str(uuid.uuid4()) for _ in stores])
+                if lease
+            ]
             assert [lease.term for lease in taken] == [term]
             assert current(store) == taken[0]
             expire(store)
@@ -162,10 +172,15 @@ class Model:
         self.valid = None
 
 
-moves = st.tuples(st.sampled_from([Model.acquire, Model.renew, Model.release, Model.expire]), st.sampled_from("ab"))
+moves = st.tuples(
+    st.sampled_from([Model.acquire, Model.renew, Model.release, Model.expire]),
+    st.sampled_from("ab"),
+)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(moves, max_size=25))
 def test_terms_only_rise_and_one_lease_is_valid(
     store: Store, moves: list[tuple[Callable[[Model, str], None], str]]

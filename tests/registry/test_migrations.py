@@ -16,7 +16,14 @@ from sqlalchemy import Double, Integer, Text, text
 from monitor.core.errors import InvalidInput
 from monitor.core.policy import Policy
 from monitor.registry import fleet, history
-from monitor.registry.store import MIGRATION_LOCK, Store, migrate, migrations, open_store, pending_migrations
+from monitor.registry.store import (
+    MIGRATION_LOCK,
+    Store,
+    migrate,
+    migrations,
+    open_store,
+    pending_migrations,
+)
 from monitor.registry.tables import Base, Policies
 from tests.servers import PostgresServer
 from tests.waiting import eventually
@@ -52,7 +59,9 @@ def test_of_many_callers_one_migrates_and_all_succeed(bare_url: str) -> None:
     assert pending_migrations(bare_url) == ()
 
 
-async def test_a_migration_waits_for_the_one_before(bare_url: str, postgres_server: PostgresServer) -> None:
+async def test_a_migration_waits_for_the_one_before(
+    bare_url: str, postgres_server: PostgresServer
+) -> None:
     other = open_store(bare_url)
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     thread = threading.Thread(target=migrate, args=[bare_url])
@@ -67,7 +76,9 @@ async def test_a_migration_waits_for_the_one_before(bare_url: str, postgres_serv
     other.close()
 
 
-def test_a_database_of_a_newer_feeler_is_left_alone(bare_url: str, postgres_server: PostgresServer) -> None:
+def test_a_database_of_a_newer_feeler_is_left_alone(
+    bare_url: str, postgres_server: PostgresServer
+) -> None:
     migrate(bare_url)
     postgres_server.execute("UPDATE alembic_version SET version_num = '9999'", "bare")
     for work in (pending_migrations, migrate):
@@ -81,7 +92,11 @@ def test_down_and_up_again(bare_url: str) -> None:
     with store.begin() as connection:
         command.downgrade(migrations(connection), "base")
     with store.begin() as connection:
-        tables = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars().all()
+        tables = (
+            connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
+            .scalars()
+            .all()
+        )
     assert tables == ["alembic_version"]
     migrate(bare_url)
     check(store)
@@ -117,7 +132,11 @@ def test_names_sort_bytewise_whatever_the_servers_locale(store: Store) -> None:
     with store.begin() as connection:
         rows = [tuple(row) for row in connection.execute(text(query))]
     found = [row for row in rows if row[0] in Base.metadata.tables]
-    assert found == [("databases", "name"), ("transition_conflicts", "database_name"), ("transitions", "database_name")]
+    assert found == [
+        ("databases", "name"),
+        ("transition_conflicts", "database_name"),
+        ("transitions", "database_name"),
+    ]
 
 
 def test_policies_hold_every_field_of_core() -> None:

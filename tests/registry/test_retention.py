@@ -19,7 +19,9 @@ DAY = 86_400.0
 DAYS = 30
 
 
-def flapping(count: int, *, database: str = "db1", first: float = 100, step: float = 1) -> list[Transition]:
+def flapping(
+    count: int, *, database: str = "db1", first: float = 100, step: float = 1
+) -> list[Transition]:
     """Make transitions to unavailable and available in turn, the first half a day less than so many days ago."""
     now = time.time()
     rows = line(*(f"1.1.{n}" for n in range(1, count + 1)), database=database)
@@ -49,7 +51,10 @@ def prune_all(store: Store, days: int = DAYS, now: float | None = None) -> int:
 
 def kept(store: Store, database: str = "db1") -> list[tuple[str, int | None]]:
     """Return identities and versions, oldest first."""
-    return [(str(row.transition.identity), row.version) for row in transitions(store, database, limit=1000)][::-1]
+    return [
+        (str(row.transition.identity), row.version)
+        for row in transitions(store, database, limit=1000)
+    ][::-1]
 
 
 def numbered(names: Sequence[int]) -> list[tuple[str, int | None]]:
@@ -118,7 +123,9 @@ def test_a_late_arrival_and_a_fork_number_on_from_what_is_left(store: Store) -> 
     assert kept(store) == numbered(range(71, 101))
     late = replace(history[60], at=time.time())
     write(store, [late], DAYS)
-    assert kept(store) == [("1.1.61", None), *numbered(range(71, 101))], "below what is left it has no number"
+    assert kept(store) == [("1.1.61", None), *numbered(range(71, 101))], (
+        "below what is left it has no number"
+    )
 
 
 def test_no_single_clock_deletes(store: Store) -> None:

@@ -51,7 +51,9 @@ def partitions(store: Store) -> dict[str, str]:
 
 def utc_days(store: Store, count: int) -> list[datetime]:
     """Return the next midnights in UTC by Postgres's clock, today's first."""
-    ((today,),) = rows(store, "SELECT date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'")
+    ((today,),) = rows(
+        store, "SELECT date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
+    )
     return [today + timedelta(days=days) for days in range(count)]
 
 
@@ -75,14 +77,23 @@ def test_the_second_time_there_is_nothing_to_make(store: Store) -> None:
 
 
 def test_days_are_utc_whatever_the_servers_zone(store: Store, other_store: Store) -> None:
-    run(store, "ALTER DATABASE " + rows(store, "SELECT current_database()")[0][0] + " SET timezone = 'Asia/Tokyo'")
+    run(
+        store,
+        "ALTER DATABASE "
+        + rows(store, "SELECT current_database()")[0][0]
+        + " SET timezone = 'Asia/Tokyo'",
+    )
     days = utc_days(other_store, 3)
     assert ensure_partitions(other_store) == tuple(f"samples_{day:%Y%m%d}" for day in days)
 
 
 def test_of_many_makers_each_partition_is_made_once(store: Store, other_store: Store) -> None:
     with ThreadPoolExecutor(6) as pool:
-        made = [name for names in pool.map(ensure_partitions, [store, other_store] * 3) for name in names]
+        made = [
+            name
+            for names in pool.map(ensure_partitions, [store, other_store] * 3)
+            for name in names
+        ]
     assert len(made) == len(set(made)) == 3
     assert len(partitions(store)) == 4
 
@@ -91,13 +102,24 @@ def test_rows_that_came_before_their_partition_move_into_it(store: Store) -> Non
     fleet.add(store, "db1", "sealed", {})
     run(store, "CREATE TABLE samples_default PARTITION OF samples DEFAULT")
     today, tomorrow = utc_days(store, 2)
-    moments = [today.timestamp() - 1, today.timestamp(), tomorrow.timestamp() - 1, tomorrow.timestamp()]
+    moments = [
+        today.timestamp() - 1,
+        today.timestamp(),
+        tomorrow.timestamp() - 1,
+        tomorrow.timestamp(),
+    ]
     assert write_samples(store, [sample(at=at, row_count=7) for at in moments]) == 4
     ensure_partitions(store)
     counts = dict(rows(store, "SELECT tableoid::regclass::text, count(*) FROM samples GROUP BY 1"))
-    assert counts == {"samples_default": 1, f"samples_{today:%Y%m%d}": 2, f"samples_{tomorrow:%Y%m%d}": 1}
+    assert counts == {
+        "samples_default": 1,
+        f"samples_{today:%Y%m%d}": 2,
+        f"samples_{tomorrow:%Y%m%d}": 1,
+    }
     assert rows(store, "SELECT sum(row_count) FROM samples") == [(28,)]
-    assert write_samples(store, [sample(at=at) for at in moments]) == 0, "the moved rows are still unique"
+    assert write_samples(store, [sample(at=at) for at in moments]) == 0, (
+        "the moved rows are still unique"
+    )
 
 
 def test_every_gauge_has_its_column_and_comes_back(ready: Store) -> None:
@@ -106,7 +128,10 @@ def test_every_gauge_has_its_column_and_comes_back(ready: Store) -> None:
     assert write_samples(ready, [sample(**values)]) == 1
     ((*found,),) = rows(ready, f"SELECT {', '.join(GAUGES)} FROM samples")
     assert dict(zip(GAUGES, found, strict=True)) == values
-    head = rows(ready, "SELECT name, observed_at, state, worker FROM samples JOIN databases ON id = database_id")
+    head = rows(
+        ready,
+        "SELECT name, observed_at, state, worker FROM samples JOIN databases ON id = database_id",
+    )
     assert head == [("db1", datetime.fromtimestamp(NOON, UTC), "available", "w1-0a0b0c")]
 
 
@@ -134,20 +159,29 @@ def test_what_was_not_read_is_null(ready: Store) -> None:
         ("never_heard_of", 7, None),
     ],
 )
-def test_an_odd_answer_hurts_nobody_else(ready: Store, gauge: str, value: Value, kept: Value | None) -> None:
+def test_an_odd_answer_hurts_nobody_else(
+    ready: Store, gauge: str, value: Value, kept: Value | None
+) -> None:
     assert write_samples(ready, [sample(**{gauge: value}), sample("db2", db_size=5)]) == 2
     column = gauge if gauge in GAUGES else "db_size"
-    assert rows(ready, f"SELECT {column} FROM samples JOIN databases ON id = database_id WHERE name = 'db1'") == [
-        (kept,)
-    ]
+    assert rows(
+        ready, f"SELECT {column} FROM samples JOIN databases ON id = database_id WHERE name = 'db1'"
+    ) == [(kept,)]
     assert rows(ready, "SELECT max(db_size) FROM samples") == [(5,)]
 
 
 def test_the_same_moment_again_is_left_out(ready: Store) -> None:
     first = [sample(row_count=1), sample("db2", row_count=1)]
     assert write_samples(ready, first) == 2
-    assert write_samples(ready, [sample(row_count=2), sample(row_count=3, at=NOON + 1), sample("db2")]) == 1
-    assert rows(ready, "SELECT row_count FROM samples ORDER BY database_id, observed_at") == [(1,), (3,), (1,)]
+    assert (
+        write_samples(ready, [sample(row_count=2), sample(row_count=3, at=NOON + 1), sample("db2")])
+        == 1
+    )
+    assert rows(ready, "SELECT row_count FROM samples ORDER BY database_id, observed_at") == [
+        (1,),
+        (3,),
+        (1,),
+    ]
 
 
 def test_unknown_databases_are_left_out(ready: Store) -> None:

@@ -40,7 +40,11 @@ def shown(work: Callable[[], object], error: type[Exception] = StoreUnavailable)
     """Return everything a log could show of the error this must raise, its causes included."""
     with pytest.raises(error) as caught:
         work()
-    return "".join(traceback.format_exception(caught.value)) + repr(caught.value) + repr(vars(caught.value))
+    return (
+        "".join(traceback.format_exception(caught.value))
+        + repr(caught.value)
+        + repr(vars(caught.value))
+    )
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
@@ -62,7 +66,9 @@ def test_every_usual_form_of_the_url_works(database_url: str, scheme: str) -> No
     ],
 )
 @pytest.mark.parametrize("work", [open_store, migrate, pending_migrations])
-def test_an_unusable_url_is_refused_without_an_echo(work: Callable[[str], object], url: str) -> None:
+def test_an_unusable_url_is_refused_without_an_echo(
+    work: Callable[[str], object], url: str
+) -> None:
     assert CANARY not in shown(lambda: work(url), InvalidInput)
 
 
@@ -98,7 +104,11 @@ def test_a_transaction_is_undone_by_an_exception(store: Store) -> None:
 def test_errors_that_pass_are_store_unavailable(store: Store, sqlstate: str, kind: str) -> None:
     with pytest.raises(StoreUnavailable) as caught:
         one(store, f"DO $$ BEGIN RAISE EXCEPTION 'c4n4ry' USING ERRCODE = '{sqlstate}'; END $$")
-    assert (caught.value.store, caught.value.detail, caught.value.permanent) == ("postgres", kind, False)
+    assert (caught.value.store, caught.value.detail, caught.value.permanent) == (
+        "postgres",
+        kind,
+        False,
+    )
     assert "c4n4ry" not in str(caught.value)
 
 
@@ -167,7 +177,9 @@ def test_a_wrong_password(postgres_server: PostgresServer) -> None:
     store.close()
 
 
-def test_the_real_password_is_in_no_error(database_url: str, postgres_server: PostgresServer) -> None:
+def test_the_real_password_is_in_no_error(
+    database_url: str, postgres_server: PostgresServer
+) -> None:
     store = open_store(database_url)
     texts = [
         shown(lambda: one(store, "SELECT * FROM nowhere")),
@@ -230,7 +242,10 @@ def test_a_server_frozen_before_the_commit_does_not_hold_us(start_postgres: Star
 
 def test_more_callers_than_connections_wait_their_turn(store: Store) -> None:
     answers: list[object] = []
-    threads = [threading.Thread(target=lambda: answers.append(one(store, "SELECT pg_sleep(0.01)"))) for _ in range(20)]
+    threads = [
+        threading.Thread(target=lambda: answers.append(one(store, "SELECT pg_sleep(0.01)")))
+        for _ in range(20)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -105,7 +105,11 @@ class Cluster:
 
     def worker_of(self, worker_id: str) -> Role:
         """Return the process that calls itself `worker_id`."""
-        return next(role for role in self.roles if role.name == "worker" and f"worker={worker_id} " in role.text())
+        return next(
+            role
+            for role in self.roles
+            if role.name == "worker" and f"worker={worker_id} " in role.text()
+        )
 
     def id_of(self, role: Role) -> str:
         return (
@@ -116,7 +120,11 @@ class Cluster:
 
     def leader(self) -> Role | None:
         """Return the supervisor that took the lead last and lives."""
-        led = [(term, role) for role in self.roles if role.process.poll() is None and (term := _term(role))]
+        led = [
+            (term, role)
+            for role in self.roles
+            if role.process.poll() is None and (term := _term(role))
+        ]
         return max(led, key=lambda pair: pair[0])[1] if led else None
 
     def add(self, name: str, url: str, **policy: Any) -> None:
@@ -152,7 +160,11 @@ class Cluster:
 
 
 def _term(role: Role) -> int:
-    terms = [line.split("term=")[1].split()[0] for line in role.text().splitlines() if "action=leading" in line]
+    terms = [
+        line.split("term=")[1].split()[0]
+        for line in role.text().splitlines()
+        if "action=leading" in line
+    ]
     return int(terms[-1]) if terms else 0
 
 
@@ -170,7 +182,9 @@ class Watcher:
     FIELDS = ("owner", "epoch", "state", "observed_at", "seen_by")
 
     def __init__(self, cluster: Cluster, names: Sequence[str]) -> None:
-        self._client = redis.Redis.from_url(cluster.redis_url, decode_responses=True, socket_timeout=1)
+        self._client = redis.Redis.from_url(
+            cluster.redis_url, decode_responses=True, socket_timeout=1
+        )
         self.seen: dict[str, list[Sight]] = {name: [] for name in names}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -195,12 +209,20 @@ class Watcher:
             except redis.RedisError:
                 continue
             for name, row in zip(self.seen, rows, strict=True):
-                fields = {field: value for field, value in zip(self.FIELDS, row, strict=True) if value is not None}
+                fields = {
+                    field: value
+                    for field, value in zip(self.FIELDS, row, strict=True)
+                    if value is not None
+                }
                 self.seen[name].append(Sight(at, fields))
 
     def observed(self, name: str) -> list[float]:
         """Return the distinct observed_at in order of appearance."""
-        moments = [float(sight.fields["observed_at"]) for sight in self.seen[name] if "observed_at" in sight.fields]
+        moments = [
+            float(sight.fields["observed_at"])
+            for sight in self.seen[name]
+            if "observed_at" in sight.fields
+        ]
         return list(dict.fromkeys(moments))
 
     def first(self, name: str, test: Callable[[dict[str, str]], bool]) -> float | None:

@@ -14,7 +14,11 @@ OUR_SESSIONS = "application_name like 'feeler/%'"
 
 def end_our_sessions(server: PostgresServer) -> int:
     """Terminate the sessions feeler keeps; return how many there were."""
-    return len(server.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where {OUR_SESSIONS}"))
+    return len(
+        server.execute(
+            f"select pg_terminate_backend(pid) from pg_stat_activity where {OUR_SESSIONS}"
+        )
+    )
 
 
 def fill_slots(server: PostgresServer, user: str, password: str) -> "list[psycopg.Connection]":

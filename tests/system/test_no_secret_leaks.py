@@ -39,7 +39,11 @@ def verifier_of(server: Any, role: str) -> list[bytes]:
     iterations, salt = verifier.split("$")[1].split(":")
     salted = hashlib.pbkdf2_hmac("sha256", CANARY.encode(), base64.b64decode(salt), int(iterations))
     client_key = hmac.digest(salted, b"Client Key", "sha256")
-    return [verifier.encode(), *verifier.split("$")[2].encode().split(b":"), base64.b64encode(client_key)]
+    return [
+        verifier.encode(),
+        *verifier.split("$")[2].encode().split(b":"),
+        base64.b64encode(client_key),
+    ]
 
 
 def command_lines() -> bytes:
@@ -77,7 +81,9 @@ async def test_the_canary_is_found_nowhere(
     server.execute(f"create role canary login password '{CANARY}'")
     cluster.start("web", PORT=str(port))
     web = httpx.Client(
-        base_url=f"http://127.0.0.1:{port}", headers={"Authorization": "Bearer token-for-tests"}, trust_env=False
+        base_url=f"http://127.0.0.1:{port}",
+        headers={"Authorization": "Bearer token-for-tests"},
+        trust_env=False,
     )
     await eventually(lambda: _answers(web), within=20, every=0.2)
     secret = quote(CANARY, safe="")
@@ -100,13 +106,23 @@ async def test_the_canary_is_found_nowhere(
     await eventually(lambda: cluster.state("wrong") == "locked_out", within=30)
     cluster.worker_of(cluster.hash("canary")["owner"]).kill()
     await eventually(lambda: cluster.state("canary") == "available", within=5)
-    for path in ("/last_observation", "/api/v1/databases", "/api/v1/workers", "/metrics", "/readyz", "/openapi.json"):
+    for path in (
+        "/last_observation",
+        "/api/v1/databases",
+        "/api/v1/workers",
+        "/metrics",
+        "/readyz",
+        "/openapi.json",
+    ):
         answers.append(web.get(path))
         assert answers[-1].status_code == 200
     answers.append(web.get("/api/v1/databases/canary/transitions"))
     web.close()
     dump = subprocess.run(
-        [postgres_server.binaries / "pg_dump", cluster.database_url], capture_output=True, check=True, env=os.environ
+        [postgres_server.binaries / "pg_dump", cluster.database_url],
+        capture_output=True,
+        check=True,
+        env=os.environ,
     ).stdout
     assert b"canary" in dump
     haystacks = {

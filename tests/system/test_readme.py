@@ -22,9 +22,15 @@ COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
 def environment(servers_folder: Path, postgres_server: PostgresServer) -> dict[str, str]:
     home = servers_folder / f"readme-{free_port()}"
     home.mkdir(mode=0o711)
-    told = {"FEELER_HOME": str(home), "PORT": str(free_port()), "ORDERS_URL": postgres_server.superuser_url()}
+    told = {
+        "FEELER_HOME": str(home),
+        "PORT": str(free_port()),
+        "ORDERS_URL": postgres_server.superuser_url(),
+    }
     clean = {
-        name: value for name, value in os.environ.items() if not name.startswith(("FEELER", "DATABASE_", "REDIS_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("FEELER", "DATABASE_", "REDIS_"))
     }
     return clean | {"FEELER_VENV": os.environ.get("FEELER_VENV", str(ROOT / ".venv"))} | told
 
@@ -61,7 +67,9 @@ def call(command: str, environment: dict[str, str]) -> "subprocess.CompletedProc
 
 def run(command: str, environment: dict[str, str]) -> str:
     done = call(command, environment)
-    assert done.returncode == 0, f"{command}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, (
+        f"{command}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    )
     return done.stdout
 
 
@@ -79,7 +87,10 @@ async def test_every_command_of_the_readme_runs(running: Path, environment: dict
         if command.startswith(("./run observe", "./run info", "./run transitions")):
             await eventually(lambda: is_available(environment), within=20, every=0.5)
         said[command] = run(command, environment)
-    assert '"state":"available"' in said["curl -s http://127.0.0.1:8000/last_observation/feeler-metadata"]
+    assert (
+        '"state":"available"'
+        in said["curl -s http://127.0.0.1:8000/last_observation/feeler-metadata"]
+    )
     assert "feeler-metadata" in said["./run get"]
     assert "deploy" in said["./run get feeler-metadata --state available && echo deploy"]
     assert "first_light" in said["./run transitions orders"]

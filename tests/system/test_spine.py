@@ -34,7 +34,9 @@ def check_history(cluster: Cluster, name: str) -> list[Any]:
 
 
 @pytest.mark.slow
-async def test_twenty_servers_are_observed_on_time(make_cluster: MakeCluster, start_postgres: StartPostgres) -> None:
+async def test_twenty_servers_are_observed_on_time(
+    make_cluster: MakeCluster, start_postgres: StartPostgres
+) -> None:
     cluster, seconds = make_cluster(workers=3), 120.0
     names = [f"db-{i:02}" for i in range(20)]
     for name in names:

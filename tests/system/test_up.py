@@ -33,10 +33,21 @@ worker: sh -c 'echo database $DATABASE_URL redis $REDIS_URL; exec sleep 600'
 class Up:
     """A running `feeler up` and what it said."""
 
-    def __init__(self, home: Path, port: int, log: Path, arguments: Sequence[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        home: Path,
+        port: int,
+        log: Path,
+        arguments: Sequence[str],
+        environment: dict[str, str],
+    ) -> None:
         self.home, self.port, self.log = home, port, log
         argv = [sys.executable, "-m", "monitor.cli", "up", *arguments, "--port", str(port)]
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("FEELER", "DATABASE_URL"))}
+        clean = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("FEELER", "DATABASE_URL"))
+        }
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 argv,
@@ -86,7 +97,9 @@ def start_up(home: Path, tmp_path: Path) -> Iterator[Callable[..., Up]]:
         def start(*arguments: str, stubs: bool = True, port: int = 0, **environment: str) -> Up:
             if stubs:
                 environment["FEELER_PROCFILE"] = str(procfile)
-                environment["FEELER_SECRET_KEYS"] = KEY  # their migration makes no tables to look for sealed rows in
+                environment["FEELER_SECRET_KEYS"] = (
+                    KEY  # their migration makes no tables to look for sealed rows in
+                )
             log = tmp_path / f"up-{free_port()}.log"
             run = Up(home, port or free_port(), log, arguments, environment)
             stack.callback(lambda: run.process.poll() is None and run.stop())
@@ -100,7 +113,9 @@ async def test_roles_are_told_where_everything_is(start_up: Callable[..., Up]) -
     told = read_runtime(run.home) if await run.says(r"worker\.2 +\| database \S+ redis \S+") else {}
     assert run.said(r"release +\| migrating")
     assert run.said(rf"web +\| port {run.port} home {run.home}")
-    assert run.said(rf"worker\.1 +\| database {re.escape(told['DATABASE_URL'])} redis {re.escape(told['REDIS_URL'])}")
+    assert run.said(
+        rf"worker\.1 +\| database {re.escape(told['DATABASE_URL'])} redis {re.escape(told['REDIS_URL'])}"
+    )
     assert told["FEELER_URL"] == f"http://127.0.0.1:{run.port}"
     family = run.family()
     assert len(family) >= 5
@@ -151,7 +166,9 @@ async def test_what_is_killed_comes_back(start_up: Callable[..., Up]) -> None:
     await eventually(kept, within=15)
 
 
-async def test_nothing_outlives_a_killed_up_and_the_next_one_starts(start_up: Callable[..., Up]) -> None:
+async def test_nothing_outlives_a_killed_up_and_the_next_one_starts(
+    start_up: Callable[..., Up],
+) -> None:
     run = start_up()
     await run.says(r"worker\.1 +\| database")
     family = run.family()
@@ -183,10 +200,19 @@ async def test_no_process_list_ever_shows_a_password(start_up: Callable[..., Up]
     await eventually(lambda: CANARY not in command_line(run.process.pid), within=5)
     await run.says(r"worker\.1 +\| database")
     told = read_runtime(run.home)
-    secrets = [CANARY, told["FEELER_TOKEN"], told["DATABASE_URL"].split("@")[0], told["REDIS_URL"].split("@")[0]]
+    secrets = [
+        CANARY,
+        told["FEELER_TOKEN"],
+        told["DATABASE_URL"].split("@")[0],
+        told["REDIS_URL"].split("@")[0],
+    ]
     lines = [command_line(pid) for pid in (run.process.pid, *run.family())]
     assert not [line for line in lines for secret in secrets if secret in line]
-    assert not [file for file in run.home.glob("*") if file.is_file() and CANARY in file.read_text(errors="replace")]
+    assert not [
+        file
+        for file in run.home.glob("*")
+        if file.is_file() and CANARY in file.read_text(errors="replace")
+    ]
     for name in ("runtime.env", "token"):
         assert (run.home / name).stat().st_mode & 0o077 == 0
 
@@ -202,7 +228,9 @@ async def test_no_process_list_ever_shows_a_password(start_up: Callable[..., Up]
         "@/dev/fd/99",
     ],
 )
-def test_what_cannot_be_a_database_is_refused_before_anything_starts(start_up: Callable[..., Up], given: str) -> None:
+def test_what_cannot_be_a_database_is_refused_before_anything_starts(
+    start_up: Callable[..., Up], given: str
+) -> None:
     run = start_up(given)
     assert run.process.wait(20) in (1, 2)
     assert run.log.read_text().startswith("feeler: ")
@@ -213,12 +241,16 @@ def test_what_cannot_be_a_database_is_refused_before_anything_starts(start_up: C
 
 async def test_the_first_observation_comes_by_itself(start_up: Callable[..., Up]) -> None:
     cold = start_up(stubs=False)
-    await cold.says(r"first observation \S+ s after the start: feeler-metadata is available", within=60)
+    await cold.says(
+        r"first observation \S+ s after the start: feeler-metadata is available", within=60
+    )
     with urllib.request.urlopen(f"http://127.0.0.1:{cold.port}/last_observation") as answer:
         assert b"feeler-metadata" in answer.read()
     assert cold.stop() == 0
     warm = start_up(stubs=False)
-    took = await warm.says(r"first observation (\S+) s after the start: feeler-metadata is available", within=60)
+    took = await warm.says(
+        r"first observation (\S+) s after the start: feeler-metadata is available", within=60
+    )
     assert float(took[1]) < 15
     assert f"FEELER_TOKEN={(cold.home / 'token').read_text()}" in cold.log.read_text()
     assert "FEELER_TOKEN=" not in warm.log.read_text(), "the token is shown once"
@@ -227,13 +259,19 @@ async def test_the_first_observation_comes_by_itself(start_up: Callable[..., Up]
 async def test_given_databases_are_registered_and_seen(
     start_up: Callable[..., Up], postgres_server: PostgresServer
 ) -> None:
-    run = start_up(f"orders={postgres_server.url()}", "gone=postgresql://u@127.0.0.1:1/x", stubs=False)
+    run = start_up(
+        f"orders={postgres_server.url()}", "gone=postgresql://u@127.0.0.1:1/x", stubs=False
+    )
     await run.says(r"registered orders")
     await run.says(r"registered gone")
-    await run.says(r"first observation \S+ s after the start: (orders is available|gone is )", within=60)
+    await run.says(
+        r"first observation \S+ s after the start: (orders is available|gone is )", within=60
+    )
 
 
-async def test_a_changed_password_is_taken(start_up: Callable[..., Up], postgres_server: PostgresServer) -> None:
+async def test_a_changed_password_is_taken(
+    start_up: Callable[..., Up], postgres_server: PostgresServer
+) -> None:
     role = "rotated_beside_up"
     postgres_server.execute(f"create role {role} login password 'right'")
     url = postgres_server.url(user=role, password="{}")
@@ -244,7 +282,9 @@ async def test_a_changed_password_is_taken(start_up: Callable[..., Up], postgres
     await again.says("orders has a new address or password, which is taken from now on", within=60)
 
     def available() -> bool:
-        with urllib.request.urlopen(f"http://127.0.0.1:{again.port}/last_observation/orders") as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{again.port}/last_observation/orders"
+        ) as answer:
             return b'"state":"available"' in answer.read()
 
     await eventually(available, within=30)

@@ -19,11 +19,28 @@ def answer(**changes: object) -> LastObservationShape:
         "worker": "w4",
         "cause": "ok",
         "duration_ms": 38.0,
-        "values": {"services_available": True, "connections": 88, "db_size": 44_238_471_168, "cache_hit_rate": 99.12},
+        "values": {
+            "services_available": True,
+            "connections": 88,
+            "db_size": 44_238_471_168,
+            "cache_hit_rate": 99.12,
+        },
         "units": {"db_size": "bytes"},
         "families": {
-            "connections": {"status": "ok", "observed_at": "", "age_seconds": 3.9, "stale": False, "code": ""},
-            "size": {"status": "ok", "observed_at": "", "age_seconds": 400.0, "stale": True, "code": ""},
+            "connections": {
+                "status": "ok",
+                "observed_at": "",
+                "age_seconds": 3.9,
+                "stale": False,
+                "code": "",
+            },
+            "size": {
+                "status": "ok",
+                "observed_at": "",
+                "age_seconds": 400.0,
+                "stale": True,
+                "code": "",
+            },
             "tables": {
                 "status": "denied",
                 "observed_at": "",
@@ -36,7 +53,11 @@ def answer(**changes: object) -> LastObservationShape:
         "errors": {"tables": "42501"},
     }
     base = {
-        "database": {"name": "orders-eu", "labels": {"env": "prod"}, "address": "postgresql://u:***@h:5432/d"},
+        "database": {
+            "name": "orders-eu",
+            "labels": {"env": "prod"},
+            "address": "postgresql://u:***@h:5432/d",
+        },
         "state": "available",
         "state_since": "2026-11-21T01:39:12.000Z",
         "transition": "3.1.2",
@@ -68,7 +89,9 @@ def test_a_stale_row_says_so_beside_its_state():
 
 
 def test_a_database_never_observed():
-    new = answer(observation=None, state="new", state_since=None, transition=None, reason=None, owner="")
+    new = answer(
+        observation=None, state="new", state_since=None, transition=None, reason=None, owner=""
+    )
     assert rendering.observation_row(new, NOW) == (
         "orders-eu", "· new", "-", "never", "-", "-", "-", "-", "-",
     )  # fmt: skip
@@ -104,10 +127,18 @@ def test_info_shows_each_family_with_its_own_age_and_failure():
 
 
 def test_the_cause_stays_visible_in_info_and_in_the_wide_table():
-    reason = {"code": "wrong_password", "sqlstate": "28P01", "detail": "no\x1b[2J", "advice": "Do this.", "revision": 3}
+    reason = {
+        "code": "wrong_password",
+        "sqlstate": "28P01",
+        "detail": "no\x1b[2J",
+        "advice": "Do this.",
+        "revision": 3,
+    }
     told = dict(rendering.info_lines(answer(reason=reason)))
     assert (told["said"], told["next"]) == ("28P01 no�[2J", "Do this.")
-    row = dict(zip(rendering.WIDE_COLUMNS, rendering.wide_row(answer(reason=reason), NOW), strict=True))
+    row = dict(
+        zip(rendering.WIDE_COLUMNS, rendering.wide_row(answer(reason=reason), NOW), strict=True)
+    )
     assert (row["WHY"], row["SQLSTATE"], row["DETAIL"], row["NEXT"]) == (
         "wrong_password", "28P01", "no�[2J", "Do this.",
     )  # fmt: skip
@@ -128,13 +159,24 @@ def test_every_state_is_a_word_and_a_glyph_of_its_own(state):
 
 
 @pytest.mark.parametrize(
-    ("span", "text"), [(0, "0s"), (59.9, "59s"), (60, "1m"), (252, "4m12s"), (3600, "1h"), (90_061, "1d1h"), (-5, "0s")]
+    ("span", "text"),
+    [
+        (0, "0s"),
+        (59.9, "59s"),
+        (60, "1m"),
+        (252, "4m12s"),
+        (3600, "1h"),
+        (90_061, "1d1h"),
+        (-5, "0s"),
+    ],
 )
 def test_duration(span, text):
     assert rendering.duration(span) == text
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (4213, "4.21 kB"), (2.5e15, "2,500 TB")])
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (4213, "4.21 kB"), (2.5e15, "2,500 TB")]
+)
 def test_size(count, text):
     assert rendering.size(count) == text
 
@@ -142,8 +184,13 @@ def test_size(count, text):
 @given(st.text())
 def test_nothing_that_moves_a_cursor_gets_through(text):
     assert rendering.clean(text).isprintable()
-    nasty = answer(owner=text, reason={"code": text}, database={"name": text, "labels": {text: text}})
-    assert all(cell.isprintable() for cell in rendering.observation_row(nasty, NOW) + rendering.plain_row(nasty))
+    nasty = answer(
+        owner=text, reason={"code": text}, database={"name": text, "labels": {text: text}}
+    )
+    assert all(
+        cell.isprintable()
+        for cell in rendering.observation_row(nasty, NOW) + rendering.plain_row(nasty)
+    )
     assert all(cell.isprintable() for cell in rendering.wide_row(nasty, NOW))
     assert all(text.isprintable() for line in rendering.info_lines(nasty) for text in line)
 

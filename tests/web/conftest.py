@@ -56,7 +56,9 @@ async def fill(app: FastAPI) -> Filler:
 
 def client_of(app: FastAPI, **headers: str) -> httpx.AsyncClient:
     headers = {"Authorization": f"Bearer {TOKEN}"} | headers
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8000", headers=headers)
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8000", headers=headers
+    )
 
 
 Connect = Callable[..., httpx.AsyncClient]

@@ -32,16 +32,24 @@ class Filler:
 
     async def open(self) -> None:
         await generation.restore(self.live, "leader", [], 1, "")
-        self.generation = await generation.open_generation(self.live, self.epoch(), ["leader"], "") or ""
+        self.generation = (
+            await generation.open_generation(self.live, self.epoch(), ["leader"], "") or ""
+        )
         assert self.generation
 
     def epoch(self) -> Epoch:
         self.counter += 1
         return Epoch(1, self.counter)
 
-    async def target(self, name: str, *, policy: Policy | None = None, labels: dict[str, str] | None = None) -> None:
+    async def target(
+        self, name: str, *, policy: Policy | None = None, labels: dict[str, str] | None = None
+    ) -> None:
         await targets.publish(
-            self.live, name, Target("sealed", policy or Policy(), labels or {}, 1), term=9, registry=""
+            self.live,
+            name,
+            Target("sealed", policy or Policy(), labels or {}, 1),
+            term=9,
+            registry="",
         )
 
     async def give(self, name: str, owner: str = "w4", **target: object) -> None:
@@ -54,7 +62,12 @@ class Filler:
         epoch = self.epoch()
         now = await connections.now(self.live)
         await assignments.assign(
-            self.live, Assignment(name, owner, epoch), planned=False, now=now, seed=Status(), registry=""
+            self.live,
+            Assignment(name, owner, epoch),
+            planned=False,
+            now=now,
+            seed=Status(),
+            registry="",
         )
         self.statuses[name] = epoch, Status()
 
@@ -87,15 +100,29 @@ class Filler:
             access=access,
             readings=readings if readings is not None else good_readings(at),
         )
-        change = self._change(status, epoch, seen, state, rule) if state and state is not status.state else None
+        change = (
+            self._change(status, epoch, seen, state, rule)
+            if state and state is not status.state
+            else None
+        )
         if change:
-            status = Status(state=change.target, since=at, identity=change.identity, rule=rule, doubters=doubters)
+            status = Status(
+                state=change.target,
+                since=at,
+                identity=change.identity,
+                rule=rule,
+                doubters=doubters,
+            )
         beat = Beat(name, epoch, status, seen, (change,) if change else ())
-        assert await observations.record(self.live, self.generation, owner, [beat]) == [Verdict.ACCEPTED]
+        assert await observations.record(self.live, self.generation, owner, [beat]) == [
+            Verdict.ACCEPTED
+        ]
         self.statuses[name] = epoch, status
         return change
 
-    def _change(self, status: Status, epoch: Epoch, seen: Observation, state: State, rule: str) -> Transition:
+    def _change(
+        self, status: Status, epoch: Epoch, seen: Observation, state: State, rule: str
+    ) -> Transition:
         same = status.identity is not None and status.identity.epoch == epoch
         identity = Identity(epoch, status.identity.n + 1 if same and status.identity else 1)
         evidence = (Seen(seen.worker, seen.sent_at, seen.at, seen.cause),)
@@ -128,5 +155,9 @@ class Filler:
 
 
 def good_readings(at: float) -> tuple[Reading, ...]:
-    families = {family: {k: v for k, v in GOOD.items() if GAUGES[k].family == family} for family in FAMILIES}
-    return tuple(Reading(family, at, ReadingStatus.OK, values) for family, values in families.items())
+    families = {
+        family: {k: v for k, v in GOOD.items() if GAUGES[k].family == family} for family in FAMILIES
+    }
+    return tuple(
+        Reading(family, at, ReadingStatus.OK, values) for family, values in families.items()
+    )

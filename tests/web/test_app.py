@@ -24,16 +24,22 @@ ROUTES = {
 
 async def test_the_schema_lists_every_route_and_no_other(web):
     schema = (await web.get("/openapi.json")).json()
-    found = {(method.upper(), path) for path, methods in schema["paths"].items() for method in methods}
+    found = {
+        (method.upper(), path) for path, methods in schema["paths"].items() for method in methods
+    }
     assert found == ROUTES
     one = schema["paths"]["/last_observation/{name}"]["get"]
-    assert one["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("LastObservationShape")
+    assert one["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith(
+        "LastObservationShape"
+    )
     assert "application/problem+json" in one["responses"]["4XX"]["content"]
     assert "HTTPValidationError" not in str(schema)
     assert schema["paths"]["/api/v1/databases"]["post"]["security"]
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc", "/nothing", "/api/v1", "/last_observation/a/b"])
+@pytest.mark.parametrize(
+    "path", ["/docs", "/redoc", "/nothing", "/api/v1", "/last_observation/a/b"]
+)
 async def test_what_is_not_there_is_a_problem(web, path):
     answer = await web.get(path)
     assert (answer.status_code, answer.json()["status"]) == (404, 404)

@@ -24,7 +24,8 @@ def forms(secret: str) -> list[str]:
 
 async def test_a_database_is_registered_sealed_and_the_leader_told(app, web, box):
     answer = await web.post(
-        "/api/v1/databases", json={"name": "orders", "url": f" {URL}\n", "labels": {"env": "prod"}, "zone": "eu-1"}
+        "/api/v1/databases",
+        json={"name": "orders", "url": f" {URL}\n", "labels": {"env": "prod"}, "zone": "eu-1"},
     )
     assert answer.status_code == 201
     assert answer.headers["Location"] == "/api/v1/databases/orders"
@@ -114,15 +115,27 @@ async def test_a_name_is_given_once_and_taken_up_again_after_it_was_retired(app,
     again = await web.post("/api/v1/databases", json=body)
     assert (again.status_code, again.json()["type"]) == (409, "urn:feeler:problem:already-exists")
     assert (await web.delete("/api/v1/databases/orders")).status_code == 204
-    other = await web.post("/api/v1/databases", json=body | {"url": OTHER, "labels": {"env": "new"}})
-    assert (other.status_code, other.json()["revision"], other.json()["labels"]) == (201, 3, {"env": "new"})
+    other = await web.post(
+        "/api/v1/databases", json=body | {"url": OTHER, "labels": {"env": "new"}}
+    )
+    assert (other.status_code, other.json()["revision"], other.json()["labels"]) == (
+        201,
+        3,
+        {"env": "new"},
+    )
 
 
 async def test_credentials_are_changed_and_the_leader_told(app, web, box):
-    await web.post("/api/v1/databases", json={"name": "orders", "url": URL, "labels": {"env": "prod"}})
+    await web.post(
+        "/api/v1/databases", json={"name": "orders", "url": URL, "labels": {"env": "prod"}}
+    )
     await requests.take(app.state.live, "leader")
     changed = await web.patch("/api/v1/databases/orders", json={"url": f" {OTHER}\n"})
-    assert (changed.status_code, changed.headers["ETag"], changed.json()["labels"]) == (200, '"2"', {"env": "prod"})
+    assert (changed.status_code, changed.headers["ETag"], changed.json()["labels"]) == (
+        200,
+        '"2"',
+        {"env": "prod"},
+    )
     assert changed.json()["url"] == REDACTED
     for form in forms(CANARY):
         assert form not in changed.text
@@ -152,8 +165,13 @@ async def test_a_change_meant_for_another_revision_is_refused(app, web):
         answer = await web.patch("/api/v1/databases/orders", json=change, headers=meant)
         assert answer.status_code == 200
         read = answer.headers["ETag"]
-    late = await web.patch("/api/v1/databases/orders", json={"url": OTHER}, headers={"If-Match": '"1"'})
-    assert (late.status_code, late.json()["type"]) == (412, "urn:feeler:problem:precondition-failed")
+    late = await web.patch(
+        "/api/v1/databases/orders", json={"url": OTHER}, headers={"If-Match": '"1"'}
+    )
+    assert (late.status_code, late.json()["type"]) == (
+        412,
+        "urn:feeler:problem:precondition-failed",
+    )
     assert (await web.get("/api/v1/databases/orders")).headers["ETag"] == read
 
 
@@ -201,7 +219,9 @@ async def test_the_listing_is_paged_by_name(web):
     first = (await web.get("/api/v1/databases?limit=2")).json()
     assert [row["name"] for row in first["data"]] == ["a", "b"]
     assert {row["url"] for row in first["data"]} == {REDACTED}
-    second = (await web.get("/api/v1/databases", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+    second = (
+        await web.get("/api/v1/databases", params={"limit": 2, "cursor": first["next_cursor"]})
+    ).json()
     assert ([row["name"] for row in second["data"]], second["next_cursor"]) == (["c"], None)
 
 
@@ -212,7 +232,12 @@ async def test_an_address_sealed_with_a_lost_key_is_shown_as_none(app, web):
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/databases"), ("PATCH", "/databases/a"), ("DELETE", "/databases/a"), ("POST", "/databases/a/observe")],
+    [
+        ("POST", "/databases"),
+        ("PATCH", "/databases/a"),
+        ("DELETE", "/databases/a"),
+        ("POST", "/databases/a/observe"),
+    ],
 )
 async def test_writing_needs_the_token_even_here(connect, method, path):
     async with connect(Authorization="Bearer wrong") as stranger:
@@ -238,17 +263,25 @@ async def test_registering_works_while_redis_is_away(tmp_path, start_redis, data
     server = start_redis()
     server.stop()
     settings = Settings(
-        home=tmp_path, database_url=database_url, redis_url=server.url, cache_url=server.url, token=TOKEN
+        home=tmp_path,
+        database_url=database_url,
+        redis_url=server.url,
+        cache_url=server.url,
+        token=TOKEN,
     )
     app = create_app(settings, box)
     async with app.router.lifespan_context(app), client_of(app) as web:
-        assert (await web.post("/api/v1/databases", json={"name": "a", "url": URL})).status_code == 201
+        assert (
+            await web.post("/api/v1/databases", json={"name": "a", "url": URL})
+        ).status_code == 201
         assert (await web.post("/api/v1/databases/a/observe")).status_code == 503
 
 
 async def test_without_postgres_the_registry_says_so(tmp_path, redis_url, box):
     nowhere = "postgresql://u:p@127.0.0.1:1/feeler"
-    settings = Settings(home=tmp_path, database_url=nowhere, redis_url=redis_url, cache_url=redis_url, token=TOKEN)
+    settings = Settings(
+        home=tmp_path, database_url=nowhere, redis_url=redis_url, cache_url=redis_url, token=TOKEN
+    )
     app = create_app(settings, box)
     async with app.router.lifespan_context(app), client_of(app) as web:
         for answer in (

@@ -63,7 +63,9 @@ async def test_ready_when_all_is_there(app, web, fill):
 
 async def test_nobody_watching_is_a_warning(web, fill):
     answer = await web.get("/readyz")
-    assert (answer.status_code, answer.json()["status"]) == (200, "warn"), "what Redis holds is served, with its age"
+    assert (answer.status_code, answer.json()["status"]) == (200, "warn"), (
+        "what Redis holds is served, with its age"
+    )
     checks = answer.json()["checks"]
     assert checks["workers"] == {"status": "warn", "detail": "none is present: nobody watches"}
     assert checks["supervisor"]["status"] == "warn"
@@ -79,7 +81,10 @@ async def test_observations_that_do_not_come_are_a_warning(web, fill, redis_url)
     await fill.beat("paused", age=500)
     await assignments.unassign(fill.live, "paused", term=9, registry="")
     check = (await web.get("/readyz")).json()["checks"]["observations"]
-    assert check == {"status": "warn", "detail": "2 of 4 without a recent observation; the oldest is 400 s old"}
+    assert check == {
+        "status": "warn",
+        "detail": "2 of 4 without a recent observation; the oldest is 400 s old",
+    }
 
 
 async def test_what_is_not_written_down_in_time_is_a_warning(web, fill, monkeypatch):
@@ -139,7 +144,9 @@ async def test_a_redis_of_another_registry_is_named_with_what_to_do(app, web, fi
 
 
 async def test_without_postgres_it_still_serves_what_redis_holds(box, tmp_path, redis_url):
-    async with door(box, tmp_path, "postgresql://u:canary@127.0.0.1:1/feeler", redis_url) as stranger:
+    async with door(
+        box, tmp_path, "postgresql://u:canary@127.0.0.1:1/feeler", redis_url
+    ) as stranger:
         answer = await stranger.get("/readyz")
     assert (answer.status_code, answer.json()["checks"]["postgres"]["status"]) == (200, "warn")
     assert "canary" not in answer.text
@@ -150,7 +157,10 @@ async def test_without_redis_it_is_not_ready_but_alive(box, tmp_path, database_u
     async with door(box, tmp_path, database_url, "redis://:canary@127.0.0.1:1/0") as stranger:
         answer = await stranger.get("/readyz")
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
-        assert (answer.json()["status"], answer.json()["checks"]["redis"]["status"]) == ("fail", "fail")
+        assert (answer.json()["status"], answer.json()["checks"]["redis"]["status"]) == (
+            "fail",
+            "fail",
+        )
         assert "canary" not in answer.text
         assert (await stranger.get("/livez")).json()["status"] == "pass"
 
@@ -164,7 +174,10 @@ async def test_a_redis_that_is_full_is_named(web, redis_url):
         finally:
             client.config_set("maxmemory", 0)
     assert answer.status_code == 200, "old observations can still be read"
-    assert answer.json()["checks"]["redis"] == {"status": "warn", "detail": "takes no writes: out_of_memory"}
+    assert answer.json()["checks"]["redis"] == {
+        "status": "warn",
+        "detail": "takes no writes: out_of_memory",
+    }
     assert "feeler_redis_writable 0.0" in metrics.text
 
 
@@ -173,7 +186,10 @@ async def test_pending_migrations_are_a_failure(box, tmp_path, postgres_server, 
     try:
         async with door(box, tmp_path, postgres_server.url("bare"), redis_url) as stranger:
             answer = await stranger.get("/readyz")
-        assert (answer.status_code, answer.json()["checks"]["migrations"]["status"]) == (503, "fail")
+        assert (answer.status_code, answer.json()["checks"]["migrations"]["status"]) == (
+            503,
+            "fail",
+        )
         assert "feeler migrate" in answer.json()["checks"]["migrations"]["detail"]
     finally:
         postgres_server.execute("DROP DATABASE bare WITH (FORCE)")
@@ -188,7 +204,9 @@ async def test_a_hanging_postgres_holds_nobody_up(box, tmp_path, start_postgres,
         try:
             began = time.monotonic()
             answer = await stranger.get("/readyz")
-            metrics = await stranger.get("/metrics", headers={"Authorization": "Bearer " + "x" * 16})
+            metrics = await stranger.get(
+                "/metrics", headers={"Authorization": "Bearer " + "x" * 16}
+            )
             took = time.monotonic() - began
         finally:
             server.thaw()

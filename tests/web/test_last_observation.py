@@ -39,14 +39,30 @@ async def test_one_database_in_full(web, fill: Filler):
     seen = body["observation"]
     assert answer.status_code == 200
     assert body["database"] == {"name": "orders-eu", "labels": {"env": "prod"}, "address": ""}
-    assert (body["state"], body["rule"], body["owner"], body["doubters"]) == ("available", "first_light", "w4", ["w2"])
+    assert (body["state"], body["rule"], body["owner"], body["doubters"]) == (
+        "available",
+        "first_light",
+        "w4",
+        ["w2"],
+    )
     assert body["transition"] == f"{fill.statuses['orders-eu'][0]}.1"
     assert body["state_since"] == seen["observed_at"]
-    assert body["reason"] == {"code": "ok", "sqlstate": "", "detail": "", "advice": "", "revision": 0}
+    assert body["reason"] == {
+        "code": "ok",
+        "sqlstate": "",
+        "detail": "",
+        "advice": "",
+        "revision": 0,
+    }
     assert seen["values"] == {"services_available": True} | GOOD
     assert seen["units"]["db_size"] == "bytes"
     assert "role" not in seen["units"]
-    assert (seen["worker"], seen["duration_ms"], seen["stale"], seen["errors"]) == ("w4", 38.0, False, {})
+    assert (seen["worker"], seen["duration_ms"], seen["stale"], seen["errors"]) == (
+        "w4",
+        38.0,
+        False,
+        {},
+    )
     assert (seen["interval_seconds"], seen["stale_after_seconds"]) == (5.0, 17.0)
     assert seen["age_seconds"] < 2
     assert set(seen["families"]) == set(FAMILIES)
@@ -72,7 +88,9 @@ async def test_an_etag_saves_the_body_until_something_changes(web, fill: Filler)
         again = await web.get("/last_observation/a", headers={"If-None-Match": given})
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["ETag"] == tag
-    assert (await web.get("/last_observation/a", headers={"If-None-Match": '"other"'})).status_code == 200
+    assert (
+        await web.get("/last_observation/a", headers={"If-None-Match": '"other"'})
+    ).status_code == 200
     await fill.beat("a")
     changed = await web.get("/last_observation/a", headers={"If-None-Match": tag})
     assert changed.status_code == 200
@@ -125,7 +143,11 @@ async def test_a_failed_feel_keeps_the_gauges_with_their_own_age(web, fill: Fill
     await fill.beat("a", cause=Cause.REFUSED, readings=(), state=State.UNCERTAIN, rule="doubt")
     body = (await web.get("/last_observation/a")).json()
     seen = body["observation"]
-    assert (body["state"], body["reason"]["code"], seen["cause"]) == ("uncertain", "refused", "refused")
+    assert (body["state"], body["reason"]["code"], seen["cause"]) == (
+        "uncertain",
+        "refused",
+        "refused",
+    )
     assert "nothing listens on this port" in body["reason"]["advice"]
     assert seen["values"]["services_available"] is False
     assert seen["values"]["connections"] == 88
@@ -136,31 +158,53 @@ async def test_a_failed_feel_keeps_the_gauges_with_their_own_age(web, fill: Fill
 
 async def test_what_the_server_said_stays_visible(web, fill: Filler, box):
     url = f"postgresql://Reader:{CANARY}@db.example/orders"
-    await targets.publish(fill.live, "orders", Target(box.seal("orders", url), Policy(), {}, 3), term=9, registry="")
-    denied = Reading("activity", await connections.now(fill.live), ReadingStatus.DENIED, {}, "42501")
+    await targets.publish(
+        fill.live, "orders", Target(box.seal("orders", url), Policy(), {}, 3), term=9, registry=""
+    )
+    denied = Reading(
+        "activity", await connections.now(fill.live), ReadingStatus.DENIED, {}, "42501"
+    )
     await fill.assign("orders")
-    await fill.beat("orders", cause=Cause.WRONG_PASSWORD, readings=(denied,), state=State.LOCKED_OUT)
-    await reasons.tell(fill.live, {"orders": Reason("wrong_password", "28P01", "FATAL:  28P01: no", "w4")})
+    await fill.beat(
+        "orders", cause=Cause.WRONG_PASSWORD, readings=(denied,), state=State.LOCKED_OUT
+    )
+    await reasons.tell(
+        fill.live, {"orders": Reason("wrong_password", "28P01", "FATAL:  28P01: no", "w4")}
+    )
     for path in ("/last_observation/orders", "/last_observation"):
         answer = await web.get(path)
         body = answer.json()
         body = body["data"][0] if "data" in body else body
         assert body["database"]["address"] == "postgresql://Reader:***@db.example:5432/orders"
-        assert (body["reason"]["sqlstate"], body["reason"]["detail"]) == ("28P01", "FATAL:  28P01: no")
+        assert (body["reason"]["sqlstate"], body["reason"]["detail"]) == (
+            "28P01",
+            "FATAL:  28P01: no",
+        )
         assert "set-url" in body["reason"]["advice"]
-        assert body["observation"]["families"]["activity"]["advice"] == 'GRANT pg_monitor TO "Reader";'
+        assert (
+            body["observation"]["families"]["activity"]["advice"] == 'GRANT pg_monitor TO "Reader";'
+        )
         assert CANARY not in answer.text
     await fill.beat("orders", state=State.AVAILABLE)
     reason = (await web.get("/last_observation/orders")).json()["reason"]
-    assert (reason["code"], reason["sqlstate"], reason["detail"], reason["advice"]) == ("ok", "", "", "")
+    assert (reason["code"], reason["sqlstate"], reason["detail"], reason["advice"]) == (
+        "ok",
+        "",
+        "",
+        "",
+    )
 
 
 async def test_a_pooler_between_is_told(web, fill: Filler):
     for pooled in (True, False):
         await fill.beat("a", access=Access("0123abcd", pooled=pooled))
         assert (await web.get("/last_observation/a")).json()["observation"]["pooled"] is pooled
-    await fill.live.cache.hset(database_key("a"), mapping={"login_pooled": "0123abcd", "login_at": "fedc9876"})
-    assert not (await web.get("/last_observation/a")).json()["observation"]["pooled"], "that was another address"
+    await fill.live.cache.hset(
+        database_key("a"), mapping={"login_pooled": "0123abcd", "login_at": "fedc9876"}
+    )
+    assert not (await web.get("/last_observation/a")).json()["observation"]["pooled"], (
+        "that was another address"
+    )
 
 
 async def test_a_changed_address_has_another_etag(web, fill: Filler, box):
@@ -168,7 +212,9 @@ async def test_a_changed_address_has_another_etag(web, fill: Filler, box):
     await fill.beat("a")
     for revision, host in ((2, "one"), (3, "two")):
         sealed = box.seal("a", f"postgresql://u@{host}/d")
-        await targets.publish(fill.live, "a", Target(sealed, Policy(), {}, revision), term=9, registry="")
+        await targets.publish(
+            fill.live, "a", Target(sealed, Policy(), {}, revision), term=9, registry=""
+        )
         tags.add((await web.get("/last_observation/a")).headers["ETag"])
     assert len(tags) == 2
 
@@ -181,7 +227,11 @@ async def test_our_own_fault_says_nothing_of_the_service(web, fill: Filler):
     await fill.beat("a", cause=Cause.LATE_LOOP, readings=())
     body = (await web.get("/last_observation/a")).json()
     seen = body["observation"]
-    assert (body["state"], body["reason"]["code"], seen["cause"]) == ("available", "late_loop", "late_loop")
+    assert (body["state"], body["reason"]["code"], seen["cause"]) == (
+        "available",
+        "late_loop",
+        "late_loop",
+    )
     assert "services_available" not in seen["values"]
     assert seen["values"]["connections"] == 88
     assert seen["errors"] == {"services_available": "late_loop"}
@@ -194,7 +244,12 @@ async def test_a_database_never_observed_is_new(web, fill: Filler, owned):
     answer = await web.get("/last_observation/a")
     body = checked(LastObservationShape, answer)
     assert answer.status_code == 200
-    assert (body["state"], body["observation"], body["state_since"], body["reason"]) == ("new", None, None, None)
+    assert (body["state"], body["observation"], body["state_since"], body["reason"]) == (
+        "new",
+        None,
+        None,
+        None,
+    )
     assert body["database"]["labels"] == {"k": "v"}
     assert body["owner"] == ("w4" if owned else "")
     assert "Age" not in answer.headers
@@ -207,11 +262,25 @@ async def test_what_only_the_registry_knows_is_new(app, web, fill: Filler, box):
     fleet.add(app.state.store, "retired", sealed, {})
     fleet.remove(app.state.store, "retired")
     body = checked(LastObservationShape, await web.get("/last_observation/added"))
-    assert (body["state"], body["observation"], body["reason"], body["owner"]) == ("new", None, None, "")
-    assert body["database"] == {"name": "added", "labels": {"k": "v"}, "address": "postgresql://u:***@h:5432/d"}
+    assert (body["state"], body["observation"], body["reason"], body["owner"]) == (
+        "new",
+        None,
+        None,
+        "",
+    )
+    assert body["database"] == {
+        "name": "added",
+        "labels": {"k": "v"},
+        "address": "postgresql://u:***@h:5432/d",
+    }
     assert (await web.get("/last_observation/retired")).status_code == 404
-    page = (await web.get("/last_observation?database=added&database=retired&database=watched")).json()
-    assert ([one["database"]["name"] for one in page["data"]], page["missing"]) == (["added", "watched"], ["retired"])
+    page = (
+        await web.get("/last_observation?database=added&database=retired&database=watched")
+    ).json()
+    assert ([one["database"]["name"] for one in page["data"]], page["missing"]) == (
+        ["added", "watched"],
+        ["retired"],
+    )
 
 
 async def test_while_redis_is_rebuilt_nothing_is_said_not_to_exist(app, web, fill: Filler):
@@ -228,7 +297,9 @@ async def test_while_redis_is_rebuilt_nothing_is_said_not_to_exist(app, web, fil
 
 async def test_without_postgres_what_is_known_is_answered(tmp_path, redis_url, box):
     nowhere = "postgresql://u:p@127.0.0.1:1/feeler"
-    settings = Settings(home=tmp_path, database_url=nowhere, redis_url=redis_url, cache_url=redis_url)
+    settings = Settings(
+        home=tmp_path, database_url=nowhere, redis_url=redis_url, cache_url=redis_url
+    )
     app = create_app(settings, box)
     async with app.router.lifespan_context(app), client_of(app) as web:
         fill = Filler(app.state.live)
@@ -237,7 +308,10 @@ async def test_without_postgres_what_is_known_is_answered(tmp_path, redis_url, b
         assert (await web.get("/last_observation/orders")).status_code == 200
         assert (await web.get("/last_observation/unknown")).status_code == 503
         page = (await web.get("/last_observation?database=orders&database=unknown")).json()
-        assert ([one["database"]["name"] for one in page["data"]], page["missing"]) == (["orders"], ["unknown"])
+        assert ([one["database"]["name"] for one in page["data"]], page["missing"]) == (
+            ["orders"],
+            ["unknown"],
+        )
 
 
 @pytest.mark.parametrize("name", ["unknown", "No-Name", "a%20b", "x" * 64])
@@ -311,7 +385,9 @@ async def test_what_cannot_be_understood_is_a_400(web, fill: Filler, query):
     assert "canary" not in answer.text
 
 
-@pytest.mark.parametrize("path", ["/last_observation/", "/api/v1/last_observation/", "/api/v1/databases/"])
+@pytest.mark.parametrize(
+    "path", ["/last_observation/", "/api/v1/last_observation/", "/api/v1/databases/"]
+)
 async def test_a_path_without_its_name_is_no_list(web, fill: Filler, path):
     await fill.beat("orders", state=State.AVAILABLE)
     answer = await web.get(path)
@@ -329,7 +405,9 @@ async def test_an_unknown_parameter_names_itself_and_the_known_ones(web, fill: F
 async def test_without_redis_it_says_so_and_comes_back(tmp_path, start_redis, database_url, box):
     server = start_redis()
     server.stop()
-    away = Settings(home=tmp_path, database_url=database_url, redis_url=server.url, cache_url=server.url)
+    away = Settings(
+        home=tmp_path, database_url=database_url, redis_url=server.url, cache_url=server.url
+    )
     app = create_app(away, box)
     async with app.router.lifespan_context(app), client_of(app) as web:
         for path in ("/last_observation", "/last_observation/a", "/api/v1/workers"):
@@ -344,7 +422,9 @@ async def test_without_redis_it_says_so_and_comes_back(tmp_path, start_redis, da
 
 async def test_postgres_is_not_asked(redis_url, tmp_path, box):
     nowhere = "postgresql://u:p@127.0.0.1:1/feeler"
-    app = create_app(Settings(home=tmp_path, database_url=nowhere, redis_url=redis_url, cache_url=redis_url), box)
+    app = create_app(
+        Settings(home=tmp_path, database_url=nowhere, redis_url=redis_url, cache_url=redis_url), box
+    )
     async with app.router.lifespan_context(app), client_of(app) as web:
         fill = Filler(app.state.live)
         await fill.open()

@@ -75,7 +75,9 @@ async def test_refusals_are_counted_by_reason(app, web, fill):
 
 
 async def test_openmetrics_where_it_is_asked_for(web, fill):
-    answer = await web.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    answer = await web.get(
+        "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}
+    )
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
 
@@ -91,4 +93,7 @@ async def test_a_scrape_answers_when_both_stores_are_away(tmp_path, box):
     async with app.router.lifespan_context(app), client_of(app) as web:
         answer = await web.get("/metrics")
     assert answer.status_code == 200
-    assert samples(answer) == {"feeler_store_up{store=redis}": 0, "feeler_store_up{store=postgres}": 0}
+    assert samples(answer) == {
+        "feeler_store_up{store=redis}": 0,
+        "feeler_store_up{store=postgres}": 0,
+    }

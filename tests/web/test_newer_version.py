@@ -25,7 +25,10 @@ async def test_a_list_names_what_it_leaves_out(web, fill: Filler):
     await two(fill)
     for query in ("", "?state=available"):
         body = (await web.get(f"/last_observation{query}")).json()
-        assert ([one["database"]["name"] for one in body["data"]], body["unreadable"]) == (["b"], ["a"])
+        assert ([one["database"]["name"] for one in body["data"]], body["unreadable"]) == (
+            ["b"],
+            ["a"],
+        )
         assert (body["missing"], body["meta"]["total"]) == ([], 2)
     body = (await web.get("/last_observation?database=a&database=b&database=zz")).json()
     assert (body["missing"], body["unreadable"]) == (["a", "zz"], ["a"])
@@ -46,5 +49,7 @@ async def test_a_cause_of_a_newer_version_is_told_as_it_is(web, fill: Filler):
     await fill.live.cache.hset(database_key("a"), "cause", "proxy_dreaming")
     answer = (await web.get("/last_observation/a")).json()
     assert (answer["reason"]["code"], answer["state"]) == ("proxy_dreaming", "available")
-    assert "services_available" not in answer["observation"]["values"], "what it means is not known here"
+    assert "services_available" not in answer["observation"]["values"], (
+        "what it means is not known here"
+    )
     assert Cause(answer["observation"]["cause"]) not in list(Cause)

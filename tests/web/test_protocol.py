@@ -64,7 +64,11 @@ class Door:
 
     def __init__(self, app: FastAPI, crowd: Crowd, seconds: float) -> None:
         self.app = app
-        protocol = type("Patient", (Bounded,), {"head_seconds": seconds, "body_seconds": seconds, "crowd": crowd})
+        protocol = type(
+            "Patient",
+            (Bounded,),
+            {"head_seconds": seconds, "body_seconds": seconds, "crowd": crowd},
+        )
         options = {"ws": "none", "log_config": None, "lifespan": "off", "timeout_keep_alive": 600}
         self.server = uvicorn.Server(uvicorn.Config(app, port=0, http=protocol, **options))
         self.stack = AsyncExitStack()
@@ -103,7 +107,9 @@ def open_door(tmp_path) -> OpenDoor:
     app.add_middleware(Guard, settings=Settings(home=tmp_path, token="0123456789abcdef"))
 
     @asynccontextmanager
-    async def opened(most: int = 1000, each: int = 1000, seconds: float = 0.5) -> AsyncIterator[Door]:
+    async def opened(
+        most: int = 1000, each: int = 1000, seconds: float = 0.5
+    ) -> AsyncIterator[Door]:
         door = Door(app, Crowd(most, each), seconds)
         serving = asyncio.create_task(door.server.serve())
         while not door.server.started:
@@ -182,7 +188,9 @@ async def test_a_body_nobody_wants_is_not_taken_for_ever(open_door):
 
 async def test_who_was_answered_before_the_body_was_through_does_not_stay_for_ever(open_door):
     async with open_door() as door:
-        peer = await door.peer(b"POST /thing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n")
+        peer = await door.peer(
+            b"POST /thing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n"
+        )
         assert await peer.status() == 401
         await peer.say(b"12345")
         await peer.gone()

@@ -61,14 +61,24 @@ async def test_reading_elsewhere_needs_the_token_but_for_health(tmp_path):
 
 @pytest.mark.parametrize(
     "authorization",
-    ["", "Bearer", "Bearer ", "Bearer 0123456789abcde", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer é"],
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer 0123456789abcde",
+        f"Basic {TOKEN}",
+        f"Bearer {TOKEN}x",
+        "Bearer é",
+    ],
 )
 async def test_writing_always_needs_the_token(tmp_path, authorization):
     async with door(tmp_path) as web:
         headers = {"Authorization": authorization.encode("latin-1")} if authorization else {}
         assert (await web.post("/thing", headers=headers)).status_code == 401
         assert (await web.post("/thing", headers=BEARER)).status_code == 200
-        assert (await web.post("/thing", headers={"Authorization": f"bearer {TOKEN}"})).status_code == 200
+        assert (
+            await web.post("/thing", headers={"Authorization": f"bearer {TOKEN}"})
+        ).status_code == 200
 
 
 async def test_without_a_token_writing_is_closed_and_says_how_to_open_it(tmp_path):
@@ -85,14 +95,19 @@ async def test_every_answer_carries_security_headers_and_an_id(tmp_path):
             answer = await web.get(path)
             assert {name: answer.headers[name] for name in HEADERS} == HEADERS
             assert len(answer.headers["X-Request-Id"]) == 32
-        assert (await web.get("/thing", headers={"X-Request-Id": "mine-1"})).headers["X-Request-Id"] == "mine-1"
+        assert (await web.get("/thing", headers={"X-Request-Id": "mine-1"})).headers[
+            "X-Request-Id"
+        ] == "mine-1"
         forged = await web.get("/thing", headers={"X-Request-Id": "two\tlines"})
         assert forged.headers["X-Request-Id"] != "two\tlines"
 
 
 async def test_every_change_and_refusal_leaves_a_line(tmp_path, caplog):
     async with door(tmp_path, host="0.0.0.0") as web:
-        await web.post("/thing", headers=BEARER | {"X-Request-Id": "a", "X-Forwarded-For": "10.0.0.7, 10.0.0.1"})
+        await web.post(
+            "/thing",
+            headers=BEARER | {"X-Request-Id": "a", "X-Forwarded-For": "10.0.0.7, 10.0.0.1"},
+        )
         await web.post("/thing", headers={"X-Request-Id": "b", "X-Forwarded-For": "a\tb"})
         await web.get(f"/postgres:%2F%2Fu:{CANARY}@h", headers={"X-Request-Id": "c"})
         await web.get("/thing", headers=BEARER)
@@ -127,7 +142,9 @@ async def test_bodies_are_bounded_whatever_they_say_of_themselves(tmp_path):
     async with door(tmp_path) as web:
         fits = await web.post("/thing", content=b"x" * MAX_BODY, headers=BEARER)
         assert fits.json() == MAX_BODY
-        assert (await web.post("/thing", content=b"x" * (MAX_BODY + 1), headers=BEARER)).status_code == 413
+        assert (
+            await web.post("/thing", content=b"x" * (MAX_BODY + 1), headers=BEARER)
+        ).status_code == 413
         assert (await web.post("/thing", content=chunks(), headers=BEARER)).status_code == 413
 
 

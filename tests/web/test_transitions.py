@@ -14,7 +14,11 @@ async def kept(app, fill, count: int = 3) -> list[str]:
         up = number % 2 == 0
         state = State.AVAILABLE if up else State.UNCERTAIN
         cause = Cause.OK if up else Cause.REFUSED
-        changes.append(await fill.beat("orders", state=state, cause=cause, rule="first_light" if up else "doubt"))
+        changes.append(
+            await fill.beat(
+                "orders", state=state, cause=cause, rule="first_light" if up else "doubt"
+            )
+        )
     history.write_transitions(app.state.store, changes)
     return [str(change.identity) for change in reversed(changes)]
 
@@ -30,7 +34,10 @@ async def test_transitions_newest_first_with_their_evidence(app, web, fill):
     assert (middle["from"], middle["to"], middle["rule"]) == ("available", "uncertain", "doubt")
     assert middle["previous"] == identities[2]
     assert (middle["worker"], middle["observers"], middle["superseded"]) == ("w4", ["w4"], False)
-    assert (middle["evidence"][0]["cause"], middle["evidence"][0]["observed_at"]) == ("refused", middle["at"])
+    assert (middle["evidence"][0]["cause"], middle["evidence"][0]["observed_at"]) == (
+        "refused",
+        middle["at"],
+    )
     assert body["next_before"] is None
 
 
@@ -49,7 +56,10 @@ async def test_pages_go_back_in_time(app, web, fill):
 
 async def test_none_yet_is_empty_and_unknown_is_404(app, web):
     fleet.add(app.state.store, "quiet", "sealed", {})
-    assert (await web.get("/api/v1/databases/quiet/transitions")).json() == {"data": [], "next_before": None}
+    assert (await web.get("/api/v1/databases/quiet/transitions")).json() == {
+        "data": [],
+        "next_before": None,
+    }
     assert (await web.get("/api/v1/databases/unknown/transitions")).status_code == 404
     for query in ("limit=0", "before=x", "since=1"):
         assert (await web.get(f"/api/v1/databases/quiet/transitions?{query}")).status_code == 400

@@ -6,7 +6,9 @@ from monitor.web.shapes import WorkersShape
 
 async def test_workers_that_are_here(app, web, fill):
     cannot = {"able": False, "given_up": {"descriptors": 2}}
-    await fill.worker("w4", owned=7, rejected=2, retained=1, leaving=True, replaced=5, unjudged=6, **cannot)
+    await fill.worker(
+        "w4", owned=7, rejected=2, retained=1, leaving=True, replaced=5, unjudged=6, **cannot
+    )
     await fill.worker("w1", zone="")
     await fill.worker("w9")
     await presence.leave(app.state.live, "w9")
@@ -16,7 +18,12 @@ async def test_workers_that_are_here(app, web, fill):
     one = body["data"][1]
     assert (one["host"], one["zone"], one["capacity"], one["owned"]) == ("h1", "eu-1", 100, 7)
     assert (one["replaced"], one["unjudged"]) == (5, 6)
-    assert (one["rejected"], one["retained"], one["leaving"], one["lateness_seconds"]) == (2, 1, True, 0.012)
+    assert (one["rejected"], one["retained"], one["leaving"], one["lateness_seconds"]) == (
+        2,
+        1,
+        True,
+        0.012,
+    )
     assert (one["able"], one["given_up"]) == (False, {"descriptors": 2})
     assert (body["data"][0]["able"], body["data"][0]["given_up"]) == (True, {})
     assert 0 <= one["age_seconds"] < 2

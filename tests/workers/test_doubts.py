@@ -22,7 +22,9 @@ def place(state: State = State.UNCERTAIN, owner: str = "w1", **more: object) -> 
 
 def decided(target: State, at: float) -> Transition:
     identity = Identity(Epoch(1, 1), 3)
-    return Transition("orders", identity, DOUBT, State.UNCERTAIN, target, "any", at, "w1", ("w1",), ())
+    return Transition(
+        "orders", identity, DOUBT, State.UNCERTAIN, target, "any", at, "w1", ("w1",), ()
+    )
 
 
 def refused(doubts: Doubts, places: dict[str, Place], now: float) -> list[str]:
@@ -57,7 +59,11 @@ def test_a_database_moves_at_once_three_times_in_ten_minutes() -> None:
 
 @pytest.mark.parametrize(
     ("cause", "patience"),
-    [(Cause.REFUSED, Policy().absent_seconds), (Cause.HUNG, Policy().silent_seconds), (None, Policy().silent_seconds)],
+    [
+        (Cause.REFUSED, Policy().absent_seconds),
+        (Cause.HUNG, Policy().silent_seconds),
+        (None, Policy().silent_seconds),
+    ],
 )
 def test_a_doubt_that_outlives_its_rule_moves_however_many_moves_there_were(
     cause: Cause | None, patience: float
@@ -69,7 +75,9 @@ def test_a_doubt_that_outlives_its_rule_moves_however_many_moves_there_were(
         doubts.review(place().values())
     worn = place(moves=WORN)
     assert refused(doubts, worn, 200.0) == []
-    doubts.hear(replace(CRY, at=200.0, cause=cause or Cause.HUNG))  # a second cry in one doubt starts no new wait
+    doubts.hear(
+        replace(CRY, at=200.0, cause=cause or Cause.HUNG)
+    )  # a second cry in one doubt starts no new wait
     assert refused(doubts, worn, 200.0 + patience - 0.1) == []
     assert refused(doubts, worn, 200.0 + patience) == ["w1"]
 
@@ -86,7 +94,9 @@ def test_the_end_of_a_doubt_leaves_its_owner_what_it_has_and_keeps_it_from_other
     doubts.hear(CRY)
     assert refused(doubts, place(), 100.0) == ["w1"]
     doubts.settle(decided(State.AVAILABLE, at=101.0))
-    assert refused(doubts, place(State.AVAILABLE, owner="w2"), 101.0) == ["w1"], "w2 reached it, w1 has not since"
+    assert refused(doubts, place(State.AVAILABLE, owner="w2"), 101.0) == ["w1"], (
+        "w2 reached it, w1 has not since"
+    )
     assert refused(doubts, place(State.AVAILABLE), 102.0) == []
 
 
@@ -107,7 +117,9 @@ def test_no_moment_in_the_future_counts(back: float) -> None:
     worn = place(moved_for=DOUBT, moves=tuple(now + i for i in range(MOVES_MOST)))
     assert refused(doubts, place(), now) == ["w1"]
     doubts.settle(decided(State.UNAVAILABLE, at=now))
-    assert refused(doubts, place(owner="w2"), now - back) == [], "a refusal of the future lasts a minute, no longer"
+    assert refused(doubts, place(owner="w2"), now - back) == [], (
+        "a refusal of the future lasts a minute, no longer"
+    )
     doubts.hear(CRY)
     assert refused(doubts, worn, now - back) == ["w1"]
 

@@ -13,12 +13,16 @@ from workers.historian import GROUP, Historian, Pruner
 NAMES = ("flapper", "ledger", "orders")
 
 
-async def test_a_database_that_cannot_be_written_holds_up_nobody_else(live: Live, store: Store) -> None:
+async def test_a_database_that_cannot_be_written_holds_up_nobody_else(
+    live: Live, store: Store
+) -> None:
     """Somebody has held its chain for longer than a statement may take."""
     name, historian = await opened(live), Historian(live, store, "one")
     await journal.replay(live, name, [transition("1.2.1", database=one) for one in NAMES])
     with store.begin(seconds=60) as other:
-        other.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('feeler.chain flapper', 0))"))
+        other.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended('feeler.chain flapper', 0))")
+        )
         assert await historian.drain()
     assert [len(history.transitions(store, one)) for one in NAMES] == [0, 1, 1]
     assert (await journal.backlog(live))[f"{GROUP}_pending"] == 1

@@ -13,7 +13,15 @@ from monitor.core.machine import Context, tick
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
 from monitor.core.status import State, Status
-from monitor.live import assignments, connections, generation, journal, observations, presence, requests
+from monitor.live import (
+    assignments,
+    connections,
+    generation,
+    journal,
+    observations,
+    presence,
+    requests,
+)
 from monitor.live.assignments import Place
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
@@ -88,7 +96,9 @@ async def beat(live: Live, name: str, cause: Cause, *, at: float | None = None) 
     context = Context(worker=where.owner, epoch=where.epoch, policy=Policy(), eligible=2)
     after, events = tick(status, seen, context)
     opened = (await generation.generation(live)).name
-    (verdict,) = await observations.record(live, opened, where.owner, [Beat(name, where.epoch, after, seen, events)])
+    (verdict,) = await observations.record(
+        live, opened, where.owner, [Beat(name, where.epoch, after, seen, events)]
+    )
     return verdict
 
 
@@ -103,7 +113,10 @@ async def test_the_first_leader_of_all_opens_at_once_and_assigns(
     places = await assignments.places(live, ["orders", "ledger"])
     assert {one.owner for one in places.values()} == {"w1", "w2"}
     assert all(one.seeded and one.state is State.NEW for one in places.values())
-    assert {(worker, function) for worker, function, _ in nudges.sent} >= {("w1", "watch"), ("w2", "watch")}
+    assert {(worker, function) for worker, function, _ in nudges.sent} >= {
+        ("w1", "watch"),
+        ("w2", "watch"),
+    }
     assert await beat(live, "orders", Cause.OK) is Verdict.ACCEPTED
 
 
@@ -122,7 +135,10 @@ async def test_a_row_of_the_registry_that_cannot_be_read_is_left_as_it_is(
         await requests.ask(live, "fleet_changed")
         await sweep(one)
         await sweep(one)
-        assert ((await place(live, "orders")).owner, (await place(live, "toys")).owner) == (before.owner, "w1")
+        assert ((await place(live, "orders")).owner, (await place(live, "toys")).owner) == (
+            before.owner,
+            "w1",
+        )
 
 
 async def test_a_cry_moves_the_database_once_and_away_from_the_doubter(
@@ -146,7 +162,9 @@ async def test_a_cry_moves_the_database_once_and_away_from_the_doubter(
     assert (await place(live, "orders")).owner == moved.owner
 
 
-async def test_a_blip_that_is_over_moves_nothing(live: Live, store: Store, leader: Leader, arrive: Arrive) -> None:
+async def test_a_blip_that_is_over_moves_nothing(
+    live: Live, store: Store, leader: Leader, arrive: Arrive
+) -> None:
     """The cry is heard and the move is refused, since the owner reached it again; the news of that comes next."""
     register(store, "orders")
     await arrive("w1", "w2")
@@ -211,7 +229,11 @@ async def test_after_a_flush_the_claimant_keeps_its_database_and_its_status(
     await sweep(leader)
     after = await place(live, "orders")
     assert (await generation.generation(live)).open
-    assert (after.owner, after.state, after.identity) == (before.owner, State.AVAILABLE, before.identity)
+    assert (after.owner, after.state, after.identity) == (
+        before.owner,
+        State.AVAILABLE,
+        before.identity,
+    )
     assert after.epoch
     assert before.epoch
     assert after.epoch > before.epoch
@@ -227,7 +249,9 @@ async def test_a_leader_new_to_its_workers_waits_for_those_an_older_memory_does_
     await sweep(leader)
     assert (await generation.generation(live)).open
     for number in range(PARTITIONS):
-        await live.cache.set(partition_key(number, "generation"), "0" * 40 + ":1.1")  # as in another life
+        await live.cache.set(
+            partition_key(number, "generation"), "0" * 40 + ":1.1"
+        )  # as in another life
     second = lead(live, store, nudges, "second")
     await sweep(second)
     await generation.restore(live, "w1", [], 1, "")
@@ -243,7 +267,13 @@ async def test_a_leader_new_to_its_workers_waits_for_those_an_older_memory_does_
 
 @pytest.mark.parametrize("others", [0, 1])
 async def test_a_leader_that_follows_itself_knows_its_workers(
-    others: int, live: Live, store: Store, leader: Leader, arrive: Arrive, nudges: Nudges, redis_url: str
+    others: int,
+    live: Live,
+    store: Store,
+    leader: Leader,
+    arrive: Arrive,
+    nudges: Nudges,
+    redis_url: str,
 ) -> None:
     """Redis was away for longer than a lease and came back empty; waiting helps only where others led in between."""
     register(store, "orders")
@@ -294,7 +324,9 @@ async def test_a_leaving_workers_databases_move_after_its_first_beat(
     await arrive("w1", leaving=True)
     await arrive("w2")
     await sweep(leader)
-    assert (await place(live, "orders")).owner == "w1", "unproven: its first beat may still be under way"
+    assert (await place(live, "orders")).owner == "w1", (
+        "unproven: its first beat may still be under way"
+    )
     await beat(live, "orders", Cause.OK)
     await sweep(leader)
     assert (await place(live, "orders")).owner == "w2"
@@ -367,7 +399,9 @@ async def test_a_database_that_was_removed_and_added_again_goes_on_with_its_hist
     await sweep(leader)
     await beat(live, "orders", Cause.OK)
     before = (await observations.latest(live, ["orders"]))["orders"].status
-    history.write_transitions(store, [one.event for one in await journal.read(live, "test", "t", count=9, block=1)])
+    history.write_transitions(
+        store, [one.event for one in await journal.read(live, "test", "t", count=9, block=1)]
+    )
     for change in (lambda: fleet.remove(store, "orders"), lambda: register(store, "orders")):
         change()
         await requests.ask(live, "fleet_changed")
@@ -380,7 +414,9 @@ async def test_a_database_that_was_removed_and_added_again_goes_on_with_its_hist
     assert after.identity > before.identity
 
 
-async def test_a_change_told_during_a_read_of_the_fleet_is_read_too(live: Live, store: Store, leader: Leader) -> None:
+async def test_a_change_told_during_a_read_of_the_fleet_is_read_too(
+    live: Live, store: Store, leader: Leader
+) -> None:
     await leader.sweep()
     assert leader.reading
     await asyncio.wait({leader.reading})  # read, and not yet taken up
@@ -411,7 +447,9 @@ async def test_what_its_owner_never_proves_is_moved_and_who_proves_nothing_gets_
             if place.owner == "well" and not place.proven:
                 await beat(live, name, Cause.OK)
         await sweep(leader)
-        return all(place.owner == "well" for place in (await assignments.places(live, names)).values())
+        return all(
+            place.owner == "well" for place in (await assignments.places(live, names)).values()
+        )
 
     await eventually(all_moved)
     register(store, "new")
@@ -428,7 +466,9 @@ async def test_one_database_unproven_moves_alone(
     await arrive("w1", "w2")
     await sweep(leader)
     await sweep(leader)
-    before = {name: (await place(live, name)).owner for name in ("orders", "ledger", "toys", "books")}
+    before = {
+        name: (await place(live, name)).owner for name in ("orders", "ledger", "toys", "books")
+    }
     for name in ("ledger", "toys", "books"):
         await beat(live, name, Cause.OK)
     monkeypatch.setattr("workers.unproven.WITHIN", 0.1)

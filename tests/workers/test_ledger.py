@@ -40,7 +40,10 @@ def test_a_worker_that_can_only_say_void_cries_in_any_state() -> None:
     for before in (Status(), Status(State.AVAILABLE, 1.0, Identity(FIRST, 3))):
         last = before.identity or Identity(FIRST, 0)
         ledger = Ledger("orders", FIRST, before)
-        beats = [ledger.observe(felt(Cause.NO_CREDENTIALS, at), context(FIRST)) for at in (10.0, 15.0, 20.0)]
+        beats = [
+            ledger.observe(felt(Cause.NO_CREDENTIALS, at), context(FIRST))
+            for at in (10.0, 15.0, 20.0)
+        ]
         assert ledger.pending == (CannotReach("orders", last, "w1", 20.0, Cause.NO_CREDENTIALS),)
         assert ledger.tentative == before
         assert beats[-1] is not None
@@ -104,7 +107,9 @@ def test_a_lost_reply_is_found_in_the_hash() -> None:
 
 def test_what_another_owner_overtook_is_dropped() -> None:
     ledger = ledger_with_a_pending_light()
-    other = replace(Status(), state=State.AVAILABLE, identity=Identity(Epoch(1, 3), 1), rule="first_light")
+    other = replace(
+        Status(), state=State.AVAILABLE, identity=Identity(Epoch(1, 3), 1), rule="first_light"
+    )
     assert ledger.learn(Epoch(1, 4), other) == ()
     assert ledger.tentative == ledger.accepted == other
     assert ledger.pending == ()
@@ -135,12 +140,16 @@ def test_a_read_older_than_our_own_last_beat_takes_nothing_back() -> None:
 
 def test_of_the_cries_of_one_doubt_only_the_newest_waits() -> None:
     ledger = ledger_with_a_pending_light()
-    beats = [ledger.observe(felt(Cause.REFUSED, 15.0 + 10 * i), context(FIRST)) for i in range(1_000)]
+    beats = [
+        ledger.observe(felt(Cause.REFUSED, 15.0 + 10 * i), context(FIRST)) for i in range(1_000)
+    ]
     rules = [event.rule for event in ledger.pending if isinstance(event, Transition)]
     cries = [event for event in ledger.pending if isinstance(event, CannotReach)]
     assert (rules, [cry.at for cry in cries]) == (["first_light", "doubt"], [15.0 + 10 * 999])
     assert beats[1]
-    assert len(ledger.accept(beats[1])) == 2, "of a beat with an older cry the transitions are accepted all the same"
+    assert len(ledger.accept(beats[1])) == 2, (
+        "of a beat with an older cry the transitions are accepted all the same"
+    )
     assert ledger.pending == (cries[0],)
 
 

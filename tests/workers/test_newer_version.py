@@ -29,7 +29,9 @@ async def watched(live: Live, store: Store, arrive: Arrive, *names: str) -> None
         await beat(live, name, Cause.OK)
 
 
-async def test_a_leader_leads_on_past_a_state_it_does_not_know(live: Live, store: Store, arrive: Arrive) -> None:
+async def test_a_leader_leads_on_past_a_state_it_does_not_know(
+    live: Live, store: Store, arrive: Arrive
+) -> None:
     await watched(live, store, arrive, "orders", "ledger")
     before = await place(live, "orders")
     await live.cache.hset(database_key("orders"), "state", "blind")
@@ -37,7 +39,9 @@ async def test_a_leader_leads_on_past_a_state_it_does_not_know(live: Live, store
     await live.bus.set(presence_key("w9"), json.dumps(told | {"worker": "w9", "capacity": "many"}))
     await live.bus.zadd("feeler:workers", {"w9": 1.0})
     await live.bus.xadd(REQUESTS, {"kind": "dance", "database": "orders"})
-    await live.cache.xadd(partition_key(partition("orders"), "journal"), {"event": '{"type":"blinded"}'})
+    await live.cache.xadd(
+        partition_key(partition("orders"), "journal"), {"event": '{"type":"blinded"}'}
+    )
     register(store, "new")
     leader = lead(live, store, Nudges(), "second")
     await leader.listen()
@@ -48,10 +52,14 @@ async def test_a_leader_leads_on_past_a_state_it_does_not_know(live: Live, store
     await live.bus.delete(presence_key(before.owner))
     leader._steady_since = 0.0
     await sweep(leader)
-    assert (await place(live, "orders")).owner == ({"w1", "w2"} - {before.owner}).pop(), "nor lost with its owner"
+    assert (await place(live, "orders")).owner == ({"w1", "w2"} - {before.owner}).pop(), (
+        "nor lost with its owner"
+    )
 
 
-async def test_a_state_taken_out_by_hand_comes_back_from_the_history(live: Live, store: Store, arrive: Arrive) -> None:
+async def test_a_state_taken_out_by_hand_comes_back_from_the_history(
+    live: Live, store: Store, arrive: Arrive
+) -> None:
     await watched(live, store, arrive, "orders")
     while await Historian(live, store, "h").drain():
         pass
@@ -61,7 +69,9 @@ async def test_a_state_taken_out_by_hand_comes_back_from_the_history(live: Live,
     assert (await observations.held(live, ["orders"]))["orders"].status.state is State.AVAILABLE
 
 
-async def test_a_worker_watches_what_it_can_read(live: Live, postgres_server: PostgresServer) -> None:
+async def test_a_worker_watches_what_it_can_read(
+    live: Live, postgres_server: PostgresServer
+) -> None:
     url, box = postgres_server.superuser_url(), SecretBox([OURS])
     await opened(live)
     for i, name in enumerate(("orders", "ledger")):
@@ -82,7 +92,9 @@ async def test_a_worker_watches_what_it_can_read(live: Live, postgres_server: Po
         assert await live.cache.hget(database_key("orders"), "state") == "blind", "left as it was"
 
 
-async def test_samples_are_taken_of_what_can_be_read(live: Live, store: Store, arrive: Arrive) -> None:
+async def test_samples_are_taken_of_what_can_be_read(
+    live: Live, store: Store, arrive: Arrive
+) -> None:
     await watched(live, store, arrive, "orders", "ledger")
     await live.cache.hset(database_key("orders"), "state", "blind")
     assert await Sampler(live, store).sample() == 1
@@ -93,17 +105,24 @@ async def test_a_historian_writes_the_others_and_the_letter_once_it_can(
 ) -> None:
     await watched(live, store, arrive, "orders", "ledger")
     key = partition_key(partition("orders"), "journal")
-    [(entry, row)] = [(id_, row) for id_, row in await live.cache.xrange(key) if '"orders"' in row["event"]]
+    [(entry, row)] = [
+        (id_, row) for id_, row in await live.cache.xrange(key) if '"orders"' in row["event"]
+    ]
     await live.cache.xdel(key, entry)
     blind = json.dumps(json.loads(row["event"]) | {"target": "blind"})
     await live.cache.xadd(key, {"event": blind})
     historian = Historian(live, store, "old")
     while await historian.drain():
         pass
-    assert (len(history.transitions(store, "ledger")), history.transitions(store, "orders")) == (1, ())
+    assert (len(history.transitions(store, "ledger")), history.transitions(store, "orders")) == (
+        1,
+        (),
+    )
     [letter] = await letters.dead_letters(live)
     identities = [(name, (await place(live, name)).identity) for name in ("orders", "ledger")]
-    durable = await journal.drained(live, [(name, identity) for name, identity in identities if identity])
+    durable = await journal.drained(
+        live, [(name, identity) for name, identity in identities if identity]
+    )
     assert {name for name, _ in durable} == {"ledger"}, "its worker retains the other"
     newer = letters.Letter(letter.partition, letter.entry, row["event"], letter.ids, letter.groups)
     assert await letters.revive(live, (await generation.generation(live)).name, [newer])

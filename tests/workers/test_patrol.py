@@ -32,7 +32,12 @@ OURS, OTHER = "0" * 43 + "=", "1" * 42 + "0="
 async def assigned(live: Live, name: str, sealed: str, counter: int, revision: int = 1) -> None:
     await targets.publish(live, name, Target(sealed, Policy(), {}, revision), term=9, registry="")
     await assignments.assign(
-        live, Assignment(name, "w1", Epoch(1, counter)), planned=False, now=1.0, seed=Status(), registry=""
+        live,
+        Assignment(name, "w1", Epoch(1, counter)),
+        planned=False,
+        now=1.0,
+        seed=Status(),
+        registry="",
     )
 
 
@@ -50,12 +55,16 @@ async def working(stack: AsyncExitStack, live: Live, capacity: int = 100) -> Pat
     return patrol
 
 
-@pytest.mark.parametrize(("sent_at", "told"), [(98.0, 98.0), (3698.0, 100.0), (-3500.0, 97.5), (99.5, 99.5)])
+@pytest.mark.parametrize(
+    ("sent_at", "told"), [(98.0, 98.0), (3698.0, 100.0), (-3500.0, 97.5), (99.5, 99.5)]
+)
 def test_no_feel_took_longer_than_this_hosts_clock_says(sent_at: float, told: float) -> None:
     assert _dated(Feeling(Cause.HUNG, sent_at, 100.0), 2.5).sent_at == told
 
 
-def test_dear_gauges_that_found_no_time_are_asked_again_at_once_and_never_for_more_than_their_share() -> None:
+def test_dear_gauges_that_found_no_time_are_asked_again_at_once_and_never_for_more_than_their_share() -> (
+    None
+):
     watch = Watch("orders", "", Policy(), 1, Sealed(lambda: 0.0))
     ok = Feeling(Cause.OK, 0.0, 0.0)
     assert slow_due(watch, replace(ok, slow_whole=True, slow_cost=0.01), 100.0) == 160.0
@@ -73,7 +82,9 @@ class Far(Sealed):
         return Feeling(Cause.OK, self.clock(), self.clock(), fresh_login=True)
 
 
-async def test_the_next_routine_login_is_due_on_the_databases_own_grid_however_long_this_one_took(live: Live) -> None:
+async def test_the_next_routine_login_is_due_on_the_databases_own_grid_however_long_this_one_took(
+    live: Live,
+) -> None:
     patrol, policy = Patrol(live, "w1", SecretBox([OURS]), Path("/nowhere"), 1), Policy()
     watch = Watch("orders", "", policy, 1, Far(patrol.clock.now))
     await patrol._feel(watch)
@@ -110,7 +121,10 @@ async def test_an_address_no_key_opens_hinders_no_other_and_says_so(
         async def told() -> bool:
             latest = await observations.latest(live, names)
             states = [latest[name].status.state for name in names]
-            return states == [State.NEW, *[State.AVAILABLE] * 5] and latest[names[0]].cause is Cause.NO_CREDENTIALS
+            return (
+                states == [State.NEW, *[State.AVAILABLE] * 5]
+                and latest[names[0]].cause is Cause.NO_CREDENTIALS
+            )
 
         await eventually(told, within=10)
         proven = (await assignments.places(live, names[:1]))[names[0]].proven
@@ -138,7 +152,9 @@ async def test_a_new_address_is_taken_up_and_the_old_feel_says_nothing(
         proxy.mode = "deaf"
         patrol.nudge("observe_now", ("orders",))
         await asyncio.sleep(0)
-        await targets.publish(live, "orders", Target(box.seal("orders", url), Policy(), {}, 2), term=9, registry="")
+        await targets.publish(
+            live, "orders", Target(box.seal("orders", url), Policy(), {}, 2), term=9, registry=""
+        )
         await patrol.reconcile()
         before = (await observations.latest(live, ["orders"]))["orders"].number
 
@@ -166,7 +182,9 @@ async def test_a_new_address_is_taken_up_while_all_is_well(
             return latest.status.state is State.AVAILABLE and latest.revision == revision
 
         await eventually(lambda: seen_at(1), within=10)
-        await targets.publish(live, "orders", Target(box.seal("orders", url), Policy(), {}, 2), term=9, registry="")
+        await targets.publish(
+            live, "orders", Target(box.seal("orders", url), Policy(), {}, 2), term=9, registry=""
+        )
         await eventually(lambda: seen_at(2), within=10)
         old.mode = "refuse"
         patrol.nudge("observe_now", ("orders",))

@@ -36,9 +36,14 @@ def nudges() -> list[tuple[str, tuple[str, ...]]]:
 def work(connection: RqConnection) -> None:
     """Run everything on the worker's queue, as the worker would."""
     mine = Queue(
-        queues.queue_name(WORKER), connection=connection, serializer=JSONSerializer, job_class=queues.AllowedJob
+        queues.queue_name(WORKER),
+        connection=connection,
+        serializer=JSONSerializer,
+        job_class=queues.AllowedJob,
     )
-    worker = queues.NudgeWorker([mine], name=f"{WORKER}-1", connection=connection, serializer=JSONSerializer)
+    worker = queues.NudgeWorker(
+        [mine], name=f"{WORKER}-1", connection=connection, serializer=JSONSerializer
+    )
     worker.work(burst=True, logging_level="CRITICAL")
 
 
@@ -47,7 +52,9 @@ def strangers_queue(connection: RqConnection) -> Queue:
     return Queue(queues.queue_name(WORKER), connection=connection, serializer=JSONSerializer)
 
 
-def test_a_nudge_reaches_the_patrol(connection: RqConnection, nudges: list[tuple[str, tuple[str, ...]]]) -> None:
+def test_a_nudge_reaches_the_patrol(
+    connection: RqConnection, nudges: list[tuple[str, tuple[str, ...]]]
+) -> None:
     queues.enqueue(connection, WORKER, "watch", ["orders", "ledger"])
     queues.enqueue(connection, WORKER, "observe_now", ["orders"])
     work(connection)
@@ -59,7 +66,9 @@ def test_a_function_that_is_not_ours_does_not_run(connection: RqConnection, tmp_
     job = strangers_queue(connection).enqueue("os.system", f"touch {mark}")
     work(connection)
     assert not mark.exists()
-    assert Job.fetch(job.id, connection=connection, serializer=JSONSerializer).get_status() == "failed"
+    assert (
+        Job.fetch(job.id, connection=connection, serializer=JSONSerializer).get_status() == "failed"
+    )
 
 
 def test_a_method_of_an_object_does_not_run(connection: RqConnection, tmp_path: Path) -> None:
@@ -69,7 +78,9 @@ def test_a_method_of_an_object_does_not_run(connection: RqConnection, tmp_path: 
     job._data = JSONSerializer.dumps(("upper", "text", [], {}))
     job.save()
     work(connection)
-    assert Job.fetch(job.id, connection=connection, serializer=JSONSerializer).get_status() == "failed"
+    assert (
+        Job.fetch(job.id, connection=connection, serializer=JSONSerializer).get_status() == "failed"
+    )
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -104,9 +115,13 @@ async def test_a_nudger_sends_and_cleans_up(connection: RqConnection) -> None:
 
 
 async def test_a_redis_that_refuses_is_told_in_a_line(
-    start_redis: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture, nudges: list[tuple[str, tuple[str, ...]]]
+    start_redis: Callable[..., RedisServer],
+    caplog: pytest.LogCaptureFixture,
+    nudges: list[tuple[str, tuple[str, ...]]],
 ) -> None:
-    connection = connections.rq_connection(start_redis().url)  # the listener never ends: nobody else's Redis
+    connection = connections.rq_connection(
+        start_redis().url
+    )  # the listener never ends: nobody else's Redis
     thread = threading.Thread(target=queues.listen, args=(connection, WORKER), daemon=True)
     connection.config_set("min-replicas-to-write", 1)
     thread.start()
@@ -125,8 +140,14 @@ def test_nothing_of_a_worker_that_is_gone_stays(connection: RqConnection) -> Non
     connection.rpush(mine.key, "an id without a job")
     work(connection)
     queues.enqueue(connection, WORKER, "watch", ["orders"])
-    worker = queues.NudgeWorker([mine], name=f"{WORKER}-1", connection=connection, serializer=JSONSerializer)
+    worker = queues.NudgeWorker(
+        [mine], name=f"{WORKER}-1", connection=connection, serializer=JSONSerializer
+    )
     worker.register_birth()  # and dies without a word
     queues.forget(connection, WORKER)
-    assert not [key for key in connection.scan_iter("rq:*") if connection.ttl(key) == -1 and WORKER.encode() in key]
+    assert not [
+        key
+        for key in connection.scan_iter("rq:*")
+        if connection.ttl(key) == -1 and WORKER.encode() in key
+    ]
     assert not connection.smembers("rq:workers")

@@ -15,7 +15,15 @@ from workers.reasons import Reasons
 
 
 def seen(detail: str, cause: Cause = Cause.WRONG_PASSWORD) -> Observation:
-    return Observation(database="orders", worker="w1", sent_at=1, at=2, cause=cause, detail=detail, sqlstate="28P01")
+    return Observation(
+        database="orders",
+        worker="w1",
+        sent_at=1,
+        at=2,
+        cause=cause,
+        detail=detail,
+        sqlstate="28P01",
+    )
 
 
 async def told(live: Live) -> str:
@@ -23,7 +31,9 @@ async def told(live: Live) -> str:
     return str(await live.cache.getdel(reason_key("orders")))
 
 
-async def test_the_same_is_told_once_and_anew_before_it_expires(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_same_is_told_once_and_anew_before_it_expires(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reasons = Reasons(live)
     for detail, said in (("no", True), ("no", False), ("still no", True)):
         reasons.note(seen(detail))

@@ -33,7 +33,9 @@ MANY = 200
 async def recorder(live: Live) -> Recorder:
     """A recorder that has entered the open generation and owns one database."""
     await opened(live, Epoch(1, 1))
-    await assignments.assign(live, Assignment(DB, "w1", EPOCH), planned=False, now=1.0, seed=Status(), registry="")
+    await assignments.assign(
+        live, Assignment(DB, "w1", EPOCH), planned=False, now=1.0, seed=Status(), registry=""
+    )
     recorder = Recorder(live, "w1", lambda: None)
     assert await recorder.follow_generation()
     recorder.learned(Ledger(DB, EPOCH, Status()), ())
@@ -48,7 +50,9 @@ async def opened(live: Live, epoch: Epoch) -> None:
 def felt(recorder: Recorder, at: float = 10.0) -> tuple[Beat, Observation]:
     """Tick to the first light."""
     seen = Observation(database=DB, worker="w1", sent_at=at - 0.01, at=at, cause=Cause.OK)
-    beat = recorder.ledgers[DB].observe(seen, Context(worker="w1", epoch=EPOCH, policy=Policy(), eligible=2))
+    beat = recorder.ledgers[DB].observe(
+        seen, Context(worker="w1", epoch=EPOCH, policy=Policy(), eligible=2)
+    )
     assert beat is not None
     assert any(isinstance(event, Transition) for event in beat.events)
     return beat, seen
@@ -64,9 +68,17 @@ async def events(live: Live) -> int:
 
 async def test_what_the_server_said_is_told_with_the_beat(live: Live, recorder: Recorder) -> None:
     said = Observation(
-        database=DB, worker="w1", sent_at=1, at=2, cause=Cause.REFUSED, detail="ECONNREFUSED", revision=7
+        database=DB,
+        worker="w1",
+        sent_at=1,
+        at=2,
+        cause=Cause.REFUSED,
+        detail="ECONNREFUSED",
+        revision=7,
     )
-    recorder.ledgers[DB].observe(said, Context(worker="w1", epoch=EPOCH, policy=Policy(), eligible=2))
+    recorder.ledgers[DB].observe(
+        said, Context(worker="w1", epoch=EPOCH, policy=Policy(), eligible=2)
+    )
     recorder.offer(said)
     assert await recorder.flush()
     latest = await observations.latest(live, [DB])
@@ -97,7 +109,9 @@ async def test_what_is_retained_for_an_hour_is_replayed_once_more(
     assert recorder.retained == 0
 
 
-async def test_an_answer_that_comes_after_the_release_is_remembered(live: Live, recorder: Recorder) -> None:
+async def test_an_answer_that_comes_after_the_release_is_remembered(
+    live: Live, recorder: Recorder
+) -> None:
     beat, seen = felt(recorder)
     assert await observations.record(live, recorder.generation, "w1", [beat]) == [Verdict.ACCEPTED]
     recorder.release(DB, None)  # the hash was read before
@@ -140,14 +154,18 @@ async def test_a_memory_is_told_with_no_beat_on_its_way(live: Live, recorder: Re
     await eventually(told, within=5)
 
 
-async def test_a_hash_that_is_older_than_what_was_accepted_takes_nothing_back(live: Live, recorder: Recorder) -> None:
+async def test_a_hash_that_is_older_than_what_was_accepted_takes_nothing_back(
+    live: Live, recorder: Recorder
+) -> None:
     beat, seen = felt(recorder)
     recorder.offer(seen)
     assert await recorder.flush()
     await live.cache.flushall()
     await opened(live, Epoch(1, 3))  # without us
     later = Epoch(1, 4)
-    await assignments.assign(live, Assignment(DB, "w1", later), planned=False, now=1.0, seed=Status(), registry="")
+    await assignments.assign(
+        live, Assignment(DB, "w1", later), planned=False, now=1.0, seed=Status(), registry=""
+    )
     ledger = recorder.ledgers[DB]
     assert (await stored(live)).state is State.NEW
     recorder.learned(ledger, ledger.learn(later, await stored(live)))
@@ -232,12 +250,16 @@ async def test_a_report_ends_when_the_generation_is_open(live: Live, recorder: R
     """Each life of a worker would leave one behind in every partition."""
     for i in range(3):
         assert await Recorder(live, f"w-{i}", lambda: None).follow_generation()
-    kept = [await live.cache.hgetall(partition_key(number, "reports")) for number in range(PARTITIONS)]
+    kept = [
+        await live.cache.hgetall(partition_key(number, "reports")) for number in range(PARTITIONS)
+    ]
     assert kept == [{}] * PARTITIONS
     assert await generation.reported(live) == set()
 
 
-async def test_a_worker_that_owned_nothing_follows_a_registry_whose_terms_were_lower(live: Live) -> None:
+async def test_a_worker_that_owned_nothing_follows_a_registry_whose_terms_were_lower(
+    live: Live,
+) -> None:
     """It tells the term it saw, so that the leader takes one above; else it would never follow, and be given work."""
     await opened(live, Epoch(7, 3))
     idle = Recorder(live, "idle", lambda: None)
@@ -251,7 +273,9 @@ async def test_a_worker_that_owned_nothing_follows_a_registry_whose_terms_were_l
     assert await idle.follow_generation()
 
 
-async def test_a_process_that_was_frozen_says_nothing_before_it_has_looked(live: Live, recorder: Recorder) -> None:
+async def test_a_process_that_was_frozen_says_nothing_before_it_has_looked(
+    live: Live, recorder: Recorder
+) -> None:
     recorder.offer(felt(recorder)[1])
     assert await recorder.flush()
     recorder.offer(felt_again(recorder, 11.0))
@@ -280,11 +304,15 @@ async def test_a_twin_is_told_so_and_says_nothing_more(
 
 def felt_again(recorder: Recorder, at: float) -> Observation:
     seen = Observation(database=DB, worker="w1", sent_at=at - 0.01, at=at, cause=Cause.OK)
-    recorder.ledgers[DB].observe(seen, Context(worker="w1", epoch=EPOCH, policy=Policy(), eligible=2))
+    recorder.ledgers[DB].observe(
+        seen, Context(worker="w1", epoch=EPOCH, policy=Policy(), eligible=2)
+    )
     return seen
 
 
-async def test_hours_without_redis_leave_one_cry_of_each_doubt(live: Live, recorder: Recorder) -> None:
+async def test_hours_without_redis_leave_one_cry_of_each_doubt(
+    live: Live, recorder: Recorder
+) -> None:
     """500 databases that cried every 10 s for 3 hours were never recorded again."""
     for i in range(20):
         name, epoch = f"db-{i}", Epoch(1, 10 + i)
@@ -295,7 +323,9 @@ async def test_hours_without_redis_leave_one_cry_of_each_doubt(live: Live, recor
         recorder.learned(ledger, ())
         for n in range(400):
             at = 10.0 + 10 * n
-            seen = Observation(database=name, worker="w1", sent_at=at - 0.01, at=at, cause=Cause.REFUSED)
+            seen = Observation(
+                database=name, worker="w1", sent_at=at - 0.01, at=at, cause=Cause.REFUSED
+            )
             ledger.observe(seen, Context(worker="w1", epoch=epoch, policy=Policy(), eligible=2))
         recorder.offer(seen)
     recorder.pulse = Pulse(lambda: None)  # all that took its time

@@ -35,13 +35,17 @@ MakeSupervisor = Callable[..., Supervisor]
 
 
 @pytest.fixture
-async def make_supervisor(tmp_path: Path, database_url: str, store: Store) -> AsyncIterator[MakeSupervisor]:
+async def make_supervisor(
+    tmp_path: Path, database_url: str, store: Store
+) -> AsyncIterator[MakeSupervisor]:
     async with contextlib.AsyncExitStack() as stack:
 
         def make(redis_url: str, other: Store | None = None) -> Supervisor:
             live = connections.connect(redis_url)
             stack.push_async_callback(connections.close, live)
-            settings = Settings(home=tmp_path, database_url=database_url, redis_url=redis_url, lease=LEASE)
+            settings = Settings(
+                home=tmp_path, database_url=database_url, redis_url=redis_url, lease=LEASE
+            )
             return Supervisor(settings, live, other or store)
 
         yield make
@@ -220,7 +224,11 @@ async def test_nobody_leads_who_cannot_reach_redis(
 
 
 async def test_the_supervisor_of_another_registry_leads_nowhere_else(
-    production: Supervisor, make_supervisor: MakeSupervisor, staging: Store, redis_url: str, live: Live
+    production: Supervisor,
+    make_supervisor: MakeSupervisor,
+    staging: Store,
+    redis_url: str,
+    live: Live,
 ) -> None:
     stranger = make_supervisor(redis_url, staging)
     for _ in range(3):
@@ -242,7 +250,9 @@ async def test_of_two_registries_at_one_empty_redis_one_leads_wholly(
     live: Live,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("workers.recovery.PATIENCE", 0.0)  # both are about to write in the same moment
+    monkeypatch.setattr(
+        "workers.recovery.PATIENCE", 0.0
+    )  # both are about to write in the same moment
     for _ in range(5):
         await live.cache.flushall()
         for one in (store, staging):
@@ -258,7 +268,9 @@ async def test_of_two_registries_at_one_empty_redis_one_leads_wholly(
         await asyncio.gather(*map(step, both))
         [signature] = (await generation.standing(live)).signatures
         [loser] = [one for one in both if one._leader is None]
-        assert signature.registry == ("staging" if loser._store is store else leadership.registry(store))
+        assert signature.registry == (
+            "staging" if loser._store is store else leadership.registry(store)
+        )
         with pytest.raises(ForeignRedis, match="feeler redis adopt"):
             await loser._hold()
 
@@ -283,7 +295,11 @@ async def test_a_leader_claims_before_it_opens(
 
 
 async def test_a_leader_steps_down_where_another_registry_is_named(
-    production: Supervisor, make_supervisor: MakeSupervisor, staging: Store, redis_url: str, live: Live
+    production: Supervisor,
+    make_supervisor: MakeSupervisor,
+    staging: Store,
+    redis_url: str,
+    live: Live,
 ) -> None:
     """Its term may be the higher one, or the very same: it led before it was pointed here, or the name came late."""
     stranger = make_supervisor(redis_url, staging)
@@ -296,7 +312,12 @@ async def test_a_leader_steps_down_where_another_registry_is_named(
 
 
 async def test_a_redis_that_forgot_its_registry_is_left_to_those_who_remember(
-    production: Supervisor, make_supervisor: MakeSupervisor, staging: Store, redis_url: str, live: Live, arrive: Any
+    production: Supervisor,
+    make_supervisor: MakeSupervisor,
+    staging: Store,
+    redis_url: str,
+    live: Live,
+    arrive: Any,
 ) -> None:
     stranger, worker = make_supervisor(redis_url, staging), Recorder(live, "w1", lambda: None)
     assert await worker.follow_generation()
@@ -311,7 +332,12 @@ async def test_a_redis_that_forgot_its_registry_is_left_to_those_who_remember(
 
 
 async def test_a_take_over_by_a_persons_word_is_obeyed(
-    production: Supervisor, make_supervisor: MakeSupervisor, staging: Store, redis_url: str, live: Live, arrive: Any
+    production: Supervisor,
+    make_supervisor: MakeSupervisor,
+    staging: Store,
+    redis_url: str,
+    live: Live,
+    arrive: Any,
 ) -> None:
     heir, worker = make_supervisor(redis_url, staging), Recorder(live, "w1", lambda: None)
     assert await worker.follow_generation()
@@ -368,11 +394,15 @@ async def test_the_journal_is_trimmed_though_no_place_can_be_read(
     for group in journal.DURABLE:
         await journal.ensure(live, group)
     for _ in range(3):
-        await live.cache.xadd(key, {"event": encode(CannotReach("a", Identity(Epoch(1, 1), 1), "w", 1.0, Cause.DNS))})
+        await live.cache.xadd(
+            key, {"event": encode(CannotReach("a", Identity(Epoch(1, 1), 1), "w", 1.0, Cause.DNS))}
+        )
     await live.cache.sadd(partition_key(0, "names"), "broken")
     await live.cache.set(database_key("broken"), "no hash: no review gets past it")
     for group in journal.DURABLE:
-        await journal.ack(live, group, await journal.read(live, group, "one", count=1600, block=0.1))
+        await journal.ack(
+            live, group, await journal.read(live, group, "one", count=1600, block=0.1)
+        )
     assert one._leader
     one._leader._review_at = 0.0
     with contextlib.suppress(ResponseError):

@@ -19,7 +19,9 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [one.getMessage().removeprefix("action=") for one in caplog.records]
 
 
-def test_it_is_told_once_and_its_end_with_how_often(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_told_once_and_its_end_with_how_often(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     trouble = Trouble("record")
     trouble.well()
@@ -37,7 +39,9 @@ def test_it_is_told_once_and_its_end_with_how_often(clock: list[float], caplog: 
     ]
 
 
-def test_what_comes_and_goes_is_one_trouble(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+def test_what_comes_and_goes_is_one_trouble(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
     trouble = Trouble("record")
     for _ in range(50):
         trouble.came("redis:out_of_memory")
@@ -46,7 +50,9 @@ def test_what_comes_and_goes_is_one_trouble(clock: list[float], caplog: pytest.L
     assert told(caplog) == ["step_hindered step=record trouble=redis:out_of_memory"]
 
 
-def test_it_is_told_again_when_it_comes_back(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_told_again_when_it_comes_back(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
     trouble = Trouble("sweep")
     for _ in range(2):
         trouble.came("redis:timeout")

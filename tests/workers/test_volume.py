@@ -50,9 +50,13 @@ async def live_through(recorder: Recorder, names: list[str]) -> None:
             if beat and number < WELL:
                 continue  # nothing comes of it
             at = START + beat * INTERVAL
-            seen = Observation(database=name, worker="w1", sent_at=at - 0.01, at=at, cause=cause(number, beat))
+            seen = Observation(
+                database=name, worker="w1", sent_at=at - 0.01, at=at, cause=cause(number, beat)
+            )
             ledger = recorder.ledgers[name]
-            ledger.observe(seen, Context(worker="w1", epoch=ledger.epoch, policy=Policy(), eligible=2))
+            ledger.observe(
+                seen, Context(worker="w1", epoch=ledger.epoch, policy=Policy(), eligible=2)
+            )
             recorder.offer(seen)
         await asyncio.sleep(0)
 
@@ -74,7 +78,10 @@ class Loop:
 @pytest.mark.timeout(600)
 async def test_what_500_databases_said_while_redis_was_away_is_recorded(live: Live) -> None:
     await opened(live, Epoch(1, 1))
-    recorder, names = Recorder(live, "w1", lambda: None), [f"db-{number:03}" for number in range(DATABASES)]
+    recorder, names = (
+        Recorder(live, "w1", lambda: None),
+        [f"db-{number:03}" for number in range(DATABASES)],
+    )
     for number, name in enumerate(names):
         epoch = Epoch(1, 10 + number)
         await assignments.assign(
@@ -98,7 +105,9 @@ async def test_what_500_databases_said_while_redis_was_away_is_recorded(live: Li
     took = time.monotonic() - began
     for task in tasks:
         task.cancel()
-    print(f"recorded in {took:.1f} s, {events / took:.0f} events/s; loop stood still for {loop.longest * 1000:.0f} ms")
+    print(
+        f"recorded in {took:.1f} s, {events / took:.0f} events/s; loop stood still for {loop.longest * 1000:.0f} ms"
+    )
     print(f"at most {rss()} MB; batches of {recorder._bytes} bytes of {module.BYTES}")
     latest = await observations.latest(live, names)
     for name in names:
@@ -108,7 +117,9 @@ async def test_what_500_databases_said_while_redis_was_away_is_recorded(live: Li
         assert sum(isinstance(event, Transition) for event in waiting[name]) == (
             sum(1 for database, _ in recorder._retained if database == name)
         )
-    journal = [await live.cache.xlen(partition_key(number, "journal")) for number in range(PARTITIONS)]
+    journal = [
+        await live.cache.xlen(partition_key(number, "journal")) for number in range(PARTITIONS)
+    ]
     assert sum(journal) == events
     assert loop.longest < SILENCE
 

@@ -8,7 +8,9 @@ moments = st.floats(0, 100, allow_nan=False)
 
 
 @given(st.lists(st.tuples(names, moments), max_size=30), moments)
-def test_pops_exactly_what_is_due_at_its_newest_time(settings: list[tuple[str, float]], now: float) -> None:
+def test_pops_exactly_what_is_due_at_its_newest_time(
+    settings: list[tuple[str, float]], now: float
+) -> None:
     wheel, newest = Wheel(), {}
     for name, due in settings:
         wheel.set(name, due)

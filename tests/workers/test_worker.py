@@ -20,7 +20,9 @@ from workers.worker import Worker, claim_id, new_id
 
 
 @pytest.fixture
-async def working(live: Live, redis_url: str, tmp_path: Path) -> AsyncIterator[tuple[Worker, asyncio.Task[bool]]]:
+async def working(
+    live: Live, redis_url: str, tmp_path: Path
+) -> AsyncIterator[tuple[Worker, asyncio.Task[bool]]]:
     """A worker at work under the id w1; it owns nothing."""
     await opened(live, Epoch(1, 1))
     assert await presence.claim(live, "w1")
@@ -37,7 +39,9 @@ async def working(live: Live, redis_url: str, tmp_path: Path) -> AsyncIterator[t
     await asyncio.wait({running})
 
 
-async def test_an_id_that_lives_or_is_still_known_is_drawn_again(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_id_that_lives_or_is_still_known_is_drawn_again(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn = iter(["alive", "remembered", "free"])
     monkeypatch.setattr(module, "new_id", lambda: next(drawn))
     await live.bus.set(claim_key("alive"), "another process")
@@ -63,7 +67,10 @@ async def test_a_worker_whose_id_another_process_holds_ends(
 
 
 async def test_a_presence_that_outlives_its_worker_is_nobodys_company(
-    working: tuple[Worker, asyncio.Task[bool]], live: Live, arrive: Any, monkeypatch: pytest.MonkeyPatch
+    working: tuple[Worker, asyncio.Task[bool]],
+    live: Live,
+    arrive: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where Redis's clock goes back just after a worker died, the one that is left must come to know that it is."""
     worker, _ = working
@@ -76,7 +83,9 @@ async def test_a_presence_that_outlives_its_worker_is_nobodys_company(
     assert "w2" in await presence.present(live)
 
 
-async def test_a_worker_that_leaves_is_gone_at_once(live: Live, working: tuple[Worker, asyncio.Task[bool]]) -> None:
+async def test_a_worker_that_leaves_is_gone_at_once(
+    live: Live, working: tuple[Worker, asyncio.Task[bool]]
+) -> None:
     worker, running = working
     worker._stop.set()
     assert await asyncio.wait_for(running, 20) is True
