@@ -1,4 +1,6 @@
-"""What an installed wheel must do by itself: migrate a fresh registry, and bring a first observation."""
+"""What an installed wheel must do by itself: migrate a fresh registry, and bring a first
+observation.
+"""
 
 import os
 import signal

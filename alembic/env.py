@@ -1,4 +1,5 @@
-"""Run migrations on the connection feeler hands over, else (the `alembic` command) on $DATABASE_URL.
+"""Run migrations on the connection feeler hands over, else (the `alembic` command) on
+$DATABASE_URL.
 
 This folder has no __init__.py, ever: it would shadow the library.
 """

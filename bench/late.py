@@ -1,8 +1,10 @@
-"""What a late arrival costs in a long history, beside numbering it all anew: `python bench/late.py [URL [ROWS ...]]`.
+"""What a late arrival costs in a long history, beside numbering it all anew: `python bench/late.py
+[URL [ROWS ...]]`.
 
-For one database with 100,000 and 600,000 rows: the milliseconds to write a transition that follows the head, one that
-comes 50 versions late and one that is as late as can be; and the naive way, which numbers every row after it anew.
-Without a URL it starts a Postgres of its own. ROWS: other lengths.
+For one database with 100,000 and 600,000 rows: the milliseconds to write a transition that follows
+the head, one that comes 50 versions late and one that is as late as can be; and the naive way,
+which numbers every row after it anew. Without a URL it starts a Postgres of its own. ROWS: other
+lengths.
 """
 
 import statistics
@@ -71,7 +73,9 @@ def late(name: str, after: int) -> Transition:
 
 
 def naive(store: Store, name: str) -> None:
-    """Make room after the first row, then number all of the chain anew, with no limit on its time."""
+    """Make room after the first row, then number all of the chain anew, with no limit on its
+    time.
+    """
     with store.begin(600) as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SET CONSTRAINTS transitions_version DEFERRED"))

@@ -1,7 +1,8 @@
-"""What a fenced beat costs, next to a plain pipelined HSET of the same fields: `python bench/record.py [URL]`.
+"""What a fenced beat costs, next to a plain pipelined HSET of the same fields: `python
+bench/record.py [URL]`.
 
-Prints microseconds of CPU per beat (client, server) for batches of 1, 10 and 100, medians of interleaved rounds.
-Without a URL it starts a Redis of its own, without persistence.
+Prints microseconds of CPU per beat (client, server) for batches of 1, 10 and 100, medians of
+interleaved rounds. Without a URL it starts a Redis of its own, without persistence.
 """
 
 import statistics

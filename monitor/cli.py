@@ -60,7 +60,9 @@ app.add_typer(redis, name="redis")
 
 
 def _named(given: str | list[str] | None) -> str | list[str] | None:
-    """Refuse a name that is empty: an unset variable must not mean the whole fleet, or anything else."""
+    """Refuse a name that is empty: an unset variable must not mean the whole fleet, or anything
+    else.
+    """
     for name in [given] if isinstance(given, str) else given or ():
         if not name.strip():
             raise InvalidInput("name", "is empty", "is a variable not set?")
@@ -89,8 +91,9 @@ def up(
 def run(role: Role) -> None:
     """Run one role (for the Procfile, systemd, Kubernetes).
 
-    The environment says how: DATABASE_URL, REDIS_URL, FEELER_SECRET_KEYS, and what else README lists, as
-    FEELER_HISTORY_DAYS for the supervisor: days that transitions are kept, 400 by default, 0 for ever.
+    The environment says how: DATABASE_URL, REDIS_URL, FEELER_SECRET_KEYS, and what else README
+    lists, as FEELER_HISTORY_DAYS for the supervisor: days that transitions are kept, 400 by
+    default, 0 for ever.
     """
     if role == "web":
         from monitor.web.app import serve
@@ -156,7 +159,9 @@ def db_set_url(
     name: NameArgument,
     url: Annotated[str, typer.Argument(metavar="URL|-|env:NAME", help="`-` reads it from stdin.")],
 ) -> None:
-    """Change the address of a database, or its role and password, and say what the first look finds."""
+    """Change the address of a database, or its role and password, and say what the first look
+    finds.
+    """
     with _client() as client:
         _show(client, client.change_url(name, _address(url)))
 
@@ -212,8 +217,8 @@ def get(
 ) -> None:
     """Show the last observations: all, those named, those in a state.
 
-    With names and states the exit code answers: 0 all of them are, 3 some are not, 4 stale or unknown.
-    With states alone: 0 there are such, 3 there are none.
+    With names and states the exit code answers: 0 all of them are, 3 some are not, 4 stale or
+    unknown. With states alone: 0 there are such, 3 there are none.
     """
     from monitor.terminal import rendering
 
@@ -321,7 +326,9 @@ def transitions(
 
 @journal.command("dead")
 def journal_dead() -> None:
-    """List the entries that a process could not read, and whether this version can; exit 3 if there are any."""
+    """List the entries that a process could not read, and whether this version can; exit 3 if there
+    are any.
+    """
     found = _dead_letters(replay=False)
     for letter in found:
         readable = "readable" if letter.readable else "unreadable"
@@ -333,7 +340,9 @@ def journal_dead() -> None:
 
 @journal.command("replay")
 def journal_replay() -> None:
-    """Give what this version can read of them to the journal again; do it once all supervisors are of this version."""
+    """Give what this version can read of them to the journal again; do it once all supervisors are
+    of this version.
+    """
     found = _dead_letters(replay=True)
     revived = sum(letter.readable for letter in found)
     say(
@@ -417,7 +426,9 @@ def _client() -> "Client":
 
 
 def _address(given: str) -> str:
-    """Return the URL that was given, or fetch it from where nobody can see it in the process list."""
+    """Return the URL that was given, or fetch it from where nobody can see it in the process
+    list.
+    """
     if given == "-":
         if sys.stdin.isatty():
             return str(typer.prompt("URL", hide_input=True, err=True))

@@ -1,4 +1,5 @@
-"""What one process is told by its environment. Only doors and process loops import this; adapters take arguments.
+"""What one process is told by its environment. Only doors and process loops import this; adapters
+take arguments.
 
 Order: variable, its _FILE twin, FEELER_HOME/runtime.env (left by a running `feeler up`), default.
 Errors name the variable and the fix, never the value.
@@ -28,7 +29,9 @@ _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}\Z")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything a door or a process needs to know before it starts. Its repr shows no URL and no token."""
+    """Everything a door or a process needs to know before it starts. Its repr shows no URL and no
+    token.
+    """
 
     home: Path
     database_url: str = field(default="", repr=False)
@@ -87,7 +90,9 @@ def is_loopback(host: str) -> bool:
 
 
 def write_runtime(home: Path, values: Mapping[str, str]) -> None:
-    """Leave KEY=VALUE lines for CLI calls beside a running `up`, readable by this user only, in one step."""
+    """Leave KEY=VALUE lines for CLI calls beside a running `up`, readable by this user only, in one
+    step.
+    """
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = home / f".{RUNTIME_FILE}.{os.getpid()}"
     draft.unlink(missing_ok=True)
@@ -114,7 +119,8 @@ class _Source:
     def __init__(self, environ: Mapping[str, str], home: Path, *, clients: bool) -> None:
         self.environ, self.home = environ, home
         runtime = read_runtime(home)
-        # Whole groups only: a token never travels to another URL, a registry never meets another fleet's Redis.
+        # Whole groups only: a token never travels to another URL, a registry never meets another
+        # fleet's Redis.
         stores = {} if self._any("DATABASE_URL", "REDIS_URL") else _pick(runtime, _STORES)
         door = _pick(runtime, _DOOR) if (clients or stores) and not self._any("FEELER_URL") else {}
         self.runtime = stores | door

@@ -1,7 +1,9 @@
-"""PostgreSQL and Redis servers of our own: found on this machine or in a wheel, set up once, started, stopped.
+"""PostgreSQL and Redis servers of our own: found on this machine or in a wheel, set up once,
+started, stopped.
 
-Standard library only; `monitor.up` and the tests import it. A server listens on loopback alone, under a random
-password kept in a 0600 file beside its data, never on a command line. Under root it runs as `postgres`, else `nobody`.
+Standard library only; `monitor.up` and the tests import it. A server listens on loopback alone,
+under a random password kept in a 0600 file beside its data, never on a command line. Under root it
+runs as `postgres`, else `nobody`.
 """
 
 import os
@@ -39,7 +41,9 @@ LOG_LIMIT = 5_000_000  # bytes; a longer log starts afresh with the server
 
 
 class Server:
-    """One server of ours: a folder that holds its data, password, port and log, and a process at times."""
+    """One server of ours: a folder that holds its data, password, port and log, and a process at
+    times.
+    """
 
     kind: ClassVar[str]
     stop_signal: ClassVar[signal.Signals]
@@ -66,7 +70,9 @@ class Server:
         return self.process.pid if self.process and self.process.poll() is None else 0
 
     def prepare(self) -> None:
-        """Make the folder ready to start on: password, port, data. Waits for a server an earlier life left on it."""
+        """Make the folder ready to start on: password, port, data. Waits for a server an earlier
+        life left on it.
+        """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         own(self.folder)
         self.password = self._keep("password", self.password or secrets.token_urlsafe(24))
@@ -150,7 +156,9 @@ class Server:
         return new.replace(path)
 
     def _evict(self, within: float = 10.0) -> None:
-        """Wait until a server that outlived its parent has left this folder; forget a pid that is another's now."""
+        """Wait until a server that outlived its parent has left this folder; forget a pid that is
+        another's now.
+        """
         try:
             pid = int(self.pid_file.read_text().split(maxsplit=1)[0])
         except (OSError, ValueError, IndexError):
@@ -224,7 +232,9 @@ class Postgres(Server):
         return [f"{self.binaries}/postgres", "-D", str(self.data), *pairs]
 
     def ready(self, pid: int) -> bool:
-        """Say whether postmaster.pid is this very server's (a crash leaves an old one that says ready) and ready."""
+        """Say whether postmaster.pid is this very server's (a crash leaves an old one that says
+        ready) and ready.
+        """
         try:
             lines = self.pid_file.read_text().splitlines()
             return int(lines[0]) == pid and lines[7].strip() == "ready"

@@ -1,4 +1,6 @@
-"""Files whose word we take: ours alone, or refused. Standard library only; anyone in monitor may import this."""
+"""Files whose word we take: ours alone, or refused. Standard library only; anyone in monitor may
+import this.
+"""
 
 import os
 import stat
@@ -14,7 +16,8 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def read(path: Path, *, also: Collection[int] = (), secret: bool = True) -> str:
     """Return the text of a file of ours; FileNotFoundError where there is none.
 
-    Whoever else owned it would choose where our passwords and tokens go. `also` are users whose word we take.
+    Whoever else owned it would choose where our passwords and tokens go. `also` are users whose
+    word we take.
     """
     try:
         with path.open(encoding="utf-8") as file:

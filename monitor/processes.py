@@ -1,4 +1,5 @@
-"""Child processes that are kept alive: started again when they die, stopped in order, gone when we are gone.
+"""Child processes that are kept alive: started again when they die, stopped in order, gone when we
+are gone.
 
 Only `monitor.up` imports it.
 """
@@ -31,7 +32,9 @@ def say(who: str, text: str) -> None:
 
 
 def start_command(name: str, command: str, environment: Mapping[str, str]) -> Process:
-    """Start a shell command in a session of its own; its output comes out on stderr under its name."""
+    """Start a shell command in a session of its own; its output comes out on stderr under its
+    name.
+    """
     process = subprocess.Popen(
         [
             "/bin/sh",
@@ -42,7 +45,8 @@ def start_command(name: str, command: str, environment: Mapping[str, str]) -> Pr
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # Ctrl-C in a terminal reaches us alone, and we stop things in order
+        # Ctrl-C in a terminal reaches us alone, and we stop things in order
+        start_new_session=True,
         preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509  two system calls: no lock can be held there
     )
     threading.Thread(target=_prefix, args=(name, process.stdout), daemon=True).start()
@@ -57,7 +61,9 @@ def _prefix(name: str, output: IO[bytes]) -> None:
 
 @dataclass(eq=False)
 class Child:
-    """One process that shall live: how to start it, how to ask it to stop, where its last words are."""
+    """One process that shall live: how to start it, how to ask it to stop, where its last words
+    are.
+    """
 
     name: str
     start: Callable[[], Process]

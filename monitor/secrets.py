@@ -1,7 +1,8 @@
 """Addresses under lock: the only module that imports cryptography. Doors and workers may import it.
 
-Fernet has no associated data, so a ciphertext could be moved to another row: the database's name is sealed in with
-its URL and checked on opening. Nothing here ever echoes a key, a URL or a ciphertext.
+Fernet has no associated data, so a ciphertext could be moved to another row: the database's name is
+sealed in with its URL and checked on opening. Nothing here ever echoes a key, a URL or a
+ciphertext.
 """
 
 import json
@@ -42,7 +43,9 @@ class SecretBox:
         return self._fernet.encrypt(json.dumps([name, url]).encode()).decode()
 
     def open(self, name: str, ciphertext: str) -> str:
-        """Return the URL, or raise InvalidInput when no key fits or it was sealed for another database."""
+        """Return the URL, or raise InvalidInput when no key fits or it was sealed for another
+        database.
+        """
         try:
             owner, url = json.loads(self._fernet.decrypt(ciphertext.encode()))
         except (InvalidToken, ValueError):
@@ -59,9 +62,11 @@ class SecretBox:
 
 
 def load_keys(environ: Mapping[str, str], home: Path) -> tuple[str, ...]:
-    """Return the keys, first the one that seals: of the environment, else of the file that `feeler up` made.
+    """Return the keys, first the one that seals: of the environment, else of the file that `feeler
+    up` made.
 
-    Nobody else makes one: each process would seal under a key of its own, and none could open another's.
+    Nobody else makes one: each process would seal under a key of its own, and none could open
+    another's.
     """
     if environ.get(VARIABLE):
         return _split(environ[VARIABLE])
@@ -98,7 +103,9 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def _mounted(path: Path) -> str:
-    """Read a secret that somebody mounted: inside its container it is often world-readable, and root's."""
+    """Read a secret that somebody mounted: inside its container it is often world-readable, and
+    root's.
+    """
     try:
         return path.read_text(encoding="ascii")
     except (OSError, ValueError):

@@ -1,6 +1,8 @@
-"""`feeler up`: stores, migration, every role of the Procfile, the first observation. Only cli.py imports this.
+"""`feeler up`: stores, migration, every role of the Procfile, the first observation. Only cli.py
+imports this.
 
-Nothing secret stays on a command line, nothing outlives it, and a second one on the same FEELER_HOME is refused.
+Nothing secret stays on a command line, nothing outlives it, and a second one on the same
+FEELER_HOME is refused.
 """
 
 import asyncio
@@ -37,7 +39,9 @@ PLACE = ("FEELER_HOME", "FEELER_HOME_FILE", "XDG_DATA_HOME", "HOME")
 
 
 def up(databases: Sequence[str] = (), workers: int = 2, port: int | None = None) -> int:
-    """Run everything on this machine until a signal comes; databases are NAME=URL or @FILE with such lines."""
+    """Run everything on this machine until a signal comes; databases are NAME=URL or @FILE with
+    such lines.
+    """
     home = Settings.from_env(
         {name: os.environ[name] for name in PLACE if name in os.environ}, stores=False
     ).home
@@ -213,7 +217,9 @@ class _Up:
         say("up", f"migrated in {time.monotonic() - began:.1f} s")
 
     def _have_key(self) -> None:
-        """Make the key that seals addresses, at the first run only: a new one would open none that are kept."""
+        """Make the key that seals addresses, at the first run only: a new one would open none that
+        are kept.
+        """
         if has_keys(os.environ, self.home):
             return
         from monitor.registry import (
@@ -243,7 +249,9 @@ class _Up:
         }
 
     def _environment(self) -> dict[str, str]:
-        """Return what the programs are told: ours over what we were told, and no second source of the same."""
+        """Return what the programs are told: ours over what we were told, and no second source of
+        the same.
+        """
         ours = {
             **self._runtime(),
             "FEELER_HOME": str(self.home),
@@ -260,7 +268,9 @@ class _Up:
         return inherited | ours
 
     async def _keep(self) -> None:
-        """Keep stores and programs alive until a signal comes; then stop the programs before the stores."""
+        """Keep stores and programs alive until a signal comes; then stop the programs before the
+        stores.
+        """
         stopping = asyncio.Event()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(signum, stopping.set)

@@ -1,4 +1,5 @@
-"""The first minute of `feeler up`, beside its processes: registers databases, waits for the first observation, says so.
+"""The first minute of `feeler up`, beside its processes: registers databases, waits for the first
+observation, says so.
 
 Only `monitor.up` imports it. It speaks to the web as any client does.
 """

@@ -45,7 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Servers start by fork and exec; Python 3.12 warns of the fork when a client library has threads."""
+    """Servers start by fork and exec; Python 3.12 warns of the fork when a client library has
+    threads.
+    """
     config.addinivalue_line(
         "filterwarnings", "ignore:This process .* is multi-threaded:DeprecationWarning"
     )
@@ -139,7 +141,9 @@ def postgres_server(postgres_template: PostgresServer) -> Iterator[PostgresServe
 
 @pytest.fixture
 def start_postgres(postgres_template: PostgresServer) -> Iterator[StartPostgres]:
-    """Start PostgreSQL servers of one's own: `start_postgres(max_connections="5")`; they stop with the test."""
+    """Start PostgreSQL servers of one's own: `start_postgres(max_connections="5")`; they stop with
+    the test.
+    """
     with ExitStack() as stack:
 
         def start(**settings: str) -> PostgresServer:
@@ -215,7 +219,9 @@ def start_proxy() -> Iterator[StartProxy]:
 
 @pytest.fixture
 def start_pgbouncer(servers_folder: Path) -> Iterator[StartPgBouncer]:
-    """Start pgbouncers of one connection: `start_pgbouncer(server, pool_mode="session")`; they stop with the test."""
+    """Start pgbouncers of one connection: `start_pgbouncer(server, pool_mode="session")`; they stop
+    with the test.
+    """
     with ExitStack() as stack:
 
         def start(behind: PostgresServer, **settings: str) -> PgBouncer:

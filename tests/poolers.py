@@ -1,4 +1,6 @@
-"""Throwaway pgbouncers in front of throwaway PostgreSQL servers: real ones, made to be exhausted, killed and frozen."""
+"""Throwaway pgbouncers in front of throwaway PostgreSQL servers: real ones, made to be exhausted,
+killed and frozen.
+"""
 
 import os
 import shutil
@@ -28,7 +30,9 @@ def pgbouncer_program() -> Path:
 
 
 class PgBouncer(Server):
-    """A pgbouncer that lends out one connection to a server's databases, unless its settings say otherwise."""
+    """A pgbouncer that lends out one connection to a server's databases, unless its settings say
+    otherwise.
+    """
 
     kind = "pgbouncer"
     stop_signal = signal.SIGTERM  # at once

@@ -1,6 +1,7 @@
 """A TCP proxy between us and a server that hurts connections on command.
 
-It runs in a thread of its own, so sync and async tests use it alike, and a test that blocks does not block the wire.
+It runs in a thread of its own, so sync and async tests use it alike, and a test that blocks does
+not block the wire.
 """
 
 import asyncio
@@ -32,7 +33,9 @@ TIME_TOLD = re.compile(rb"\*2\r\n\$10\r\n(\d{10})(\r\n\$\d\r\n\d{1,6}\r\n)")
 
 
 def shift_time(seconds: int) -> Rewrite:
-    """Return the rewriting of replies that shifts the answer of Redis' TIME, asked by itself, and nothing else."""
+    """Return the rewriting of replies that shifts the answer of Redis' TIME, asked by itself, and
+    nothing else.
+    """
 
     def rewrite(asked: bytes, reply: bytes) -> bytes:
         told = TIME_TOLD.fullmatch(reply) if asked.upper() == TIME_ASKED else None
@@ -66,12 +69,14 @@ class Link:
 class Proxy:
     """Relay a loopback port to a server: `mode` holds for open connections too.
 
-    deaf: connections are accepted and held; what was sent meanwhile arrives once the mode is pass again, as after a
-    network that was cut. frozen: open connections are held the same, but nobody accepts new ones, as with a stopped
-    process: the kernel answers connects until the backlog is full, then they time out. refuse: the port is closed and
-    open connections end with FIN. reset: everything ends with RST.
+    deaf: connections are accepted and held; what was sent meanwhile arrives once the mode is pass
+    again, as after a network that was cut. frozen: open connections are held the same, but nobody
+    accepts new ones, as with a stopped process: the kernel answers connects until the backlog is
+    full, then they time out. refuse: the port is closed and open connections end with FIN. reset:
+    everything ends with RST.
 
-    `delay`: seconds each chunk arrives later, both ways. `drip`: seconds between two bytes of replies.
+    `delay`: seconds each chunk arrives later, both ways. `drip`: seconds between two bytes of
+    replies.
     """
 
     def __init__(self, port: int, host: str = HOST, *, tls: bool = False) -> None:
@@ -123,7 +128,9 @@ class Proxy:
         self._call(self._turn(mode))
 
     def deaf_from(self, containing: bytes) -> None:
-        """Turn deaf when the next chunk that contains these bytes comes: it is held, as all that comes later."""
+        """Turn deaf when the next chunk that contains these bytes comes: it is held, as all that
+        comes later.
+        """
         self._call(self._change(lambda value: setattr(self, "_deaf_from", value), containing))
 
     def deaf_to(self, application_name: str) -> None:
@@ -135,15 +142,21 @@ class Proxy:
         self._call(self._change(self._deaf_to.discard, application_name))
 
     def drop_next_reply(self, containing: bytes = b"") -> None:
-        """Let the next request that contains these bytes reach the server, lose its reply and reset the connection."""
+        """Let the next request that contains these bytes reach the server, lose its reply and reset
+        the connection.
+        """
         self._call(self._change(lambda losing: setattr(self, "_losing", losing), containing))
 
     def cut_after(self, count: int | None, *, reset: bool = False) -> None:
-        """Let each connection have so many more bytes of replies, then fall silent for ever, or reset; None: no cut."""
+        """Let each connection have so many more bytes of replies, then fall silent for ever, or
+        reset; None: no cut.
+        """
         self._call(self._change(self._cut_all, None if count is None else (count, reset)))
 
     def capture(self, containing: bytes, count: int = 1) -> None:
-        """Keep the next requests that contain these bytes, each whole, once their reply begins; see `captured`."""
+        """Keep the next requests that contain these bytes, each whole, once their reply begins; see
+        `captured`.
+        """
         self._call(self._change(self._start_capture, (containing, count)))
 
     @property
@@ -152,11 +165,15 @@ class Proxy:
         return list(self._captured)
 
     def rewrite_replies(self, rewrite: Rewrite | None) -> None:
-        """Pass each chunk of a reply through a function, together with what was asked; None: no longer."""
+        """Pass each chunk of a reply through a function, together with what was asked; None: no
+        longer.
+        """
         self._call(self._change(lambda value: setattr(self, "_rewrite", value), rewrite))
 
     def retarget(self, port: int) -> None:
-        """Lead new connections to another server and reset the open ones, as an address that moves does."""
+        """Lead new connections to another server and reset the open ones, as an address that moves
+        does.
+        """
         self._call(self._change(self._move, port))
 
     def sever(self, *, reset: bool = True) -> None:
@@ -256,7 +273,9 @@ class Proxy:
             await asyncio.gather(*works, *pumps, return_exceptions=True)
 
     async def _greeting(self, link: Link) -> bytes:
-        """Read a client's first words; note the application when they are PostgreSQL's, refusing to encrypt."""
+        """Read a client's first words; note the application when they are PostgreSQL's, refusing to
+        encrypt.
+        """
         first = await link.reader.read(CHUNK)
         await self._pass(link, self._loop.time())
         while len(first) == 8 and int.from_bytes(first[4:]) in ENCRYPTION_REQUESTS:
@@ -319,7 +338,9 @@ class Proxy:
         return chunk
 
     async def _pass(self, link: Link, arrived: float = 0.0) -> None:
-        """Return when this connection may speak, and not before the delay since `arrived` is over."""
+        """Return when this connection may speak, and not before the delay since `arrived` is
+        over.
+        """
         await asyncio.sleep(max(0.0, arrived + self.delay - self._loop.time()))
         while self._mode in ("deaf", "frozen") or any(
             fnmatch(link.application_name, name) for name in self._deaf_to

@@ -1,4 +1,6 @@
-"""Throwaway PostgreSQL and Redis servers for tests: real ones, quick to start, made to be killed and frozen."""
+"""Throwaway PostgreSQL and Redis servers for tests: real ones, quick to start, made to be killed
+and frozen.
+"""
 
 import fcntl
 import os
@@ -37,7 +39,8 @@ PREFIX = "feeler-tests-"
 _reserved: list[IO[str]] = []
 WHEEL = os.environ.get("FEELER_TEST_BINARIES") == "wheel"
 
-# fsync is off, but synchronous_commit stays on: without it committed rows vanish with a killed postmaster.
+# fsync is off, but synchronous_commit stays on: without it committed rows vanish with a killed
+# postmaster.
 QUICK = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -52,7 +55,9 @@ QUICK = {
 
 
 def make_folder() -> Path:
-    """Make the folder all servers of this test session live in; remove those of sessions that were killed."""
+    """Make the folder all servers of this test session live in; remove those of sessions that were
+    killed.
+    """
     memory = Path("/dev/shm")
     base = (
         memory
@@ -68,7 +73,9 @@ def make_folder() -> Path:
 
 
 def reserve_port() -> int:
-    """Return a free port that no other test takes as long as this process lives, also while its server is down."""
+    """Return a free port that no other test takes as long as this process lives, also while its
+    server is down.
+    """
     folder = Path(tempfile.gettempdir()) / f"feeler-ports-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     for port in random.sample(PORTS, len(PORTS)):
@@ -85,7 +92,9 @@ def reserve_port() -> int:
 
 
 def postgres_programs(folder: Path) -> Path:
-    """Return the PostgreSQL programs to test with; FEELER_TEST_BINARIES=wheel forces the wheel's."""
+    """Return the PostgreSQL programs to test with; FEELER_TEST_BINARIES=wheel forces the
+    wheel's.
+    """
     return shelter_postgres(find_postgres(wheel=WHEEL), folder)
 
 
@@ -117,7 +126,9 @@ def send(signum: signal.Signals, pids: list[int]) -> None:
 
 
 def lives(pid: int) -> bool:
-    """Say whether a process has memory; one that ends has no command line any more, and its shared memory still."""
+    """Say whether a process has memory; one that ends has no command line any more, and its shared
+    memory still.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -146,7 +157,9 @@ class PostgresServer(Postgres):
         self.template, self.left = template, list[int]()
 
     def prepare(self) -> None:
-        """Make the folder, from the template when there is one: a copy is five times quicker than initdb."""
+        """Make the folder, from the template when there is one: a copy is five times quicker than
+        initdb.
+        """
         if self.template and not self.folder.exists():
             self.folder.mkdir(mode=0o700)
             own(self.folder)
@@ -168,7 +181,9 @@ class PostgresServer(Postgres):
         self.wait_ready()
 
     def demote(self) -> None:
-        """Start again as a standby (needs `wal_level` replica): it answers questions, and takes no writes."""
+        """Start again as a standby (needs `wal_level` replica): it answers questions, and takes no
+        writes.
+        """
         self.execute("checkpoint")
         self.stop()
         signal_file = self.data / "standby.signal"
@@ -202,7 +217,9 @@ class PostgresServer(Postgres):
         return [self.pid, *children(self.pid)] if self.pid else []
 
     def kill_postmaster(self) -> None:
-        """SIGKILL the postmaster alone, as the kernel out of memory would; sessions end when they notice."""
+        """SIGKILL the postmaster alone, as the kernel out of memory would; sessions end when they
+        notice.
+        """
         self._kill(len(self.pids()[:1]))
 
     def kill_all(self) -> None:

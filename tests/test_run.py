@@ -1,4 +1,6 @@
-"""The `run` script: installs once, then only starts, and keeps passwords out of the process list."""
+"""The `run` script: installs once, then only starts, and keeps passwords out of the process
+list.
+"""
 
 import hashlib
 import os

@@ -1,1 +1,3 @@
-"""The processes: worker, supervisor and what they run. Sole home of rq; nothing in monitor imports this package."""
+"""The processes: worker, supervisor and what they run. Sole home of rq; nothing in monitor imports
+this package.
+"""

@@ -1,4 +1,6 @@
-"""The leader's pen: every assignment of one term goes through it, under an epoch of its own. For the leader alone."""
+"""The leader's pen: every assignment of one term goes through it, under an epoch of its own. For
+the leader alone.
+"""
 
 import asyncio
 import logging
@@ -72,8 +74,8 @@ class Assigner:
         return place is not None and place.seeded
 
     async def seeds(self, databases: list[str]) -> dict[str, Status]:
-        """Return the last durable Status of each, `new` where there never was one; nothing while Postgres is away,
-        or where a newer version wrote it."""
+        """Return the last durable Status of each, `new` where there never was one; nothing while
+        Postgres is away, or where a newer version wrote it."""
         if not databases:
             return {}
         try:

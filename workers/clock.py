@@ -1,4 +1,6 @@
-"""Fleet seconds: the Redis server's clock carried on this host's monotonic one. Only workers/ imports this."""
+"""Fleet seconds: the Redis server's clock carried on this host's monotonic one. Only workers/
+imports this.
+"""
 
 import logging
 import time
@@ -23,7 +25,9 @@ class FleetClock:
         return self.date(self._monotonic())
 
     def date(self, moment: float) -> float:
-        """Return when a moment of the monotonic clock was, by the fleet's clock as it is set now."""
+        """Return when a moment of the monotonic clock was, by the fleet's clock as it is set
+        now.
+        """
         return round(moment + self._offset, 3)
 
     def anchor(self, fleet_now: float, round_trip: float) -> None:

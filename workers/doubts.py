@@ -1,4 +1,6 @@
-"""Which cries of 'I can't reach this database' still ask for another worker: pure, the leader's alone."""
+"""Which cries of 'I can't reach this database' still ask for another worker: pure, the leader's
+alone.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -31,7 +33,9 @@ class _Question:
 
 
 class Doubts:
-    """Open cries by database, and the refusals that came of them. No moment in the future counts: clocks are set."""
+    """Open cries by database, and the refusals that came of them. No moment in the future counts:
+    clocks are set.
+    """
 
     def __init__(self, policy: Callable[[str], Policy] = lambda _: Policy()) -> None:
         self._policy = policy
@@ -41,7 +45,9 @@ class Doubts:
         self._confirmed: dict[str, float] = {}  # when a database was found unavailable last
 
     def hear(self, cry: CannotReach) -> None:
-        """Note a cry; the newest worker's counts. Whoever can only say void adds no word to a doubt."""
+        """Note a cry; the newest worker's counts. Whoever can only say void adds no word to a
+        doubt.
+        """
         if EVIDENCE[cry.cause] is Evidence.VOID:
             self._given_up[cry.database] = cry
             return
@@ -57,7 +63,9 @@ class Doubts:
             self._confirmed[transition.database] = transition.at
 
     def review(self, places: Iterable[Place]) -> None:
-        """Take up what the hashes say: a new leader has not heard the cries of the old one's time."""
+        """Take up what the hashes say: a new leader has not heard the cries of the old one's
+        time.
+        """
         for place in places:
             if place.state is not State.UNCERTAIN:
                 self._open.pop(place.database, None)  # this look may have overtaken the news of it
@@ -65,12 +73,16 @@ class Doubts:
                 self._open.setdefault(place.database, _Question(place.owner, place.doubt))
 
     def doubt(self, database: str, owner: str | None) -> Identity | None:
-        """Return the open doubt that a move away from this owner answers; none where the owner could only say void."""
+        """Return the open doubt that a move away from this owner answers; none where the owner
+        could only say void.
+        """
         asked, refused = self._open.get(database), self._refusals.get((database, owner or ""))
         return None if asked is None or (refused and refused[0].void) else asked.doubt
 
     def refusals(self, places: Mapping[str, Place], now: float) -> list[Refusal]:
-        """Return who must not get what: cries of present owners within their limits, and those of the last minute."""
+        """Return who must not get what: cries of present owners within their limits, and those of
+        the last minute.
+        """
         self._confirmed = {
             name: at for name, at in self._confirmed.items() if 0 <= now - at < MOVES_WITHIN
         }
@@ -98,7 +110,9 @@ class Doubts:
     def _counts(
         self, one: Refusal, doubt: Identity, places: Mapping[str, Place], now: float
     ) -> bool:
-        """Tell whether a refusal counts against a present owner: in its own doubt, or while it goes on saying void."""
+        """Tell whether a refusal counts against a present owner: in its own doubt, or while it goes
+        on saying void.
+        """
         place = places.get(one.database)
         if place is None or place.owner != one.worker:
             return True
@@ -108,8 +122,10 @@ class Doubts:
         return asked is not None and asked.doubt == doubt
 
     def _may_move(self, place: Place, asked: _Question, now: float) -> bool:
-        """Tell whether a doubt may move now: once while the former owner's word counts, and at once three times in ten
-        minutes. A doubt that outlives its rule's patience needs its second observer whatever was before it."""
+        """Tell whether a doubt may move now: once while the former owner's word counts, and at once
+        three times in ten minutes. A doubt that outlives its rule's patience needs its second
+        observer whatever was before it.
+        """
         if asked.since is None or asked.since > now:
             asked.since = now
         recent = [moment for moment in place.moves if 0 <= now - moment < MOVES_WITHIN]

@@ -1,4 +1,6 @@
-"""The historian: journal -> Postgres. Transitions by every supervisor's consumer, samples, retention by the leader."""
+"""The historian: journal -> Postgres. Transitions by every supervisor's consumer, samples,
+retention by the leader.
+"""
 
 import asyncio
 import logging
@@ -37,7 +39,9 @@ class Historian:
         self._ours = ""  # the name of our registry
 
     async def drain(self) -> bool:
-        """Write one batch of transitions; True when there was work. Nothing is acknowledged before it is committed."""
+        """Write one batch of transitions; True when there was work. Nothing is acknowledged before
+        it is committed.
+        """
         await self._check()
         if not self._held:  # else Postgres failed us: the stream waits with the rest
             self._held = await self._abandoned()
@@ -55,7 +59,9 @@ class Historian:
         return bool(entries)
 
     async def trim(self) -> None:
-        """Drop what every group has acknowledged. Historians may do it side by side: it needs no fence."""
+        """Drop what every group has acknowledged. Historians may do it side by side: it needs no
+        fence.
+        """
         await self._check()
         await journal.trim(self._live, await connections.now(self._live))
 
@@ -74,8 +80,8 @@ class Historian:
         await journal.ack(self._live, GROUP, entries)
 
     async def _write_apart(self, entries: list[Entry], trouble: StoreUnavailable) -> None:
-        """Write database by database: one of them must not hold up the others. Where none can be written, Postgres is
-        away. What is left over is claimed again later."""
+        """Write database by database: one of them must not hold up the others. Where none can be
+        written, Postgres is away. What is left over is claimed again later."""
         by_database: dict[str, list[Entry]] = {}
         for entry in entries:
             by_database.setdefault(entry.event.database, []).append(entry)
@@ -98,7 +104,9 @@ class Historian:
                     raise trouble from exc
 
     async def _check(self) -> None:
-        """Leave another registry's journal to its own historians, with what we took of it: our Postgres is not its."""
+        """Leave another registry's journal to its own historians, with what we took of it: our
+        Postgres is not its.
+        """
         standing = await generation.standing(self._live)
         if standing.holder(self._ours):
             self._ours = await asyncio.to_thread(leadership.registry, self._store)
@@ -122,7 +130,9 @@ class Pruner:
         self._due = 0.0  # monotonic
 
     async def prune(self) -> int:
-        """Go through all databases once an hour, a few rows at a time; return how many rows went."""
+        """Go through all databases once an hour, a few rows at a time; return how many rows
+        went.
+        """
         rows, after = 0, ""
         if time.monotonic() < self._due:
             return 0

@@ -1,4 +1,6 @@
-"""The functions RQ may call by name: nudges to the patrol of this process, no logic. Only queues.ALLOWED names them."""
+"""The functions RQ may call by name: nudges to the patrol of this process, no logic. Only
+queues.ALLOWED names them.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +10,9 @@ _nudge: Nudge | None = None
 
 
 def host(nudge: Nudge) -> None:
-    """Say who takes the nudges of this process; called once, before the queue is listened to. Must be thread-safe."""
+    """Say who takes the nudges of this process; called once, before the queue is listened to. Must
+    be thread-safe.
+    """
     global _nudge
     _nudge = nudge
 

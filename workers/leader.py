@@ -1,6 +1,8 @@
-"""What the leading supervisor does in each sweep: see who is here, plan, assign, nudge. For supervisor.py alone.
+"""What the leading supervisor does in each sweep: see who is here, plan, assign, nudge. For
+supervisor.py alone.
 
-The leader's memory is a cache: all of it is rebuilt from Postgres (the fleet), Redis (places) and the journal.
+The leader's memory is a cache: all of it is rebuilt from Postgres (the fleet), Redis (places) and
+the journal.
 """
 
 import asyncio
@@ -98,7 +100,9 @@ class Leader:
         return time.monotonic() - since
 
     def inherit(self, before: "Leader") -> None:
-        """Know the workers `before` knew, where nobody led in between: no others can have been given anything."""
+        """Know the workers `before` knew, where nobody led in between: no others can have been
+        given anything.
+        """
         if before.lease.term + 1 == self.lease.term:
             self._members = before._members
 
@@ -114,7 +118,9 @@ class Leader:
             await generation.rest(self._live, self.lease.named)
 
     async def listen(self) -> None:
-        """Take news from the journal and wake the sweep: a cry for another worker is answered at once."""
+        """Take news from the journal and wake the sweep: a cry for another worker is answered at
+        once.
+        """
         entries = await journal.read(self._live, GROUP, self.lease.owner, count=CHUNK, block=LISTEN)
         if entries:
             self._heard += entries
@@ -157,12 +163,14 @@ class Leader:
         await self._reassign(present)
 
     async def _claim(self) -> None:
-        """Have our term and our registry's name stand everywhere before anything is written under them."""
+        """Have our term and our registry's name stand everywhere before anything is written under
+        them.
+        """
         self._claimed = await generation.lead(self._live, self.lease.term, self.lease.registry)
         if not self._claimed:
             raise Deposed
 
-    # --- seeing ---------------------------------------------------------------------------------------------------
+    # --- seeing -----------------------------------------------------------------------------------
 
     async def _present(self) -> dict[str, Presence]:
         return self._alive.among(await presence.present(self._live), time.monotonic())
@@ -175,7 +183,9 @@ class Leader:
                 self._nudger.nudge(place.owner, "observe_now", [request.database])
 
     def _refresh_fleet(self) -> None:
-        """Read the registry in the background: a Postgres that hangs holds no sweep up, the last fleet stays."""
+        """Read the registry in the background: a Postgres that hangs holds no sweep up, the last
+        fleet stays.
+        """
         if self.reading is None and time.monotonic() >= self._fleet_at:
             self._fleet_at = (
                 math.inf
@@ -222,7 +232,9 @@ class Leader:
             self._nudger.remove(worker)
 
     async def _hear(self) -> None:
-        """Note what workers said since the last sweep; an entry is acknowledged once its effect is in memory."""
+        """Note what workers said since the last sweep; an entry is acknowledged once its effect is
+        in memory.
+        """
         entries, self._heard = self._heard, []
         for entry in entries:
             event = entry.event
@@ -245,7 +257,7 @@ class Leader:
         row = self._fleet.get(database)
         return row.policy if row else Policy()
 
-    # --- deciding -------------------------------------------------------------------------------------------------
+    # --- deciding ---------------------------------------------------------------------------------
 
     def _workers(self, present: dict[str, Presence]) -> dict[str, planner.Worker]:
         """Return who may own databases; while Redis has not been steady, absence proves nothing.
@@ -264,7 +276,9 @@ class Leader:
         return {worker: one for worker, one in here.items() if worker not in barred} or here
 
     async def _give_up_unproven(self, now: float) -> None:
-        """Take from their owners what they have not watched for long; a worker that watches nothing gets nothing."""
+        """Take from their owners what they have not watched for long; a worker that watches nothing
+        gets nothing.
+        """
         overdue = self._unproven.overdue(time.monotonic(), self._steady_since)
         if not overdue:
             return
@@ -296,7 +310,9 @@ class Leader:
         await self._seed_unknown(now)
 
     async def _carry_out(self, moves: tuple[Move, ...], alive: set[str], now: float) -> None:
-        """Assign; a move away from a live owner waits for that owner's first accepted beat, but not for ever."""
+        """Assign; a move away from a live owner waits for that owner's first accepted beat, but not
+        for ever.
+        """
         for start in range(0, len(moves), CHUNK):
             chunk = moves[start : start + CHUNK]
             seeds = await self._unseeded([move.database for move in chunk])
@@ -354,7 +370,7 @@ class Leader:
                 name, self._places[name].owner, planned=False, seed=seed, now=now
             )
 
-    # --- keeping targets and retired databases in line ------------------------------------------------------------
+    # --- keeping targets and retired databases in line --------------------------------------------
 
     async def _publish(self) -> None:
         """Put new and changed target addresses (ciphertext) where workers find them."""
@@ -380,7 +396,9 @@ class Leader:
             self._nudger.nudge(owner, "watch", [])
 
     async def _withdraw(self) -> None:
-        """Take databases nobody wants monitored from their owners; of retired ones nothing stays."""
+        """Take databases nobody wants monitored from their owners; of retired ones nothing
+        stays.
+        """
         for name in self._places.keys() - self._fleet.keys() - self._unreadable:
             place = self._places.pop(name)
             take = assignments.unassign if name in self._paused else assignments.forget
@@ -391,10 +409,12 @@ class Leader:
                 self._nudger.nudge(place.owner, "release", [name])
             log.info("action=withdrawn database=%s", name)
 
-    # --- a new life of Redis --------------------------------------------------------------------------------------
+    # --- a new life of Redis ----------------------------------------------------------------------
 
     async def _recover(self, present: dict[str, Presence], term_seen: int) -> None:
-        """Wait for the workers' memories, then give every database a fresh epoch and open the generation last."""
+        """Wait for the workers' memories, then give every database a fresh epoch and open the
+        generation last.
+        """
         reports = await self._recovery.ready(self._members, term_seen)
         if reports is None:
             return
@@ -402,7 +422,8 @@ class Leader:
         self._published.clear()
         await self._publish()
         opened = await self._recovery.reopen(self._zones(), present, reports)
-        self._published.clear()  # the targets of databases without an owner went with their old epochs
+        # the targets of databases without an owner went with their old epochs
+        self._published.clear()
         if opened:
             for worker in present:
                 self._nudger.nudge(worker, "watch", [])

@@ -1,7 +1,8 @@
-"""What one worker may say of one database: tentative until Redis accepted it. No I/O; only workers/ imports this.
+"""What one worker may say of one database: tentative until Redis accepted it. No I/O; only workers/
+imports this.
 
-The steps are the protocol's: `observe` (tick on the tentative Status), `accept` (record said yes), `stop` (record said
-no: feel on, say nothing), `learn` (a new epoch, or a hash that knows better).
+The steps are the protocol's: `observe` (tick on the tentative Status), `accept` (record said yes),
+`stop` (record said no: feel on, say nothing), `learn` (a new epoch, or a hash that knows better).
 """
 
 from dataclasses import dataclass, field
@@ -13,12 +14,15 @@ from monitor.core.observation import Observation
 from monitor.core.status import Epoch, Identity, Status
 from monitor.live.observations import Beat
 
-PENDING_MOST = 1_000  # events of one database that wait for a Redis that is away: 0.7 MB, hours of the wildest flapping
+# events of one database that wait for a Redis that is away: 0.7 MB, hours of the wildest flapping
+PENDING_MOST = 1_000
 
 
 @dataclass(slots=True)
 class Ledger:
-    """The Status Redis is known to hold, the events it has not accepted yet, and the Status after them."""
+    """The Status Redis is known to hold, the events it has not accepted yet, and the Status after
+    them.
+    """
 
     database: str
     epoch: Epoch
@@ -48,7 +52,9 @@ class Ledger:
         return Beat(self.database, self.epoch, self.tentative, observation, self.pending)
 
     def _give_up(self, observation: Observation, worker: str) -> tuple[Event, ...]:
-        """Return a cry where this worker has long found nothing but its own faults; it names the last transition."""
+        """Return a cry where this worker has long found nothing but its own faults; it names the
+        last transition.
+        """
         self.voids, due = hear(self.voids, observation)
         last = self.tentative.identity or Identity(self.epoch, 0)
         return (
@@ -74,11 +80,13 @@ class Ledger:
         self.stopped = True
 
     def learn(self, epoch: Epoch, stored: Status) -> tuple[Transition, ...]:
-        """Go on under `epoch` from what Redis holds; return transitions that turn out to have been accepted.
+        """Go on under `epoch` from what Redis holds; return transitions that turn out to have been
+        accepted.
 
-        A pending event whose reply was lost is found in the hash; one that still builds on the hash is carried over
-        under its old identity; anything else was overtaken by another owner and is dropped. A hash that is older than
-        what was accepted takes nothing back: it was read before our last beat, or has lost its memory.
+        A pending event whose reply was lost is found in the hash; one that still builds on the hash
+        is carried over under its old identity; anything else was overtaken by another owner and is
+        dropped. A hash that is older than what was accepted takes nothing back: it was read before
+        our last beat, or has lost its memory.
         """
         if _is_later(self.accepted.identity, stored.identity):
             stored = self.accepted  # the next beat brings the hash up
@@ -102,7 +110,9 @@ class Ledger:
 def _without_older_cries(
     pending: tuple[Event, ...], events: tuple[Event, ...]
 ) -> tuple[Event, ...]:
-    """Leave out cries for another worker that are said anew: only the newest of a doubt asks for anything."""
+    """Leave out cries for another worker that are said anew: only the newest of a doubt asks for
+    anything.
+    """
     doubts = {event.doubt for event in events if isinstance(event, CannotReach)}
     if not doubts:
         return pending

@@ -46,7 +46,8 @@ ABREAST = (
 class Company:
     """Who else is there to form an opinion.
 
-    `alone_since` (monotonic) is None unless exactly one worker is, without a break, where somebody leads.
+    `alone_since` (monotonic) is None unless exactly one worker is, without a break, where somebody
+    leads.
     """
 
     eligible: int = 1
@@ -114,7 +115,8 @@ class Patrol:
                 self._soon(watch)
 
     async def reconcile(self) -> None:
-        """Make the watches equal the index: the assignments in Redis are the truth, nudges only hasten this.
+        """Make the watches equal the index: the assignments in Redis are the truth, nudges only
+        hasten this.
 
         In a closed generation nothing is assigned and nothing is taken away: feel on.
         """
@@ -177,7 +179,9 @@ class Patrol:
         )
 
     def _refuse(self, database: str) -> Sealed:
-        """Take no more than we can hold: what is opened beyond it takes the descriptors of all the others."""
+        """Take no more than we can hold: what is opened beyond it takes the descriptors of all the
+        others.
+        """
         log.error(
             "action=refused database=%s reason=no_capacity capacity=%d", database, self._capacity
         )
@@ -370,7 +374,9 @@ class Patrol:
 
 
 def _dated(feeling: Feeling, longest: float) -> Feeling:
-    """Bound how long a feel took by this host's own clock: the fleet's may have been set meanwhile."""
+    """Bound how long a feel took by this host's own clock: the fleet's may have been set
+    meanwhile.
+    """
     took = round(feeling.at - feeling.sent_at, 3)
     bounded = min(max(took, 0.0), round(longest, 3))
     return feeling if took == bounded else replace(feeling, sent_at=round(feeling.at - bounded, 3))

@@ -1,4 +1,6 @@
-"""What every process of ours does at start and while it runs. Imported by worker.py and supervisor.py."""
+"""What every process of ours does at start and while it runs. Imported by worker.py and
+supervisor.py.
+"""
 
 import asyncio
 import logging
@@ -31,7 +33,9 @@ def start() -> Settings:
 async def keep(
     step: Callable[[], Awaitable[object]], *, every: float, wake: asyncio.Event | None = None
 ) -> None:
-    """Run `step` for ever, `every` seconds apart or when `wake` is set; a store that is away ends nothing."""
+    """Run `step` for ever, `every` seconds apart or when `wake` is set; a store that is away ends
+    nothing.
+    """
     trouble = Trouble(step.__name__)
     while True:
         if wake:

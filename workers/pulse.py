@@ -1,4 +1,6 @@
-"""The heartbeat of an event loop: notices that this process was frozen or late. Only workers/ imports this."""
+"""The heartbeat of an event loop: notices that this process was frozen or late. Only workers/
+imports this.
+"""
 
 import asyncio
 import logging
@@ -15,7 +17,9 @@ FREEZE = 3.0  # a gap this long may have cost us our databases: presence lives f
 
 
 class Pulse:
-    """Gaps in the monotonic clock as the loop sees them. `on_freeze` runs before anything is written after one."""
+    """Gaps in the monotonic clock as the loop sees them. `on_freeze` runs before anything is
+    written after one.
+    """
 
     def __init__(
         self, on_freeze: Callable[[], None], clock: Callable[[], float] = time.monotonic
@@ -33,7 +37,9 @@ class Pulse:
             await asyncio.sleep(BEAT)
 
     def check(self) -> None:
-        """Note the time since the last check; call it before every write as well, whoever wakes first."""
+        """Note the time since the last check; call it before every write as well, whoever wakes
+        first.
+        """
         now, starved = self._clock(), self._starvation.grown()
         gap, self._last = now - self._last, now
         if gap > STALL:
@@ -50,7 +56,8 @@ class Pulse:
 
 
 class _Starvation:
-    """How long this thread was ready to run and got no processor: tells our own slowness from the machine's.
+    """How long this thread was ready to run and got no processor: tells our own slowness from the
+    machine's.
 
     Linux's schedstat; where there is none, always zero.
     """

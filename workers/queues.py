@@ -1,8 +1,10 @@
-"""RQ as feeler uses it: one queue per worker, JSON jobs from an allow-list, no command channel. Sole user of rq.
+"""RQ as feeler uses it: one queue per worker, JSON jobs from an allow-list, no command channel.
+Sole user of rq.
 
-RQ carries nudges only: a lost, doubled, late or reordered job changes nothing. Traps this module answers: pickled jobs
-and `enqueue('os.system', ...)`, callbacks and webhooks by name, pub/sub commands that stop a worker, signal handlers in
-threads, a worker that quits on anything but a ConnectionError.
+RQ carries nudges only: a lost, doubled, late or reordered job changes nothing. Traps this module
+answers: pickled jobs and `enqueue('os.system', ...)`, callbacks and webhooks by name, pub/sub
+commands that stop a worker, signal handlers in threads, a worker that quits on anything but a
+ConnectionError.
 """
 
 import itertools
@@ -93,7 +95,9 @@ class Nudger:
         threading.Thread(target=self._send, name="nudger", daemon=True).start()
 
     def nudge(self, worker: str, function: str, databases: Sequence[str]) -> None:
-        """Call `workers.jobs.<function>` in a worker, soon; an order that cannot be sent is dropped."""
+        """Call `workers.jobs.<function>` in a worker, soon; an order that cannot be sent is
+        dropped.
+        """
         self._orders.put((worker, function, tuple(databases)))
 
     def remove(self, worker: str) -> None:
@@ -118,7 +122,9 @@ class Nudger:
 
 
 def forget(connection: RqConnection, worker: str) -> None:
-    """Delete a worker's queue with its jobs, and what RQ remembers of its lives: none of that has an end of its own."""
+    """Delete a worker's queue with its jobs, and what RQ remembers of its lives: none of that has
+    an end of its own.
+    """
     mine = _queue(connection, worker)
     mine.delete(delete_jobs=True)
     connection.delete(mine.intermediate_queue_key, mine.failed_job_registry.key)
@@ -140,7 +146,9 @@ def enqueue(connection: RqConnection, worker: str, function: str, databases: Seq
 
 
 def listen(connection: RqConnection, worker: str) -> None:
-    """Take nudges for ever, in a daemon thread; outlives whatever ends RQ's own loop (time-outs, failovers, OOM)."""
+    """Take nudges for ever, in a daemon thread; outlives whatever ends RQ's own loop (time-outs,
+    failovers, OOM).
+    """
     ends = _Ends()
     logging.getLogger("rq.worker").addFilter(ends)
     told, told_at = "", 0.0
@@ -168,7 +176,9 @@ def _live(connection: RqConnection, worker: str, life: int) -> None:
 
 
 class _Ends(logging.Filter):
-    """Takes over what RQ says, traceback and all, when a Redis that refuses or is away ends its loop."""
+    """Takes over what RQ says, traceback and all, when a Redis that refuses or is away ends its
+    loop.
+    """
 
     error = "none"
 

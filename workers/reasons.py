@@ -1,4 +1,6 @@
-"""Why databases are not ok, told anew when it changes and before it expires. Only the recorder imports this."""
+"""Why databases are not ok, told anew when it changes and before it expires. Only the recorder
+imports this.
+"""
 
 import logging
 import time

@@ -1,4 +1,5 @@
-"""The worker's writing hand: record in batches, keep what was accepted until it is durable, restore a lost Redis.
+"""The worker's writing hand: record in batches, keep what was accepted until it is durable, restore
+a lost Redis.
 
 Holds the worker's side of the fencing protocol; only the patrol imports this.
 """
@@ -25,7 +26,8 @@ from workers.troubles import Trouble
 log = logging.getLogger("feeler.recorder")
 
 BATCH = 500  # beats per round trip
-# Of a round trip: at most 0.1 s of this loop, where transitions pile up; halved when one takes too long.
+# Of a round trip: at most 0.1 s of this loop, where transitions pile up; halved when one takes too
+# long.
 BYTES = 250_000
 GATHER = 0.01  # seconds to wait for company before a batch leaves
 RETRY = 0.5  # seconds between tries while Redis or the generation is away
@@ -37,7 +39,9 @@ REPEAT = journal.REMEMBER  # seconds after which what is still retained is repla
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The last accepted Status of a database this worker gave up, until `until` (monotonic seconds)."""
+    """The last accepted Status of a database this worker gave up, until `until` (monotonic
+    seconds).
+    """
 
     status: Status
     epoch: Epoch
@@ -45,7 +49,9 @@ class Released:
 
 
 class Recorder:
-    """Records the newest observation of each ledger; `on_rejected` asks the patrol to learn again."""
+    """Records the newest observation of each ledger; `on_rejected` asks the patrol to learn
+    again.
+    """
 
     def __init__(self, live: Live, worker: str, on_rejected: Callable[[], None]) -> None:
         self._live, self._worker, self._on_rejected = live, worker, on_rejected
@@ -72,7 +78,8 @@ class Recorder:
         self.pulse = Pulse(self._fence)
         self.twin = asyncio.Event()  # set for good when another process was found to go by our id
         self.ledgers: dict[str, Ledger] = {}
-        self._restored = False  # into the closed generation of now: a report may be an earlier period's, come late
+        # into the closed generation of now: a report may be an earlier period's, come late
+        self._restored = False
         self._opened_at = Epoch(0, 0)  # the leader's epoch of the newest generation seen
         self.generation = ""  # "" while closed: feel on, record nothing
         self.rejected = 0
@@ -88,7 +95,9 @@ class Recorder:
         return len(self._retained)
 
     def offer(self, observation: Observation) -> None:
-        """Record this observation with the next batch; it replaces an older one that has not left yet."""
+        """Record this observation with the next batch; it replaces an older one that has not left
+        yet.
+        """
         database = observation.database
         waiting = self._outbox.get(database)
         self.replaced += waiting is not None and waiting is not self._flying.get(database)
@@ -96,7 +105,9 @@ class Recorder:
         self._wake.set()
 
     def release(self, database: str, stored: Status | None) -> None:
-        """Stop speaking for a database, but remember what was accepted of it: with an answer, or as the hash tells."""
+        """Stop speaking for a database, but remember what was accepted of it: with an answer, or as
+        the hash tells.
+        """
         self._outbox.pop(database, None)
         self._reasons.forget(database)
         if ledger := self.ledgers.pop(database, None):
@@ -107,7 +118,9 @@ class Recorder:
             )
 
     def learned(self, ledger: Ledger, accepted: tuple[Transition, ...]) -> None:
-        """Take a ledger under its (new) epoch, and the transitions that proved to have been accepted."""
+        """Take a ledger under its (new) epoch, and the transitions that proved to have been
+        accepted.
+        """
         self.ledgers[ledger.database] = ledger
         self._released.pop(ledger.database, None)
         self._term = max(self._term, ledger.epoch.term)
@@ -162,7 +175,9 @@ class Recorder:
         return Verdict.CLOSED not in verdicts
 
     def _retreat(self, *, late: bool) -> None:
-        """After a failure: send less at once where it took too long, and let the others go first."""
+        """After a failure: send less at once where it took too long, and let the others go
+        first.
+        """
         if late:
             self._bytes = max(1, self._bytes // 2)
         for database in self._flying:
@@ -170,7 +185,9 @@ class Recorder:
                 self._outbox[database] = self._outbox.pop(database)
 
     async def _record(self, beats: list[Beat]) -> list[Verdict]:
-        """Record; a row that Redis chokes on is set aside alone (recording the others again is safe)."""
+        """Record; a row that Redis chokes on is set aside alone (recording the others again is
+        safe).
+        """
         try:
             return await observations.record(self._live, self.generation, self._worker, beats)
         except StoreUnavailable:
@@ -183,7 +200,9 @@ class Recorder:
         return await self._record(beats[:half]) + await self._record(beats[half:])
 
     def _take(self) -> list[tuple[Beat, Observation]]:
-        """Return the next batch, at least one beat; entries stay in the outbox until they are settled."""
+        """Return the next batch, at least one beat; entries stay in the outbox until they are
+        settled.
+        """
         beats: list[tuple[Beat, Observation]] = []
         size = 0
         for database, observation in list(self._outbox.items()):
@@ -246,7 +265,9 @@ class Recorder:
         self.twin.set()
 
     def _fence(self) -> None:
-        """This process was frozen: nothing it believed to own may be written before it has looked again."""
+        """This process was frozen: nothing it believed to own may be written before it has looked
+        again.
+        """
         log.warning("action=self_fenced databases=%d", len(self.ledgers))
         for ledger in self.ledgers.values():
             ledger.stop()
@@ -284,9 +305,11 @@ class Recorder:
         await self._repeat()
 
     async def _repeat(self) -> None:
-        """Replay what has been retained for an hour: its entry was trimmed by force, or its identity forgotten.
+        """Replay what has been retained for an hour: its entry was trimmed by force, or its
+        identity forgotten.
 
-        Not while the journal has something to drain: what Postgres is waited for stands there already.
+        Not while the journal has something to drain: what Postgres is waited for stands there
+        already.
         """
         if not self.generation or time.monotonic() < self._repeat_at:
             return
@@ -328,7 +351,9 @@ class Recorder:
             )  # who leads makes way
             return False
         if not await self._restore():
-            return False  # closed again; where the others did not wait for us, what is newer than theirs still counts
+            # closed again; where the others did not wait for us, what is newer than theirs still
+            # counts
+            return False
         retained = list(self._retained.values())
         for start in range(0, len(retained), BATCH):
             if not await journal.replay(self._live, seen.name, retained[start : start + BATCH]):
@@ -342,7 +367,9 @@ class Recorder:
         return True
 
     def _sign(self, seen: Generation) -> None:
-        """Remember whose the Redis is: a take-over is obeyed, and whoever has opened a generation."""
+        """Remember whose the Redis is: a take-over is obeyed, and whoever has opened a
+        generation.
+        """
         told, known = seen.signature, self._signature
         if told > known or (seen.open and told.registry and told.takeovers == known.takeovers):
             self._signature = told

@@ -1,4 +1,6 @@
-"""A new life of Redis for the leader: wait for memories, issue fresh epochs, open last. For leader.py alone."""
+"""A new life of Redis for the leader: wait for memories, issue fresh epochs, open last. For
+leader.py alone.
+"""
 
 import asyncio
 import logging
@@ -50,7 +52,9 @@ class Recovery:
         self._since = None
 
     async def ready(self, members: Collection[str], term_seen: int) -> set[str] | None:
-        """Return the reports to rely on once everybody has restored; the first call begins the wait."""
+        """Return the reports to rely on once everybody has restored; the first call begins the
+        wait.
+        """
         lease = self._assigner.lease
         if self._since is None:
             self._since = time.monotonic()
@@ -63,7 +67,9 @@ class Recovery:
         return reports if await self._everybody(members, reports) else None
 
     async def _everybody(self, members: Collection[str], reports: set[str]) -> bool:
-        """Wait for every worker known before; for nobody where nothing can have been accepted yet; not for ever."""
+        """Wait for every worker known before; for nobody where nothing can have been accepted yet;
+        not for ever.
+        """
         assert self._since is not None
         if time.monotonic() - self._since >= PATIENCE:
             return await self._confirmed(everybody=False)
@@ -78,7 +84,8 @@ class Recovery:
         return complete and known <= reports and await self._confirmed(everybody=True)
 
     async def _confirmed(self, *, everybody: bool) -> bool:
-        """Tell whether Postgres still knows us as the leader: a Redis that forgot all terms cannot say it.
+        """Tell whether Postgres still knows us as the leader: a Redis that forgot all terms cannot
+        say it.
 
         While Postgres is away only the memory of everybody will do instead.
         """
@@ -95,7 +102,9 @@ class Recovery:
     async def reopen(
         self, zones: Mapping[str, str], present: Mapping[str, Presence], reports: set[str]
     ) -> bool:
-        """Merge the history below what was restored, give every database a fresh epoch, open the generation."""
+        """Merge the history below what was restored, give every database a fresh epoch, open the
+        generation.
+        """
         lease, databases = self._assigner.lease, sorted(zones)
         seeds = await self._assigner.seeds(databases)
         rows = [Restored(name, status, None, "") for name, status in seeds.items()]

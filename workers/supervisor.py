@@ -1,4 +1,6 @@
-"""The supervisor process: one of them leads, all of them drain the journal. `python -m workers.supervisor`."""
+"""The supervisor process: one of them leads, all of them drain the journal. `python -m
+workers.supervisor`.
+"""
 
 import asyncio
 import logging
@@ -83,10 +85,12 @@ class Supervisor:
         await self._give_up()
 
     async def _hold(self) -> None:
-        """Take the lead or keep it. A Postgres that is away deposes nobody; a higher term in Redis does.
+        """Take the lead or keep it. A Postgres that is away deposes nobody; a higher term in Redis
+        does.
 
-        Without Redis nobody can lead: who cannot write there takes no lead. A leader that has completed no sweep for a
-        lease's length gives its lease up, whatever the reason, so that another may do better, if one can.
+        Without Redis nobody can lead: who cannot write there takes no lead. A leader that has
+        completed no sweep for a lease's length gives its lease up, whatever the reason, so that
+        another may do better, if one can.
         """
         now = asyncio.get_running_loop().time()
         if (leader := self._leader) is None:
@@ -105,7 +109,8 @@ class Supervisor:
     async def _take_lead(self, standing: Standing) -> None:
         """Try to, unless Redis refuses to write: then we would do no better than who led before.
 
-        Where another registry's name stood lately its workers may be about to restore it: then wait.
+        Where another registry's name stood lately its workers may be about to restore it: then
+        wait.
         """
         signed = {one.registry for one in standing.signatures}
         if signed == {""} and time.monotonic() < self._foreign_until:
@@ -138,7 +143,9 @@ class Supervisor:
             await self._wait_ahead()
 
     async def _wait_ahead(self) -> None:
-        """Begin as a standby to wait for the workers' memories, so that it ends sooner with the lease."""
+        """Begin as a standby to wait for the workers' memories, so that it ends sooner with the
+        lease.
+        """
         if (await generation.generation(self._live)).open:
             self._waiting_since = None
         elif self._waiting_since is None or mark(self._id) not in await generation.reported(
@@ -162,7 +169,9 @@ class Supervisor:
             await self._leader.listen()
 
     async def _trim(self) -> None:
-        """Shorten the journal, whoever leads: where Redis is full nobody does, and only this gives room again."""
+        """Shorten the journal, whoever leads: where Redis is full nobody does, and only this gives
+        room again.
+        """
         await self._historian.trim()
 
     async def _sample(self) -> None:

@@ -1,4 +1,6 @@
-"""What goes wrong again and again is logged when it begins, and when it is over with how often it came. A leaf."""
+"""What goes wrong again and again is logged when it begins, and when it is over with how often it
+came. A leaf.
+"""
 
 import logging
 import time

@@ -1,4 +1,6 @@
-"""Owners in name only: given a database, and no beat of theirs accepted since. Pure, the leader's alone."""
+"""Owners in name only: given a database, and no beat of theirs accepted since. Pure, the leader's
+alone.
+"""
 
 from collections.abc import Collection, Iterable
 from itertools import islice
@@ -13,7 +15,9 @@ AT_ONCE = 1000  # databases looked at in one sweep
 
 
 class Unproven:
-    """Who is waited for, and who has been given up; `now` is monotonic seconds where nothing else is said."""
+    """Who is waited for, and who has been given up; `now` is monotonic seconds where nothing else
+    is said.
+    """
 
     def __init__(self) -> None:
         self._since: dict[str, tuple[Epoch | None, float]] = {}
@@ -21,7 +25,9 @@ class Unproven:
         self._barred: dict[str, float] = {}  # until when
 
     def note(self, places: Iterable[Place], now: float) -> None:
-        """Wait for the owners of these; one that waits for the database's Status itself is not waited for."""
+        """Wait for the owners of these; one that waits for the database's Status itself is not
+        waited for.
+        """
         for place in places:
             known = self._since.get(place.database)
             if not place.owner or not place.seeded or place.proven:
@@ -30,7 +36,9 @@ class Unproven:
                 self._since[place.database] = place.epoch, now
 
     def overdue(self, now: float, steady_since: float) -> list[str]:
-        """Return some databases that were given long ago and are not known to be proven, though Redis took beats."""
+        """Return some databases that were given long ago and are not known to be proven, though
+        Redis took beats.
+        """
         late = (
             name
             for name, (_, since) in self._since.items()
@@ -41,7 +49,9 @@ class Unproven:
     def give_up(
         self, late: Collection[str], places: Iterable[Place], now: float, fleet_now: float
     ) -> set[str]:
-        """Judge those that are late by their places, just read; return the owners that still are."""
+        """Judge those that are late by their places, just read; return the owners that still
+        are.
+        """
         places = list(places)
         before = {name: self._since[name] for name in late}
         self.note(places, now)

@@ -1,4 +1,6 @@
-"""One watched database: its session, its timing, when it is due next. Only the patrol imports this."""
+"""One watched database: its session, its timing, when it is due next. Only the patrol imports
+this.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +23,9 @@ LOGIN_SPACING = 1.0  # seconds between two such proofs at one server, on average
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """Stands for the session of a database that this worker cannot look at: it feels nothing, and says why."""
+    """Stands for the session of a database that this worker cannot look at: it feels nothing, and
+    says why.
+    """
 
     clock: Callable[[], float]
     cause: Cause = Cause.NO_CREDENTIALS
@@ -38,7 +42,9 @@ class Sealed:
 
 @dataclass(slots=True)
 class Watch:
-    """One database of ours: its session, what the index said, and when which part of a feel is due (monotonic)."""
+    """One database of ours: its session, what the index said, and when which part of a feel is due
+    (monotonic).
+    """
 
     database: str
     index: str
@@ -61,7 +67,9 @@ def urgency(status: Status) -> Urgency:
 
 
 def login_interval(watch: Watch, owned: int, workers: int) -> float:
-    """Return the seconds between two routine proofs: the policy's, unless they cost us or a server too much."""
+    """Return the seconds between two routine proofs: the policy's, unless they cost us or a server
+    too much.
+    """
     ours = owned * LOGIN_COST / LOGIN_SHARE
     theirs = (
         watch.session.neighbours * workers * LOGIN_SPACING
@@ -72,8 +80,8 @@ def login_interval(watch: Watch, owned: int, workers: int) -> float:
 def slow_due(watch: Watch, feeling: Feeling, began: float) -> float:
     """Return when to ask the dear gauges again (monotonic).
 
-    After a feel that failed or had no time for all of them: as soon as their cost allows, else a storm of ours would
-    hide them for a whole interval.
+    After a feel that failed or had no time for all of them: as soon as their cost allows, else a
+    storm of ours would hide them for a whole interval.
     """
     rest = watch.policy.slow_interval if feeling.slow_whole else 0.0
     return began + max(rest, feeling.slow_cost * SLOW_SHARE)
@@ -89,7 +97,8 @@ def next_due(watch: Watch, status: Status, observation: Observation | None, now:
         now, min(observation.sent_at, now) + interval
     )  # the fleet's clock may have stepped back
     if status.doubt and observation.evidence is Evidence.SILENT:
-        # Silent probes end one deadline after they began: let one end just when patience does, not a deadline later.
+        # Silent probes end one deadline after they began: let one end just when patience does, not
+        # a deadline later.
         patience = status.doubt.sent_at + policy.silent_seconds - due
         due += max(0.0, patience) % policy.deadline
     return due

@@ -1,4 +1,6 @@
-"""When each database is due: a pure schedule, one entry per database. Only the patrol imports this."""
+"""When each database is due: a pure schedule, one entry per database. Only the patrol imports
+this.
+"""
 
 import heapq
 import itertools

@@ -1,4 +1,6 @@
-"""The worker process: presence, the patrol in the main thread, RQ's nudges in another. `python -m workers.worker`."""
+"""The worker process: presence, the patrol in the main thread, RQ's nudges in another. `python -m
+workers.worker`.
+"""
 
 import asyncio
 import logging
@@ -44,7 +46,9 @@ def new_id() -> str:
 
 
 async def claim_id(live: Live) -> str:
-    """Draw ids until one is free, and hold it: neither lived in nor still known of a worker that died."""
+    """Draw ids until one is free, and hold it: neither lived in nor still known of a worker that
+    died.
+    """
     while True:
         try:
             drawn = new_id()
@@ -57,7 +61,9 @@ async def claim_id(live: Live) -> str:
 
 
 def descriptors() -> int:
-    """Raise this process's limit of open files as far as it may; return what is left for sessions."""
+    """Raise this process's limit of open files as far as it may; return what is left for
+    sessions.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         hard = ENOUGH
@@ -147,7 +153,9 @@ class Worker:
             raise
 
     async def _follow(self) -> None:
-        """Follow Redis's life: apart from `_announce`, since a restore takes longer the more we know."""
+        """Follow Redis's life: apart from `_announce`, since a restore takes longer the more we
+        know.
+        """
         if await self._patrol.recorder.follow_generation():
             self._patrol.look.set()
 
@@ -174,7 +182,9 @@ class Worker:
         )
 
     def _meet(self, present: dict[str, Presence], *, led: bool) -> None:
-        """See who else is here. At a Redis that nobody leads we may be the one left behind, not the only one."""
+        """See who else is here. At a Redis that nobody leads we may be the one left behind, not the
+        only one.
+        """
         others = [
             one
             for one in present.values()
@@ -184,7 +194,8 @@ class Worker:
         self._patrol.company = Company(1 + len(others), since if led and not others else None)
 
     async def _hand_over(self) -> bool:
-        """Feel on until somebody else owns our databases, and until what we retain is durable; False for too late.
+        """Feel on until somebody else owns our databases, and until what we retain is durable;
+        False for too late.
 
         Nobody else, or a Redis that is away, is not waited for.
         """
@@ -201,7 +212,9 @@ class Worker:
             return False
 
     async def _leave(self, *, forget: bool) -> None:
-        """Say that we are gone, last of all: whatever still announces us would bring us back for 7 s."""
+        """Say that we are gone, last of all: whatever still announces us would bring us back for 7
+        s.
+        """
         try:
             async with asyncio.timeout(LEAVE):
                 await presence.leave(self._live, self.id)
@@ -214,7 +227,9 @@ class Worker:
             log.warning("action=not_unannounced worker=%s", self.id)
 
     async def _drain(self) -> None:
-        """Wait until what we retain is durable: our twin knows nothing of it, and our id is its own now."""
+        """Wait until what we retain is durable: our twin knows nothing of it, and our id is its own
+        now.
+        """
         try:
             async with asyncio.timeout(HANDOVER):
                 while self._patrol.recorder.retained:

@@ -1,7 +1,8 @@
-"""What logins at a database told lately: how long one takes, when the next may be tried, whether a pooler is between.
+"""What logins at a database told lately: how long one takes, when the next may be tried, whether a
+pooler is between.
 
-It stands in the database's hash and moves with it, so that a password is not tried by each new owner. Anyone may import
-this.
+It stands in the database's hash and moves with it, so that a password is not tried by each new
+owner. Anyone may import this.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,9 @@ _MEMORY = 0.75  # share of the time known so far in a new usual time
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How long logins take at an address, what the newest ones in a row were refused for, and who answers them."""
+    """How long logins take at an address, what the newest ones in a row were refused for, and who
+    answers them.
+    """
 
     address: str = ""  # a checksum; of no worth to anybody who has not the address itself
     usual: float | None = None  # seconds
@@ -47,7 +50,9 @@ class Access:
         return replace(self, cause=cause, refusals=refusals, held_until=until)
 
     def held(self, now: float, policy: Policy) -> Cause | None:
-        """Return why no login may be tried now; None where one may. A moment far ahead is another clock's."""
+        """Return why no login may be tried now; None where one may. A moment far ahead is another
+        clock's.
+        """
         longest = max(policy.password_first, policy.password_interval, policy.entry_interval)
         waits = now < self.held_until <= now + longest
         return self.cause if waits else None
@@ -67,7 +72,9 @@ def _smoothed(known: float | None, seen: float) -> float:
 
 
 def _hold(cause: Cause, refusals: int, policy: Policy) -> float:
-    """Return the seconds without a login after so many refusals in a row: the second one decides."""
+    """Return the seconds without a login after so many refusals in a row: the second one
+    decides.
+    """
     if refusals == 1:
         return 0.0
     if cause not in _PASSWORDS:

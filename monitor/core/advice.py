@@ -95,7 +95,9 @@ def advice(cause: Cause) -> str:
 
 
 def grant(role: str) -> str:
-    """Return the statement that ends a `denied`; where the role is not known the reader fills it in."""
+    """Return the statement that ends a `denied`; where the role is not known the reader fills it
+    in.
+    """
     simple = role.isascii() and role.isidentifier() and role == role.lower()
     quoted = role if simple else '"' + role.replace('"', '""') + '"'
     return f"GRANT pg_monitor TO {quoted if role else '...'};"

@@ -2,17 +2,21 @@
 
 What matters more comes first:
 1. total: every database has an owner while any worker lives;
-2. exclusion: a worker that could not reach a database within the last minute does not get it, nor one that could
-   only say void of it within the last ten, unless all could not (then it goes to the one whose refusal is longest
-   ago, void the last; where all could only say void it stays);
-3. bounded load: no worker holds more than ceil(1.25 x its fair share), nor more than its capacity while all the
-   capacities together suffice. The fair share is databases / workers where every capacity allows it;
-4. sticky: only what must move moves. A worker below 3/4 of its fair share (one that joined) is filled up to that
-   share, never beyond, by those above theirs; so a join moves one share at most and no joiner stays empty;
-5. zone: a database goes where its zone is wanted, and moves there while a worker of that zone is below its share.
+2. exclusion: a worker that could not reach a database within the last minute does not get it, nor
+   one that could only say void of it within the last ten, unless all could not (then it goes to the
+   one whose refusal is longest ago, void the last; where all could only say void it stays);
+3. bounded load: no worker holds more than ceil(1.25 x its fair share), nor more than its capacity
+   while all the capacities together suffice. The fair share is databases / workers where every
+   capacity allows it;
+4. sticky: only what must move moves. A worker below 3/4 of its fair share (one that joined) is
+   filled up to that share, never beyond, by those above theirs; so a join moves one share at most
+   and no joiner stays empty;
+5. zone: a database goes where its zone is wanted, and moves there while a worker of that zone is
+   below its share.
 
-Every step brings loads nearer to their bounds or, with these unchanged, one more database to its zone, and no later
-step undoes an earlier one: so the passes end, and the plan of a planned fleet is empty, also after half a plan.
+Every step brings loads nearer to their bounds or, with these unchanged, one more database to its
+zone, and no later step undoes an earlier one: so the passes end, and the plan of a planned fleet is
+empty, also after half a plan.
 """
 
 from collections import Counter, defaultdict
@@ -58,13 +62,17 @@ class Refusal:
     void: bool = False  # by a fault of the worker's own: it knows nothing of the database
 
     def counts(self, now: float) -> bool:
-        """Tell whether it still bars the worker; one of the future does not: the clock was set back."""
+        """Tell whether it still bars the worker; one of the future does not: the clock was set
+        back.
+        """
         return 0 <= now - self.at < (AWAY if self.void else REFUSAL_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One change of hands, and why: unowned, owner_lost, cannot_reach, overloaded (above its share) or zone."""
+    """One change of hands, and why: unowned, owner_lost, cannot_reach, overloaded (above its share)
+    or zone.
+    """
 
     database: str
     source: str | None
@@ -74,7 +82,9 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many databases a worker should hold: filled from below `low` to `fair`, relieved above `limit`."""
+    """How many databases a worker should hold: filled from below `low` to `fair`, relieved above
+    `limit`.
+    """
 
     low: int
     fair: int
@@ -102,7 +112,9 @@ def plan(
 
 
 def shares(capacities: Mapping[str, int], total: int) -> dict[str, Share]:
-    """Divide this many databases fairly: what a small worker cannot hold falls to the others in equal parts."""
+    """Divide this many databases fairly: what a small worker cannot hold falls to the others in
+    equal parts.
+    """
     room = sum(capacities.values())
     if room < total:  # too little for all: every capacity is overdrawn in proportion
         size = len(capacities)
@@ -165,7 +177,9 @@ class _Draft:
                     heappush(self.heaps[zone], (self.loads[worker], worker))
 
     def roomiest(self, name: str) -> str | None:
-        """Return the least loaded worker below its limit that may have this database, of its zone if there is one."""
+        """Return the least loaded worker below its limit that may have this database, of its zone
+        if there is one.
+        """
         refused, wanted = self.refused.get(name, {}), self.wanted[name]
         home = self._least_loaded(wanted, refused) if wanted else None
         return home or self._least_loaded("", refused)
@@ -223,7 +237,9 @@ def _fresh(refusals: Collection[Refusal], now: float) -> dict[str, dict[str, _Ra
 
 
 def _place(draft: _Draft) -> None:
-    """Give every database that has no owner, or one that cannot reach it, to one that may have it."""
+    """Give every database that has no owner, or one that cannot reach it, to one that may have
+    it.
+    """
     cannot_reach = {
         name for name, by_worker in draft.refused.items() if draft.owners.get(name) in by_worker
     }
@@ -247,7 +263,9 @@ def _place(draft: _Draft) -> None:
 
 
 def _last_resort(draft: _Draft, name: str) -> str:
-    """Return who gets what all have refused: where nobody can look, moving it about would help nobody."""
+    """Return who gets what all have refused: where nobody can look, moving it about would help
+    nobody.
+    """
     refused, owner = draft.refused[name], draft.owners.get(name)
     if owner and all(refused[worker][0] for worker in draft.zones):
         return owner
@@ -255,7 +273,9 @@ def _last_resort(draft: _Draft, name: str) -> str:
 
 
 def _fill(draft: _Draft) -> int:
-    """Bring every worker that holds far too little up to its fair share; return how many databases moved."""
+    """Bring every worker that holds far too little up to its fair share; return how many databases
+    moved.
+    """
     needy = sorted(
         worker for worker in draft.zones if draft.loads[worker] < draft.shares[worker].low
     )
@@ -280,7 +300,9 @@ class _Spare:
         ] = {}  # by donor and the zone it would give to
 
     def for_worker(self, worker: str) -> Iterator[str]:
-        """Yield what others can spare for this worker, always from the one furthest above its fair share."""
+        """Yield what others can spare for this worker, always from the one furthest above its fair
+        share.
+        """
         excess = {
             other: self.draft.loads[other] - share.fair
             for other, share in self.draft.shares.items()
@@ -329,7 +351,9 @@ def _relieve(draft: _Draft) -> int:
 
 
 def _bring_home(draft: _Draft) -> int:
-    """Move databases to their wanted zone where a worker there is below its fair share; return how many moved."""
+    """Move databases to their wanted zone where a worker there is below its fair share; return how
+    many moved.
+    """
     room: dict[str, list[str]] = defaultdict(list)
     for worker, zone in draft.zones.items():
         if zone and draft.loads[worker] < draft.shares[worker].fair:

@@ -19,7 +19,9 @@ class Evidence(StrEnum):
 
 
 class Cause(OpenWord):
-    """The list of causes; texts of servers never become one. One of a newer version proves nothing here."""
+    """The list of causes; texts of servers never become one. One of a newer version proves nothing
+    here.
+    """
 
     OK = "ok"
     STARTING = "starting"
@@ -43,7 +45,8 @@ class Cause(OpenWord):
     CLOSED = "closed"  # allow_connections false
     NO_PRIVILEGE = "no_privilege"  # no CONNECT on the database
     NO_TLS = "no_tls"  # we want TLS, the server has none
-    CLEARTEXT_REFUSED = "cleartext_refused"  # the server wants the password in clear, and TLS does not prove who it is
+    # the server wants the password in clear, and TLS does not prove who it is
+    CLEARTEXT_REFUSED = "cleartext_refused"
     UNTRUSTED = "untrusted"  # its certificate is not trusted, or it does not trust ours
     SERVER_ERROR = "server_error"
     REFUSED = "refused"
@@ -128,7 +131,8 @@ _BY_SQLSTATE = {
 }
 
 
-# One code, several reasons: the routine of the server that raised it tells them apart, in every language.
+# One code, several reasons: the routine of the server that raised it tells them apart, in every
+# language.
 _BY_ROUTINE = {
     ("53300", "InitializeSessionUserId"): Cause.ROLE_FULL,
     ("53300", "CheckMyDatabase"): Cause.DATABASE_FULL,

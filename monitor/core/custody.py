@@ -1,6 +1,8 @@
-"""What a worker owes to the databases in its care when all it finds is its own faults. Pure; time is an argument.
+"""What a worker owes to the databases in its care when all it finds is its own faults. Pure; time
+is an argument.
 
-A worker that can only say void is not watching: it must say that it cannot reach the database, and why.
+A worker that can only say void is not watching: it must say that it cannot reach the database, and
+why.
 """
 
 from collections import Counter
@@ -30,7 +32,9 @@ class Voids:
 
 
 def hear(voids: Voids, seen: Observation) -> tuple[Voids, bool]:
-    """Return the voids in a row after this feel, and whether to cry now. A clock that was set back starts them anew."""
+    """Return the voids in a row after this feel, and whether to cry now. A clock that was set back
+    starts them anew.
+    """
     if seen.evidence is not Evidence.VOID:
         return Voids(), False
     if seen.at < max(voids.since, voids.told_at or 0.0):
@@ -49,7 +53,9 @@ class Faults:
         self._learned_at = float("-inf")
 
     def note(self, seen: Observation, voids: Voids, now: float) -> None:
-        """Note a feel and the voids in a row that it ends; `now` in seconds of a clock that nobody sets."""
+        """Note a feel and the voids in a row that it ends; `now` in seconds of a clock that nobody
+        sets.
+        """
         if seen.evidence is not Evidence.VOID:
             self._learned_at = now
             self._given_up.pop(seen.database, None)
@@ -62,5 +68,7 @@ class Faults:
         return dict(Counter(cause.value for cause, _ in self._given_up.values()))
 
     def able(self, now: float) -> bool:
-        """Tell whether this worker can watch: it gave nothing up, or has learned something since then."""
+        """Tell whether this worker can watch: it gave nothing up, or has learned something since
+        then.
+        """
         return not self.causes(now) or now - self._learned_at < LATELY

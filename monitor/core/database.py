@@ -1,4 +1,6 @@
-"""A database somebody owns: its name, where it is, what its owner says of it. Anyone may import this."""
+"""A database somebody owns: its name, where it is, what its owner says of it. Anyone may import
+this.
+"""
 
 import re
 from collections.abc import Mapping
@@ -75,7 +77,9 @@ class Database:
 
 
 def check_name(name: str) -> str:
-    """Return the name, or raise InvalidInput: names are immutable and stand in keys, URLs and metrics."""
+    """Return the name, or raise InvalidInput: names are immutable and stand in keys, URLs and
+    metrics.
+    """
     if not _NAME.match(name):
         raise InvalidInput(
             "name",
@@ -95,7 +99,8 @@ def check_zone(zone: str) -> str:
 def parse_address(url: str) -> Address:
     """Read a postgresql:// URL by an allow-list of keywords; errors never echo any part of it.
 
-    libpq would also take passfile=, service=, options= and socket folders: none of them may come from a user.
+    libpq would also take passfile=, service=, options= and socket folders: none of them may come
+    from a user.
     """
     if len(url) > _LONGEST_URL:
         raise InvalidInput("url", "too long", f"at most {_LONGEST_URL} characters")
@@ -131,8 +136,8 @@ class _Parts(NamedTuple):
 def _split(url: str) -> _Parts | None:
     """Take a URL apart; None where it is malformed, for Python's own errors would echo it.
 
-    A bare #, / or @ of a password cuts the URL elsewhere, and part of the password would be looked up as a host;
-    tabs and line ends would vanish without a word.
+    A bare #, / or @ of a password cuts the URL elsewhere, and part of the password would be looked
+    up as a host; tabs and line ends would vanish without a word.
     """
     try:
         parts = urlsplit(url)

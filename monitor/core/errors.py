@@ -1,4 +1,6 @@
-"""The errors feeler raises. Anyone may import them; data travels as attributes, secrets never do."""
+"""The errors feeler raises. Anyone may import them; data travels as attributes, secrets never
+do.
+"""
 
 
 class FeelerError(Exception):
@@ -51,7 +53,9 @@ class Outdated(FeelerError):
 
 
 class StoreUnavailable(FeelerError):
-    """One of our own stores ('redis', 'postgres') does not answer; never said of a monitored database."""
+    """One of our own stores ('redis', 'postgres') does not answer; never said of a monitored
+    database.
+    """
 
     permanent = False
 
@@ -61,7 +65,9 @@ class StoreUnavailable(FeelerError):
 
 
 class ForeignRedis(FeelerError):
-    """The Redis we were given holds the fleet of another registry: leading there would forget that fleet."""
+    """The Redis we were given holds the fleet of another registry: leading there would forget that
+    fleet.
+    """
 
     permanent = False
 

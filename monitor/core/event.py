@@ -25,7 +25,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A change of state: (database, identity) names it for ever, `prev` is the transition it builds on."""
+    """A change of state: (database, identity) names it for ever, `prev` is the transition it builds
+    on.
+    """
 
     database: str
     identity: Identity
@@ -68,7 +70,9 @@ def encode(event: Event) -> str:
 
 
 def decode(text: str) -> Event:
-    """Read what `encode` of this or a newer version wrote; what is no event known here is InvalidInput."""
+    """Read what `encode` of this or a newer version wrote; what is no event known here is
+    InvalidInput.
+    """
     try:
         told = json.loads(text)
         return _transition(told) if told["type"] == "transition" else _cannot_reach(told)

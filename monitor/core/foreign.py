@@ -1,5 +1,5 @@
-"""How values are read that a newer version may have written: what is not known here is carried or left out, what does
-not fit is refused. Only core/ and live/ import this.
+"""How values are read that a newer version may have written: what is not known here is carried or
+left out, what does not fit is refused. Only core/ and live/ import this.
 """
 
 import re
@@ -21,7 +21,9 @@ _KINDS: dict[object, tuple[type, ...]] = {
 
 
 class OpenWord(StrEnum):
-    """A list of words that newer versions lengthen: one that is not in it is itself, and equals no other."""
+    """A list of words that newer versions lengthen: one that is not in it is itself, and equals no
+    other.
+    """
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -45,7 +47,9 @@ def moment(told: str | float) -> float:
 
 
 def fitting(kind: type, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is told of the fields of `kind`, a dataclass; plain ones must be of the type it declares."""
+    """Return what is told of the fields of `kind`, a dataclass; plain ones must be of the type it
+    declares.
+    """
     if not isinstance(told, Mapping):
         raise InvalidInput(kind.__name__, "not told as fields with names")
     known = {field.name: field.type for field in fields(kind) if field.name in told}

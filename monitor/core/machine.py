@@ -1,7 +1,8 @@
-"""The state machine: TRANSITIONS says what may change a database's state, `tick` applies it to one observation.
+"""The state machine: TRANSITIONS says what may change a database's state, `tick` applies it to one
+observation.
 
-Pure: the observation's own time is the clock, so a recorded tape replays to the same end, under another policy too.
-Anyone may import this; nothing else imports `transitions`.
+Pure: the observation's own time is the clock, so a recorded tape replays to the same end, under
+another policy too. Anyone may import this; nothing else imports `transitions`.
 """
 
 from collections.abc import Callable
@@ -120,7 +121,8 @@ def _wire(rule: Rule, target: State | None) -> dict[str, object]:
 
 
 def _machine() -> Machine:
-    # One for all databases and threads: a Machine per database costs 85 us a tick, and add_model scans a list.
+    # One for all databases and threads: a Machine per database costs 85 us a tick, and add_model
+    # scans a list.
     wires = [_wire(rule, target) for rule in TRANSITIONS for target in rule.targets]
     wires.append(_wire(STEADY, None))  # last: what nothing else took
     return Machine(
@@ -143,14 +145,17 @@ def _can_move(state: State, cause: Cause) -> bool:
 
 
 MACHINE = _machine()
-# The guard: causes that can move no database out of this state. A look costs a fraction of firing the machine.
+# The guard: causes that can move no database out of this state. A look costs a fraction of firing
+# the machine.
 QUIET = {
     state: frozenset(cause for cause in Cause if not _can_move(state, cause)) for state in State
 }
 
 
 def is_quiet(status: Status, observation: Observation) -> bool:
-    """Tell, without the machine, that nothing can change: no rule is in reach and nothing is pending."""
+    """Tell, without the machine, that nothing can change: no rule is in reach and nothing is
+    pending.
+    """
     return (
         observation.cause in QUIET[status.state]
         and status.doubt is None
@@ -164,7 +169,9 @@ def is_quiet(status: Status, observation: Observation) -> bool:
 def tick(
     status: Status, observation: Observation, context: Context
 ) -> tuple[Status, tuple[Event, ...]]:
-    """Return what to believe after this observation and what to tell of it; the same Status when nothing changed."""
+    """Return what to believe after this observation and what to tell of it; the same Status when
+    nothing changed.
+    """
     quiet = is_quiet(status, observation)
     if observation.at < (status.since if quiet else _newest(status)) - CLOCK_STEP:
         status = _redated(status, observation.at)
@@ -251,7 +258,9 @@ def _moved(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
 
 
 def _stayed(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
-    """Keep the books of a state that holds: rounds of a doubt, the first ok of a recovery, the first sign of life."""
+    """Keep the books of a state that holds: rounds of a doubt, the first ok of a recovery, the
+    first sign of life.
+    """
     status, seen, evidence = subject.status, subject.observation, subject.evidence
     if evidence is Evidence.VOID:
         return status, ()
@@ -280,7 +289,9 @@ def _stayed(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
 
 
 def _sign_of_life(subject: Subject) -> Cause | None:
-    """Return the one word that a second one may confirm. What a login said, the kept session cannot take back."""
+    """Return the one word that a second one may confirm. What a login said, the kept session cannot
+    take back.
+    """
     status, seen = subject.status, subject.observation
     if not seen.fresh_login and seen.cause in (Cause.OK, Cause.LOGIN_NOT_PROVED):
         return status.alive
@@ -293,8 +304,8 @@ def _sign_of_life(subject: Subject) -> Cause | None:
 
 
 def _errors(subject: Subject) -> int:
-    """Return the server_errors in a row. A negative in a doubt does not end the row: what errs and falls silent in turn
-    must not stay uncertain for ever."""
+    """Return the server_errors in a row. A negative in a doubt does not end the row: what errs and
+    falls silent in turn must not stay uncertain for ever."""
     status = subject.status
     if subject.observation.cause is Cause.SERVER_ERROR:
         return 0 if status.state is State.REFUSING else status.errors + 1
@@ -302,7 +313,9 @@ def _errors(subject: Subject) -> int:
 
 
 def _must_ask_again(subject: Subject) -> bool:
-    """Tell whether a doubt would dead-end: nobody else's word can confirm it, and somebody else could look."""
+    """Tell whether a doubt would dead-end: nobody else's word can confirm it, and somebody else
+    could look.
+    """
     assert subject.doubt
     policy = subject.context.policy
     absent = verdict.all_absent((subject.own, *subject.others))
@@ -312,7 +325,9 @@ def _must_ask_again(subject: Subject) -> bool:
 
 
 def _doubters(subject: Subject) -> tuple[tuple[str, ...], float]:
-    """Return who cannot reach it though its owner can: new ones after a false alarm, else the old ones for a while."""
+    """Return who cannot reach it though its owner can: new ones after a false alarm, else the old
+    ones for a while.
+    """
     status, seen, context = subject.status, subject.observation, subject.context
     if subject.state is State.UNAVAILABLE:
         return (), 0.0
@@ -328,7 +343,9 @@ def _doubters(subject: Subject) -> tuple[tuple[str, ...], float]:
 
 
 def cadence(status: Status, policy: Policy, now: float) -> float:
-    """Return the seconds until the next beat: fast while a question is open or an outage is young."""
+    """Return the seconds until the next beat: fast while a question is open or an outage is
+    young.
+    """
     if status.state is State.UNCERTAIN or status.alive or status.errors:
         return policy.fast_interval
     if status.state in (State.NEW, State.AVAILABLE):
@@ -337,10 +354,11 @@ def cadence(status: Status, policy: Policy, now: float) -> float:
 
 
 def wants_login(status: Status) -> bool:
-    """Tell whether each beat needs a fresh login: a failed one is undecided, or both signals must lead back.
+    """Tell whether each beat needs a fresh login: a failed one is undecided, or both signals must
+    lead back.
 
-    A recovery under way began with a login; its session has only to last. Logins beside it wait for their turn, and
-    the databases of a large server would hinder one another's recovery for ever.
+    A recovery under way began with a login; its session has only to last. Logins beside it wait for
+    their turn, and the databases of a large server would hinder one another's recovery for ever.
     """
     if status.alive is not None:
         return True
@@ -348,7 +366,9 @@ def wants_login(status: Status) -> bool:
 
 
 def diagram() -> str:
-    """Return the table as a Mermaid state diagram; a rule with several targets passes a choice of its own name."""
+    """Return the table as a Mermaid state diagram; a rule with several targets passes a choice of
+    its own name.
+    """
     lines = ["stateDiagram-v2", "    [*] --> new"]
     edges: dict[tuple[str, str], list[str]] = {}
     for rule in TRANSITIONS:

@@ -1,4 +1,6 @@
-"""One feel of one database: who looked, when, what was seen, and the table of gauges. Anyone may import this."""
+"""One feel of one database: who looked, when, what was seen, and the table of gauges. Anyone may
+import this.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,6 @@
-"""How a database is felt and how much evidence a verdict needs: values only. Anyone may import this."""
+"""How a database is felt and how much evidence a verdict needs: values only. Anyone may import
+this.
+"""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +9,8 @@ from typing import Any
 
 from monitor.core.errors import InvalidInput
 
-LED_FOR = 20  # seconds a leader's mark stays: longer than a takeover, shorter than it takes to be believed alone
+# seconds a leader's mark stays: longer than a takeover, shorter than it takes to be believed alone
+LED_FOR = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +50,9 @@ class Policy:
     doubter_seconds: float = 600.0  # how long a worker that could not reach it is remembered
 
     def __post_init__(self) -> None:
-        """Refuse what breaks the protocol's relations: it would call well databases down, or never decide."""
+        """Refuse what breaks the protocol's relations: it would call well databases down, or never
+        decide.
+        """
         for field, value in asdict(self).items():
             if field != "name" and not (math.isfinite(value) and value > 0):
                 raise InvalidInput(f"policy/{field}", "must be more than zero")
@@ -79,12 +84,15 @@ class Policy:
 
     @property
     def stale_after(self) -> float:
-        """Seconds after which an observation no longer speaks for now (an interval missed twice, plus a deadline)."""
+        """Seconds after which an observation no longer speaks for now (an interval missed twice,
+        plus a deadline).
+        """
         return 3 * self.interval + self.deadline
 
 
 def stored(fields: Mapping[str, Any]) -> tuple[Policy, str]:
-    """Return a policy that was stored, and '' or what is wrong with it: then it has the default's values.
+    """Return a policy that was stored, and '' or what is wrong with it: then it has the default's
+    values.
 
     An older version, or a hand, may have stored what nobody may use.
     """

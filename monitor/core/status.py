@@ -1,7 +1,7 @@
 """What feeler believes of one database, and the flat fields it is kept as. Anyone may import this.
 
-Times are fleet seconds, rounded to the millisecond wherever they are made.
-Encoded values stay within 64 bytes each: one longer value turns Redis's listpack into a 3.5 times larger hashtable.
+Times are fleet seconds, rounded to the millisecond wherever they are made. Encoded values stay
+within 64 bytes each: one longer value turns Redis's listpack into a 3.5 times larger hashtable.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,9 @@ class State(StrEnum):
 
 
 class Epoch(NamedTuple):
-    """A fencing token, one per assignment: the leader's term, then its counter. Compares as a pair."""
+    """A fencing token, one per assignment: the leader's term, then its counter. Compares as a
+    pair.
+    """
 
     term: int
     counter: int
@@ -53,7 +55,9 @@ class Epoch(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """Which transition: the epoch it was decided in and its number there, from 1. Compares as a triple."""
+    """Which transition: the epoch it was decided in and its number there, from 1. Compares as a
+    triple.
+    """
 
     epoch: Epoch
     n: int
@@ -72,7 +76,9 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """One worker's word in a doubt: its completed feels since the doubt began and the newest of them."""
+    """One worker's word in a doubt: its completed feels since the doubt began and the newest of
+    them.
+    """
 
     worker: str
     rounds: int

@@ -1,9 +1,11 @@
-"""What the words of workers prove about a database: one tick under way and the proof of each rule of the machine.
+"""What the words of workers prove about a database: one tick under way and the proof of each rule
+of the machine.
 
-Only core/machine.py imports this (and the tests); Context and Opinion are named by it for everybody else.
+Only core/machine.py imports this (and the tests); Context and Opinion are named by it for everybody
+else.
 
-In a doubt the word of every other worker is the newest thing it said since the doubt began: as an earlier owner (a
-witness in the Status) or as a peer that was asked (an opinion in the Context).
+In a doubt the word of every other worker is the newest thing it said since the doubt began: as an
+earlier owner (a witness in the Status) or as a peer that was asked (an opinion in the Context).
 """
 
 from collections.abc import Iterable
@@ -64,7 +66,9 @@ class Context:
 
 
 class Subject:
-    """One tick under way: what `transitions` moves through the table. An outdated observation counts as void."""
+    """One tick under way: what `transitions` moves through the table. An outdated observation
+    counts as void.
+    """
 
     __slots__ = (
         "context",
@@ -92,18 +96,22 @@ class Subject:
 
     @property
     def own(self) -> Seen:
-        """Return this observation as evidence; in a doubt it stands for all this worker's rounds."""
+        """Return this observation as evidence; in a doubt it stands for all this worker's
+        rounds.
+        """
         seen, worker = self.observation, self.context.worker
         witnesses = self.doubt.witnesses if self.doubt and self.evidence in NEGATIVE else ()
         rounds = sum(witness.rounds for witness in witnesses if witness.worker == worker) or 1
         return Seen(worker, seen.sent_at, seen.at, seen.cause, rounds, seen.detail)
 
     def counted(self, seconds: float) -> tuple[Seen, ...]:
-        """Return the negatives of others that may count beside this observation under a rule with this patience.
+        """Return the negatives of others that may count beside this observation under a rule with
+        this patience.
 
-        A peer is asked again and again, so its word must be new. A former owner no longer probes: its last word may
-        be older by the rule's own patience, else a frozen server (it takes 10 s to prove) could stay uncertain for
-        ever. The observation must have been sent after it: the last word is the owner's.
+        A peer is asked again and again, so its word must be new. A former owner no longer probes:
+        its last word may be older by the rule's own patience, else a frozen server (it takes 10 s
+        to prove) could stay uncertain for ever. The observation must have been sent after it: the
+        last word is the owner's.
         """
         assert self.doubt
         peers = {opinion.worker for opinion in _opinions(self.doubt, self.context)}
@@ -122,7 +130,9 @@ class Subject:
         return tuple(word for word in self.others if counts(word))
 
     def suffices(self, words: tuple[Seen, ...], rounds: int, seconds: float) -> bool:
-        """Tell whether these negatives are many and old enough, and nobody else reached the server since."""
+        """Tell whether these negatives are many and old enough, and nobody else reached the server
+        since.
+        """
         assert self.doubt
         patient = elapsed(self.doubt.sent_at, self.observation.at) >= seconds
         return (
@@ -132,9 +142,11 @@ class Subject:
         )
 
     def absent_for_long(self, words: tuple[Seen, ...]) -> bool:
-        """Tell whether all these words are absents, many and for long, nothing else between; nobody else reached it.
+        """Tell whether all these words are absents, many and for long, nothing else between; nobody
+        else reached it.
 
-        A silence before them counts for nothing: it is another kind of evidence, with a patience of its own.
+        A silence before them counts for nothing: it is another kind of evidence, with a patience of
+        its own.
         """
         assert self.doubt
         policy, since = self.context.policy, self.doubt.absent_since
@@ -150,12 +162,16 @@ class Subject:
 
 
 def elapsed(since: float, at: float) -> float:
-    """Return the seconds between two moments: two milliseconds-exact floats differ by 1.9999998 where 2 is meant."""
+    """Return the seconds between two moments: two milliseconds-exact floats differ by 1.9999998
+    where 2 is meant.
+    """
     return round(at - since, 3)
 
 
 def is_negative(word: Seen) -> bool:
-    """Tell whether this worker got no word from the server: any word at all proves that it is not down."""
+    """Tell whether this worker got no word from the server: any word at all proves that it is not
+    down.
+    """
     return EVIDENCE[word.cause] in NEGATIVE
 
 
@@ -165,7 +181,9 @@ def all_absent(words: Iterable[Seen]) -> bool:
 
 
 def patience(policy: Policy, cause: Cause | None) -> float:
-    """Return the seconds that the rule for negatives of this kind waits; the longer where the kind is not known."""
+    """Return the seconds that the rule for negatives of this kind waits; the longer where the kind
+    is not known.
+    """
     return (
         policy.absent_seconds
         if cause and EVIDENCE[cause] is Evidence.ABSENT
@@ -190,7 +208,9 @@ def confirm_absent(subject: Subject) -> tuple[Seen, ...]:
 
 
 def confirm_silent(subject: Subject) -> tuple[Seen, ...]:
-    """Prove by two workers that nothing answers, or a mix; by absent ones too when the quicker rule came too late."""
+    """Prove by two workers that nothing answers, or a mix; by absent ones too when the quicker rule
+    came too late.
+    """
     policy = subject.context.policy
     others = subject.counted(policy.silent_seconds)
     words = (subject.own, *others)
@@ -210,9 +230,11 @@ def alone(subject: Subject) -> tuple[Seen, ...]:
 
 
 def answered(subject: Subject) -> tuple[Seen, ...]:
-    """Prove that the server speaks and does not let us in: twice in a row, or once with a peer's agreement.
+    """Prove that the server speaks and does not let us in: twice in a row, or once with a peer's
+    agreement.
 
-    An error that says nothing of logins must come three times: one may be the fault of a single statement.
+    An error that says nothing of logins must come three times: one may be the fault of a single
+    statement.
     """
     if subject.observation.cause is Cause.SERVER_ERROR:
         return (subject.own,) if subject.status.errors + 1 >= ERRORS_MOST else ()
@@ -242,7 +264,9 @@ def recovered(subject: Subject) -> tuple[Seen, ...]:
 
 
 def _is_outdated(status: Status, observation: Observation, worker: str) -> bool:
-    """Tell whether it is older than what the Status knows already: clocks are re-anchored, feels may be told twice."""
+    """Tell whether it is older than what the Status knows already: clocks are re-anchored, feels
+    may be told twice.
+    """
     if observation.at < max(status.since, status.ok_since or 0.0):
         return True
     doubt = status.doubt
@@ -269,7 +293,9 @@ def unheard(doubt: Doubt) -> Doubt:
 
 
 def hear(doubt: Doubt, observation: Observation, worker: str) -> Doubt:
-    """Return the doubt with this worker's newest negative in it; the first one after proof of life dates it anew."""
+    """Return the doubt with this worker's newest negative in it; the first one after proof of life
+    dates it anew.
+    """
     doubt = _where_it_leads(doubt, observation)
     others = [witness for witness in doubt.witnesses if witness.worker != worker]
     before = sum(witness.rounds for witness in doubt.witnesses if witness.worker == worker)
@@ -290,8 +316,8 @@ def hear(doubt: Doubt, observation: Observation, worker: str) -> Doubt:
 def _where_it_leads(doubt: Doubt, observation: Observation) -> Doubt:
     """Return the doubt without what was found before an address came up that was not tried before.
 
-    The name leads elsewhere, and nothing found where it led counts. An address that comes up again changes nothing:
-    each observer may have an answer of its own for a name.
+    The name leads elsewhere, and nothing found where it led counts. An address that comes up again
+    changes nothing: each observer may have an answer of its own for a name.
     """
     marks = tuple(map(mark, observation.tried))
     came_up = tuple(one for one in marks if one not in doubt.tried)
@@ -301,9 +327,11 @@ def _where_it_leads(doubt: Doubt, observation: Observation) -> Doubt:
 
 
 def _words_of_others(doubt: Doubt, context: Context) -> tuple[Seen, ...]:
-    """Return the newest word of every worker but this one; `rounds` counts its negatives since it was last positive.
+    """Return the newest word of every worker but this one; `rounds` counts its negatives since it
+    was last positive.
 
-    What a newer version found and this one has no word for is nobody's word: it neither proves nor hinders.
+    What a newer version found and this one has no word for is nobody's word: it neither proves nor
+    hinders.
     """
     words = {w.worker: Seen(w.worker, w.sent_at, w.at, w.cause, w.rounds) for w in doubt.witnesses}
     for opinion in sorted(_opinions(doubt, context), key=lambda opinion: opinion.at):

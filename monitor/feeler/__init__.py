@@ -1,4 +1,5 @@
-"""Postgres in, observations out: the one home of psycopg. Workers and the CLI use `session`, `probe` and `login`.
+"""Postgres in, observations out: the one home of psycopg. Workers and the CLI use `session`,
+`probe` and `login`.
 
 session   one database's kept connection, and what a feel of it proves
 login     names, TCP, TLS, authentication: from an address to a Wire

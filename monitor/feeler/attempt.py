@@ -31,7 +31,8 @@ class Attempt:
     clock: Callable[[], float]
     deadline: float  # of the part under way
     began: float = field(default_factory=monotonic)  # when that part began
-    since: float = 0.0  # a probe that began before says nothing new of this database, our own last one least of all
+    # a probe that began before says nothing new of this database, our own last one least of all
+    since: float = 0.0
     timeout: asyncio.Timeout | None = (
         None  # of a login that may wait for its turn as long as it takes
     )
@@ -63,7 +64,9 @@ class Attempt:
         self.began, self.deadline, self.own = monotonic(), seconds, 0.0
 
     def sending(self) -> tuple[float, float]:
-        """Note the time of the first packet; return this one's, by the fleet's clock and the loop's."""
+        """Note the time of the first packet; return this one's, by the fleet's clock and the
+        loop's.
+        """
         sent_at, sent = self.clock(), monotonic()
         self.heard_at = self.heard = 0.0
         if not self.sent_at:
@@ -71,7 +74,9 @@ class Attempt:
         return sent_at, sent
 
     def again(self) -> None:
-        """Forget a login that proves nothing: the next one is the evidence, with all the time of one."""
+        """Forget a login that proves nothing: the next one is the evidence, with all the time of
+        one.
+        """
         self.sent_at, self.reached, self.answered, self.asked = 0.0, False, False, False
         self.waited += monotonic() - self.began
         self.steps.clear()
@@ -98,7 +103,9 @@ class Attempt:
 
     @contextmanager
     def queue(self) -> Iterator[None]:
-        """Wait for our turn: the target's time stands still, unless a kept session is asked beside."""
+        """Wait for our turn: the target's time stands still, unless a kept session is asked
+        beside.
+        """
         self.stage, began = "slot", monotonic()
         if self.timeout:
             self.timeout.reschedule(None)

@@ -1,4 +1,5 @@
-"""How the end of a step is told: by SQLSTATE, by errno, by the bytes on the socket; never by English text.
+"""How the end of a step is told: by SQLSTATE, by errno, by the bytes on the socket; never by
+English text.
 
 Pure; for this package alone.
 """
@@ -15,7 +16,8 @@ from monitor.core.cause import EVIDENCE, FULL, LOCKS, Cause, Evidence, cause_of_
 
 DETAIL_LENGTH = 512  # characters kept of a server's text
 
-# What libpq writes with PQERRORS_VERBOSE: severity (translated by the server), two blanks, the code, a colon.
+# What libpq writes with PQERRORS_VERBOSE: severity (translated by the server), two blanks, the
+# code, a colon.
 _CODE = re.compile(r":  ([0-9A-Z]{5}): ")
 _ROUTINE = re.compile(r"^\S+:  (\w+), [\w.]+:\d+$")  # LOCATION, translated as well
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
@@ -98,15 +100,17 @@ def _cause_of_giving_up(seen: GivenUp) -> Cause:
         return Cause.NO_TLS if first == b"N" else Cause.UNTRUSTED  # an alert, the server's or ours
     if _asked_in_clear(seen):
         return Cause.CLEARTEXT_REFUSED
-    # A server that speaks our protocol asked for what we cannot or will not do; any other is no Postgres.
+    # A server that speaks our protocol asked for what we cannot or will not do; any other is no
+    # Postgres.
     return Cause.LOCKED_OUT if seen.encrypted or first in _POSTGRES_SPEAKS else Cause.RESET
 
 
 def _asked_in_clear(seen: GivenUp) -> bool:
     """Say whether libpq gave up since the server asked for the password in clear.
 
-    What TLS hides libpq alone has seen. It quotes our own requirement then; its words are never translated here,
-    since nobody calls setlocale. Were they, LOCKED_OUT would be said of the same class of evidence.
+    What TLS hides libpq alone has seen. It quotes our own requirement then; its words are never
+    translated here, since nobody calls setlocale. Were they, LOCKED_OUT would be said of the same
+    class of evidence.
     """
     if not seen.encrypted:
         return seen.heard[:9] == _WANTS_CLEARTEXT
@@ -121,24 +125,30 @@ def cause_beside_kept(login: Cause) -> Cause:
 
 
 def is_kept_waiting(failed: Failed, *, entered: bool) -> bool:
-    """Say whether a pooler that lives may have done this: it has no server connection for us, now or at all.
+    """Say whether a pooler that lives may have done this: it has no server connection for us, now
+    or at all.
 
-    `entered`: it had let us in. Before that its codes tell of us: some poolers have class 08 alone for everything.
+    `entered`: it had let us in. Before that its codes tell of us: some poolers have class 08 alone
+    for everything.
     """
     return failed.cause in _AWAITED or (entered and failed.sqlstate.startswith(_NO_CONNECTION))
 
 
 def sqlstate_of_message(message: str) -> tuple[str, str]:
-    """Return the SQLSTATE in libpq's verbose text of a failed connection, and the line it stands in.
+    """Return the SQLSTATE in libpq's verbose text of a failed connection, and the line it stands
+    in.
 
-    With several attempts in it (TLS, then plain) the last one counts; ('', the text) when the server sent no error.
+    With several attempts in it (TLS, then plain) the last one counts; ('', the text) when the
+    server sent no error.
     """
     found = [(match[1], line) for line in message.splitlines() if (match := _CODE.search(line))]
     return found[-1] if found else ("", message)
 
 
 def routine_of_message(message: str) -> str:
-    """Return the routine of the server that raised the error `sqlstate_of_message` speaks of, '' when it names none."""
+    """Return the routine of the server that raised the error `sqlstate_of_message` speaks of, ''
+    when it names none.
+    """
     routine = ""
     for line in message.splitlines():
         if _CODE.search(line):
@@ -158,7 +168,9 @@ def sqlstate_of_packet(data: bytes) -> str:
 
 
 def clean(text: str | bytes, secret: str = "", length: int = DETAIL_LENGTH) -> str:
-    """Return a server's text fit for people: one line, no control characters, no password, cut to length."""
+    """Return a server's text fit for people: one line, no control characters, no password, cut to
+    length.
+    """
     if isinstance(text, bytes):
         text = text[: 8 * DETAIL_LENGTH].decode("utf-8", "replace")
     text = text[: 8 * DETAIL_LENGTH]
@@ -169,7 +181,8 @@ def clean(text: str | bytes, secret: str = "", length: int = DETAIL_LENGTH) -> s
 
 @functools.lru_cache(maxsize=256)
 def _echo(secret: str) -> re.Pattern[str]:
-    """Return what finds a password in a text: as it is, percent-encoded, backwards, in hex or base64.
+    """Return what finds a password in a text: as it is, percent-encoded, backwards, in hex or
+    base64.
 
     Whole words only: to eat it out of other words would tell it.
     """

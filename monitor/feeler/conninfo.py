@@ -47,7 +47,8 @@ _FIXED = {
 
 _OPTIONS = pq.Conninfo.get_defaults()
 _KNOWN = {option.keyword.decode() for option in _OPTIONS}  # an older libpq knows fewer keywords
-# What libpq would take from the environment, as it is without one; 'service' named at all makes it read a file.
+# What libpq would take from the environment, as it is without one; 'service' named at all makes it
+# read a file.
 _DEFAULTS = {
     option.keyword.decode(): (option.compiled or b"").decode()
     for option in _OPTIONS
@@ -62,7 +63,9 @@ def strip_pg_environment(environ: MutableMapping[str, str] = os.environ) -> None
 
 
 def conninfo(address: Address, hostaddr: str, worker: str, ca_dir: Path | None) -> bytes:
-    """Return the connection string for one address of the host; raise Failed when a file it needs is missing."""
+    """Return the connection string for one address of the host; raise Failed when a file it needs
+    is missing.
+    """
     sslmode, roots = _trust(address, ca_dir)
     wanted = {
         "host": address.host,
@@ -83,12 +86,16 @@ def conninfo(address: Address, hostaddr: str, worker: str, ca_dir: Path | None) 
 
 
 def _may_tell(address: Address) -> bool:
-    """Say whether libpq may know the password: one that knows no require_auth tells it to any server that asks."""
+    """Say whether libpq may know the password: one that knows no require_auth tells it to any
+    server that asks.
+    """
     return "require_auth" in _KNOWN or address.tells_password
 
 
 def _trust(address: Address, ca_dir: Path | None) -> tuple[str, str]:
-    """Return sslmode and the file of trusted roots. Verifying without a named file means the system's roots."""
+    """Return sslmode and the file of trusted roots. Verifying without a named file means the
+    system's roots.
+    """
     name, mode = address.sslrootcert, address.sslmode
     if name == "system" or (not name and mode.startswith("verify")):
         return "verify-full", str(_existing(*_system_roots()))

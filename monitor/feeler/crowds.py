@@ -1,4 +1,5 @@
-"""Whether a server that has no slot left is full of our own logins: a storm of ours is no evidence against it.
+"""Whether a server that has no slot left is full of our own logins: a storm of ours is no evidence
+against it.
 
 For this package alone.
 """

@@ -1,6 +1,8 @@
-"""The queries of `queries/*.sql` and the readings their rows become. Pure but for reading the files at import.
+"""The queries of `queries/*.sql` and the readings their rows become. Pure but for reading the files
+at import.
 
-For this package alone. A row comes from a server that may lie: what does not fit its gauge makes the family an error.
+For this package alone. A row comes from a server that may lie: what does not fit its gauge makes
+the family an error.
 """
 
 import math
@@ -69,7 +71,9 @@ QUERIES = load()
 
 @cache
 def queries(server_version: int, *, slow: bool) -> tuple[Query, ...]:
-    """Return the queries of a tier for a server: one for each purpose, those it is too old for left out."""
+    """Return the queries of a tier for a server: one for each purpose, those it is too old for left
+    out.
+    """
     chosen: dict[tuple[str, ...], Query] = {}
     for query in QUERIES:
         if query.slow == slow and query.least <= server_version:
@@ -98,7 +102,8 @@ def status_of_sqlstate(sqlstate: str) -> ReadingStatus:
         return ReadingStatus.DENIED
     if sqlstate in ("57014", "55P03"):  # statement_timeout, lock_timeout
         return ReadingStatus.TIMED_OUT
-    # No such function, table, column, type, setting, feature: another version, or something that is like Postgres.
+    # No such function, table, column, type, setting, feature: another version, or something that is
+    # like Postgres.
     if sqlstate in ("42883", "42P01", "42703", "42704", "0A000"):
         return ReadingStatus.UNSUPPORTED
     return ReadingStatus.ERROR
@@ -172,7 +177,9 @@ def counters(row: Row, at: float) -> Counters:
 
 
 def rates(before: Counters | None, now: Counters) -> dict[str, Value]:
-    """Return what the counters did since `before`; a rate nobody can know (first look, reset) is absent."""
+    """Return what the counters did since `before`; a rate nobody can know (first look, reset) is
+    absent.
+    """
     found: dict[str, Value] = {}
     same = (
         before is not None

@@ -1,4 +1,5 @@
-"""One connection attempt to one address, driven by the loop: only what answers the server runs in a thread.
+"""One connection attempt to one address, driven by the loop: only what answers the server runs in a
+thread.
 
 For this package alone.
 """
@@ -107,7 +108,8 @@ class Handshake:
             attempt.asked = True
 
     def _mind_second_try(self) -> None:
-        """Raise what the server said through TLS when libpq begins anew without: two failed logins lock a role sooner.
+        """Raise what the server said through TLS when libpq begins anew without: two failed logins
+        lock a role sooner.
 
         28000 alone may be about TLS itself: pg_hba.conf may want none.
         """
@@ -119,7 +121,9 @@ class Handshake:
                 raise Failed(cause, clean(text, self._secret), sqlstate=code)
 
     def _follow(self) -> socket.socket:
-        """Copy libpq's socket anew: a second try (without TLS) has another one under the same number, maybe."""
+        """Copy libpq's socket anew: a second try (without TLS) has another one under the same
+        number, maybe.
+        """
         if self._socket:
             self._socket.close()
         try:
@@ -129,7 +133,9 @@ class Handshake:
         return self._socket
 
     def _look(self, sock: socket.socket, *, reading: bool) -> GivenUp:
-        """Note what can be seen before libpq takes its step; raise Failed when the step is in vain."""
+        """Note what can be seen before libpq takes its step; raise Failed when the step is in
+        vain.
+        """
         if self._conn.status == pq.ConnStatus.STARTED:
             if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 raise Failed(cause_of_errno(number), errno.errorcode.get(number, str(number)))
@@ -210,7 +216,9 @@ async def _ready(sock: socket.socket, *, reading: bool) -> None:
 
 
 def _refused_here(place: tuple[str, int], detail: str) -> Failed:
-    """Name why a connect failed at once: no packet was sent, and libpq keeps the errno to itself, so ask again."""
+    """Name why a connect failed at once: no packet was sent, and libpq keeps the errno to itself,
+    so ask again.
+    """
     if shortage := own_shortage():
         return Failed(shortage, detail)
     with socket.socket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET) as again:

@@ -1,7 +1,9 @@
-"""Proof that a server lives, got without saying who we are: no account is locked. For this package alone.
+"""Proof that a server lives, got without saying who we are: no account is locked. For this package
+alone.
 
-The question is GSSENCRequest, one byte answers it. Asked for TLS instead, servers that have it note that we left: only
-whoever closes without a byte is asked so, on a new connection. Some poolers do that to a question they do not know.
+The question is GSSENCRequest, one byte answers it. Asked for TLS instead, servers that have it note
+that we left: only whoever closes without a byte is asked so, on a new connection. Some poolers do
+that to a question they do not know.
 """
 
 import asyncio
@@ -34,7 +36,9 @@ class Knock:
             raise self._attempt.expired() from None
 
     async def log_in(self) -> None:
-        """Return when the server answers; raise Failed where that is no Postgres, or it lets nobody in."""
+        """Return when the server answers; raise Failed where that is no Postgres, or it lets nobody
+        in.
+        """
         request, answer = _GSS, await self._ask(_GSS)
         if not answer:
             self._socket.close()

@@ -1,8 +1,8 @@
 """The two calls psycopg does not offer of the very libpq it loaded. For this package alone.
 
-`be_verbose`: the SQLSTATE of a failed login stands in its text only then (psycopg's errors of failed connections have
-none). `poll`: PQconnectPoll through ctypes lets other threads run while it computes; psycopg's own holds the GIL,
-and a server chooses how long a SCRAM proof takes.
+`be_verbose`: the SQLSTATE of a failed login stands in its text only then (psycopg's errors of
+failed connections have none). `poll`: PQconnectPoll through ctypes lets other threads run while it
+computes; psycopg's own holds the GIL, and a server chooses how long a SCRAM proof takes.
 """
 
 import ctypes

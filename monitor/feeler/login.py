@@ -31,7 +31,8 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-# Which of several addresses' failures speaks for the host: silence before a refusal before what our side lacks.
+# Which of several addresses' failures speaks for the host: silence before a refusal before what our
+# side lacks.
 _WEIGHT = {Cause.CONNECT_TIMEOUT: 3, Cause.REFUSED: 2, Cause.RESET: 2, Cause.UNREACHABLE: 1}
 
 ADDRESSES = 4  # tried of one name

@@ -50,7 +50,9 @@ class Names:
         self._lookups: dict[str, Lookup] = {}
 
     async def resolve(self, host: str, until: float) -> Addresses:
-        """Return addresses to try, in order; raise Failed when neither the resolver nor memory has any."""
+        """Return addresses to try, in order; raise Failed when neither the resolver nor memory has
+        any.
+        """
         if is_address(host):
             return Addresses((host,))
         now = self._clock()
@@ -65,7 +67,9 @@ class Names:
         return await self._ask(host, known, share * (until - monotonic()))
 
     def refresh(self, host: str) -> "asyncio.Task[tuple[str, ...]] | None":
-        """Look a name up again that nobody asked for lately; return the look-up, None where there is no need."""
+        """Look a name up again that nobody asked for lately; return the look-up, None where there
+        is no need.
+        """
         now = self._clock()
         at, _ = self._known.get(host, (now, ()))
         if now - max(at, self._failed.get(host, at)) < FRESH or host in self._lookups:

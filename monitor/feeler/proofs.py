@@ -1,7 +1,9 @@
-"""Whose turn it is to prove a login beside its kept session: one at a time for each server and role.
+"""Whose turn it is to prove a login beside its kept session: one at a time for each server and
+role.
 
-A role's connection limit must hold that one more, and a server that hangs must not be asked by everybody at once: what
-it says to whoever comes is told to all who keep a session there. For this package alone.
+A role's connection limit must hold that one more, and a server that hangs must not be asked by
+everybody at once: what it says to whoever comes is told to all who keep a session there. For this
+package alone.
 """
 
 import asyncio
@@ -57,7 +59,9 @@ class Server:
         self._told: Told | None = None
 
     def wait(self, urgency: Urgency) -> float:
-        """Return the seconds until the next proof may begin; one that decides waits for no other worker's."""
+        """Return the seconds until the next proof may begin; one that decides waits for no other
+        worker's.
+        """
         free_at = (
             self._free_at if urgency is Urgency.UNDECIDED else max(self._free_at, self._routine_at)
         )
@@ -70,7 +74,9 @@ class Server:
             self._routine_at = monotonic() + SPACING * self._workers()
 
     def failed(self, who: object, told: Told) -> None:
-        """Note how a proof failed that would have failed for anybody; all others learn it at once."""
+        """Note how a proof failed that would have failed for anybody; all others learn it at
+        once.
+        """
         if told.hostaddr != self._failing:
             self._failing, self._failures, self._told = told.hostaddr, 0, None
         self._failures += 1
@@ -87,17 +93,23 @@ class Server:
             self._failures, self._told = 0, None
 
     def entered(self, hostaddr: str) -> None:
-        """Note that somebody got in: whoever was told of failures by others takes this word of others too."""
+        """Note that somebody got in: whoever was told of failures by others takes this word of
+        others too.
+        """
         self._entered = hostaddr, monotonic()
         self.answered(hostaddr)
 
     def entered_since(self, moment: float, hostaddr: str) -> bool:
-        """Say whether the newest login that came through did so at this address, after that moment (monotonic)."""
+        """Say whether the newest login that came through did so at this address, after that moment
+        (monotonic).
+        """
         where, at = self._entered
         return where == hostaddr and at > moment
 
     def told(self, hostaddr: str, since: float) -> Failed | None:
-        """Return how a proof at this address just failed, if it was begun after `since` (monotonic)."""
+        """Return how a proof at this address just failed, if it was begun after `since`
+        (monotonic).
+        """
         told = self._told
         if told and told.hostaddr == hostaddr and told.began > since and monotonic() < told.until:
             return told.failed
@@ -123,7 +135,9 @@ class Door:
     _timer: asyncio.TimerHandle | None = None
 
     def take(self, who: object, urgency: Urgency, wake: Callable[[], None]) -> bool:
-        """Say whether it is `who`'s turn now; whose it is not is woken when it is, and has to ask again."""
+        """Say whether it is `who`'s turn now; whose it is not is woken when it is, and has to ask
+        again.
+        """
         if self.holder is not who:
             before = self.waiting.pop(who, None)
             self.waiting[who] = Waiter(urgency, before.turn if before else next(_turns), wake)

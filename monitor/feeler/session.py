@@ -1,6 +1,7 @@
 """One database, felt: a kept connection, fresh logins beside it, and what the two prove together.
 
-Workers and the CLI import `Session`, `Feeling` and `probe`. Feels of one session follow one another, never overlap.
+Workers and the CLI import `Session`, `Feeling` and `probe`. Feels of one session follow one
+another, never overlap.
 """
 
 import asyncio
@@ -42,7 +43,8 @@ BRIEF, WITHIN = (
 )  # so many kept sessions that end by themselves within so many seconds: we keep none ...
 KEEP_AGAIN = 600.0  # ... for so many seconds
 LARGEST_PID = 1 << 22  # that a Linux gives; poolers make numbers up
-QUIET = 1.0  # seconds between two calls of on_lost: a server that ends every session gets no storm of logins
+# seconds between two calls of on_lost: a server that ends every session gets no storm of logins
+QUIET = 1.0
 _POOLED = {
     "26000",
     "42P05",
@@ -51,7 +53,9 @@ _POOLED = {
 
 @dataclass(frozen=True, slots=True)
 class Feeling:
-    """What one feel proved. `at` is when the evidence was in; the slow tier may have gone on after it."""
+    """What one feel proved. `at` is when the evidence was in; the slow tier may have gone on after
+    it.
+    """
 
     cause: Cause
     sent_at: float
@@ -134,11 +138,12 @@ class Session:
         login_deadline: float | None = None,
         pooled: bool = False,
     ) -> Feeling:
-        """Look at the database once, within the deadline (a login has its own); every failure is a Feeling too.
+        """Look at the database once, within the deadline (a login has its own); every failure is a
+        Feeling too.
 
-        `fresh` proves a login even where the kept session answers, once it is our turn: who is woken by `on_turn`
-        feels again. `slow` asks the dear gauges as well. `held`: no login may be tried, for this cause.
-        `pooled`: a pooler was between when somebody last looked.
+        `fresh` proves a login even where the kept session answers, once it is our turn: who is
+        woken by `on_turn` feels again. `slow` asks the dear gauges as well. `held`: no login may be
+        tried, for this cause. `pooled`: a pooler was between when somebody last looked.
         """
         attempt = self._attempt = Attempt(self._clock, self._deadline, since=self._seen)
         self._login_deadline, self._urgency = login_deadline or self._deadline, urgency
@@ -200,7 +205,9 @@ class Session:
         )
 
     async def close(self) -> None:
-        """End the kept connection; a login under way ends with its feel, one that waits for its turn ends now."""
+        """End the kept connection; a login under way ends with its feel, one that waits for its
+        turn ends now.
+        """
         self._closed = True
         self._door.server.sessions.pop(self, None)
         self._door.give_back(self)
@@ -243,7 +250,9 @@ class Session:
         return replace(answers, cause=Cause.LOGIN_NOT_PROVED) if unproved else answers
 
     async def _without_login(self, attempt: Attempt, held: Cause) -> Answers:
-        """Prove that the server lives; what logins are worth is known, and they may not be tried again yet."""
+        """Prove that the server lives; what logins are worth is known, and they may not be tried
+        again yet.
+        """
         detail, code = self._refusal
         if self._wire and not self._wire.closed:
             try:
@@ -271,7 +280,9 @@ class Session:
         return not attempt.waiting
 
     def _has_moved(self, kept: Wire) -> bool:
-        """Say whether the name leads elsewhere by now, and have it looked up again from time to time."""
+        """Say whether the name leads elsewhere by now, and have it looked up again from time to
+        time.
+        """
         names, host = self._logins.names, self._entrance.address.host
         if lookup := names.refresh(host):
             lookup.add_done_callback(lambda _: self._mind_name(kept))
@@ -325,7 +336,8 @@ class Session:
             raise
 
     async def _excuse(self, attempt: Attempt, failed: Failed) -> None:
-        """Raise what a negative is worth where the name does not resolve, or has left the addresses tried.
+        """Raise what a negative is worth where the name does not resolve, or has left the addresses
+        tried.
 
         Each is excused once until all is well again: some names lead elsewhere with every answer.
         """
@@ -374,9 +386,11 @@ class Session:
         return answers
 
     async def _prove(self, attempt: Attempt, kept: Wire) -> Answers:
-        """Prove a login beside the kept session, or in its place where role or pool may have no session more.
+        """Prove a login beside the kept session, or in its place where role or pool may have no
+        session more.
 
-        Only the role's limit is remembered: a pool is used up for a moment, and its server may fill up meanwhile.
+        Only the role's limit is remembered: a pool is used up for a moment, and its server may fill
+        up meanwhile.
         """
         if not self._crowded:
             answers = await self._enter_beside(attempt, kept)
@@ -387,7 +401,9 @@ class Session:
         return await self._enter_instead(attempt, kept)
 
     async def _enter_instead(self, attempt: Attempt, kept: Wire) -> Answers:
-        """Give the kept session up and log in, unless the server is full: it would let nobody in again."""
+        """Give the kept session up and log in, unless the server is full: it would let nobody in
+        again.
+        """
         attempt.login = False
         attempt.allow(self._deadline)
         try:
@@ -419,7 +435,9 @@ class Session:
         )
 
     async def _enter_beside(self, attempt: Attempt, kept: Wire) -> Answers:
-        """Prove a login; when it fails, the kept session, asked at the same time, says what that is worth."""
+        """Prove a login; when it fails, the kept session, asked at the same time, says what that is
+        worth.
+        """
         attempt.sending()
         beside = asyncio.create_task(self._ask_kept(Attempt(self._clock, self._deadline), kept))
         try:
@@ -439,7 +457,9 @@ class Session:
                 beside.exception()
 
     def _tell(self, attempt: Attempt, failed: Failed) -> None:
-        """Let those who keep sessions at this address know what it says to whoever comes, and nothing else."""
+        """Let those who keep sessions at this address know what it says to whoever comes, and
+        nothing else.
+        """
         server = self._door.server
         if attempt.heard:
             return  # another login found it out, and one finding counts once
@@ -523,7 +543,9 @@ class Session:
             return gauges.failed(query, at, ReadingStatus.ERROR)
 
     async def _slow_tier(self, attempt: Attempt) -> tuple[tuple[Reading, ...], float, bool]:
-        """Ask the dear gauges one by one while there is time for one more, beginning where the last feel ended."""
+        """Ask the dear gauges one by one while there is time for one more, beginning where the last
+        feel ended.
+        """
         began, whole = time.monotonic(), True
         found: list[Reading] = []
         wire = self._wire
@@ -565,7 +587,9 @@ class Session:
             self._on_lost()
 
     def _keep_or_leave(self) -> None:
-        """Keep no session where none lasts (idle_session_timeout, a proxy): the next beat logs in, at its own time."""
+        """Keep no session where none lasts (idle_session_timeout, a proxy): the next beat logs in,
+        at its own time.
+        """
         if self._wire and time.monotonic() < self._keep_again:
             self._wire.close()
 

@@ -20,7 +20,9 @@ def bytes_received(sock: socket.socket) -> int:
 
 
 def bytes_sent(sock: socket.socket) -> int:
-    """Return how many bytes went out since the connection began; 0 where the kernel does not say."""
+    """Return how many bytes went out since the connection began; 0 where the kernel does not
+    say.
+    """
     return _counter(sock, _BYTES_SENT)
 
 
@@ -32,7 +34,9 @@ def _counter(sock: socket.socket, offset: int) -> int:
 
 
 def peek(sock: socket.socket, length: int = 4096) -> bytes | None:
-    """Return unread bytes without taking them; None when the peer closed or reset, b'' when there are none."""
+    """Return unread bytes without taking them; None when the peer closed or reset, b'' when there
+    are none.
+    """
     try:
         return sock.recv(length, socket.MSG_PEEK | socket.MSG_DONTWAIT) or None
     except BlockingIOError:

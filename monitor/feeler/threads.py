@@ -1,7 +1,8 @@
-"""Daemon threads for the few calls that may take as long as somebody else likes. For this package alone.
+"""Daemon threads for the few calls that may take as long as somebody else likes. For this package
+alone.
 
-Not an executor: the interpreter joins an executor's threads when it ends, and a hostile server could keep one busy
-for half an hour.
+Not an executor: the interpreter joins an executor's threads when it ends, and a hostile server
+could keep one busy for half an hour.
 """
 
 import asyncio
@@ -19,7 +20,9 @@ LENT = 0.25  # seconds after which a call is overdue
 
 
 class Threads:
-    """At most `limit` calls at once; later ones wait in order. As many as `overdue` others may go on for longer."""
+    """At most `limit` calls at once; later ones wait in order. As many as `overdue` others may go
+    on for longer.
+    """
 
     def __init__(self, limit: int, overdue: int = 0) -> None:
         self._free, self._overdue = asyncio.Semaphore(limit), overdue
@@ -41,7 +44,9 @@ class Threads:
         return done
 
     def _outlast(self, done: "asyncio.Future[Any]", thread: threading.Thread) -> None:
-        """Give the place of a call that takes long to the next one: many endless calls must not keep others waiting."""
+        """Give the place of a call that takes long to the next one: many endless calls must not
+        keep others waiting.
+        """
         if not thread.is_alive() or done.done():
             return
         if not self._overdue:

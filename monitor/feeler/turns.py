@@ -19,7 +19,9 @@ Where = tuple[str, int]  # a resolved address and its port
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How one login ended for all databases of its address; `began`, `ended` and `until` are by the loop's clock."""
+    """How one login ended for all databases of its address; `began`, `ended` and `until` are by the
+    loop's clock.
+    """
 
     cause: Cause
     detail: str
@@ -33,14 +35,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """One login that waits; `since`: a probe that began before this moment (monotonic) is no news to it."""
+    """One login that waits; `since`: a probe that began before this moment (monotonic) is no news
+    to it.
+    """
 
     since: float
     granted: "asyncio.Future[Turn | Found]"
 
 
 class Turn:
-    """Leave to log in. It is lent for a moment: a host that does not answer must not make its databases wait."""
+    """Leave to log in. It is lent for a moment: a host that does not answer must not make its
+    databases wait.
+    """
 
     def __init__(self, place: "Place", lent: float) -> None:
         self.place = place
@@ -57,7 +63,9 @@ class Turn:
 
 
 class Place:
-    """One address and port: its turns, first come, first served, and the newest failure that is everybody's."""
+    """One address and port: its turns, first come, first served, and the newest failure that is
+    everybody's.
+    """
 
     def __init__(self, turns: int, lent: float) -> None:
         self._free, self._lent = turns, lent
@@ -95,11 +103,15 @@ class Place:
             self._found = None
 
     def answered(self) -> None:
-        """Note that the server said something that is not everybody's: nothing found before is news any more."""
+        """Note that the server said something that is not everybody's: nothing found before is news
+        any more.
+        """
         self._answered, self._found = monotonic(), None
 
     def learn(self, found: Found) -> None:
-        """Share what a login found out with all who wait, and with whoever comes within its deadline."""
+        """Share what a login found out with all who wait, and with whoever comes within its
+        deadline.
+        """
         if found.cause in SHARED:
             self._share(found)
         elif EVIDENCE[found.cause] is Evidence.ALIVE:
@@ -135,7 +147,9 @@ class Place:
 
 
 class Places:
-    """The addresses this process logs in at; one is forgotten when nobody waits there and nothing is known of it."""
+    """The addresses this process logs in at; one is forgotten when nobody waits there and nothing
+    is known of it.
+    """
 
     def __init__(self, turns: int, lent: float) -> None:
         self._turns, self._lent = turns, lent

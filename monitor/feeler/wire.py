@@ -1,4 +1,6 @@
-"""A logged-in connection driven by the event loop: nothing here ever waits inside libpq. For this package alone."""
+"""A logged-in connection driven by the event loop: nothing here ever waits inside libpq. For this
+package alone.
+"""
 
 import asyncio
 import socket
@@ -13,8 +15,10 @@ from monitor.feeler import sockets
 from monitor.feeler.answers import sqlstate, words
 from monitor.feeler.causes import Failed, clean
 
-# Bytes one exchange may take in; what we ask for is a thousand. Beyond 32 KB of one message libpq reads for as long as
-# the peer keeps up, and its work on a flood of reported settings grows with the square of it: stay well below.
+# Bytes one exchange may take in; what we ask for is a thousand. Beyond 32 KB of one message libpq
+# reads for as long as
+# the peer keeps up, and its work on a flood of reported settings grows with the square of it: stay
+# well below.
 BYTE_BUDGET = 16_384
 LIFE_BUDGET = (
     8_388_608  # bytes after which a connection is replaced: libpq keeps what a server makes it keep
@@ -72,9 +76,11 @@ class Wire:
             self._pgconn.exit_pipeline_mode()
 
     async def ask(self, units: Sequence[Unit], *, together: bool = False) -> list[PGresult]:
-        """Return one result for each unit: its error, else its last answer. Any other ending closes the wire.
+        """Return one result for each unit: its error, else its last answer. Any other ending closes
+        the wire.
 
-        Together they cost one packet each way, and an error leaves the units after it PIPELINE_ABORTED.
+        Together they cost one packet each way, and an error leaves the units after it
+        PIPELINE_ABORTED.
         """
         if self.closed:
             raise Failed(Cause.RESET, "the connection is closed", lost=True)
@@ -113,7 +119,8 @@ class Wire:
         for send in messages:
             send(self._pgconn)
         if self._pgconn.flush():
-            # Our questions are a few kilobytes: the peer has stopped reading, so it will hardly answer either.
+            # Our questions are a few kilobytes: the peer has stopped reading, so it will hardly
+            # answer either.
             self._loop.add_writer(self._fd, self._on_writable)
 
     def _on_writable(self) -> None:
@@ -147,7 +154,9 @@ class Wire:
             raise Failed(Cause.SERVER_ERROR, "the server answered out of turn")
 
     def _newer(self, outcome: PGresult | None, result: PGresult) -> PGresult:
-        """Return a unit's outcome so far: its first error, else its last answer; raise Failed at the session's end."""
+        """Return a unit's outcome so far: its first error, else its last answer; raise Failed at
+        the session's end.
+        """
         if result.status == pq.ExecStatus.FATAL_ERROR:
             severity = _severity(result)
             if severity in _FATAL or self._pgconn.status == pq.ConnStatus.BAD:
@@ -171,7 +180,9 @@ class Wire:
         self._take_in()
 
     def _ended(self) -> bool:
-        """Say whether the peer's end is next to be read: libuv tells of a reset once, maybe with the data before it."""
+        """Say whether the peer's end is next to be read: libuv tells of a reset once, maybe with
+        the data before it.
+        """
         return sockets.peek(self._socket, 1) is None
 
     def _take_in(self) -> None:
@@ -186,7 +197,9 @@ class Wire:
             self._waiter.set_result(None)
 
     def _on_idle_input(self) -> None:
-        """Tell the end from mere news, such as a changed setting; a farewell (57P01) comes before the FIN."""
+        """Tell the end from mere news, such as a changed setting; a farewell (57P01) comes before
+        the FIN.
+        """
         ended = sockets.bytes_received(self._socket) > self._allowed
         try:
             if not ended:
@@ -214,6 +227,8 @@ class Wire:
 
 
 def _severity(result: PGresult) -> bytes | None:
-    """Return an error's severity; poolers name it in one field only, the one that servers translate."""
+    """Return an error's severity; poolers name it in one field only, the one that servers
+    translate.
+    """
     fields = pq.DiagnosticField.SEVERITY_NONLOCALIZED, pq.DiagnosticField.SEVERITY
     return next(filter(None, map(result.error_field, fields)), None)

@@ -1,4 +1,6 @@
-"""Redis: what is true now. Sole user of redis; imports monitor.core only. Doors and workers may import it.
+"""Redis: what is true now. Sole user of redis; imports monitor.core only. Doors and workers may
+import it.
 
-Every function takes a `Live` first and raises StoreUnavailable when Redis does not answer or may not write.
+Every function takes a `Live` first and raises StoreUnavailable when Redis does not answer or may
+not write.
 """

@@ -1,4 +1,5 @@
-"""Who watches what. The truth is `owner` and `epoch` in each database's hash; indexes are kept beside it.
+"""Who watches what. The truth is `owner` and `epoch` in each database's hash; indexes are kept
+beside it.
 
 Imported by workers/ alone: the leader assigns, workers look.
 """
@@ -72,8 +73,10 @@ async def assign(
     doubt: Identity | None = None,
     seed: Status | None = None,
 ) -> Assigned:
-    """Give a database to a worker, in one fenced step. `planned`: its present owner lives. `doubt`: the cannot_reach
-    this move answers, remembered in `moved_for` and `moves`. `seed`: the Status where the hash has none."""
+    """Give a database to a worker, in one fenced step. `planned`: its present owner lives. `doubt`:
+    the cannot_reach this move answers, remembered in `moved_for` and `moves`. `seed`: the Status
+    where the hash has none.
+    """
     name, number = assignment.database, partition(assignment.database)
     kinds = [partition_key(number, kind) for kind in ("generation", "term", "names")]
     keys = (
@@ -92,7 +95,9 @@ async def assign(
 
 
 async def unassign(live: Live, database: str, term: int, registry: str) -> bool:
-    """Take a paused database from its owner: its hash stays, its target goes; False for a deposed leader."""
+    """Take a paused database from its owner: its hash stays, its target goes; False for a deposed
+    leader.
+    """
     return await _unassign(live, database, term, registry, forget=False)
 
 
@@ -123,7 +128,8 @@ async def _unassign(live: Live, database: str, term: int, registry: str, *, forg
 async def places(live: Live, databases: Sequence[str]) -> dict[str, Place]:
     """Return the place of each database, an empty one where Redis knows nothing.
 
-    Of one that cannot be read only its owner is told: it is neither free for the taking nor lost with its owner.
+    Of one that cannot be read only its owner is told: it is neither free for the taking nor lost
+    with its owner.
     """
     pipe = live.cache.pipeline(transaction=False)
     for name in databases:
@@ -159,7 +165,9 @@ def _owned(name: str, row: Sequence[str | None]) -> Place:
 
 
 async def mine(live: Live, worker: str) -> dict[str, str]:
-    """Return a worker's index: database -> "epoch revision"; it changes whenever there is something to learn."""
+    """Return a worker's index: database -> "epoch revision"; it changes whenever there is something
+    to learn.
+    """
     pipe = live.cache.pipeline(transaction=False)
     for number in range(PARTITIONS):
         pipe.hgetall(index_key(number, worker))
@@ -171,7 +179,8 @@ async def mine(live: Live, worker: str) -> dict[str, str]:
 
 
 async def rewrite_indexes(live: Live, databases: Iterable[str], workers: Collection[str]) -> None:
-    """Make the indexes agree with the hashes of these databases, and the indexes of these workers hold nothing else.
+    """Make the indexes agree with the hashes of these databases, and the indexes of these workers
+    hold nothing else.
 
     Name dead workers too: an index nobody names stays for ever.
     """

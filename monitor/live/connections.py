@@ -1,7 +1,8 @@
-"""How everybody reaches Redis: explicit deadlines, no retries of side effects, one kind of error. Only live/'s
-modules use the clients; others hold a `Live` and pass it on.
+"""How everybody reaches Redis: explicit deadlines, no retries of side effects, one kind of error.
+Only live/'s modules use the clients; others hold a `Live` and pass it on.
 
-redis-py's own defaults (10 retries, 5 s each) keep one command on a hung server for a minute and may run it twice.
+redis-py's own defaults (10 retries, 5 s each) keep one command on a hung server for a minute and
+may run it twice.
 """
 
 from collections.abc import Iterator
@@ -59,7 +60,9 @@ _UNAVAILABLE_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The two Redis servers (often one): the bus that RQ shares, and the cache. `blocking` is the cache too."""
+    """The two Redis servers (often one): the bus that RQ shares, and the cache. `blocking` is the
+    cache too.
+    """
 
     bus: Redis
     cache: Redis
@@ -71,7 +74,9 @@ class Live:
 
 @contextmanager
 def unavailable() -> Iterator[None]:
-    """Turn every way in which Redis fails us into StoreUnavailable; bugs of our own stay what they are."""
+    """Turn every way in which Redis fails us into StoreUnavailable; bugs of our own stay what they
+    are.
+    """
     try:
         yield
     except (exceptions.RedisError, OSError) as exc:
@@ -110,7 +115,9 @@ async def close(live: Live) -> None:
 
 
 def rq_connection(redis_url: str) -> RqConnection:
-    """Make the synchronous client RQ wants; RQ overwrites its timeouts, so nobody else may share it."""
+    """Make the synchronous client RQ wants; RQ overwrites its timeouts, so nobody else may share
+    it.
+    """
     with _usable():
         pool = redis.ConnectionPool.from_url(
             redis_url,
@@ -132,7 +139,9 @@ async def now(live: Live) -> float:
 
 
 async def check_writes(live: Live) -> None:
-    """Raise StoreUnavailable also where a server answers and takes no writes: full, a replica, cannot persist."""
+    """Raise StoreUnavailable also where a server answers and takes no writes: full, a replica,
+    cannot persist.
+    """
     for client in {live.bus, live.cache}:
         with unavailable():
             await client.set(PROBE, "", px=PROBE_LIVES)
@@ -146,7 +155,8 @@ def _client(url: str, part: str, timeout: float) -> Redis:
             timeout=WAIT_FOR_CONNECTION,
             protocol=2,
             decode_responses=True,
-            encoding_errors="replace",  # bytes that are no text spoil their own row, not the whole reply
+            # bytes that are no text spoil their own row, not the whole reply
+            encoding_errors="replace",
             socket_timeout=timeout,
             socket_connect_timeout=TIMEOUT,
             retry=Retry(NoBackoff(), 0),

@@ -1,7 +1,8 @@
-"""The flat fields of a database's hash: observations and Status to text of at most 64 bytes and back. Only live/
-imports this.
+"""The flat fields of a database's hash: observations and Status to text of at most 64 bytes and
+back. Only live/ imports this.
 
-A number stays the number people would type (`HSET db1 db_size 4213`); what there is none of is no field at all.
+A number stays the number people would type (`HSET db1 db_size 4213`); what there is none of is no
+field at all.
 """
 
 import re
@@ -32,9 +33,11 @@ def status_fields(status: Status) -> dict[str, str]:
 
 
 def observation_fields(observation: Observation) -> dict[str, str]:
-    """Return what one feel says; '' for a field that must go. Families it did not read are left alone.
+    """Return what one feel says; '' for a field that must go. Families it did not read are left
+    alone.
 
-    A void feel saw nothing of the database: only its cause is told, the last observation stays, with its age.
+    A void feel saw nothing of the database: only its cause is told, the last observation stays,
+    with its age.
     """
     felt = {"cause": observation.cause.value, "revision": str(observation.revision or "")}
     if observation.evidence is Evidence.VOID:

@@ -1,7 +1,9 @@
-"""Lives of Redis: nobody records before the leader has opened the generation. Workers and doors import this.
+"""Lives of Redis: nobody records before the leader has opened the generation. Workers and doors
+import this.
 
-A generation is named "life:term.counter" and stands in all 16 partitions. Another life (restart, failover) or a
-missing key (FLUSHALL does not end a life) closes it; the counter makes every opening a name of its own.
+A generation is named "life:term.counter" and stands in all 16 partitions. Another life (restart,
+failover) or a missing key (FLUSHALL does not end a life) closes it; the counter makes every opening
+a name of its own.
 """
 
 import itertools
@@ -32,7 +34,9 @@ _attempts = itertools.count(1)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Signature:
-    """Whose a Redis is: which registry gave the terms in it ('' while nobody said so), after how many take-overs."""
+    """Whose a Redis is: which registry gave the terms in it ('' while nobody said so), after how
+    many take-overs.
+    """
 
     takeovers: int = 0
     registry: str = ""
@@ -49,7 +53,9 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a leader must know before it leads: the highest term seen in any partition, and whose they are."""
+    """What a leader must know before it leads: the highest term seen in any partition, and whose
+    they are.
+    """
 
     term: int = 0
     signatures: frozenset[Signature] = frozenset()
@@ -86,7 +92,9 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What one reporter remembers of a database: `epoch` it last held itself, None where it never did (the leader)."""
+    """What one reporter remembers of a database: `epoch` it last held itself, None where it never
+    did (the leader).
+    """
 
     database: str
     status: Status
@@ -95,7 +103,9 @@ class Restored:
 
 
 async def generation(live: Live) -> Generation:
-    """Look at the generation: open only when this life of the server has the same name in all partitions."""
+    """Look at the generation: open only when this life of the server has the same name in all
+    partitions.
+    """
     pipe = live.cache.pipeline(transaction=False)
     pipe.info("replication")
     for number in range(PARTITIONS):
@@ -111,10 +121,11 @@ async def generation(live: Live) -> Generation:
 
 
 async def lead(live: Live, term: int, registry: str) -> bool:
-    """Make a new leader's term and registry known everywhere, so that others step down; False if a higher term is
-    known, or another registry's name.
+    """Make a new leader's term and registry known everywhere, so that others step down; False if a
+    higher term is known, or another registry's name.
 
-    Of two registries that claim one empty Redis at once the first partition chooses: the other claims no further.
+    Of two registries that claim one empty Redis at once the first partition chooses: the other
+    claims no further.
     """
     keys = [
         [partition_key(number, kind) for kind in ("term", "registry")]
@@ -138,14 +149,18 @@ async def standing(live: Live) -> Standing:
 
 
 async def take_over(live: Live, registry: str, takeovers: int) -> bool:
-    """Give this Redis to another registry, for the `takeovers`-th time; False when somebody else did meanwhile."""
+    """Give this Redis to another registry, for the `takeovers`-th time; False when somebody else
+    did meanwhile.
+    """
     words: steps.Words = (registry, takeovers)
     calls = [([partition_key(number, "registry")], words) for number in range(PARTITIONS)]
     return all(await steps.run(live.cache, _TAKE_OVER, calls))
 
 
 async def rest(live: Live, lease: str) -> None:
-    """Say as a leader's last word that this memory knows all workers there are; in the order of all that was said."""
+    """Say as a leader's last word that this memory knows all workers there are; in the order of all
+    that was said.
+    """
     pipe = live.cache.pipeline(transaction=False)
     for number in range(PARTITIONS):
         pipe.set(partition_key(number, "rest"), lease)
@@ -167,11 +182,12 @@ async def has_rested(live: Live, lease: str) -> bool:
 async def restore(
     live: Live, worker: str, rows: Sequence[Restored], term: int, signature: Signature | str
 ) -> bool:
-    """Merge what `worker` remembers into a closed generation and report it; into an open one only what is newer.
+    """Merge what `worker` remembers into a closed generation and report it; into an open one only
+    what is newer.
 
-    `signature` is what a worker remembers, or the bare name of the registry a leader leads for. False when Redis lost
-    its memory meanwhile: restore again. With no rows it is a mark: the leader sets one when it begins to wait for the
-    workers, and names it in `open_generation`.
+    `signature` is what a worker remembers, or the bare name of the registry a leader leads for.
+    False when Redis lost its memory meanwhile: restore again. With no rows it is a mark: the leader
+    sets one when it begins to wait for the workers, and names it in `open_generation`.
     """
     life, attempt = (await generation(live)).life, next(_attempts)
     by_partition: dict[int, list[Restored]] = {number: [] for number in range(PARTITIONS)}
@@ -194,7 +210,9 @@ async def restore(
 
 
 def _part(i: int, count: int) -> str:
-    """Name a part: no request both begins a report and ends it, else one that comes late could stand for a new one."""
+    """Name a part: no request both begins a report and ends it, else one that comes late could
+    stand for a new one.
+    """
     return "first" if i == 0 else "last" if i == count - 1 else "middle"
 
 
@@ -228,7 +246,9 @@ async def reported(live: Live) -> set[str]:
 
 
 async def withdraw(live: Live, worker: str) -> None:
-    """Take a report back: all partitions are open, nobody waits for it, and nothing else would clear it away."""
+    """Take a report back: all partitions are open, nobody waits for it, and nothing else would
+    clear it away.
+    """
     pipe = live.cache.pipeline(transaction=False)
     for number in range(PARTITIONS):
         pipe.hdel(partition_key(number, "reports"), worker)
@@ -243,11 +263,12 @@ def _is_done(report: str, life: str) -> bool:
 async def open_generation(
     live: Live, leader: Epoch, reports: Collection[str], registry: str
 ) -> str | None:
-    """Open all partitions under a new name and return it; None when a higher term, another registry or a loss of memory
-    forbids it.
+    """Open all partitions under a new name and return it; None when a higher term, another registry
+    or a loss of memory forbids it.
 
-    `reports` names everybody whose memory this opening rests on, the leader's own mark among them: a partition in
-    which one of them is missing was wiped since. Then wait anew. Opening again after an error is safe.
+    `reports` names everybody whose memory this opening rests on, the leader's own mark among them:
+    a partition in which one of them is missing was wiped since. Then wait anew. Opening again after
+    an error is safe.
     """
     life = (await generation(live)).life
     name = f"{life}:{leader}"
@@ -262,9 +283,11 @@ async def open_generation(
 
 
 async def close_generation(live: Live, entered: Epoch, term: int) -> None:
-    """End a generation older than the one that `entered` opened: no worker that knows a newer one may go back to it.
+    """End a generation older than the one that `entered` opened: no worker that knows a newer one
+    may go back to it.
 
-    At a server that was left behind nobody opens another; else the leader does, above all terms seen.
+    At a server that was left behind nobody opens another; else the leader does, above all terms
+    seen.
     """
     keys = [
         [partition_key(number, kind) for kind in ("generation", "term")]

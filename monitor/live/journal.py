@@ -1,4 +1,5 @@
-"""What happened, in order, one stream per partition; every consumer is a group that reads, works and acknowledges.
+"""What happened, in order, one stream per partition; every consumer is a group that reads, works
+and acknowledges.
 
 Written by `record` and `replay`. The supervisor, the historian and the notifier read it as groups.
 """
@@ -56,7 +57,8 @@ async def ensure(live: Live, group: str) -> None:
 
 
 async def read(live: Live, group: str, consumer: str, *, count: int, block: float) -> list[Entry]:
-    """Return about `count` entries nobody of the group has had, waiting at most `block` seconds for the first.
+    """Return about `count` entries nobody of the group has had, waiting at most `block` seconds for
+    the first.
 
     Creates the group where it is missing: at first, and after Redis lost its memory.
     """
@@ -104,7 +106,9 @@ def _is_missing(exc: Exception) -> bool:
 async def _entries(
     live: Live, group: str, found: Sequence[tuple[int, Iterable[_Row]]]
 ) -> list[Entry]:
-    """Decode; what cannot be read becomes a dead letter: it must hold up neither the others nor the trim."""
+    """Decode; what cannot be read becomes a dead letter: it must hold up neither the others nor the
+    trim.
+    """
     entries: list[Entry] = []
     broken: dict[int, list[tuple[str, dict[str, str]]]] = {}
     for number, id_, row in (
@@ -159,7 +163,9 @@ async def drained(
 
 
 async def replay(live: Live, generation: str, transitions: Sequence[Transition]) -> bool:
-    """Give accepted events to the journal again; False unless this generation is open in every partition concerned."""
+    """Give accepted events to the journal again; False unless this generation is open in every
+    partition concerned.
+    """
     by_partition: dict[int, list[str]] = {}
     for one in transitions:
         by_partition.setdefault(partition(one.database), []).append(events.encode(one))
@@ -171,7 +177,9 @@ async def replay(live: Live, generation: str, transitions: Sequence[Transition])
 
 
 async def trim(live: Live, now: float, *, limit: int = LIMIT) -> int:
-    """Drop entries every group has acknowledged; beyond `limit` also others, loudly. Return how many went."""
+    """Drop entries every group has acknowledged; beyond `limit` also others, loudly. Return how
+    many went.
+    """
     words = (limit, f"{now - REMEMBER:.3f}", IDLE_CONSUMER, *DURABLE)
     calls = [
         ([partition_key(number, kind) for kind in ("journal", "drained", "counters")], words)
@@ -190,13 +198,17 @@ async def count_conflicts(live: Live, conflicts: int) -> None:
 
 
 async def is_behind(live: Live) -> bool:
-    """Tell whether the group that makes transitions durable has still something to read or to finish."""
+    """Tell whether the group that makes transitions durable has still something to read or to
+    finish.
+    """
     waiting = await backlog(live)
     return any(waiting.get(f"{DURABLE[0]}_{what}", 0) for what in ("pending", "lag"))
 
 
 async def waiting(live: Live, now: float) -> float:
-    """Return for how many seconds the oldest entry has waited to be made durable, 0 where none waits."""
+    """Return for how many seconds the oldest entry has waited to be made durable, 0 where none
+    waits.
+    """
     pipe = live.cache.pipeline(transaction=False)
     for key in _JOURNALS:
         pipe.xinfo_groups(key)
@@ -213,7 +225,9 @@ async def waiting(live: Live, now: float) -> float:
 
 
 def _ask_for_oldest(pipe: Any, key: str, group: Mapping[str, Any] | None) -> None:
-    """Ask for the oldest entry that was taken and not acknowledged, else for the oldest that nobody took."""
+    """Ask for the oldest entry that was taken and not acknowledged, else for the oldest that nobody
+    took.
+    """
     if group and group["pending"]:
         pipe.xpending_range(key, DURABLE[0], "-", "+", 1)
     else:
@@ -221,7 +235,9 @@ def _ask_for_oldest(pipe: Any, key: str, group: Mapping[str, Any] | None) -> Non
 
 
 async def backlog(live: Live) -> dict[str, int]:
-    """Return the journal's length, the dead letters, and per group what is pending (taken) and lagging (not taken)."""
+    """Return the journal's length, the dead letters, and per group what is pending (taken) and
+    lagging (not taken).
+    """
     pipe = live.cache.pipeline(transaction=False)
     for key in _JOURNALS:
         pipe.xlen(key)

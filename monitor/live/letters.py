@@ -1,6 +1,7 @@
 """Dead letters: entries of the journal that a consumer could not read, kept for a version that can.
 
-The journal buries them, `feeler journal` lists and revives them. Only live/ and the CLI import this.
+The journal buries them, `feeler journal` lists and revives them. Only live/ and the CLI import
+this.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,9 @@ _REPLAY = steps.step("replay")
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """An entry of the journal that some group could not read: its text, and the dead letters it became."""
+    """An entry of the journal that some group could not read: its text, and the dead letters it
+    became.
+    """
 
     partition: int
     entry: str
@@ -45,7 +48,9 @@ class Letter:
 async def bury(
     live: Live, group: str, number: int, rows: Sequence[tuple[str, dict[str, str]]]
 ) -> None:
-    """Keep entries of a newer version, or damaged ones, for a process that can read them; then acknowledge them."""
+    """Keep entries of a newer version, or damaged ones, for a process that can read them; then
+    acknowledge them.
+    """
     pipe = live.cache.pipeline(transaction=True)
     for id_, row in rows:
         letter: Any = {"group": group, "entry": id_, "event": row.get("event", "")}
@@ -57,7 +62,9 @@ async def bury(
 
 
 async def dead_letters(live: Live) -> list[Letter]:
-    """Return the dead letters, oldest first; each entry of the journal once, whoever could not read it."""
+    """Return the dead letters, oldest first; each entry of the journal once, whoever could not read
+    it.
+    """
     found: dict[tuple[int, str], Letter] = {}
     for number in range(PARTITIONS):
         with unavailable():
@@ -70,9 +77,11 @@ async def dead_letters(live: Live) -> list[Letter]:
 
 
 async def revive(live: Live, generation: str, letters: Sequence[Letter]) -> bool:
-    """Put these dead letters into the journal again, for all groups; False unless this generation is open.
+    """Put these dead letters into the journal again, for all groups; False unless this generation
+    is open.
 
-    Consumers know an event by its identity: what a group has had before, and what is revived twice, changes nothing.
+    Consumers know an event by its identity: what a group has had before, and what is revived twice,
+    changes nothing.
     """
     for letter in letters:
         keys = [

@@ -1,4 +1,6 @@
-"""The last observation and the Status of every database. `record` is the only way in. Doors and workers import this."""
+"""The last observation and the Status of every database. `record` is the only way in. Doors and
+workers import this.
+"""
 
 import itertools
 from collections import Counter
@@ -45,7 +47,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """One observation and what came of it: `events` still to be accepted, oldest first; `status` after all of them."""
+    """One observation and what came of it: `events` still to be accepted, oldest first; `status`
+    after all of them.
+    """
 
     database: str
     epoch: Epoch
@@ -83,9 +87,11 @@ class Latest:
 
 
 async def record(live: Live, generation: str, worker: str, beats: Sequence[Beat]) -> list[Verdict]:
-    """Write beats and journal their events, each row in one fenced step; a verdict per beat, in order.
+    """Write beats and journal their events, each row in one fenced step; a verdict per beat, in
+    order.
 
-    Beats of a partition share a script call. After StoreUnavailable any part may have been written: record again.
+    Beats of a partition share a script call. After StoreUnavailable any part may have been written:
+    record again.
     """
     places: dict[int, list[int]] = {}
     for i, beat in enumerate(beats):
@@ -147,7 +153,9 @@ def _event_words(event: Event) -> tuple[str, str, str, str]:
 
 
 async def latest(live: Live, names: Sequence[str]) -> Rows[Latest]:
-    """Return what is known of each of these databases; those that are unknown or cannot be read are left out."""
+    """Return what is known of each of these databases; those that are unknown or cannot be read are
+    left out.
+    """
     pipe = live.cache.pipeline(transaction=False)
     for name in names:
         pipe.hgetall(database_key(name))
@@ -160,7 +168,9 @@ async def latest(live: Live, names: Sequence[str]) -> Rows[Latest]:
 
 
 async def held(live: Live, names: Sequence[str]) -> Rows[Latest]:
-    """Return what an owner learns from the hash: owner, epoch and Status. What else stands there its beats renew."""
+    """Return what an owner learns from the hash: owner, epoch and Status. What else stands there
+    its beats renew.
+    """
     pipe = live.cache.pipeline(transaction=False)
     for name in names:
         pipe.hmget(database_key(name), *_HELD)

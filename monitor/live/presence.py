@@ -1,7 +1,8 @@
-"""Who is here: a key of 7 s per worker on the bus, renewed every 1.5 s by the loop that feels. Workers and doors
-import this.
+"""Who is here: a key of 7 s per worker on the bus, renewed every 1.5 s by the loop that feels.
+Workers and doors import this.
 
-Absence proves something only after 6 s of uninterrupted Redis: `mark_bus` says when the bus has lost its memory.
+Absence proves something only after 6 s of uninterrupted Redis: `mark_bus` says when the bus has
+lost its memory.
 """
 
 import json
@@ -47,7 +48,8 @@ class Presence:
     at: float
     replaced: int = 0  # observations that newer ones replaced before they could leave
     unjudged: int = 0  # observations that changed no state: too many events wait for Redis
-    able: bool = True  # False: all it was given lately it could only say void of; it gets nothing for a while
+    # False: all it was given lately it could only say void of; it gets nothing for a while
+    able: bool = True
     given_up: Mapping[str, int] = field(
         default_factory=dict
     )  # databases it could not look at lately, by cause
@@ -87,7 +89,9 @@ def _presence(worker: str, text: str | bytes) -> Presence:
 
 
 def decode(text: str | bytes) -> Presence:
-    """Read a presence of this or a newer version; whoever tells less than we need counts as absent."""
+    """Read a presence of this or a newer version; whoever tells less than we need counts as
+    absent.
+    """
     presence = Presence(**fitting(Presence, json.loads(text)))
     if not isinstance(presence.given_up, dict):
         raise InvalidInput("given_up", "not a number of databases by cause")
@@ -97,7 +101,9 @@ def decode(text: str | bytes) -> Presence:
 
 
 class Alive:
-    """Tells who still announces itself by a clock of our own: while Redis's was set back, keys outlive their time."""
+    """Tells who still announces itself by a clock of our own: while Redis's was set back, keys
+    outlive their time.
+    """
 
     def __init__(self) -> None:
         self._told: dict[
@@ -133,7 +139,9 @@ async def forget(live: Live, worker: str) -> None:
 
 
 async def mark_bus(live: Live, leader: str) -> bool:
-    """Renew this leader's mark; False when the bus has lost its memory since, restarted, or never had it."""
+    """Renew this leader's mark; False when the bus has lost its memory since, restarted, or never
+    had it.
+    """
     with unavailable():
         run_id = (await live.bus.info("server"))["run_id"]
         mark = await live.bus.set(bus_key(leader), run_id, ex=MARK, get=True)
@@ -147,7 +155,9 @@ async def mark_swept(live: Live, leader: str) -> None:
 
 
 async def swept(live: Live) -> float | None:
-    """Return the seconds since a leader completed a sweep; None where none did lately: then nobody leads here."""
+    """Return the seconds since a leader completed a sweep; None where none did lately: then nobody
+    leads here.
+    """
     with unavailable():
         left: int = await live.bus.pttl(LED)
     gone = LED_FOR - left / 1000
@@ -157,5 +167,7 @@ async def swept(live: Live) -> float | None:
 
 
 async def is_led(live: Live) -> bool:
-    """Tell whether a leader got something done lately: where none does, who else is present proves nothing."""
+    """Tell whether a leader got something done lately: where none does, who else is present proves
+    nothing.
+    """
     return await swept(live) is not None

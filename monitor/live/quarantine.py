@@ -1,6 +1,8 @@
-"""Rows of Redis that this process cannot read: each is set aside, told and counted once, and stops no other.
+"""Rows of Redis that this process cannot read: each is set aside, told and counted once, and stops
+no other.
 
-A newer version beside this one may have written them, or a hand. Only live/ imports this; `Rows` is what readers get.
+A newer version beside this one may have written them, or a hand. Only live/ imports this; `Rows` is
+what readers get.
 """
 
 import logging

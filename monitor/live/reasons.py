@@ -1,6 +1,8 @@
-"""What a server said when it was not ok, for people: text too long for the database's hash. Workers tell, doors read.
+"""What a server said when it was not ok, for people: text too long for the database's hash. Workers
+tell, doors read.
 
-A reason speaks only for the cause it names: the hash may be further, and nobody removes what has expired in a while.
+A reason speaks only for the cause it names: the hash may be further, and nobody removes what has
+expired in a while.
 """
 
 import json
@@ -45,7 +47,9 @@ async def tell(live: Live, reasons: Mapping[str, Reason]) -> None:
 
 
 async def reasons(live: Live, known: Iterable[Latest]) -> dict[str, Reason]:
-    """Return the reasons of those that are not ok, where the newest observation is what they speak for."""
+    """Return the reasons of those that are not ok, where the newest observation is what they speak
+    for.
+    """
     wanted = [one for one in known if one.cause not in (None, Cause.OK)]
     texts: Sequence[str | None] = ()
     if wanted:

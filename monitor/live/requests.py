@@ -1,4 +1,6 @@
-"""What doors ask of the leader: they never talk to RQ themselves. web/ and cli ask, the leader takes."""
+"""What doors ask of the leader: they never talk to RQ themselves. web/ and cli ask, the leader
+takes.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,14 +29,18 @@ class Request:
 
 
 async def ask(live: Live, kind: Kind, database: str = "") -> str:
-    """Leave a request; return its id. It may get lost: both kinds only hasten what happens anyway."""
+    """Leave a request; return its id. It may get lost: both kinds only hasten what happens
+    anyway.
+    """
     with unavailable():
         id_ = await live.bus.xadd(REQUESTS, {"kind": kind, "database": database}, maxlen=_MOST)
     return str(id_)
 
 
 async def take(live: Live, consumer: str, *, count: int = 100) -> list[Request]:
-    """Return requests nobody has taken, and remove them; those not known here are dropped, as all may get lost."""
+    """Return requests nobody has taken, and remove them; those not known here are dropped, as all
+    may get lost.
+    """
     with unavailable():
         try:
             rows = await _read(live, consumer, count)

@@ -1,6 +1,7 @@
 """The protocol's Lua steps: read from scripts/ once, run by EVALSHA. Only live/ imports this.
 
-Each script says in its head what its KEYS and ARGV are and when it refuses; refusals are answers, never errors.
+Each script says in its head what its KEYS and ARGV are and when it refuses; refusals are answers,
+never errors.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +37,9 @@ def step(name: str) -> Step:
 
 
 async def run(client: Redis, script: Step, calls: Sequence[Call]) -> list[Any]:
-    """Run a step once for each call, in one round trip; a server that forgot the script is taught it again."""
+    """Run a step once for each call, in one round trip; a server that forgot the script is taught
+    it again.
+    """
     with unavailable():
         replies = await _send(client, script, calls)
         untaught = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
@@ -52,7 +55,9 @@ async def run(client: Redis, script: Step, calls: Sequence[Call]) -> list[Any]:
 
 
 async def _send(client: Redis, script: Step, calls: Sequence[Call]) -> list[Any]:
-    """Send all calls at once and read a reply for each: a pipeline whose words hiredis packs, at 1/8 of the cost."""
+    """Send all calls at once and read a reply for each: a pipeline whose words hiredis packs, at
+    1/8 of the cost.
+    """
     commands: list[Any] = [
         ("EVALSHA", script.sha, len(keys), *keys, *words) for keys, words in calls
     ]

@@ -1,4 +1,6 @@
-"""Sealed addresses, policies and labels, so that watching outlives the registry. The leader writes, workers read."""
+"""Sealed addresses, policies and labels, so that watching outlives the registry. The leader writes,
+workers read.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,9 @@ _FIELDS = ("ciphertext", "policy", "labels", "revision")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """How to reach and feel a database; `revision` rises with every change, unless the registry is set back."""
+    """How to reach and feel a database; `revision` rises with every change, unless the registry is
+    set back.
+    """
 
     ciphertext: str
     policy: Policy
@@ -26,8 +30,8 @@ class Target:
 
 
 async def publish(live: Live, name: str, target: Target, term: int, registry: str) -> bool:
-    """Store a target and tell its owner's index; False when a higher term or revision stands already, or Redis is
-    another registry's."""
+    """Store a target and tell its owner's index; False when a higher term or revision stands
+    already, or Redis is another registry's."""
     number = partition(name)
     fences = (partition_key(number, "term"), partition_key(number, "registry"))
     keys = (target_key(name), database_key(name), index_key(number, ""), *fences)
@@ -44,7 +48,9 @@ async def target(live: Live, name: str) -> Target | None:
 
 
 async def targets(live: Live, names: Sequence[str]) -> Rows[Target]:
-    """Return the targets of these databases; those without, and those that cannot be read, are left out."""
+    """Return the targets of these databases; those without, and those that cannot be read, are left
+    out.
+    """
     pipe = live.cache.pipeline(transaction=False)
     for name in names:
         pipe.hmget(target_key(name), *_FIELDS)

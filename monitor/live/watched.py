@@ -1,4 +1,6 @@
-"""Whether anybody watches: who is here, who leads, and how old the oldest observation is. Doors import this."""
+"""Whether anybody watches: who is here, who leads, and how old the oldest observation is. Doors
+import this.
+"""
 
 import asyncio
 from collections.abc import Iterable, Sequence

@@ -1,6 +1,7 @@
 """The fleet: which databases there are and how they are felt. Doors and supervisors import this.
 
-Addresses come and go as ciphertext. Every change bumps `revision`, by which the leader sees what to publish anew.
+Addresses come and go as ciphertext. Every change bumps `revision`, by which the leader sees what to
+publish anew.
 """
 
 import logging
@@ -83,7 +84,9 @@ def named(store: Store, names: Sequence[str]) -> Registry:
 
 
 def list_databases(store: Store, *, after: str = "", limit: int = 100) -> tuple[Registered, ...]:
-    """Return a page of the databases that are not retired, by name; it is full unless it is the last one."""
+    """Return a page of the databases that are not retired, by name; it is full unless it is the
+    last one.
+    """
     found: list[Registered] = []
     while wanted := limit - len(found):
         page, last = _page(store, after, wanted)
@@ -95,7 +98,9 @@ def list_databases(store: Store, *, after: str = "", limit: int = 100) -> tuple[
 
 
 def fleet(store: Store) -> Registry:
-    """Return every database that is not retired, by name; in pages, so that no fleet is too large for a deadline."""
+    """Return every database that is not retired, by name; in pages, so that no fleet is too large
+    for a deadline.
+    """
     every, unreadable, last = list[Registered](), set[str](), ""
     while True:
         page, last = _page(store, last, PAGE)
@@ -117,7 +122,9 @@ def sealed(store: Store) -> int:
 
 
 def remove(store: Store, name: str) -> None:
-    """Retire a database: its history stays, its address is forgotten at once; `add` takes it up again."""
+    """Retire a database: its history stays, its address is forgotten at once; `add` takes it up
+    again.
+    """
     with store.begin() as connection:  # also one that cannot be read: this is the way out
         _change(connection, name, status=RETIRED, ciphertext="")
 
@@ -140,8 +147,8 @@ def change(
     zone: str | None = None,
     revision: int | None = None,
 ) -> Registered:
-    """Change what is given, in one step, and where told only at this revision; workers take up a new address
-    without a restart.
+    """Change what is given, in one step, and where told only at this revision; workers take up a
+    new address without a restart.
     """
     values = {
         "ciphertext": ciphertext,
@@ -193,7 +200,9 @@ def _change(
 
 
 def _page(store: Store, after: str, limit: int) -> tuple[Registry, str]:
-    """Return what can be read of the next rows, and the name that the ones after them follow, '' at the end."""
+    """Return what can be read of the next rows, and the name that the ones after them follow, '' at
+    the end.
+    """
     with store.begin() as connection:
         rows = _rows(connection, Databases.status != RETIRED, Databases.name > after, limit=limit)
         return _readable(store, connection, rows), rows[-1].name if len(rows) == limit else ""
@@ -216,7 +225,8 @@ def _rows(
 
 
 def _readable(store: Store, connection: Connection, rows: Sequence[Row[Any]]) -> Registry:
-    """Read rows one by one: those that cannot be read are told, named and left out, and stop no other.
+    """Read rows one by one: those that cannot be read are told, named and left out, and stop no
+    other.
 
     Policies come second: none is ever deleted, so each one named is there.
     """

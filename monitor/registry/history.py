@@ -1,6 +1,8 @@
-"""What happened: transitions, written once each and numbered, and samples of gauges. Historian and doors import this.
+"""What happened: transitions, written once each and numbered, and samples of gauges. Historian and
+doors import this.
 
-Historians compete, so a batch first locks the chains (databases) it touches; all it then reads stays true.
+Historians compete, so a batch first locks the chains (databases) it touches; all it then reads
+stays true.
 """
 
 import logging
@@ -84,7 +86,9 @@ _RENUMBER = text("""
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a batch: all of it is durable; `conflicts` came under identities taken by another content."""
+    """What became of a batch: all of it is durable; `conflicts` came under identities taken by
+    another content.
+    """
 
     durable: tuple[_Key, ...]
     conflicts: int
@@ -101,11 +105,12 @@ class Sample:
     values: Mapping[str, Value]
 
 
-# --- transitions ---------------------------------------------------------------------------------------------------
+# --- transitions ----------------------------------------------------------------------------------
 
 
 def write_transitions(store: Store, transitions: Sequence[Transition], days: int = 0) -> Written:
-    """Keep each transition once, whatever the order and however often it comes, and number its chain.
+    """Keep each transition once, whatever the order and however often it comes, and number its
+    chain.
 
     What retention deleted after so many days (0: never) is not written again.
     """
@@ -130,7 +135,9 @@ def write_transitions(store: Store, transitions: Sequence[Transition], days: int
 def transitions(
     store: Store, database: str, limit: int = 50, before: int | None = None
 ) -> tuple[TransitionRow, ...]:
-    """Return a page of a database's transitions, newest first; `before` is the id of the last row so far."""
+    """Return a page of a database's transitions, newest first; `before` is the id of the last row
+    so far.
+    """
     found: list[TransitionRow] = []
     with store.begin() as connection:
         while wanted := limit - len(found):
@@ -155,7 +162,9 @@ def _page(
 
 
 def _readable(row: Row[Any]) -> TransitionRow | None:
-    """Return a row, None where a newer version wrote what is not known here: it must not hide the others."""
+    """Return a row, None where a newer version wrote what is not known here: it must not hide the
+    others.
+    """
     try:
         return row_of(row)
     except (KeyError, TypeError, ValueError, InvalidInput) as exc:
@@ -169,7 +178,8 @@ def _readable(row: Row[Any]) -> TransitionRow | None:
 
 
 def last_status(store: Store, names: Iterable[str]) -> dict[str, Status | None]:
-    """Return the status each database's last transition left it in, None where a newer version wrote that one.
+    """Return the status each database's last transition left it in, None where a newer version
+    wrote that one.
 
     Names without a transition are left out.
     """
@@ -195,7 +205,9 @@ def _digests(connection: Connection, transitions: Sequence[Transition]) -> dict[
 def _sort_out(
     transitions: Sequence[Transition], kept: Mapping[_Key, bytes]
 ) -> tuple[list[Transition], list[Transition]]:
-    """Return the new ones and those that contradict what is kept under their identity; equal ones are neither."""
+    """Return the new ones and those that contradict what is kept under their identity; equal ones
+    are neither.
+    """
     seen, fresh, contradictions = dict(kept), [], []
     for one in transitions:
         key, content = (one.database, one.identity), digest(one)
@@ -208,7 +220,9 @@ def _sort_out(
 
 
 def _unexpired(connection: Connection, fresh: list[Transition], days: int) -> list[Transition]:
-    """Leave out what is older than retention keeps and lies below all that is kept of its database."""
+    """Leave out what is older than retention keeps and lies below all that is kept of its
+    database.
+    """
     if not days or not fresh:
         return fresh
     before = connection.execute(_EXPIRED, {"days": days}).scalar_one()
@@ -225,7 +239,9 @@ def _unexpired(connection: Connection, fresh: list[Transition], days: int) -> li
 
 
 def _number(connection: Connection, fresh: Iterable[Transition]) -> dict[_Key, int | None]:
-    """Return the versions of new transitions; renumber what is kept where they do not simply follow the head."""
+    """Return the versions of new transitions; renumber what is kept where they do not simply follow
+    the head.
+    """
     arrived: dict[str, dict[Identity, Identity | None]] = defaultdict(dict)
     for one in fresh:
         arrived[one.database][one.identity] = one.prev
@@ -245,8 +261,8 @@ def _renumber(
 ) -> Mapping[Identity, int | None]:
     """Number the newest part of a chain anew after a fork, a gap or a late arrival.
 
-    However long the history is, its newest 10,000 rows are all that is read and changed: what comes later than that
-    gets no number, and a fork from further back counts as from there.
+    However long the history is, its newest 10,000 rows are all that is read and changed: what comes
+    later than that gets no number, and a fork from further back counts as from there.
     """
     numbers, kept = None, dict[Identity, Row[Any]]()
     for most in _WINDOWS:
@@ -331,11 +347,13 @@ def ends(names: Iterable[str], order: _Order = _NEWEST_FIRST) -> Select[Any]:
     return select(edge).select_from(given.join(edge, true()))
 
 
-# --- samples -------------------------------------------------------------------------------------------------------
+# --- samples --------------------------------------------------------------------------------------
 
 
 def write_samples(store: Store, rows: Sequence[Sample]) -> int:
-    """Keep samples, one per database and moment; return how many were new. Unknown databases are left out."""
+    """Keep samples, one per database and moment; return how many were new. Unknown databases are
+    left out.
+    """
     return sum(
         _copy(store, rows[start : start + SAMPLES_AT_ONCE])
         for start in range(0, len(rows), SAMPLES_AT_ONCE)
@@ -343,7 +361,9 @@ def write_samples(store: Store, rows: Sequence[Sample]) -> int:
 
 
 def ensure_partitions(store: Store) -> tuple[str, ...]:
-    """Make the partitions of today and the days ahead (UTC, Postgres's clock) and the default one; return the new."""
+    """Make the partitions of today and the days ahead (UTC, Postgres's clock) and the default one;
+    return the new.
+    """
     with store.begin() as connection:
         if not _missing(connection):
             return ()
@@ -373,7 +393,9 @@ def _partition(day: date) -> str:
 
 
 def _make_partition(connection: Connection, day: date) -> None:
-    """Make one day's partition, taking over what fell into the default one: with such rows there CREATE would fail."""
+    """Make one day's partition, taking over what fell into the default one: with such rows there
+    CREATE would fail.
+    """
     name, start, end = _partition(day), f"'{day}T00:00Z'", f"'{day + timedelta(days=1)}T00:00Z'"
     for statement in (
         f"CREATE TABLE {name} (LIKE samples INCLUDING ALL)",
@@ -386,7 +408,9 @@ def _make_partition(connection: Connection, day: date) -> None:
 
 
 def _copy(store: Store, rows: Sequence[Sample]) -> int:
-    """COPY into a table of this transaction, then join names to ids: COPY itself cannot skip what is there already."""
+    """COPY into a table of this transaction, then join names to ids: COPY itself cannot skip what
+    is there already.
+    """
     columns = ", ".join(samples.columns.keys()[1:])  # all but database_id
     with store.begin() as connection:
         connection.exec_driver_sql(
@@ -413,7 +437,9 @@ def _sample_columns(sample: Sample) -> tuple[Value | datetime | None, ...]:
 
 
 def _fit(kind: type, value: Value | None) -> Value | None:
-    """Return the value as its column takes it, None when it cannot: one odd answer must not lose all samples."""
+    """Return the value as its column takes it, None when it cannot: one odd answer must not lose
+    all samples.
+    """
     try:
         fitted = None if value is None else kind(value)
     except (ValueError, OverflowError):

@@ -1,7 +1,7 @@
 """Who leads: one lease row, by Postgres's clock alone. Supervisors and doors import this.
 
-Every acquisition takes a new term, one's own after expiry too: a process that slept through its lease never meets
-its old epochs again.
+Every acquisition takes a new term, one's own after expiry too: a process that slept through its
+lease never meets its old epochs again.
 """
 
 from collections.abc import Collection
@@ -36,8 +36,9 @@ def acquire(
 ) -> Lease | None:
     """Take the lead in a new term; None while anybody's lease runs.
 
-    `seen` is the highest term in Redis: a registry that was restored from an older copy must not give its terms out
-    again. `signed` are the registries whose names stand there: where another is among them, ForeignRedis.
+    `seen` is the highest term in Redis: a registry that was restored from an older copy must not
+    give its terms out again. `signed` are the registries whose names stand there: where another is
+    among them, ForeignRedis.
     """
     highest = seen if seen < HIGHEST else 0
     take = (
@@ -104,7 +105,9 @@ def _in(seconds: float) -> ColumnElement[object]:
 
 
 def _runs(seconds: float) -> ColumnElement[bool]:
-    """One that ends later than a lease given now was dated by a clock that was set back since: it is nobody's."""
+    """One that ends later than a lease given now was dated by a clock that was set back since: it
+    is nobody's.
+    """
     return and_(Leadership.expires_at > _now(), Leadership.expires_at <= _in(seconds))
 
 

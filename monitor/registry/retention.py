@@ -1,7 +1,7 @@
 """How long transitions are kept: old ones go from the lower end of each chain, a few at a time.
 
-The newest of a database stays, and all since it was `available` last: what is still going on. Versions are not changed.
-Supervisors import this.
+The newest of a database stays, and all since it was `available` last: what is still going on.
+Versions are not changed. Supervisors import this.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,8 @@ class Pruned:
 
 
 def prune(store: Store, days: int, now: float, after: str = "") -> Pruned:
-    """Delete some of what is older than so many days by both Postgres's clock and the fleet's, `now`.
+    """Delete some of what is older than so many days by both Postgres's clock and the fleet's,
+    `now`.
 
     One clock that is or was wrong deletes nothing.
     """

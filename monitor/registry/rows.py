@@ -95,7 +95,9 @@ def row_of(row: Row[Any]) -> TransitionRow:
 
 
 def status_of(row: Row[Any]) -> Status:
-    """Return the status a transition led to; a doubt is made anew from the evidence that raised it."""
+    """Return the status a transition led to; a doubt is made anew from the evidence that raised
+    it.
+    """
     last, doubt = transition_of(row), None
     if last.target is State.UNCERTAIN:
         sent_at = min((seen.sent_at for seen in last.evidence), default=last.at)

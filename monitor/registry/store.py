@@ -1,7 +1,7 @@
 """The way to our Postgres: a small pool, deadlines, driver's errors turned into ours, migrations.
 
-Anyone above core may open a store; only registry/ and alembic/env.py look inside. No error text of the server or the
-driver goes into ours: it may quote the URL.
+Anyone above core may open a store; only registry/ and alembic/env.py look inside. No error text of
+the server or the driver goes into ours: it may quote the URL.
 """
 
 import os
@@ -73,7 +73,9 @@ class Store:
 
     @contextmanager
     def begin(self, seconds: float = UNIT_SECONDS) -> Iterator[Connection]:
-        """Run one transaction; whatever happens to Postgres meanwhile, it ends, in StoreUnavailable at worst."""
+        """Run one transaction; whatever happens to Postgres meanwhile, it ends, in StoreUnavailable
+        at worst.
+        """
         with wrapped(self._engine), self._engine.connect() as connection:
             line = connection.connection.driver_connection
             with severed_after(seconds, line), connection.begin():  # the commit is cut short too
@@ -85,12 +87,16 @@ class Store:
 
 
 def open_store(url: str) -> Store:
-    """Return a store for postgres://, postgresql:// or postgresql+psycopg://; connects at first use."""
+    """Return a store for postgres://, postgresql:// or postgresql+psycopg://; connects at first
+    use.
+    """
     return Store(_engine(url, pool_size=3, max_overflow=2, pool_timeout=5, pool_recycle=1800))
 
 
 def migrate(url: str) -> None:
-    """Bring the schema to the newest revision, all or nothing; of many callers one works and the others wait."""
+    """Bring the schema to the newest revision, all or nothing; of many callers one works and the
+    others wait.
+    """
     engine = _engine(url, poolclass=NullPool)
     with wrapped(engine), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as guard:
         # The lock has a connection of its own: no commit or rollback of the migration can end it.
@@ -118,7 +124,9 @@ def pending_migrations(url: str) -> tuple[str, ...]:
 
 
 def migrations(connection: Connection | None = None) -> Config:
-    """Return alembic's configuration: the scripts lie in the wheel, or beside monitor/ in a checkout."""
+    """Return alembic's configuration: the scripts lie in the wheel, or beside monitor/ in a
+    checkout.
+    """
     shipped = _HERE.parents[1] / "_migrations"
     folder = shipped if (shipped / "env.py").exists() else _HERE.parents[2] / "alembic"
     config = Config()
@@ -130,7 +138,9 @@ def migrations(connection: Connection | None = None) -> Config:
 
 @contextmanager
 def wrapped(engine: Engine) -> Iterator[None]:
-    """Turn what says 'Postgres cannot serve us now' into StoreUnavailable; constraints and bugs pass as they are."""
+    """Turn what says 'Postgres cannot serve us now' into StoreUnavailable; constraints and bugs
+    pass as they are.
+    """
     driver: Any = engine.dialect.loaded_dbapi  # COPY speaks to the driver itself
     try:
         yield
@@ -153,7 +163,9 @@ def wrapped(engine: Engine) -> Iterator[None]:
 
 @contextmanager
 def severed_after(seconds: float, connection: Any) -> Iterator[None]:
-    """Shut the connection's socket down when the block takes longer; what waits on it then fails at once."""
+    """Shut the connection's socket down when the block takes longer; what waits on it then fails at
+    once.
+    """
     lock, over = threading.Lock(), False
 
     def sever() -> None:
@@ -211,7 +223,8 @@ def _greet(connection: Any, record: ConnectionPoolEntry) -> None:
 
 
 def _ping(connection: Any, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
-    """Replace a kept connection that died or leads to a standby, where the name has led elsewhere since a switch-over.
+    """Replace a kept connection that died or leads to a standby, where the name has led elsewhere
+    since a switch-over.
 
     SQLAlchemy's own pre-ping waits for ever on a frozen server.
     """
@@ -229,7 +242,9 @@ def _ping(connection: Any, record: ConnectionPoolEntry, _proxy: PoolProxiedConne
 
 
 def _leave_demoted(context: ExceptionContext) -> None:
-    """Take a server that takes no writes any more for gone: no kept connection to it is used again."""
+    """Take a server that takes no writes any more for gone: no kept connection to it is used
+    again.
+    """
     if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
         context.is_disconnect = True
 

@@ -1,6 +1,7 @@
 """The tables of our Postgres. Only registry/ and alembic/env.py import this.
 
-`samples` is partitioned by UTC day; `history.ensure_partitions` makes the partitions, migrations never see them.
+`samples` is partitioned by UTC day; `history.ensure_partitions` makes the partitions, migrations
+never see them.
 """
 
 import re
@@ -117,14 +118,17 @@ class Leadership(Base):
 
 
 class Transitions(Base):
-    """Every change of state, once. `version` numbers them along `prev`; a row off the chain has none."""
+    """Every change of state, once. `version` numbers them along `prev`; a row off the chain has
+    none.
+    """
 
     __tablename__ = "transitions"
     __table_args__ = (
         UniqueConstraint(
             "database_name", "epoch_term", "epoch_counter", "n", name="transitions_identity"
         ),
-        # Deferrable, so that it is checked after each statement and not after each row: one UPDATE renumbers a chain.
+        # Deferrable, so that it is checked after each statement and not after each row: one UPDATE
+        # renumbers a chain.
         UniqueConstraint("database_name", "version", name="transitions_version", deferrable=True),
     )
 
@@ -152,7 +156,9 @@ class Transitions(Base):
 
 
 class TransitionConflicts(Base):
-    """Events that came under an identity already taken by another content: kept, counted, never mixed in."""
+    """Events that came under an identity already taken by another content: kept, counted, never
+    mixed in.
+    """
 
     __tablename__ = "transition_conflicts"
     __table_args__ = (
@@ -185,7 +191,8 @@ def _type(gauge: Gauge) -> TypeEngine[Any]:
 samples = Table(
     "samples",
     Base.metadata,
-    # No foreign key: ids come from a join with databases, whose rows are never deleted; a check costs CPU per row.
+    # No foreign key: ids come from a join with databases, whose rows are never deleted; a check
+    # costs CPU per row.
     Column("database_id", BigInteger, primary_key=True, autoincrement=False),
     Column("observed_at", DateTime(timezone=True), primary_key=True),
     Column("state", Text, nullable=False),

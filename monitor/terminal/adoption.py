@@ -1,4 +1,6 @@
-"""A Redis changes hands: from one registry to another, by a person's word. Only cli.py imports this."""
+"""A Redis changes hands: from one registry to another, by a person's word. Only cli.py imports
+this.
+"""
 
 import asyncio
 
@@ -11,7 +13,8 @@ from monitor.terminal.auditing import audited
 
 
 def adopt(settings: Settings, confirmed: str) -> str:
-    """Give the Redis of these settings to their registry; `confirmed` is the short name of the one that holds it.
+    """Give the Redis of these settings to their registry; `confirmed` is the short name of the one
+    that holds it.
 
     Workers learn of it within seconds and restore the new name from then on.
     """

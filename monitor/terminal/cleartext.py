@@ -1,4 +1,6 @@
-"""Whom the rule meets that a password goes in clear only to a server TLS proves; told once, by `feeler migrate`."""
+"""Whom the rule meets that a password goes in clear only to a server TLS proves; told once, by
+`feeler migrate`.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,12 +16,16 @@ NAMED = 50  # names in one warning
 
 
 def is_new(pending: Sequence[str]) -> bool:
-    """Say whether these revisions upgrade a registry, that has databases maybe, from before the rule."""
+    """Say whether these revisions upgrade a registry, that has databases maybe, from before the
+    rule.
+    """
     return SINCE in pending and "0001" not in pending
 
 
 def warning(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield what to tell. Which method a server asks for is stored nowhere, so it is told whom it may meet."""
+    """Yield what to tell. Which method a server asks for is stored nowhere, so it is told whom it
+    may meet.
+    """
     try:
         names, sealed = _may_meet(settings, environ)
     except FeelerError as error:
@@ -56,5 +62,7 @@ def _may_meet(settings: Settings, environ: Mapping[str, str]) -> tuple[list[str]
 
 
 def _may_be_met(address: Address) -> bool:
-    """Say whether its password is kept from a server that asks for it in clear; a method required says its own word."""
+    """Say whether its password is kept from a server that asks for it in clear; a method required
+    says its own word.
+    """
     return bool(address.password) and not address.tells_password and not address.require_auth

@@ -1,4 +1,5 @@
-"""The CLI's way to the web: answers as the shapes of monitor.web.shapes. The CLI and `up` import this.
+"""The CLI's way to the web: answers as the shapes of monitor.web.shapes. The CLI and `up` import
+this.
 
 The standard library's client: httpx costs 0.3 s of CPU before the first byte, here at every call.
 """
@@ -25,7 +26,8 @@ from monitor.web.shapes import (
 
 Params = Sequence[tuple[str, str]]
 PAGE = 200  # names in one request line
-WINDOW = 100  # transitions looked at for news: one that comes late is told apart from an old one this far back
+# transitions looked at for news: one that comes late is told apart from an old one this far back
+WINDOW = 100
 TIMEOUT = 10  # seconds
 SUCCESS = range(200, 300)
 
@@ -81,7 +83,9 @@ class Client:
         return self._transitions(name, limit)["data"]
 
     def news(self, name: str, known: Container[str]) -> list[TransitionShape]:
-        """Return transitions newer than the known identities, and late ones among these, newest first."""
+        """Return transitions newer than the known identities, and late ones among these, newest
+        first.
+        """
         news: list[TransitionShape] = []
         page = self._transitions(name, WINDOW)
         while not any(row["identity"] in known for row in page["data"]) and page["next_before"]:

@@ -1,4 +1,6 @@
-"""One feel from here, for people: where its time goes and what came out. Only cli.py imports this."""
+"""One feel from here, for people: where its time goes and what came out. Only cli.py imports
+this.
+"""
 
 import asyncio
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,5 @@
-"""What the first look at a new address found, for whoever has just given it. Only cli.py imports this.
+"""What the first look at a new address found, for whoever has just given it. Only cli.py imports
+this.
 
 Nothing is probed from here: the answer is that of the worker that watches, from where it stands.
 """
@@ -16,7 +17,9 @@ PAUSE = 0.1
 
 
 def first_look(client: Client, registered: RegisteredShape) -> str:
-    """Wait until a worker has looked at the address as it is registered now; return what came of it."""
+    """Wait until a worker has looked at the address as it is registered now; return what came of
+    it.
+    """
     began, name = time.monotonic(), registered["name"]
     while True:
         try:
@@ -34,7 +37,9 @@ def first_look(client: Client, registered: RegisteredShape) -> str:
 
 
 def _is_about(answer: LastObservationShape, revision: int) -> bool:
-    """Say whether the newest look was at the address of this revision, and the state is what came of it."""
+    """Say whether the newest look was at the address of this revision, and the state is what came
+    of it.
+    """
     reason = answer["reason"]
     if not reason or reason.get("revision", 0) < revision:
         return False

@@ -1,4 +1,6 @@
-"""What the CLI prints for pipes: one JSON document, one JSON a line, or tab-separated. Only cli.py imports this."""
+"""What the CLI prints for pipes: one JSON document, one JSON a line, or tab-separated. Only cli.py
+imports this.
+"""
 
 import json
 import sys

@@ -1,4 +1,5 @@
-"""Answers as text for people and for pipes: pure, time comes with the answer. Only the CLI imports this.
+"""Answers as text for people and for pipes: pure, time comes with the answer. Only the CLI imports
+this.
 
 A state is always a word and a glyph, never a colour alone; stale is said wherever a value is shown.
 """
@@ -72,7 +73,9 @@ def wide_row(answer: LastObservationShape, now: float) -> tuple[str, ...]:
 
 
 def warnings(answers: Sequence[LastObservationShape], trouble: Iterable[str]) -> Iterator[str]:
-    """Yield what must be read before the answers of `get`: why they may not be as green as they look."""
+    """Yield what must be read before the answers of `get`: why they may not be as green as they
+    look.
+    """
     yield from map(clean, trouble)
     late = [
         one["observation"]

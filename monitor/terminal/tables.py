@@ -1,4 +1,6 @@
-"""What the CLI draws on a terminal: rendering's words, with columns and colours. Only cli.py imports this."""
+"""What the CLI draws on a terminal: rendering's words, with columns and colours. Only cli.py
+imports this.
+"""
 
 import sys
 from collections.abc import Iterable, Sequence

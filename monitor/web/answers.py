@@ -1,4 +1,5 @@
-"""What Redis holds of a database, as automation reads it: pure, time is an argument. Imported by web/ only.
+"""What Redis holds of a database, as automation reads it: pure, time is an argument. Imported by
+web/ only.
 
 `stale` is computed here, at reading, per family from its own cadence: our fault, never the state's.
 """
@@ -95,7 +96,9 @@ def meta(
 
 
 def etag(latest: Latest, now: float) -> str:
-    """Return what changes with every transition, assignment, beat and label, and when something turns stale."""
+    """Return what changes with every transition, assignment, beat and label, and when something
+    turns stale.
+    """
     stale = [is_stale(reading, latest.policy, now) for reading in latest.readings]
     overlay = f"{stale} {latest.owner} {sorted(latest.labels.items())} {latest.policy} {latest.ciphertext}"
     if latest.at is not None:
@@ -109,7 +112,9 @@ def is_stale(reading: Reading, policy: Policy, now: float) -> bool:
 
 
 def _is_old(at: float, most: float, now: float) -> bool:
-    """Say whether a moment is longer ago than this; one in the future tells no age: the clock was set back."""
+    """Say whether a moment is longer ago than this; one in the future tells no age: the clock was
+    set back.
+    """
     return not -CLOCK_STEP <= now - at <= most
 
 

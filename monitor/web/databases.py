@@ -103,7 +103,9 @@ async def change(
         str | None, Header(description="The ETag that was read; without it, whatever is there")
     ] = None,
 ) -> RegisteredShape:
-    """Change address, labels, policy or zone; its worker takes the new address up within seconds."""
+    """Change address, labels, policy or zone; its worker takes the new address up within
+    seconds.
+    """
     before = await run_in_threadpool(fleet.get, store, name)
     revision = None if if_match in (None, "*") else before.revision
     if revision and _etag(before) not in map(str.strip, str(if_match).split(",")):
@@ -118,7 +120,9 @@ async def change(
 
 @router.delete("/databases/{name}", status_code=204, dependencies=[Depends(BEARER)])
 async def retire(name: Name, store: StoreOf, live: LiveOf) -> None:
-    """Retire a database: watching ends, its history stays and goes on when the name is registered again."""
+    """Retire a database: watching ends, its history stays and goes on when the name is registered
+    again.
+    """
     await run_in_threadpool(fleet.remove, store, name)
     await _tell(live)
 

@@ -1,4 +1,6 @@
-"""/livez and /readyz: is this process alive, can it serve. Open to anyone, so they name no host and no error text."""
+"""/livez and /readyz: is this process alive, can it serve. Open to anyone, so they name no host and
+no error text.
+"""
 
 import asyncio
 import math
@@ -94,7 +96,9 @@ class Readiness:
         return checks | await self._watch_checks()
 
     async def _watch_checks(self) -> dict[str, Check]:
-        """Warn where nobody looks at the databases: what is served says its age, and only grows older."""
+        """Warn where nobody looks at the databases: what is served says its age, and only grows
+        older.
+        """
         try:
             here, seen = await asyncio.gather(watched.watchers(self._live), self._ages.look())
         except StoreUnavailable:
@@ -113,7 +117,9 @@ class Readiness:
         }
 
     async def _durable(self) -> Check:
-        """Warn where what happened stays in Redis alone: the disk of Postgres is full, or nobody writes it down."""
+        """Warn where what happened stays in Redis alone: the disk of Postgres is full, or nobody
+        writes it down.
+        """
         behind = await journal.waiting(self._live, await connections.now(self._live))
         if behind < BEHIND:
             return _check("pass")
@@ -169,7 +175,9 @@ class Readiness:
         return _check("pass", f"term {leader.term}")
 
     async def _holder(self) -> Check:
-        """Look whether the fleet in this Redis is our registry's: no supervisor of ours touches another's."""
+        """Look whether the fleet in this Redis is our registry's: no supervisor of ours touches
+        another's.
+        """
         try:
             ours = await soon(leadership.registry, self._store)
             holder = (await generation.standing(self._live)).holder(ours)
@@ -179,7 +187,9 @@ class Readiness:
 
 
 class Ages:
-    """How old the observations are: read in the background, since a large fleet takes longer than anybody waits."""
+    """How old the observations are: read in the background, since a large fleet takes longer than
+    anybody waits.
+    """
 
     def __init__(self, live: Live) -> None:
         self._live = live

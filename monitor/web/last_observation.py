@@ -1,5 +1,5 @@
-"""GET /last_observation: what automation asks. Reads Redis, never the databases; of a name that Redis does not know
-the registry says whether it exists.
+"""GET /last_observation: what automation asks. Reads Redis, never the databases; of a name that
+Redis does not know the registry says whether it exists.
 """
 
 import asyncio
@@ -91,7 +91,9 @@ async def many(
     limit: Limit = MAX_PAGE,
     cursor: Cursor = "",
 ) -> Response:
-    """Return the last observations of all databases, of those named, or of those in a state; sorted by name."""
+    """Return the last observations of all databases, of those named, or of those in a state; sorted
+    by name.
+    """
     after = decode_cursor(cursor)
     names = sorted(set(map(_asked, database))) if database else await observations.names(live)
     rest = [name for name in names if name > after]
@@ -117,7 +119,9 @@ async def many(
 
 
 async def _trouble(live: Live) -> tuple[str, ...]:
-    """Return why observations may not be coming or not be here; the bus may be another Redis, and away."""
+    """Return why observations may not be coming or not be here; the bus may be another Redis, and
+    away.
+    """
     opened = (await generation.generation(live)).open
     lost = () if opened else ("Redis is being rebuilt: databases may be missing here",)
     try:
@@ -135,8 +139,8 @@ async def _page(
     limit: int,
     registry: Registry | None,
 ) -> tuple[list[Latest], list[str], list[str], str]:
-    """Return the matches, the names nobody can tell of, those of them whose row this version cannot read, and the
-    name to continue after (empty at the end)."""
+    """Return the matches, the names nobody can tell of, those of them whose row this version cannot
+    read, and the name to continue after (empty at the end)."""
     page: list[Latest] = []
     missing: list[str] = []
     unreadable: list[str] = []
@@ -168,7 +172,9 @@ async def _tolerantly(registry: Registry, names: Sequence[str]) -> dict[str, Lat
 async def _unobserved(
     live: Live, names: Sequence[str], registry: Registry | None
 ) -> dict[str, Latest]:
-    """Return those that nobody was given to watch yet: known by their target, or by the registry alone."""
+    """Return those that nobody was given to watch yet: known by their target, or by the registry
+    alone.
+    """
     found = await _published(live, names)
     rest = [name for name in names if name not in found]
     if not rest or registry is None:
@@ -208,7 +214,9 @@ def _address(box: SecretBox, name: str, ciphertext: str) -> tuple[str, str]:
 
 
 def _asked(name: str) -> str:
-    """Return a name asked for; what can be no name is a mistake to be told, not a missing database."""
+    """Return a name asked for; what can be no name is a mistake to be told, not a missing
+    database.
+    """
     if not quotable(name):
         raise Problem(400, "invalid-parameter", "A value of `database` cannot be a name.")
     return name

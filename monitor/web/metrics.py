@@ -1,4 +1,5 @@
-"""GET /metrics for Prometheus: read anew at each scrape, from Redis and the lease in Postgres; nothing is kept here.
+"""GET /metrics for Prometheus: read anew at each scrape, from Redis and the lease in Postgres;
+nothing is kept here.
 
 A scrape answers whatever is down: what cannot be read is left out and `feeler_store_up` says so.
 Names and labels never come from data of databases.

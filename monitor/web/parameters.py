@@ -1,6 +1,7 @@
 """What routes share: strict parameters, cursors, and the way to Redis. Reaches no other store.
 
-Dependencies are async even where they await nothing: FastAPI runs plain ones in a thread, 100 us each.
+Dependencies are async even where they await nothing: FastAPI runs plain ones in a thread, 100 us
+each.
 """
 
 import base64

@@ -1,4 +1,6 @@
-"""How routes reach the registry: the store, and how long to wait for it. Only routes that need Postgres import this."""
+"""How routes reach the registry: the store, and how long to wait for it. Only routes that need
+Postgres import this.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -23,7 +25,9 @@ async def store_of(request: Request) -> Store:
 
 
 async def soon(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a function of the registry in a thread; StoreUnavailable when it takes too long (it goes on unseen)."""
+    """Run a function of the registry in a thread; StoreUnavailable when it takes too long (it goes
+    on unseen).
+    """
     try:
         async with asyncio.timeout(SOON):
             return await to_thread.run_sync(

@@ -1,4 +1,6 @@
-"""Every error as an RFC 9457 problem. Anyone in web/ may import this; no answer repeats what was sent."""
+"""Every error as an RFC 9457 problem. Anyone in web/ may import this; no answer repeats what was
+sent.
+"""
 
 import json
 import re
@@ -61,13 +63,17 @@ def unknown_database(name: str) -> Problem:
 
 
 def unreadable_database(name: str) -> Problem:
-    """Return the 503 of a database whose row this version cannot read; `name` is one that a store knows."""
+    """Return the 503 of a database whose row this version cannot read; `name` is one that a store
+    knows.
+    """
     detail = f"This version cannot read what is stored of {name}: a newer one wrote it, or it is damaged."
     return Problem(503, "unreadable", f"{detail} Nothing is known to be wrong with your database.")
 
 
 def rebuilding() -> Problem:
-    """Return the 503 of a name that Redis, which lost its memory, may learn again within seconds."""
+    """Return the 503 of a name that Redis, which lost its memory, may learn again within
+    seconds.
+    """
     detail = "Redis is new or being rebuilt by a supervisor, from what workers and registry remember. Ask again."
     return Problem(503, "rebuilding", detail, headers={"Retry-After": "2"})
 
@@ -158,7 +164,9 @@ def _invalid_request(error: RequestValidationError) -> Problem:
 
 
 def _pointer(location: Sequence[str | int], kind: str, message: str) -> tuple[str, str]:
-    """Name the place of an error; a key we did not ask for is not repeated: it may be a secret gone astray."""
+    """Name the place of an error; a key we did not ask for is not repeated: it may be a secret gone
+    astray.
+    """
     parts = [str(part) for part in location[1:]]
     if kind == "extra_forbidden":
         return "/" + "/".join(parts[:-1]), "holds a field that is not known here"

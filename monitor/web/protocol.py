@@ -1,6 +1,8 @@
-"""The wire below the app: how long and how large a request may be before it is one, and how many may be unfinished.
+"""The wire below the app: how long and how large a request may be before it is one, and how many
+may be unfinished.
 
-Strangers get this far without a token, so nothing here costs more than a little memory. Imported by app.py alone.
+Strangers get this far without a token, so nothing here costs more than a little memory. Imported by
+app.py alone.
 """
 
 import asyncio
@@ -32,9 +34,11 @@ _log = logging.getLogger("feeler.web")
 
 
 class Crowd:
-    """The connections of a door, those without a whole request apart: they make room when there are too many.
+    """The connections of a door, those without a whole request apart: they make room when there are
+    too many.
 
-    The oldest goes first: an honest request is whole within milliseconds, whoever else crowds its address.
+    The oldest goes first: an honest request is whole within milliseconds, whoever else crowds its
+    address.
     """
 
     def __init__(self, most: int, each: int = EACH) -> None:
@@ -167,7 +171,9 @@ class Bounded(HttpToolsProtocol):
         self.crowd.note(reason, self.loop.time())
 
     def _is_answering(self) -> bool:
-        """Say whether a word of ours would fall into an answer, or into the place of another one."""
+        """Say whether a word of ours would fall into an answer, or into the place of another
+        one.
+        """
         cycle = self.cycle
         if self._in_body:
             return bool(self.pipeline) or cycle.response_started

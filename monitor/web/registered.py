@@ -1,4 +1,5 @@
-"""What the registry knows of databases that Redis has not heard of: just added, or watched by nobody yet.
+"""What the registry knows of databases that Redis has not heard of: just added, or watched by
+nobody yet.
 
 Imported by app.py, which hands it to the routes: GET /last_observation itself imports no registry.
 """

@@ -1,4 +1,5 @@
-"""Who may come in, and what every answer carries: one ASGI layer around the whole app. Imported by app.py alone.
+"""Who may come in, and what every answer carries: one ASGI layer around the whole app. Imported by
+app.py alone.
 
 Deny by default: all but PUBLIC needs the token, except for reading on a loopback door.
 """
@@ -84,7 +85,8 @@ class Guard:
         reading = scope["method"] in SAFE
         if scope["path"] in PUBLIC and reading:
             return
-        # A foreign Host means a proxy in front of us, or a web page that made its own name point here.
+        # A foreign Host means a proxy in front of us, or a web page that made its own name point
+        # here.
         local = is_loopback(self.settings.host) and is_loopback(_hostname(headers.get("host", "")))
         if reading and local:
             return
@@ -120,7 +122,9 @@ class _Reply:
 
 
 async def _whole_body(receive: Receive, headers: Headers) -> Receive:
-    """Read the body within its limit, whatever its length header claims, and return what replays it."""
+    """Read the body within its limit, whatever its length header claims, and return what replays
+    it.
+    """
     too_large = Problem(413, "body-too-large", f"A body may have {MAX_BODY} bytes.")
     length = headers.get("content-length", "0")
     if not length.isdigit() or int(length) > MAX_BODY:
@@ -143,7 +147,9 @@ async def _whole_body(receive: Receive, headers: Headers) -> Receive:
 
 
 def _audit(scope: Scope, headers: Headers, reply: _Reply) -> None:
-    """Leave a line for every change and every refusal: who, what, from where. A body is never told."""
+    """Leave a line for every change and every refusal: who, what, from where. A body is never
+    told.
+    """
     forwarded, state = headers.get("x-forwarded-for", ""), scope["state"]
     _audit_log.info(
         "action=audit who=%s method=%s path=%s status=%d made=%s from=%s forwarded_for=%s request_id=%s",

@@ -1,4 +1,6 @@
-"""The shapes of the answers: the contract with automation. The web writes them, client.py reads them."""
+"""The shapes of the answers: the contract with automation. The web writes them, client.py reads
+them.
+"""
 
 from typing_extensions import TypedDict  # pydantic cannot read typing.TypedDict before Python 3.12
 
@@ -14,9 +16,11 @@ class DatabaseShape(TypedDict):
 
 
 class ReasonShape(TypedDict):
-    """`detail` is what the server said, `advice` what to do next: for people, their wording may change.
+    """`detail` is what the server said, `advice` what to do next: for people, their wording may
+    change.
 
-    `revision` is the registered database's when it was looked at: a lower one is about the address before.
+    `revision` is the registered database's when it was looked at: a lower one is about the address
+    before.
     """
 
     code: str
@@ -55,7 +59,9 @@ class ObservationShape(TypedDict):
 
 
 class LastObservationShape(TypedDict):
-    """`stale` is feeler's fault and independent of `state`; a gauge that failed is absent from `values`."""
+    """`stale` is feeler's fault and independent of `state`; a gauge that failed is absent from
+    `values`.
+    """
 
     database: DatabaseShape
     state: str
@@ -72,7 +78,8 @@ class LastObservationShape(TypedDict):
 class ListMetaShape(TypedDict):
     """`total` counts all databases asked for, `states` and the age only those in this page.
 
-    `trouble` says why observations may not be coming: nobody watches, or nobody leads; empty where all is well.
+    `trouble` says why observations may not be coming: nobody watches, or nobody leads; empty where
+    all is well.
     """
 
     total: int
@@ -84,7 +91,8 @@ class ListMetaShape(TypedDict):
 class ObservationsShape(TypedDict):
     """A page may be shorter than its limit: go on while there is a `next_cursor`.
 
-    `unreadable` names databases whose rows this version cannot read; those asked for by name are in `missing` too.
+    `unreadable` names databases whose rows this version cannot read; those asked for by name are in
+    `missing` too.
     """
 
     data: list[LastObservationShape]
@@ -143,8 +151,8 @@ class TransitionsShape(TypedDict):
 
 
 class WorkerShape(TypedDict):
-    """`replaced`: observations that newer ones replaced before they could leave; `unjudged`: those that changed no
-    state, as too many events waited for Redis."""
+    """`replaced`: observations that newer ones replaced before they could leave; `unjudged`: those
+    that changed no state, as too many events waited for Redis."""
 
     id: str
     host: str

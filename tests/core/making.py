@@ -46,7 +46,9 @@ def context(worker: str = "w1", counter: int = 1, **more) -> Context:
 def seen(
     cause: Cause, at: float, *, sent: float | None = None, worker: str = "w1", fresh: bool = True
 ) -> Observation:
-    """Make an observation; times count from START, the probe takes no time and logs in unless said."""
+    """Make an observation; times count from START, the probe takes no time and logs in unless
+    said.
+    """
     sent_at = START + (at if sent is None else sent)
     return Observation(
         database="db1",

@@ -54,7 +54,9 @@ def test_it_is_said_again_once_a_minute():
 )
 @examples(60)
 def test_whatever_the_clock_does_no_row_of_voids_stays_unsaid(steps):
-    """A clock that is set back starts the row anew, so it is never silent for longer than a row takes."""
+    """A clock that is set back starts the row anew, so it is never silent for longer than a row
+    takes.
+    """
     voids, at, row, first, told = Voids(), 0, 0, 0, False
     for cause, pause in steps:
         at += pause

@@ -222,7 +222,9 @@ def test_a_clock_that_was_set_back_freezes_no_state():
 @pytest.mark.parametrize("back", [15, 59, 3600, 100_000])
 @pytest.mark.parametrize("cause", [Cause.REFUSED, Cause.HUNG])
 def test_no_moment_in_the_future_keeps_an_outage_from_being_told(cause, back):
-    """Alone, or two in turn: however far the clock went back, and whatever was under way, patience begins anew."""
+    """Alone, or two in turn: however far the clock went back, and whatever was under way, patience
+    begins anew.
+    """
     for before in settled_statuses() + uncertain_statuses():
         for alone in (True, False):
             status = before
@@ -296,7 +298,9 @@ def test_a_healthy_database_is_available_after_three_beats():
 
 @pytest.mark.parametrize("cause", [Cause.REFUSED, Cause.HUNG])
 def test_a_dead_database_is_unavailable_soon_after_it_changed_hands(cause):
-    """W1 feels it for 8 s, then w5 does: silent takes 10 s since the first failed probe, counted anew by some."""
+    """W1 feels it for 8 s, then w5 does: silent takes 10 s since the first failed probe, counted
+    anew by some.
+    """
     for status in settled_statuses() + uncertain_statuses():
         after = status
         for at in range(14):
@@ -398,7 +402,9 @@ def test_any_history_keeps_the_chain_and_the_books(history):
 @given(steps)
 @examples(40)
 def test_nothing_is_unavailable_before_its_time(history):
-    """Between the last proof of life and `unavailable` lies at least the patience of the quickest rule."""
+    """Between the last proof of life and `unavailable` lies at least the patience of the quickest
+    rule.
+    """
     forward = [(cause, abs(pause) + 1, *rest) for cause, pause, *rest in history]
     status, heard = Status(), START - 100
     for observation, there in tape(forward):

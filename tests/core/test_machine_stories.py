@@ -1,4 +1,6 @@
-"""What happens to one database, told beat by beat. Times are seconds from the start of the story."""
+"""What happens to one database, told beat by beat. Times are seconds from the start of the
+story.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,6 @@
-"""Rows of the fault matrix: each test is one, with what it must hold to; every run ends with its history judged."""
+"""Rows of the fault matrix: each test is one, with what it must hold to; every run ends with its
+history judged.
+"""
 
 import os
 import tempfile
@@ -22,7 +24,9 @@ TURNS = Path(tempfile.gettempdir()) / f"feeler-turns-{os.getuid()}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave long rows to `./run faults`, which begins with the longest and ends with those that must be alone."""
+    """Leave long rows to `./run faults`, which begins with the longest and ends with those that
+    must be alone.
+    """
     rows = {item for item in items if item.get_closest_marker("row")}
     for item in rows:
         item.add_marker(pytest.mark.system)
@@ -83,7 +87,9 @@ def figure(request: pytest.FixtureRequest) -> Figures:
 
 @pytest.fixture(autouse=True)
 def turn(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Wait for this row's turn: rows that measure lateness closely want the machine for themselves."""
+    """Wait for this row's turn: rows that measure lateness closely want the machine for
+    themselves.
+    """
     node = request.node
     if not request.config.getoption("--all-rows") or node.get_closest_marker("idle"):
         yield
@@ -105,7 +111,8 @@ async def make_lab(
 ) -> AsyncIterator[MakeLab]:
     """Start a cluster to be hurt; when the row is through, its history is judged.
 
-    Servers, poolers and proxies outlive it: they are asked for here, so that they are stopped later.
+    Servers, poolers and proxies outlive it: they are asked for here, so that they are stopped
+    later.
     """
     labs: list[tuple[Lab, dict[str, Any]]] = []
 

@@ -1,6 +1,8 @@
-"""What the injected faults demand: which negatives are true, which transitions may follow, which must.
+"""What the injected faults demand: which negatives are true, which transitions may follow, which
+must.
 
-The truth about a database is its faults; all judging of states goes by it. Pure; only tests/faults imports this.
+The truth about a database is its faults; all judging of states goes by it. Pure; only tests/faults
+imports this.
 """
 
 import itertools
@@ -39,7 +41,8 @@ class Bounds:
     allowance: float = (
         20.0  # more for each fault of ours that overlaps, besides the time it overlaps
     )
-    takeover: float = 16.0  # what stays dead overlaps so long: 6 s until missed, 30 s until `alone`, less the allowance
+    # what stays dead overlaps so long: 6 s until missed, 30 s until `alone`, less the allowance
+    takeover: float = 16.0
     settled: float = 30.0  # all is well again so long after a fault
     quiet: float = 30.0  # `alone`: no other worker may have recorded anything for so long ...
     company: float = 5.0  # ... but of one that has just come it may not know yet
@@ -71,7 +74,7 @@ class Violation:
         return f"{self.invariant}: {self.about}: {self.text}"
 
 
-# --- the truth -----------------------------------------------------------------------------------------------------
+# --- the truth ------------------------------------------------------------------------------------
 
 
 def end(fault: Fault) -> float:
@@ -96,7 +99,9 @@ def truth(history: History, database: str, effects: Iterable[Effect] = TROUBLE) 
 
 
 def ours(history: History, bounds: Bounds) -> list[Fault]:
-    """Return the faults of our own parts; what stays dead counts until others have surely taken over."""
+    """Return the faults of our own parts; what stays dead counts until others have surely taken
+    over.
+    """
     return [
         replace(fault, ended=fault.began + bounds.takeover)
         if fault.effect is Effect.KILLED and fault.ended is None
@@ -140,7 +145,9 @@ def is_true(
 
 
 def told(history: History) -> dict[Key, list[Transition]]:
-    """Return every transition that is durable or was seen in the journal; contents that differ are kept apart."""
+    """Return every transition that is durable or was seen in the journal; contents that differ are
+    kept apart.
+    """
     found: dict[Key, list[Transition]] = {}
     durable = (row.transition for rows in history.rows.values() for row in rows)
     for one in (*durable, *(entry.transition for entry in history.journal)):
@@ -164,11 +171,13 @@ def databases_of(history: History) -> list[str]:
     return sorted({*history.rows, *history.cache, *history.sights, *history.ports})
 
 
-# --- no false unavailable ------------------------------------------------------------------------------------------
+# --- no false unavailable -------------------------------------------------------------------------
 
 
 def no_false_unavailable(history: History, bounds: Bounds = STANDARD) -> Iterator[Violation]:
-    """Demand of each `unavailable` that the database was down, for everybody whose word it rests on."""
+    """Demand of each `unavailable` that the database was down, for everybody whose word it rests
+    on.
+    """
     known = told(history)
     for (database, identity), contents in known.items():
         for one in contents:
@@ -246,7 +255,7 @@ def _is_down(history: History, database: str, at: float, bounds: Bounds) -> bool
     )
 
 
-# --- rules ---------------------------------------------------------------------------------------------------------
+# --- rules ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +274,8 @@ def _any(*rules: str) -> Step:
     return Step(frozenset(rules), many=True)
 
 
-# Every step may be missing: what must not be missing is demanded by `_overdue`, what cannot follow by the table.
+# Every step may be missing: what must not be missing is demanded by `_overdue`, what cannot follow
+# by the table.
 OUTAGE = (
     _one("answered"),  # the server may still say that it shuts down
     _one("doubt"),
@@ -280,7 +290,9 @@ DOUBTED_TALK = (_any("doubt", "false_alarm", "answered", "reopened"),)
 
 @dataclass(slots=True)
 class Episode:
-    """Faults of one database too close to one another to be told apart, up to the moment all must be well again."""
+    """Faults of one database too close to one another to be told apart, up to the moment all must
+    be well again.
+    """
 
     faults: list[Fault]
     settled: float = 0.0
@@ -308,7 +320,9 @@ def _settled(history: History, fault: Fault, bounds: Bounds) -> float:
 
 
 def put_off(history: History, since: float, within: float, bounds: Bounds) -> float:
-    """Return when something must have been done; faults of ours put it off, as long as they come."""
+    """Return when something must have been done; faults of ours put it off, as long as they
+    come.
+    """
     moment = 0.0
     reached = since + within
     while moment < reached and moment <= history.ended:
@@ -319,7 +333,9 @@ def put_off(history: History, since: float, within: float, bounds: Bounds) -> fl
 def rules(
     history: History, bounds: Bounds = STANDARD, lost: Mapping[Key, str] | None = None
 ) -> Iterator[Violation]:
-    """Demand that states change as the table and the faults allow, and as soon as the faults demand."""
+    """Demand that states change as the table and the faults allow, and as soon as the faults
+    demand.
+    """
     gaps = {database for database, _ in lost or {}}
     for database in databases_of(history):
         chain = chain_of(history, database)
@@ -364,7 +380,9 @@ def _doubts_for_nothing(history: History, chain: list[Transition], bounds: Bound
 
 
 def _misplaced(history: History, chain: list[Transition], bounds: Bounds) -> Iterator[str]:
-    """Name oks of a server that was down all the while: then the faults are not what they were noted to be."""
+    """Name oks of a server that was down all the while: then the faults are not what they were
+    noted to be.
+    """
     for one in chain:
         for seen in one.evidence:
             if EVIDENCE[seen.cause] is Evidence.OK and any(
@@ -375,7 +393,9 @@ def _misplaced(history: History, chain: list[Transition], bounds: Bounds) -> Ite
 
 
 def _strange(chain: list[Transition], parts: list[Episode], bounds: Bounds) -> Iterator[str]:
-    """Name transitions no fault explains: outside of all episodes, or out of the order theirs may show."""
+    """Name transitions no fault explains: outside of all episodes, or out of the order theirs may
+    show.
+    """
     for i, one in enumerate(chain):
         home = next(
             (
@@ -402,7 +422,9 @@ def _strange(chain: list[Transition], parts: list[Episode], bounds: Bounds) -> I
 
 
 def _stranger(episode: Episode) -> Transition | None:
-    """Return the first transition that finds no place: taking the first place that fits each is always best."""
+    """Return the first transition that finds no place: taking the first place that fits each is
+    always best.
+    """
     steps = _steps(episode)
     place = 0
     for one in episode.transitions:
@@ -415,7 +437,9 @@ def _stranger(episode: Episode) -> Transition | None:
 
 
 def _steps(episode: Episode) -> list[Step]:
-    """Return what may happen from one beginning or end of a fault to the next, one after the other."""
+    """Return what may happen from one beginning or end of a fault to the next, one after the
+    other.
+    """
     moments = {moment for fault in episode.faults for moment in (fault.began, end(fault))}
     instants = [(fault.began, fault.began) for fault in episode.faults if fault.began == end(fault)]
     ever_hidden = any(fault.effect is Effect.HIDDEN for fault in episode.faults)
@@ -445,7 +469,9 @@ def _shape(effects: Collection[Effect]) -> tuple[Step, ...]:
 def _stretches(
     history: History, database: str, bounds: Bounds
 ) -> Iterator[tuple[float, float, float]]:
-    """Yield when the database was down for everybody without a break, and how long that may go unnoticed."""
+    """Yield when the database was down for everybody without a break, and how long that may go
+    unnoticed.
+    """
     known_since = next((s.at for s in history.sights.get(database, []) if s.fields), history.began)
     since = until = patience = -math.inf
     for fault in truth(history, database, DOWN):
@@ -470,7 +496,9 @@ class Outage(NamedTuple):
 
 
 def outages(history: History, bounds: Bounds = STANDARD) -> list[Outage]:
-    """Return the outages a run must have called in time: what is shorter, or behind faults of ours, demands nothing."""
+    """Return the outages a run must have called in time: what is shorter, or behind faults of ours,
+    demands nothing.
+    """
     return [
         outage
         for database in databases_of(history)
@@ -487,7 +515,9 @@ def _outages(history: History, database: str, bounds: Bounds) -> Iterator[Outage
 
 
 def _due(history: History, since: float, until: float, patience: float, bounds: Bounds) -> float:
-    """Return when an outage must be known; only faults of ours that came before may have put it off."""
+    """Return when an outage must be known; only faults of ours that came before may have put it
+    off.
+    """
     due, reached = since, since + patience
     while due < reached <= until:
         due, reached = reached, since + patience + allowance(history, since, reached, bounds)

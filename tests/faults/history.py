@@ -1,6 +1,7 @@
 """Judges a whole run after it: what was seen against what was done to it, the way Jepsen does.
 
-`check` names every broken promise, `demand` raises on any. Pure: no I/O, no clock. Rows of tests/faults import this.
+`check` names every broken promise, `demand` raises on any. Pure: no I/O, no clock. Rows of
+tests/faults import this.
 """
 
 import base64
@@ -43,7 +44,9 @@ EACH = 2  # connections to a database: one kept, one while a login is proved
 def check(
     history: History, *, forks_allowed: bool = False, bounds: Bounds = STANDARD
 ) -> list[Violation]:
-    """Return every broken promise. `forks_allowed` where split brain was provoked: then rows may be superseded."""
+    """Return every broken promise. `forks_allowed` where split brain was provoked: then rows may be
+    superseded.
+    """
     lost = excuses(history, bounds)
     return [
         *no_false_unavailable(history, bounds),
@@ -63,13 +66,15 @@ def check(
 
 
 def demand(history: History, *, forks_allowed: bool = False, bounds: Bounds = STANDARD) -> int:
-    """Fail with all broken promises; return how many transitions were lost the one way that is documented."""
+    """Fail with all broken promises; return how many transitions were lost the one way that is
+    documented.
+    """
     violations = check(history, forks_allowed=forks_allowed, bounds=bounds)
     assert not violations, "\n".join([f"{len(violations)} broken promises:", *map(str, violations)])
     return len(excuses(history, bounds))
 
 
-# --- loss of memory ------------------------------------------------------------------------------------------------
+# --- loss of memory -------------------------------------------------------------------------------
 
 
 def _forgot(history: History) -> list[Fault]:
@@ -100,7 +105,9 @@ def _blurred(history: History, bounds: Bounds) -> list[tuple[float, float]]:
 
 
 class Acceptance(NamedTuple):
-    """Who had a transition accepted by Redis, and the earliest and the latest moment it may have been."""
+    """Who had a transition accepted by Redis, and the earliest and the latest moment it may have
+    been.
+    """
 
     worker: str
     earliest: float
@@ -168,7 +175,8 @@ def _missing(history: History) -> dict[Key, Acceptance]:
 def excuses(history: History, bounds: Bounds = STANDARD) -> dict[Key, str]:
     """Return what was lost the documented ways, and how.
 
-    Its worker died and Redis forgot before the drain; or Postgres was set back to a time before it was accepted.
+    Its worker died and Redis forgot before the drain; or Postgres was set back to a time before it
+    was accepted.
     """
     found = (
         (key, _excuse(history, acceptance, bounds)) for key, acceptance in _missing(history).items()
@@ -219,7 +227,7 @@ def _workers(history: History) -> set[str]:
     )
 
 
-# --- transitions ---------------------------------------------------------------------------------------------------
+# --- transitions ----------------------------------------------------------------------------------
 
 
 def chain(
@@ -291,7 +299,9 @@ def nothing_lost(history: History, lost: Collection[Key] = ()) -> Iterator[Viola
 
 
 def nothing_doubled(history: History) -> Iterator[Violation]:
-    """Demand one content and one row for each identity, and that no memory of Redis journals one twice by itself."""
+    """Demand one content and one row for each identity, and that no memory of Redis journals one
+    twice by itself.
+    """
     if history.conflicts:
         yield Violation("nothing_doubled", "transition_conflicts", f"{history.conflicts} rows")
     for database, rows_ in history.rows.items():
@@ -322,7 +332,9 @@ def _stored(one: Transition) -> Transition:
 
 
 def _journal_pairs(history: History) -> Iterator[tuple[Transition, Transition]]:
-    """Yield neighbours among a database's journal entries within one memory of Redis, replayed ones left out."""
+    """Yield neighbours among a database's journal entries within one memory of Redis, replayed ones
+    left out.
+    """
     last: dict[str, Journaled] = {}
     for entry in history.journal:
         if entry.replayed:
@@ -333,7 +345,7 @@ def _journal_pairs(history: History) -> Iterator[tuple[Transition, Transition]]:
         last[entry.transition.database] = entry
 
 
-# --- fencing -------------------------------------------------------------------------------------------------------
+# --- fencing --------------------------------------------------------------------------------------
 
 
 def epochs(
@@ -343,7 +355,9 @@ def epochs(
     *,
     forks_allowed: bool = False,
 ) -> Iterator[Violation]:
-    """Demand that no older epoch writes after a newer one, one owner for each epoch, and that it alone writes."""
+    """Demand that no older epoch writes after a newer one, one owner for each epoch, and that it
+    alone writes.
+    """
     blurred = _blurred(history, bounds)
     redated = [
         (fault.began, end(fault)) for fault in history.faults if fault.effect is Effect.CLOCK
@@ -400,7 +414,8 @@ def _fallen_epochs(sights: list[Sight], blurred: list[tuple[float, float]]) -> I
 
 
 def _strangers(sights: list[Sight], blurred: list[tuple[float, float]]) -> Iterator[str]:
-    """Name who wrote and did not own: from an epoch's first beat on all that is seen is its owner's.
+    """Name who wrote and did not own: from an epoch's first beat on all that is seen is its
+    owner's.
 
     A void says its cause and leaves the last observation, and who made it, as it is.
     """
@@ -459,11 +474,13 @@ def terms(history: History) -> Iterator[Violation]:
             yield Violation("terms", who, f"took term {new} at {at:.3f}, after {before} took {old}")
 
 
-# --- processes -----------------------------------------------------------------------------------------------------
+# --- processes ------------------------------------------------------------------------------------
 
 
 def connections(history: History, bounds: Bounds = STANDARD) -> Iterator[Violation]:
-    """Demand at most two connections to each database, from one worker and, while owners stay, from all together."""
+    """Demand at most two connections to each database, from one worker and, while owners stay, from
+    all together.
+    """
     allowed = Counter(
         port
         for database in history.ports
@@ -521,7 +538,9 @@ def stalls(history: History, bounds: Bounds = STANDARD) -> Iterator[Violation]:
 
 
 def counters(history: History) -> Iterator[Violation]:
-    """Demand that counters only rise while Redis remembers, and that those of the impossible stay zero."""
+    """Demand that counters only rise while Redis remembers, and that those of the impossible stay
+    zero.
+    """
     for before, after in itertools.pairwise(history.counted):
         if _forgot_between(history, before.at, after.at):
             continue
@@ -541,7 +560,7 @@ def _is_impossible(counter: str) -> bool:
     return "conflict" in counter or counter == "trimmed_unacknowledged"
 
 
-# --- secrets -------------------------------------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------
 
 
 def secrets(history: History) -> Iterator[Violation]:
@@ -563,7 +582,9 @@ def secrets(history: History) -> Iterator[Violation]:
 
 
 def _forms(secret: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield what a secret may look like; what is looked for without regard to case comes in small letters."""
+    """Yield what a secret may look like; what is looked for without regard to case comes in small
+    letters.
+    """
     if not secret:
         return
     yield "plain", secret
@@ -592,7 +613,7 @@ def _forms(secret: bytes) -> Iterator[tuple[str, bytes]]:
         yield "base64", core.replace(b"+", b"-").replace(b"/", b"_")
 
 
-# --- feeling goes on -----------------------------------------------------------------------------------------------
+# --- feeling goes on ------------------------------------------------------------------------------
 
 
 def lateness(
@@ -620,7 +641,9 @@ def lateness(
 
 
 def caught_up(history: History, database: str, moment: float) -> float:
-    """Return the seconds from `moment` to the first sight of an observation that is newer; infinity for none."""
+    """Return the seconds from `moment` to the first sight of an observation that is newer; infinity
+    for none.
+    """
     sights = (
         sight.at - moment
         for sight in history.sights.get(database, [])

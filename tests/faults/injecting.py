@@ -1,6 +1,8 @@
-"""The faults: each is a context manager that hurts a lab, notes what it does, and undoes it. Rows and nemesis use them.
+"""The faults: each is a context manager that hurts a lab, notes what it does, and undoes it. Rows
+and nemesis use them.
 
-A block's length is the fault's; what is over in a moment (a kill, a flush) takes no block of its own.
+A block's length is the fault's; what is over in a moment (a kill, a flush) takes no block of its
+own.
 """
 
 import contextlib
@@ -37,7 +39,7 @@ while True:
     taken.append(b"x" * (1 << 20))
 """
 
-# --- processes of ours ---------------------------------------------------------------------------------------------
+# --- processes of ours ----------------------------------------------------------------------------
 
 
 def killed(lab: Lab, role: Role) -> None:
@@ -71,7 +73,9 @@ def all_killed(lab: Lab) -> None:
 
 @contextmanager
 def cut_off(lab: Lab, role: Role, proxy: Proxy, store: str, mode: Mode = "deaf") -> Iterator[None]:
-    """Cut a process off the store it reaches through `proxy`; when deaf, what it sent meanwhile arrives at the end."""
+    """Cut a process off the store it reaches through `proxy`; when deaf, what it sent meanwhile
+    arrives at the end.
+    """
     with lab.fault(f"{role.name} cut off {store}", Effect.AWAY, parties=[store, lab.party(role)]):
         proxy.mode = mode
         try:
@@ -82,7 +86,9 @@ def cut_off(lab: Lab, role: Role, proxy: Proxy, store: str, mode: Mode = "deaf")
 
 @contextmanager
 def starved_of_memory(lab: Lab, role: Role, group: Group) -> Iterator[None]:
-    """Let a neighbour take all memory of a process's control group: the kernel ends the process, not the neighbour."""
+    """Let a neighbour take all memory of a process's control group: the kernel ends the process,
+    not the neighbour.
+    """
     Path(f"/proc/{role.pid}/oom_score_adj").write_text("1000")
     lab.note(f"{role.name} out of memory", Effect.KILLED, parties=[lab.party(role)])
     neighbour = subprocess.Popen([sys.executable, "-c", GREEDY], stdin=subprocess.PIPE)
@@ -110,7 +116,7 @@ def foreign_supervisor(lab: Lab, database_url: str) -> Iterator[None]:
         stranger.kill()
 
 
-# --- Redis ---------------------------------------------------------------------------------------------------------
+# --- Redis ----------------------------------------------------------------------------------------
 
 
 def flushed(lab: Lab) -> None:
@@ -175,7 +181,9 @@ def redis_set_back(lab: Lab, copy: Path) -> Iterator[None]:
 
 @contextmanager
 def redis_full(lab: Lab, room: float = 0.9) -> Iterator[None]:
-    """Give Redis less memory than it uses, by this factor: it answers reads and refuses to write."""
+    """Give Redis less memory than it uses, by this factor: it answers reads and refuses to
+    write.
+    """
     used = lab.redis.info("memory")["used_memory"]
     with _redis_away(lab):
         lab.redis.config_set("maxmemory", round(used * room))
@@ -187,7 +195,9 @@ def redis_full(lab: Lab, room: float = 0.9) -> Iterator[None]:
 
 @contextmanager
 def redis_on_small_disk(server: RedisServer) -> Iterator[Path]:
-    """Have what a Redis writes stand on a disk of its own, with little room; yield its folder. Needs root."""
+    """Have what a Redis writes stand on a disk of its own, with little room; yield its folder.
+    Needs root.
+    """
     folder, copy = server.folder, server.folder.with_name(f"{server.folder.name}-copy")
     server.stop()
     subprocess.run(["cp", "-a", folder, copy], check=True)
@@ -215,7 +225,9 @@ def redis_disk_full(lab: Lab, disk: Path) -> Iterator[None]:
 
 
 def redis_failed_over(lab: Lab, pair: "RedisPair") -> RedisServer:
-    """Promote the replica and lead everybody to it; return the old master, which lives and does not know."""
+    """Promote the replica and lead everybody to it; return the old master, which lives and does not
+    know.
+    """
     with lab.fault("failover to the replica", Effect.FORGOT, parties=["redis"]), _redis_away(lab):
         return pair.fail_over()
 
@@ -241,7 +253,9 @@ def _redis_away(lab: Lab) -> Iterator[None]:
 
 
 class RedisPair:
-    """A master and its replica behind one address; for a lab it is the server that everybody means."""
+    """A master and its replica behind one address; for a lab it is the server that everybody
+    means.
+    """
 
     def __init__(
         self, master: RedisServer, replica: RedisServer, start_proxy: Callable[[int], Proxy]
@@ -260,7 +274,9 @@ class RedisPair:
         return self.master.folder
 
     def replicate(self) -> None:
-        """Let the replica follow the master through a link that can be cut, and wait until it has caught up."""
+        """Let the replica follow the master through a link that can be cut, and wait until it has
+        caught up.
+        """
         self.link = self._start_proxy(self.master.port)
         self._ask(self.replica, "CONFIG", "SET", "masterauth", self._password)
         self._ask(self.replica, "REPLICAOF", self.link.host, str(self.link.port))
@@ -291,7 +307,7 @@ class RedisPair:
             return client.info("replication")
 
 
-# --- the metadata Postgres -----------------------------------------------------------------------------------------
+# --- the metadata Postgres ------------------------------------------------------------------------
 
 
 @contextmanager
@@ -333,7 +349,8 @@ def postgres_read_only(lab: Lab, server: PostgresServer) -> Iterator[None]:
 def postgres_switched_over(
     lab: Lab, way: "Proxy", old: PostgresServer, new: PostgresServer
 ) -> Iterator[None]:
-    """Make `new` a copy of the metadata Postgres and `old` a standby; its name leads to `new` when the block ends.
+    """Make `new` a copy of the metadata Postgres and `old` a standby; its name leads to `new` when
+    the block ends.
 
     Connections that were made in the block stay where they are: the old server lives on.
     """
@@ -413,9 +430,11 @@ def postgres_disk_full(lab: Lab, disk: SmallDisk) -> Iterator[None]:
 
 @contextmanager
 def postgres_set_back(lab: Lab, server: PostgresServer) -> Iterator[None]:
-    """Copy the metadata Postgres's data now, and put the copy back when the block ends: what the block wrote is gone.
+    """Copy the metadata Postgres's data now, and put the copy back when the block ends: what the
+    block wrote is gone.
 
-    The fault that is noted is the block: transitions that became durable in it are the ones that are lost.
+    The fault that is noted is the block: transitions that became durable in it are the ones that
+    are lost.
     """
     copy = server.folder / "copy"
     with lab.fault("metadata Postgres stopped for a copy", Effect.AWAY, parties=["postgres"]):
@@ -431,7 +450,7 @@ def postgres_set_back(lab: Lab, server: PostgresServer) -> Iterator[None]:
         server.start()
 
 
-# --- targets -------------------------------------------------------------------------------------------------------
+# --- targets --------------------------------------------------------------------------------------
 
 
 def databases_of(lab: Lab, server: PostgresServer) -> list[str]:
@@ -465,7 +484,9 @@ def target_frozen(lab: Lab, server: PostgresServer) -> Iterator[None]:
 
 @contextmanager
 def target_recovering(lab: Lab, server: PostgresServer) -> Iterator[None]:
-    """Crash a server that is watched; until the block ends it is in recovery and says 57P03 to every login."""
+    """Crash a server that is watched; until the block ends it is in recovery and says 57P03 to
+    every login.
+    """
     with (
         lab.fault("target in recovery", Effect.SPEAKS, databases_of(lab, server)),
         held_in_recovery(server),
@@ -512,7 +533,7 @@ def hidden(
             cut(False)
 
 
-# --- the network ---------------------------------------------------------------------------------------------------
+# --- the network ----------------------------------------------------------------------------------
 
 
 @contextmanager

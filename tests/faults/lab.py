@@ -1,4 +1,6 @@
-"""A cluster to be hurt: every fault is noted, everything is watched, and a history is left to be judged."""
+"""A cluster to be hurt: every fault is noted, everything is watched, and a history is left to be
+judged.
+"""
 
 import asyncio
 import contextlib
@@ -49,7 +51,7 @@ class Lab(Cluster):
         self.began = time.time()
         self.eye = Eye(self)
 
-    # --- parties --------------------------------------------------------------------------------------------------
+    # --- parties ----------------------------------------------------------------------------------
 
     def launch(self, role: str, group: Group | None = None, **more: str) -> Role:
         """Start a process of ours in a control group of its own, where that can be had."""
@@ -75,7 +77,9 @@ class Lab(Cluster):
     def monitor_many(
         self, count: int, server: PostgresServer, prefix: str = "db", way: Proxy | None = None
     ) -> list[str]:
-        """Have `count` new databases of one server monitored, `way` in between; return their names."""
+        """Have `count` new databases of one server monitored, `way` in between; return their
+        names.
+        """
         names = [f"{prefix}-{number:02}" for number in range(count)]
         for name in names:
             server.execute(f'create database "{name}"')
@@ -114,7 +118,9 @@ class Lab(Cluster):
         self.changes.append(Change(name, began, time.time(), port))
 
     def _insist(self, act: Callable[[], object]) -> None:
-        """Do it as soon as the metadata Postgres takes it; it may have taken it without telling us."""
+        """Do it as soon as the metadata Postgres takes it; it may have taken it without telling
+        us.
+        """
         tries = 0
         while True:
             try:
@@ -129,7 +135,9 @@ class Lab(Cluster):
                 return
 
     def replace_registry(self, url: str, dropped: Collection[str]) -> None:
-        """Go on with another registry that lists the same databases but those `dropped`; nobody is told."""
+        """Go on with another registry that lists the same databases but those `dropped`; nobody is
+        told.
+        """
         self.store.close()
         self.database_url, self.store = url, open_store(url)
         for name in self.targets.keys() - set(dropped):
@@ -161,7 +169,7 @@ class Lab(Cluster):
         """Return the id a process goes by."""
         return evidence.party(role)
 
-    # --- faults ---------------------------------------------------------------------------------------------------
+    # --- faults -----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def fault(
@@ -196,7 +204,7 @@ class Lab(Cluster):
             Fault(name, effect, began, ended, frozenset(databases), frozenset(parties), port)
         )
 
-    # --- waiting --------------------------------------------------------------------------------------------------
+    # --- waiting ----------------------------------------------------------------------------------
 
     async def all_in(self, names: Sequence[str], state: str, within: float) -> float:
         """Wait until each database is in `state`; return the seconds it took."""
@@ -211,7 +219,9 @@ class Lab(Cluster):
     async def observed_again(
         self, names: Collection[str], within: float, since: float | None = None
     ) -> float:
-        """Wait until each database has an observation recorded that is newer than `since`; return the seconds."""
+        """Wait until each database has an observation recorded that is newer than `since`; return
+        the seconds.
+        """
         since = time.time() if since is None else since
 
         def again() -> bool:
@@ -223,7 +233,9 @@ class Lab(Cluster):
     async def observed_by_others(
         self, names: Collection[str], worker: Role, within: float
     ) -> float:
-        """Wait until somebody else has recorded a new observation of each database; return the seconds."""
+        """Wait until somebody else has recorded a new observation of each database; return the
+        seconds.
+        """
         since, former = time.time(), self.party(worker)
 
         def others() -> bool:
@@ -242,7 +254,9 @@ class Lab(Cluster):
         return otherwise
 
     def retained(self) -> int:
-        """Return how many accepted transitions workers still hold because nobody said they are durable."""
+        """Return how many accepted transitions workers still hold because nobody said they are
+        durable.
+        """
         texts = self.redis.mget(self.redis.keys("feeler:presence:*") or ["-"])
         return sum(one.retained for one in (presence.decode(text) for text in texts if text))
 
@@ -276,7 +290,7 @@ class Lab(Cluster):
             else f"{name}: {cached!r} in the cache, {durable!r} durable"
         )
 
-    # --- judging --------------------------------------------------------------------------------------------------
+    # --- judging ----------------------------------------------------------------------------------
 
     async def finish(self) -> History:
         """Let the fleet come to rest and return everything that was seen."""
@@ -296,7 +310,9 @@ class Lab(Cluster):
         assert not wrong, "\n".join([f"{len(wrong)} late records were not dropped:", *wrong])
 
     def outages(self) -> list[Outage]:
-        """Return the outages so far that had to be called in time; the judge demands that they were."""
+        """Return the outages so far that had to be called in time; the judge demands that they
+        were.
+        """
         so_far = History(
             self.began, time.time(), self.faults, changes=self.changes, sights=self.eye.sights
         )

@@ -1,4 +1,5 @@
-"""Databases that move, or come and go: a server's fault is a database's own as long as it lives there. Pure.
+"""Databases that move, or come and go: a server's fault is a database's own as long as it lives
+there. Pure.
 
 evidence.py and lab.py make each database's faults with it; history.py judges with it.
 """
@@ -14,7 +15,9 @@ from tests.faults.observed import Effect, Fault, History
 
 
 class Stay(NamedTuple):
-    """A stretch in which the registry had a database at one port, or nowhere: `settled` once all know it."""
+    """A stretch in which the registry had a database at one port, or nowhere: `settled` once all
+    know it.
+    """
 
     port: int | None
     since: float
@@ -67,7 +70,9 @@ def _felt(history: History, database: str, bounds: Bounds) -> Iterator[Fault]:
 
 
 def _clipped(fault: Fault, database: str, stay: Stay) -> Iterator[Fault]:
-    """Cut a server's fault to a stay: where not all knew of it, a server that is down may be seen, or not."""
+    """Cut a server's fault to a stay: where not all knew of it, a server that is down may be seen,
+    or not.
+    """
     parts = [
         (stay.since, stay.settled, False),
         (stay.settled, stay.until, True),
@@ -87,11 +92,13 @@ def _during(fault: Fault, database: str, began: float, ended: float) -> Fault:
     return replace(fault, began=began, ended=over, databases=frozenset([database]), port=0)
 
 
-# --- judging -------------------------------------------------------------------------------------------------------
+# --- judging --------------------------------------------------------------------------------------
 
 
 def withdrawn(history: History, bounds: Bounds = STANDARD) -> Iterator[Violation]:
-    """Demand that nobody writes about a database that nobody is to watch, and that Redis forgets it."""
+    """Demand that nobody writes about a database that nobody is to watch, and that Redis forgets
+    it.
+    """
     for database in movers(history):
         for stay in stays(history, database, bounds):
             if stay.port is None:
@@ -113,7 +120,9 @@ def _written(history: History, database: str, stay: Stay) -> Iterator[str]:
 
 
 def _kept(history: History, database: str, stay: Stay, bounds: Bounds) -> Iterator[str]:
-    """Name a hash that stays; what a worker restores after a loss of memory is there until the leader withdraws it."""
+    """Name a hash that stays; what a worker restores after a loss of memory is there until the
+    leader withdraws it.
+    """
     seen = itertools.pairwise([*history.sights.get(database, []), None])
     for sight, later in seen:
         since, until = (

@@ -1,6 +1,8 @@
-"""The table of mutants: ways to break the product, and the tests and rows that must notice. mutating.py runs it.
+"""The table of mutants: ways to break the product, and the tests and rows that must notice.
+mutating.py runs it.
 
-Keep each beside its neighbours of the same file, and name tests that look from further away than the broken line.
+Keep each beside its neighbours of the same file, and name tests that look from further away than
+the broken line.
 """
 
 from dataclasses import dataclass
@@ -8,7 +10,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One edit: `before` stands exactly once in the function (the whole file where there is none)."""
+    """One edit: `before` stands exactly once in the function (the whole file where there is
+    none).
+    """
 
     name: str
     file: str
@@ -25,7 +29,7 @@ _WORKERS_OF = "workers"
 _REGISTRY, _FEELER = "tests/registry", "tests/feeler"
 
 MUTANTS: tuple[Mutant, ...] = (
-    # --- record: who may write, and what --------------------------------------------------------------------------
+    # --- record: who may write, and what ----------------------------------------------------------
     Mutant(
         "record-fence",
         f"{_SCRIPTS}/record.lua",
@@ -105,7 +109,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "and false",
         (f"{_LIVE}/test_record.py::test_conflict_when_one_identity_has_two_states",),
     ),
-    # --- the leader's steps: terms, epochs, registries ------------------------------------------------------------
+    # --- the leader's steps: terms, epochs, registries --------------------------------------------
     Mutant(
         "term-seen",
         f"{_SCRIPTS}/prelude.lua",
@@ -167,7 +171,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "if",
         (f"{_WORKERS}/test_leader.py::test_an_older_term_steps_down",),
     ),
-    # --- leases ---------------------------------------------------------------------------------------------------
+    # --- leases -----------------------------------------------------------------------------------
     Mutant(
         "lease-of-others",
         "monitor/registry/leadership.py",
@@ -192,7 +196,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
         (f"{_REGISTRY}/test_leadership.py::test_terms_only_rise_and_one_lease_is_valid",),
     ),
-    # --- lives of Redis -------------------------------------------------------------------------------------------
+    # --- lives of Redis ---------------------------------------------------------------------------
     Mutant(
         "any-life",
         f"{_SCRIPTS}/prelude.lua",
@@ -243,7 +247,7 @@ MUTANTS: tuple[Mutant, ...] = (
             f"{_WORKERS}/test_recorder.py::test_a_hash_that_is_older_than_what_was_accepted_takes_nothing_back",
         ),
     ),
-    # --- retention ------------------------------------------------------------------------------------------------
+    # --- retention --------------------------------------------------------------------------------
     Mutant(
         "retain-nothing",
         "workers/recorder.py",
@@ -295,7 +299,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "if True:",
         (f"{_FAULTS}/test_metadata.py::test_historian_killed_between_commit_and_ack",),
     ),
-    # --- presence -------------------------------------------------------------------------------------------------
+    # --- presence ---------------------------------------------------------------------------------
     Mutant(
         "thawed-unnoticed",
         "workers/pulse.py",
@@ -344,7 +348,7 @@ MUTANTS: tuple[Mutant, ...] = (
             f"{_WORKERS}/test_leader.py::test_an_absence_counts_only_once_redis_has_answered_for_a_while",
         ),
     ),
-    # --- rules: what proves a state -------------------------------------------------------------------------------
+    # --- rules: what proves a state ---------------------------------------------------------------
     Mutant(
         "never-unavailable",
         "monitor/core/machine.py",
@@ -506,7 +510,7 @@ MUTANTS: tuple[Mutant, ...] = (
             f"{_CORE}/test_machine_stories.py::test_what_a_newer_version_found_neither_proves_nor_hinders",
         ),
     ),
-    # --- doubts: who looks next --------------------------------------------------------------------------------------
+    # --- doubts: who looks next -------------------------------------------------------------------
     Mutant(
         "doubt-moves-three-times",
         f"{_WORKERS_OF}/doubts.py",
@@ -547,7 +551,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
         (f"{_FAULTS}/test_clocks.py::test_redis_clock_set_back_in_an_outage[2]",),
     ),
-    # --- custody: workers that can only say void ---------------------------------------------------------------------
+    # --- custody: workers that can only say void --------------------------------------------------
     Mutant(
         "void-is-never-said",
         f"{_MONITOR}/core/custody.py",
@@ -572,7 +576,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "if False:",
         (f"{_CORE}/test_assignment.py::test_where_all_can_only_say_void_nothing_moves",),
     ),
-    # --- policies ----------------------------------------------------------------------------------------------------
+    # --- policies ---------------------------------------------------------------------------------
     Mutant(
         "policy-alone-too-soon",
         f"{_MONITOR}/core/policy.py",
@@ -597,7 +601,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "given = listed",
         (f"{_REGISTRY}/test_history.py::test_the_head_of_a_chain_is_one_probe_of_an_index",),
     ),
-    # --- logins: many databases of one address ---------------------------------------------------------------------
+    # --- logins: many databases of one address ----------------------------------------------------
     Mutant(
         "turns-share-nothing",
         f"{_MONITOR}/feeler/turns.py",
@@ -645,7 +649,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "pass",
         (f"{_FEELER}/test_turns.py::test_a_host_that_takes_connections_again_is_not_talked_down",),
     ),
-    # --- logins ---------------------------------------------------------------------------------------------------
+    # --- logins -----------------------------------------------------------------------------------
     Mutant(
         "login-failed-once-is-forgotten",
         f"{_MONITOR}/core/machine.py",
@@ -964,7 +968,7 @@ MUTANTS: tuple[Mutant, ...] = (
             f"{_FEELER}/test_turns.py::test_a_hundred_databases_of_a_mute_server_all_get_their_evidence",
         ),
     ),
-    # --- whose a Redis is, who leads -----------------------------------------------------------------------------
+    # --- whose a Redis is, who leads --------------------------------------------------------------
     Mutant(
         "foreign-step",
         f"{_SCRIPTS}/prelude.lua",
@@ -1111,7 +1115,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "if False:",
         (f"{_REGISTRY}/test_store.py::test_kept_connections_to_a_standby_are_replaced",),
     ),
-    # --- what users meet ------------------------------------------------------------------------------------------
+    # --- what users meet --------------------------------------------------------------------------
     Mutant(
         "empty-name",
         f"{_MONITOR}/cli.py",
@@ -1206,7 +1210,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "find_redis()",
         ("tests/test_embedded.py::test_redis_goes_on_with_the_program_that_made_its_files",),
     ),
-    # --- old and new side by side ---------------------------------------------------------------------------------
+    # --- old and new side by side -----------------------------------------------------------------
     Mutant(
         "quarantine-none",
         f"{_MONITOR}/live/quarantine.py",
@@ -1249,7 +1253,7 @@ MUTANTS: tuple[Mutant, ...] = (
             f"{_LIVE}/test_newer_version.py::test_a_transition_with_fields_of_a_newer_version_is_read",
         ),
     ),
-    # --- what waits while Redis is away -----------------------------------------------------------------------------
+    # --- what waits while Redis is away -----------------------------------------------------------
     Mutant(
         "cries-pile-up",
         "workers/ledger.py",
@@ -1268,7 +1272,7 @@ MUTANTS: tuple[Mutant, ...] = (
             f"{_WORKERS}/test_recorder.py::test_a_batch_that_takes_too_long_is_halved_and_the_others_go_first",
         ),
     ),
-    # --- ids --------------------------------------------------------------------------------------------------------
+    # --- ids --------------------------------------------------------------------------------------
     Mutant(
         "record-twin",
         f"{_SCRIPTS}/record.lua",
@@ -1288,7 +1292,7 @@ MUTANTS: tuple[Mutant, ...] = (
             f"{_FAULTS}/test_processes.py::test_worker_meets_its_twin",
         ),
     ),
-    # --- idle workers, and what lives leave behind --------------------------------------------------------------------
+    # --- idle workers, and what lives leave behind ------------------------------------------------
     Mutant(
         "idle-term-forgotten",
         "workers/recorder.py",
@@ -1359,7 +1363,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "self._places.keys() & self._paused",
         (f"{_FAULTS}/test_targets.py::test_no_longer_watched",),
     ),
-    # --- the door ----------------------------------------------------------------------------------------------
+    # --- the door ---------------------------------------------------------------------------------
     Mutant(
         "web-endless-head",
         f"{_MONITOR}/web/protocol.py",
@@ -1450,7 +1454,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "if False:",
         ("tests/web/test_health.py::test_what_is_not_written_down_in_time_is_a_warning",),
     ),
-    # --- keeping: what is kept, for how long, and what one bad row may stop ----------------------------------------
+    # --- keeping: what is kept, for how long, and what one bad row may stop -----------------------
     Mutant(
         "retention-takes-what-goes-on",
         f"{_MONITOR}/registry/retention.py",

@@ -1,6 +1,8 @@
-"""Break the product on purpose, one mutant at a time, and see the tests named for it fail: `./run faults --mutants`.
+"""Break the product on purpose, one mutant at a time, and see the tests named for it fail: `./run
+faults --mutants`.
 
-All of it happens in copies of the tree. Before anything is broken the named tests must pass in one of them.
+All of it happens in copies of the tree. Before anything is broken the named tests must pass in one
+of them.
 """
 
 import argparse
@@ -55,7 +57,7 @@ class Kill:
     seconds: float
 
 
-# --- editing ----------------------------------------------------------------------------------------------------------
+# --- editing --------------------------------------------------------------------------------------
 
 
 def mutate(text: str, mutant: Mutant) -> str:
@@ -107,7 +109,7 @@ def _lua_span(text: str, function: str) -> tuple[int, int] | None:
     return found.span() if found else None
 
 
-# --- running ----------------------------------------------------------------------------------------------------------
+# --- running --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,9 @@ class Copy:
     folder: Path
 
     def environment(self) -> dict[str, str]:
-        """Return an environment in which every Python, our tests' child processes too, imports the copy."""
+        """Return an environment in which every Python, our tests' child processes too, imports the
+        copy.
+        """
         return {
             **os.environ,
             "PYTHONPATH": str(self.folder),  # comes before the path of an editable installation
@@ -186,7 +190,9 @@ def _hear_interrupts() -> None:
 
 
 def _has_failed(results: Path) -> bool:
-    """Tell whether a test failed by what it looked at: the history of a row is judged when it is torn down."""
+    """Tell whether a test failed by what it looked at: the history of a row is judged when it is
+    torn down.
+    """
     if not results.exists():
         return False
     root = ElementTree.parse(results).getroot()
@@ -195,7 +201,7 @@ def _has_failed(results: Path) -> bool:
     return judged or root.find(".//failure") is not None
 
 
-# --- all of them ------------------------------------------------------------------------------------------------------
+# --- all of them ----------------------------------------------------------------------------------
 
 
 def run(mutants: Sequence[Mutant], root: Path) -> tuple[list[Kill], list[str]]:

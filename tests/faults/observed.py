@@ -1,6 +1,8 @@
-"""What a run leaves behind: the faults that were injected and everything that was seen. Values only.
+"""What a run leaves behind: the faults that were injected and everything that was seen. Values
+only.
 
-The lab fills it, `history` judges it. Moments are unix seconds of the one machine all parties run on.
+The lab fills it, `history` judges it. Moments are unix seconds of the one machine all parties run
+on.
 """
 
 from collections.abc import Mapping
@@ -18,13 +20,16 @@ class Effect(StrEnum):
     SILENT = "silent"  # targets: nothing answers
     SPEAKS = "speaks"  # targets: the server refuses, starts or locks us out: it is not down
     HIDDEN = "hidden"  # targets: some workers (`parties`) cannot reach them, the others can
-    EITHER = "either"  # targets: down where they are about to leave, or have just come to: it may be seen, need not
+    # targets: down where they are about to leave, or have just come to: it may be seen, need not
+    EITHER = "either"
     UNWATCHED = "unwatched"  # targets: nobody is to watch them
     HARMLESS = "harmless"  # targets: sessions ended, replies slow: nothing that may change a state
     KILLED = "killed"  # processes: dead from `began` on
     FROZEN = "frozen"  # processes: stopped from `began` to `ended`
-    FORGOT = "forgot"  # Redis: memory lost at some moment between `began` and `ended`, all of it or the newest part
-    RESTORED = "restored"  # Postgres: what became durable between `began` and `ended` is gone, an older copy is back
+    # Redis: memory lost at some moment between `began` and `ended`, all of it or the newest part
+    FORGOT = "forgot"
+    # Postgres: what became durable between `began` and `ended` is gone, an older copy is back
+    RESTORED = "restored"
     CLOCK = "clock"  # Redis: its clock was set, and everybody's with it
     AWAY = "away"  # stores: some or all processes cannot reach one; everything may take longer
 
@@ -62,7 +67,9 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """How long a worker's event loop stood still, and how much of it the machine gave it no processor."""
+    """How long a worker's event loop stood still, and how much of it the machine gave it no
+    processor.
+    """
 
     at: float
     worker: str

@@ -1,6 +1,8 @@
-"""Late calls: records sent before the faults are sent again after them, and must change nothing but a counter.
+"""Late calls: records sent before the faults are sent again after them, and must change nothing but
+a counter.
 
-Those of an epoch that is over claim to be the newest of all, so that no batch number hides what the fence lets through.
+Those of an epoch that is over claim to be the newest of all, so that no batch number hides what the
+fence lets through.
 
 The lab taps its first worker's way to Redis for them; only lab.py imports this.
 """
@@ -64,7 +66,9 @@ def tap(port: int) -> Proxy:
 
 
 def records(requests: Iterable[bytes]) -> list[Record]:
-    """Return what is worth sending again: of each epoch of a database the first record, and the first of a change."""
+    """Return what is worth sending again: of each epoch of a database the first record, and the
+    first of a change.
+    """
     found: dict[tuple[bytes, bytes, bool], Record] = {}
     for request in requests:
         for words in _commands(request):
@@ -104,7 +108,8 @@ def _commands(request: bytes) -> Iterator[tuple[bytes, ...]]:
 
 
 def send_again(url: str, late: Sequence[Record]) -> tuple[int, list[str]]:
-    """Send records again on a connection of our own; return how many were of an epoch that is over, and what is wrong.
+    """Send records again on a connection of our own; return how many were of an epoch that is over,
+    and what is wrong.
 
     Those claim to be the newest batch: nothing but the fence is in their way.
     """

@@ -1,4 +1,6 @@
-"""docs/faults.md from a run: what each row injects, what must hold, what was seen. The conftest is its only user."""
+"""docs/faults.md from a run: what each row injects, what must hold, what was seen. The conftest is
+its only user.
+"""
 
 import ast
 import os

@@ -1,4 +1,5 @@
-"""A name server of the tests' own, and processes that ask it and nobody else. Needs root; for tests/faults alone.
+"""A name server of the tests' own, and processes that ask it and nobody else. Needs root; for
+tests/faults alone.
 
 Each such process sees its own /etc/resolv.conf: the machine's is not touched.
 """
@@ -18,14 +19,17 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Resolver:
-    """Answers for the names it knows: `known` name -> IPv4 address; others do not exist; `mute` says nothing at all."""
+    """Answers for the names it knows: `known` name -> IPv4 address; others do not exist; `mute`
+    says nothing at all.
+    """
 
     def __init__(self) -> None:
         self.known: dict[str, str] = {}
         self.mute = False
         self.asked = 0
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.address = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"  # resolv.conf knows no port but 53
+        # resolv.conf knows no port but 53
+        self.address = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
         self._socket.bind((self.address, 53))
         self._thread = threading.Thread(target=self._serve, name="resolver", daemon=True)
 
@@ -73,7 +77,9 @@ def _text(name: bytes) -> str:
 
 
 class Asking:
-    """What a process enters that shall ask the tests' resolver; stands where the lab takes a control group."""
+    """What a process enters that shall ask the tests' resolver; stands where the lab takes a
+    control group.
+    """
 
     def __init__(self, resolver: Resolver, conf: Path) -> None:
         conf.write_text(f"nameserver {resolver.address}\n")

@@ -197,7 +197,9 @@ async def test_presence_outlives_its_worker(
 
 
 async def observed_by(lab: Lab, names: Sequence[str], shift: int) -> float:
-    """Wait until each database is observed anew by a clock that is wrong by `shift`; return the seconds."""
+    """Wait until each database is observed anew by a clock that is wrong by `shift`; return the
+    seconds.
+    """
     began = time.time()
 
     def observed() -> bool:
@@ -209,7 +211,9 @@ async def observed_by(lab: Lab, names: Sequence[str], shift: int) -> float:
 
 
 async def nothing_stale(port: int, names: Sequence[str], *, gauges: bool = False) -> float:
-    """Wait until automation is told of no database, and of no gauge of one, that it is stale; return the seconds."""
+    """Wait until automation is told of no database, and of no gauge of one, that it is stale;
+    return the seconds.
+    """
     began = time.monotonic()
 
     def fresh() -> bool:

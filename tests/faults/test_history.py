@@ -1,4 +1,6 @@
-"""The judge is judged: legal histories pass, and each way to break a promise is named by that promise alone."""
+"""The judge is judged: legal histories pass, and each way to break a promise is named by that
+promise alone.
+"""
 
 import base64
 import json
@@ -51,7 +53,9 @@ def fault(effect: Effect, began: float, ended: float | None, *parties: str) -> F
 
 
 class Story:
-    """One database through a run: the real machine, three workers and a leader that moves it when they cry."""
+    """One database through a run: the real machine, three workers and a leader that moves it when
+    they cry.
+    """
 
     def __init__(self, seconds: float, faults: Iterable[Fault] = ()) -> None:
         self.history = History(START, START + seconds, sorted(faults, key=lambda one: one.began))
@@ -171,7 +175,7 @@ def rules_of(history: History) -> list[str]:
     return [row.transition.rule for row in history.rows[DB]]
 
 
-# --- legal histories -----------------------------------------------------------------------------------------------
+# --- legal histories ------------------------------------------------------------------------------
 
 ABSENT, SILENT = fault(Effect.ABSENT, 20, 60), fault(Effect.SILENT, 20, 60)
 SPEAKS, HIDDEN = fault(Effect.SPEAKS, 20, 60), fault(Effect.HIDDEN, 20, 60, "w1")
@@ -225,7 +229,7 @@ def test_whatever_is_done_to_a_sound_system_passes(faults: list[Fault]) -> None:
     demand(tell(300, *faults))
 
 
-# --- broken promises -----------------------------------------------------------------------------------------------
+# --- broken promises ------------------------------------------------------------------------------
 
 LASTING = fault(Effect.ABSENT, 20, None)
 BREAKS: list = []
@@ -734,7 +738,7 @@ def test_demand_lists_all_that_is_broken() -> None:
         demand(history)
 
 
-# --- what is allowed -----------------------------------------------------------------------------------------------
+# --- what is allowed ------------------------------------------------------------------------------
 
 
 def test_superseded_rows_pass_where_split_brain_was_provoked() -> None:
@@ -884,7 +888,7 @@ def test_faults_are_noted_with_some_slack(length: float) -> None:
     assert names(history) == set()
 
 
-# --- excuses -------------------------------------------------------------------------------------------------------
+# --- excuses --------------------------------------------------------------------------------------
 
 FORGOT_IT, DIED = fault(Effect.FORGOT, 87, 88, "redis"), fault(Effect.KILLED, 86, None, "w1")
 
@@ -994,7 +998,7 @@ def test_a_restored_postgres_may_lack_what_was_accepted_since_its_copy() -> None
     assert list(excuses(history)) == [(DB, one.identity) for one in lost]
 
 
-# --- secrets -------------------------------------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------
 
 TEXT = SECRET.decode()
 FORMS = {
@@ -1037,7 +1041,7 @@ def test_a_secret_is_found_wherever_base64_begins(
     assert names(history) == {"secrets"}
 
 
-# --- feeling goes on -----------------------------------------------------------------------------------------------
+# --- feeling goes on ------------------------------------------------------------------------------
 
 
 def test_lateness_counts_what_is_beyond_the_interval() -> None:
@@ -1061,7 +1065,7 @@ def test_caught_up_waits_for_a_newer_observation() -> None:
     assert caught_up(history, DB, at(11)) == float("inf")
 
 
-# --- any single fault of the record --------------------------------------------------------------------------------
+# --- any single fault of the record ---------------------------------------------------------------
 
 ALTERED: dict[str, Callable[[Transition], dict]] = {
     "source": lambda one: {"source": _other(one.source)},

@@ -1,4 +1,6 @@
-"""Many targets lie, stall, vanish or die at once: workers live, and the other databases do not notice."""
+"""Many targets lie, stall, vanish or die at once: workers live, and the other databases do not
+notice.
+"""
 
 import asyncio
 import re
@@ -59,7 +61,9 @@ def memory(role: Role, field: str) -> float:
 
 
 def stall(lab: Lab) -> float:
-    """Return how long a worker's loop stood still at most, besides the time the machine gave it no processor."""
+    """Return how long a worker's loop stood still at most, besides the time the machine gave it no
+    processor.
+    """
     found = re.findall(
         r"loop_stalled seconds=(\S+) starved=(\S+)", "".join(role.text() for role in lab.workers())
     )
@@ -90,7 +94,7 @@ def all_killed(lab: Lab, servers: Sequence[PostgresServer]) -> Iterator[None]:
         block.__exit__(None, None, None)
 
 
-# --- hostile -------------------------------------------------------------------------------------------------------
+# --- hostile --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -121,7 +125,8 @@ def note_truth(lab: Lab, names: Iterable[str]) -> None:
 async def test_every_attack_at_once(
     attackers: dict[str, int], make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
 ) -> None:
-    # A single worker's word counts after 30 s; who asks for proofs without end costs our own time, so some is void.
+    # A single worker's word counts after 30 s; who asks for proofs without end costs our own time,
+    # so some is void.
     lone = replace(STANDARD, silent=120.0, absent=60.0)
     lab, server = make_lab(workers=1, bounds=lone), start_postgres(max_connections="60")
     names = lab.monitor_many(8, server)
@@ -191,7 +196,7 @@ async def test_dripping_answers(
     assert_available(lab, names)
 
 
-# --- many at once --------------------------------------------------------------------------------------------------
+# --- many at once ---------------------------------------------------------------------------------
 
 
 @pytest.fixture

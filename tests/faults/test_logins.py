@@ -1,4 +1,6 @@
-"""Logins that stop working while the kept session lives: known soon, told right, and proved without a storm."""
+"""Logins that stop working while the kept session lives: known soon, told right, and proved without
+a storm.
+"""
 
 import asyncio
 import time
@@ -47,7 +49,9 @@ def connections_disallowed(server: PostgresServer) -> Iterator[None]:
 
 
 def first_failed_proof(lab: Lab, name: str, since: float) -> float:
-    """Return when the first observation was made that says what a login beside the kept session told."""
+    """Return when the first observation was made that says what a login beside the kept session
+    told.
+    """
     return next(
         float(sight.fields["observed_at"])
         for sight in lab.eye.sights[name]
@@ -225,7 +229,9 @@ async def test_idle_sessions_ended(
 
 @pytest.fixture(params=["plain", "tls"])
 def asking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Asking, str]]:
-    """A server that asks for the password in clear, and its address. Ask for it before the lab: it must go later."""
+    """A server that asks for the password in clear, and its address. Ask for it before the lab: it
+    must go later.
+    """
     tls = Authority("nobody's").context("localhost", tmp_path) if request.param == "tls" else None
     behaving = Asking("a-word-in-clear", tls)
     with Hostile(behaving) as server:

@@ -1,4 +1,6 @@
-"""The metadata Postgres dies, freezes, takes no writes, forgets: watching and serving go on, history catches up."""
+"""The metadata Postgres dies, freezes, takes no writes, forgets: watching and serving go on,
+history catches up.
+"""
 
 import asyncio
 import json
@@ -44,7 +46,9 @@ def metadata(start_postgres: StartPostgres) -> PostgresServer:
 
 
 class Visitor:
-    """Somebody who asks the web for all observations, over and over, and now and then for a change."""
+    """Somebody who asks the web for all observations, over and over, and now and then for a
+    change.
+    """
 
     def __init__(self, lab: Lab) -> None:
         port = free_port()
@@ -135,7 +139,7 @@ async def goes_down(lab: Lab, server: PostgresServer, figure: Figures) -> None:
     figure("available again after", await lab.all_in(names, "available", within=30), most=7)
 
 
-# --- it is away ----------------------------------------------------------------------------------------------------
+# --- it is away -----------------------------------------------------------------------------------
 
 
 @pytest.mark.quick
@@ -207,7 +211,7 @@ async def away(
     )
 
 
-# --- it takes no writes --------------------------------------------------------------------------------------------
+# --- it takes no writes ---------------------------------------------------------------------------
 
 
 @pytest.mark.quick
@@ -325,7 +329,9 @@ async def history_is(
 
 @pytest.fixture
 def small_disk(start_postgres: StartPostgres) -> Iterator[Callable[[PostgresServer], SmallDisk]]:
-    """Move a server's data to a small disk of its own; needs root. Ask for it before the lab: it must go later."""
+    """Move a server's data to a small disk of its own; needs root. Ask for it before the lab: it
+    must go later.
+    """
     disks: list[SmallDisk] = []
 
     def move(server: PostgresServer) -> SmallDisk:
@@ -339,7 +345,7 @@ def small_disk(start_postgres: StartPostgres) -> Iterator[Callable[[PostgresServ
         disk.remove()
 
 
-# --- it forgets ----------------------------------------------------------------------------------------------------
+# --- it forgets -----------------------------------------------------------------------------------
 
 TERMS_LOST = 10
 
@@ -421,7 +427,7 @@ async def new_leader(lab: Lab) -> None:
     await eventually(lambda: highest_term(lab) > before, within=20, every=0.05)
 
 
-# --- a leader that gets nothing done -------------------------------------------------------------------------------
+# --- a leader that gets nothing done --------------------------------------------------------------
 
 
 @pytest.mark.row(
@@ -449,7 +455,7 @@ async def test_no_sweep_is_completed(
     await taken_over(lab, names, figure)
 
 
-# --- another one ---------------------------------------------------------------------------------------------------
+# --- another one ----------------------------------------------------------------------------------
 
 
 def another_registry(server: PostgresServer) -> str:
@@ -526,7 +532,7 @@ async def test_a_redis_is_adopted(
     assert former.text().count("action=leading") == 1
 
 
-# --- the historian dies --------------------------------------------------------------------------------------------
+# --- the historian dies ---------------------------------------------------------------------------
 
 
 @pytest.mark.row(

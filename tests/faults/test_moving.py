@@ -1,4 +1,6 @@
-"""The judge of databases that move, or come and go: their truth is that of the server they live at."""
+"""The judge of databases that move, or come and go: their truth is that of the server they live
+at.
+"""
 
 from dataclasses import replace
 
@@ -32,7 +34,9 @@ def of_server(
 
 
 def meets(seconds: float, began: float, ended: float, *servers: Fault) -> History:
-    """Tell of a run in which the database was met dead for some time, and of what was done to its servers."""
+    """Tell of a run in which the database was met dead for some time, and of what was done to its
+    servers.
+    """
     history = tell(seconds, fault(Effect.ABSENT, began, ended))
     history.faults, history.connections = list(servers), []
     return history

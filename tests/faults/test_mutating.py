@@ -1,4 +1,6 @@
-"""The run of mutants: an edit that does not apply, a survivor and tests that cannot run are all failures of it."""
+"""The run of mutants: an edit that does not apply, a survivor and tests that cannot run are all
+failures of it.
+"""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Host names that lead elsewhere while we watch: a failover by DNS is followed, and calls nothing down that is up."""
+"""Host names that lead elsewhere while we watch: a failover by DNS is followed, and calls nothing
+down that is up.
+"""
 
 import asyncio
 import os

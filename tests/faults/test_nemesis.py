@@ -27,7 +27,9 @@ def everywhere(lab: Lab, name: str, home: PostgresServer, away: PostgresServer) 
 
 
 def hurt(lab: Lab, metadata: PostgresServer, victims: Sequence[PostgresServer]) -> list[Subject]:
-    """Return what is done to a fleet, its stores and its processes; each worker may lose sight of another server."""
+    """Return what is done to a fleet, its stores and its processes; each worker may lose sight of
+    another server.
+    """
     workers = lab.workers()
     sights = dict(zip((role.pid for role in workers), victims, strict=False))
     return [

@@ -1,4 +1,6 @@
-"""Links are cut, closed and thinned out: whoever cannot reach something says so, nobody invents an outage."""
+"""Links are cut, closed and thinned out: whoever cannot reach something says so, nobody invents an
+outage.
+"""
 
 import asyncio
 import time
@@ -51,7 +53,7 @@ async def watched(lab: Lab, server: PostgresServer, count: int) -> list[str]:
     return names
 
 
-# --- one worker is cut off -----------------------------------------------------------------------------------------
+# --- one worker is cut off ------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("cuts")
@@ -143,7 +145,7 @@ async def test_one_worker_cannot_reach_it(
     assert "unavailable" not in lab.eye.states("orders")
 
 
-# --- a target is cut off -------------------------------------------------------------------------------------------
+# --- a target is cut off --------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("cuts")
@@ -173,7 +175,8 @@ async def test_target_black_holed(
 
 REJECTED = {
     "reset": (cutting.RESET, Effect.ABSENT, {"confirm_absent"}, {"refused", "reset"}),
-    # A session that is up does not hear of an unreachable port: it finds silence, new logins find a closed port.
+    # A session that is up does not hear of an unreachable port: it finds silence, new logins find a
+    # closed port.
     "port": (
         cutting.PORT_UNREACHABLE,
         Effect.SILENT,
@@ -224,7 +227,7 @@ async def test_target_rejected(
     assert {seen.cause for seen in verdict.evidence} <= causes
 
 
-# --- bad links -----------------------------------------------------------------------------------------------------
+# --- bad links ------------------------------------------------------------------------------------
 
 
 async def loses(

@@ -1,4 +1,6 @@
-"""Databases behind a pgbouncer: its own death is an outage, its waits are waits, whoever watches."""
+"""Databases behind a pgbouncer: its own death is an outage, its waits are waits, whoever
+watches.
+"""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,6 @@
-"""Processes of ours die, freeze, are cut off and restarted: others take over, and no state changes for it."""
+"""Processes of ours die, freeze, are cut off and restarted: others take over, and no state changes
+for it.
+"""
 
 import asyncio
 import itertools
@@ -69,7 +71,7 @@ def rejected(lab: Lab) -> int:
     return sum(count for what, count in lab.counters().items() if what.startswith("rejected_"))
 
 
-# --- workers -------------------------------------------------------------------------------------------------------
+# --- workers --------------------------------------------------------------------------------------
 
 
 @pytest.mark.quick
@@ -138,7 +140,9 @@ def sessions(server: PostgresServer, worker: str) -> list[str]:
 
 
 async def assert_counted(lab: Lab) -> None:
-    """Fail unless Redis, the workers' logs and what they say of themselves agree on what was refused."""
+    """Fail unless Redis, the workers' logs and what they say of themselves agree on what was
+    refused.
+    """
 
     def told() -> int:
         texts = lab.redis.mget([presence_key(lab.id_of(role)) for role in lab.workers()])
@@ -304,7 +308,7 @@ async def test_worker_stops_without_redis(
     await lab.observed_by_others(names, leaving, within=30)
 
 
-# --- leaders -------------------------------------------------------------------------------------------------------
+# --- leaders --------------------------------------------------------------------------------------
 
 
 @pytest.mark.row(
@@ -441,12 +445,12 @@ async def test_nobody_reaches_redis(
     assert_unmoved(lab, names)
 
 
-# --- everything ----------------------------------------------------------------------------------------------------
+# --- everything -----------------------------------------------------------------------------------
 
 
 async def killed_and_back(lab: Lab, names: Sequence[str], number: int) -> float:
-    """SIGKILL everything, every second time Redis too, every sixth time with its memory; return how long it
-    took from when the new processes were there."""
+    """SIGKILL everything, every second time Redis too, every sixth time with its memory; return how
+    long it took from when the new processes were there."""
     await (
         lab.settle()
     )  # what is not durable yet when Redis forgets and its worker dies is lost: that is documented
@@ -524,10 +528,10 @@ async def test_rolling_restart(
     assert_unmoved(lab, names)
 
 
-# --- feeler up -----------------------------------------------------------------------------------------------------
+# --- feeler up ------------------------------------------------------------------------------------
 
 
-# --- workers that can only say void ---------------------------------------------------------------------------------
+# --- workers that can only say void ---------------------------------------------------------------
 
 OTHER_KEY = {"FEELER_SECRET_KEYS": "1" * 43 + "="}
 BLIND = "no_credentials"

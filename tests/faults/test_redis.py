@@ -61,7 +61,9 @@ class Felt:
             self._connection.close()
 
     def longest_pause(self) -> float:
-        """Return the most seconds that passed between two feels of one database, or since the last one."""
+        """Return the most seconds that passed between two feels of one database, or since the last
+        one.
+        """
         now = time.time()
         return max(
             after - before
@@ -90,7 +92,9 @@ def felt_throughout(figure: Figures, server: PostgresServer, count: int) -> Iter
 
 @dataclass
 class Fleet:
-    """A lab that is well, with six databases of a server that lives and two of one that is about to die."""
+    """A lab that is well, with six databases of a server that lives and two of one that is about to
+    die.
+    """
 
     lab: Lab
     names: list[str]
@@ -116,7 +120,9 @@ class Fleet:
         )
 
     async def told(self, figure: Figures, since: float) -> None:
-        """Demand that everything accepted is durable soon after `since`, and that the cache agrees."""
+        """Demand that everything accepted is durable soon after `since`, and that the cache
+        agrees.
+        """
         await self.lab.settle()
         figure("caught up after", time.time() - since, most=BACK)
 
@@ -152,7 +158,7 @@ async def back_to_life(fleet: Fleet, rules: list[str]) -> None:
 
 CRASH = ["first_light", "doubt", "confirm_absent"]
 
-# --- memory lost ---------------------------------------------------------------------------------------------------
+# --- memory lost ----------------------------------------------------------------------------------
 
 
 @pytest.mark.quick
@@ -278,7 +284,7 @@ async def test_restarted_from_an_older_copy(
     await back_to_life(fleet, CRASH)
 
 
-# --- away ----------------------------------------------------------------------------------------------------------
+# --- away -----------------------------------------------------------------------------------------
 
 
 class Visitor:
@@ -302,7 +308,9 @@ class Visitor:
 
 
 async def slowest_call(server: RedisServer) -> float:
-    """Call all that is ever asked of a Redis that does not answer; return the seconds of the slowest."""
+    """Call all that is ever asked of a Redis that does not answer; return the seconds of the
+    slowest.
+    """
     live, slowest = connections.connect(server.url), 0.0
     try:
         for call in (call for call in CALLS if call not in BLOCKING):
@@ -433,7 +441,7 @@ def last_term(lab: Lab) -> int:
         return int(connection.execute(text("SELECT term FROM leadership")).scalar_one())
 
 
-# --- replies lost --------------------------------------------------------------------------------------------------
+# --- replies lost ---------------------------------------------------------------------------------
 
 
 @pytest.mark.row(
@@ -475,7 +483,7 @@ async def lose_replies(proxy: Proxy, times: int) -> None:
         await eventually(lambda number=number: proxy.lost_replies > number, within=60)
 
 
-# --- failover ------------------------------------------------------------------------------------------------------
+# --- failover -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -535,7 +543,8 @@ async def test_one_worker_left_with_the_old_master(
             for worker, way in zip(workers, ways, strict=True):
                 if worker is not left:
                     way.retarget(pair.master.port)
-            # Not before the failover: a historian quick enough would make the doubt of the one left behind durable.
+            # Not before the failover: a historian quick enough would make the doubt of the one left
+            # behind durable.
             dead.enter_context(injecting.target_killed(lab, fleet.mortal))
             figure(
                 "recorded by others after",
@@ -561,7 +570,9 @@ async def test_one_worker_left_with_the_old_master(
 
 
 def assert_superseded(lab: Lab, worker: str, names: list[str]) -> None:
-    """What a worker said at the old master, and nothing else, was overtaken: its doubt, and what followed from it."""
+    """What a worker said at the old master, and nothing else, was overtaken: its doubt, and what
+    followed from it.
+    """
     rows = {
         name: [row.transition for row in lab.transitions(name) if row.superseded]
         for name in lab.targets

@@ -1,4 +1,6 @@
-"""docs/faults.md tells of the rows there are, no more and no less; turns keep rows apart that must be alone."""
+"""docs/faults.md tells of the rows there are, no more and no less; turns keep rows apart that must
+be alone.
+"""
 
 import threading
 from pathlib import Path

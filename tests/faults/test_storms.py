@@ -1,4 +1,6 @@
-"""Many databases of one server: our own logins at once are no evidence against it, and what fails is known for all."""
+"""Many databases of one server: our own logins at once are no evidence against it, and what fails
+is known for all.
+"""
 
 import time
 from collections.abc import Callable
@@ -29,7 +31,9 @@ def monitor(lab: Lab, server: PostgresServer, count: int, user: str = USER) -> l
 
 
 def worst_after_first_failure(lab: Lab, names: list[str], since: float) -> float:
-    """Return how long after its owner's first failed proof the last of its databases was known to be refusing."""
+    """Return how long after its owner's first failed proof the last of its databases was known to
+    be refusing.
+    """
     worst = 0.0
     for owner in {lab.owner(name) for name in names}:
         owned = [name for name in names if lab.owner(name) == owner]

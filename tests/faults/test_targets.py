@@ -1,4 +1,6 @@
-"""The servers that are watched die, freeze, start slowly, lock us out: each state says what is true, and soon."""
+"""The servers that are watched die, freeze, start slowly, lock us out: each state says what is
+true, and soon.
+"""
 
 import asyncio
 import json
@@ -70,7 +72,7 @@ def write(path: Path, text: str = "") -> None:
     own(path)
 
 
-# --- down ----------------------------------------------------------------------------------------------------------
+# --- down -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.quick
@@ -304,7 +306,7 @@ async def test_name_stops_resolving(
         assert lab.rules("orders") == ["first_light"]
 
 
-# --- alive, but ----------------------------------------------------------------------------------------------------
+# --- alive, but -----------------------------------------------------------------------------------
 
 
 @pytest.mark.row(
@@ -536,7 +538,7 @@ async def test_dropped_database(
     assert lab.rules(stays) == ["first_light"]
 
 
-# --- nothing is wrong ----------------------------------------------------------------------------------------------
+# --- nothing is wrong -----------------------------------------------------------------------------
 
 
 @pytest.mark.quick
@@ -671,7 +673,7 @@ async def test_slow(
     assert lab.rules("orders") == ["first_light"]
 
 
-# --- elsewhere -----------------------------------------------------------------------------------------------------
+# --- elsewhere ------------------------------------------------------------------------------------
 
 
 @pytest.mark.row(
@@ -737,7 +739,7 @@ async def test_address_changed(
     assert lab.rules("ledger") == ["first_light"]
 
 
-# --- no longer asked for -------------------------------------------------------------------------------------------
+# --- no longer asked for --------------------------------------------------------------------------
 
 
 @pytest.mark.row(

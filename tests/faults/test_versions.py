@@ -1,4 +1,6 @@
-"""A newer version of feeler beside this one: what it writes, and nobody here can read, stops nothing else."""
+"""A newer version of feeler beside this one: what it writes, and nobody here can read, stops
+nothing else.
+"""
 
 import json
 import time

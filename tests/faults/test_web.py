@@ -1,4 +1,6 @@
-"""Strangers at the door of the web: whoever has no token must not keep others from their answers."""
+"""Strangers at the door of the web: whoever has no token must not keep others from their
+answers.
+"""
 
 import asyncio
 import contextlib
@@ -17,7 +19,8 @@ from tests.waiting import eventually
 
 HALVES = 2_000
 
-# One header of 150 MB, then as many bodies that never come, then half requests: each until the door hangs up.
+# One header of 150 MB, then as many bodies that never come, then half requests: each until the door
+# hangs up.
 STRANGERS = f"""
 import socket, sys, time
 port = int(sys.argv[1])

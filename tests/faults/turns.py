@@ -1,4 +1,6 @@
-"""Turns between rows that run side by side in several processes: shared, or alone. Locks end with their process."""
+"""Turns between rows that run side by side in several processes: shared, or alone. Locks end with
+their process.
+"""
 
 import fcntl
 from collections.abc import Iterator
@@ -7,7 +9,9 @@ from pathlib import Path
 
 
 class Turns:
-    """Two lock files: `gate` is passed one by one, so that whoever wants to be alone is not overtaken for ever."""
+    """Two lock files: `gate` is passed one by one, so that whoever wants to be alone is not
+    overtaken for ever.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)

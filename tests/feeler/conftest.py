@@ -17,7 +17,9 @@ CountResources = Callable[[], tuple[int, int]]
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
-    """Run on uvloop, as workers do; it tells of a socket's end in its own way. Probes of test_logins run on asyncio."""
+    """Run on uvloop, as workers do; it tells of a socket's end in its own way. Probes of
+    test_logins run on asyncio.
+    """
     return "asyncio", {"use_uvloop": True}
 
 

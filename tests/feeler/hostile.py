@@ -1,6 +1,7 @@
 """Servers that speak PostgreSQL's protocol badly: slowly, endlessly, dishonestly, or not at all.
 
-Each listens on a loopback port and treats every connection in a thread of its own, so that no test shares its loop.
+Each listens on a loopback port and treats every connection in a thread of its own, so that no test
+shares its loop.
 """
 
 import base64
@@ -101,7 +102,9 @@ class Talk:
         self.send(b"E", f"S{severity}\0V{severity}\0C{code}\0M{text}\0\0".encode())
 
     def serve(self, answer: "Callable[[Talk, str], None]") -> None:
-        """Answer extended queries in order; `answer` sends the rows of one statement, or raises Refusal."""
+        """Answer extended queries in order; `answer` sends the rows of one statement, or raises
+        Refusal.
+        """
         statements: dict[bytes, str] = {}
         current, broken = "", False
         while True:
@@ -241,7 +244,9 @@ def honest(talk: Talk, sql: str) -> None:
 
 
 class Asking:
-    """A server that asks for the password in clear, over TLS where it has a certificate, and keeps what it got."""
+    """A server that asks for the password in clear, over TLS where it has a certificate, and keeps
+    what it got.
+    """
 
     def __init__(self, secret: str = "", tls: ssl.SSLContext | None = None) -> None:
         self.secret, self.tls = secret, tls
@@ -264,7 +269,9 @@ class Asking:
 
 
 def without_gss(talk: Talk) -> None:
-    """Close on what it does not know, as some poolers do: GSSENCRequest; else refuse the password."""
+    """Close on what it does not know, as some poolers do: GSSENCRequest; else refuse the
+    password.
+    """
     if talk.sock.recv(8, socket.MSG_PEEK | socket.MSG_WAITALL) != GSSENC_REQUEST:
         talk.start_up()
         talk.refuse("FATAL", "28P01")
@@ -461,7 +468,8 @@ AFTER_LOGIN = {
 
 @contextlib.contextmanager
 def all_at_once(proofs: int = 0) -> Iterator[dict[str, int]]:
-    """Run one server of each kind in a process of its own, as a real one would; yield their ports by name.
+    """Run one server of each kind in a process of its own, as a real one would; yield their ports
+    by name.
 
     `proofs`: so many more that ask for a proof that takes long to compute.
     """

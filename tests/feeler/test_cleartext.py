@@ -1,4 +1,6 @@
-"""No server that nothing vouches for gets a password in clear, and none has one echoed in what people read."""
+"""No server that nothing vouches for gets a password in clear, and none has one echoed in what
+people read.
+"""
 
 import base64
 import struct

@@ -1,4 +1,6 @@
-"""Logins of ours in numbers, at a server without a slot left: what a storm of ours fills is no evidence."""
+"""Logins of ours in numbers, at a server without a slot left: what a storm of ours fills is no
+evidence.
+"""
 
 import asyncio
 import threading
@@ -36,7 +38,9 @@ class Slots:
 
 
 class OneByOne:
-    """A server that takes its time to refuse and lets one in now and then, until there is room for all."""
+    """A server that takes its time to refuse and lets one in now and then, until there is room for
+    all.
+    """
 
     REFUSAL, EACH, ALL = (
         0.4,

@@ -275,7 +275,8 @@ async def test_a_standby_has_a_lag_and_a_primary_has_none(
         assert family(feeling, "database").values["role"] == "standby"
         primary.execute("create table news ()")
         await eventually(lambda: standby.execute("select 1 from pg_class where relname = 'news'"))
-        primary.stop()  # with nobody to receive from, what was replayed may no longer be all there is
+        # with nobody to receive from, what was replayed may no longer be all there is
+        primary.stop()
 
         async def behind() -> bool:
             return (

@@ -1,4 +1,6 @@
-"""A hostile server costs one severed connection: the feel ends in time, the loop goes on, nothing is left behind."""
+"""A hostile server costs one severed connection: the feel ends in time, the loop goes on, nothing
+is left behind.
+"""
 
 import asyncio
 import resource

@@ -1,4 +1,6 @@
-"""Each way a login can end, from real servers and sockets, has its cause; a server that speaks is never called down."""
+"""Each way a login can end, from real servers and sockets, has its cause; a server that speaks is
+never called down.
+"""
 
 import asyncio
 import os

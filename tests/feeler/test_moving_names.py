@@ -1,4 +1,6 @@
-"""A host name that leads elsewhere: the kept session follows it, and no negative about where it led counts."""
+"""A host name that leads elsewhere: the kept session follows it, and no negative about where it led
+counts.
+"""
 
 import asyncio
 import itertools

@@ -1,4 +1,6 @@
-"""Names are resolved off the loop, once for all who ask, and remembered for when the resolver is away."""
+"""Names are resolved off the loop, once for all who ask, and remembered for when the resolver is
+away.
+"""
 
 import asyncio
 import socket

@@ -111,7 +111,9 @@ async def test_a_session_of_our_own_is_not_taken_for_pooled(
 async def test_statements_that_vanish_are_sent_whole_from_then_on(
     make_session: MakeSession, code: str
 ) -> None:
-    """A pooler that passes the server's process id through shows itself by what happens to prepared statements."""
+    """A pooler that passes the server's process id through shows itself by what happens to prepared
+    statements.
+    """
     whole: list[bool] = []
 
     def forget(talk: Talk, sql: str) -> None:
@@ -131,7 +133,9 @@ async def test_statements_that_vanish_are_sent_whole_from_then_on(
 
 
 class Pool:
-    """A pooler that lends a server connection as long as its client stays; who finds none waits without a word."""
+    """A pooler that lends a server connection as long as its client stays; who finds none waits
+    without a word.
+    """
 
     def __init__(self, taken: bytes) -> None:
         self.held = self.most = 0
@@ -195,7 +199,7 @@ async def proved(session: Session) -> Feeling | None:
     return None if feeling.waiting else feeling
 
 
-# --- a pgbouncer ----------------------------------------------------------------------------------------------------
+# --- a pgbouncer ----------------------------------------------------------------------------------
 
 POOLED = ["transaction", "session"]
 

@@ -1,4 +1,6 @@
-"""Whose turn it is to prove a login: one at a time per server and role, five a second, the undecided first."""
+"""Whose turn it is to prove a login: one at a time per server and role, five a second, the
+undecided first.
+"""
 
 import asyncio
 from dataclasses import replace

@@ -54,7 +54,9 @@ def ours(server: PostgresServer) -> list[int]:
 
 
 def keepalives(server: PostgresServer) -> list[float]:
-    """Return the seconds until the server asks each client whether it is still there, where nothing else is due."""
+    """Return the seconds until the server asks each client whether it is still there, where nothing
+    else is due.
+    """
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     established = [
         line for line in lines if int(line[1].split(":")[1], 16) == server.port and line[3] == "01"
@@ -100,7 +102,9 @@ async def test_one_connection_is_kept_and_a_fresh_login_takes_its_place(
 async def test_a_server_soon_misses_a_host_of_ours_that_died(
     server: PostgresServer, make_session: MakeSession
 ) -> None:
-    """Else its slots stay taken for two hours, and whoever takes the databases over finds no room."""
+    """Else its slots stay taken for two hours, and whoever takes the databases over finds no
+    room.
+    """
     session = make_session(superuser(server))
     await session.feel(fresh=False, slow=False)
     await eventually(lambda: any(seconds <= 10.5 for seconds in keepalives(server)), within=5)

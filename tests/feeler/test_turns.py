@@ -1,4 +1,6 @@
-"""Many databases of one address: what is found out once is known to all; nobody's wait is evidence."""
+"""Many databases of one address: what is found out once is known to all; nobody's wait is
+evidence.
+"""
 
 import asyncio
 import socket

@@ -106,7 +106,9 @@ async def stored(live: Live, database: str = DB) -> dict[str, str]:
 
 
 async def everything(live: Live, but: Sequence[str] = ()) -> dict[str, bytes]:
-    """Return all of ours in the cache, without keys that end in one of `but`; threads of RQ outlive their tests."""
+    """Return all of ours in the cache, without keys that end in one of `but`; threads of RQ outlive
+    their tests.
+    """
     keys = sorted(await live.cache.keys("feeler:*"))
     kept = [key for key in keys if not key.endswith(tuple(but) or ("\0",))]
     return {key: await _value(live, key) for key in kept}

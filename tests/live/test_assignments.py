@@ -150,7 +150,7 @@ async def test_a_late_assignment_of_a_paused_leader_does_not_revive_an_old_epoch
     assert await said(live, name, W1, beat("1.2", status())) == "fenced"
 
 
-# --- seeds and doubts ---------------------------------------------------------------------------------------------
+# --- seeds and doubts -----------------------------------------------------------------------------
 
 
 async def test_a_seed_is_for_a_hash_without_a_state_only(live: Live, name: str) -> None:
@@ -198,7 +198,7 @@ async def test_claims_end_with_the_assignment_that_honours_them(live: Live) -> N
     assert not {"restored", "claim_owner", "claim_epoch"} & (await stored(live)).keys()
 
 
-# --- taking away --------------------------------------------------------------------------------------------------
+# --- taking away ----------------------------------------------------------------------------------
 
 
 async def published(live: Live, revision: int = 1) -> bool:
@@ -237,7 +237,7 @@ async def test_a_deposed_leader_takes_nothing_away(live: Live, name: str) -> Non
     assert (await place(live)).owner == W1
 
 
-# --- indexes ------------------------------------------------------------------------------------------------------
+# --- indexes --------------------------------------------------------------------------------------
 
 
 async def test_indexes_are_rewritten_from_the_hashes(live: Live, name: str) -> None:

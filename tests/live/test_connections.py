@@ -1,4 +1,6 @@
-"""Redis failing in every way it can: always StoreUnavailable, always soon, never another command's reply."""
+"""Redis failing in every way it can: always StoreUnavailable, always soon, never another command's
+reply.
+"""
 
 import asyncio
 import time
@@ -267,7 +269,7 @@ async def test_rq_may_overwrite_its_timeouts_without_touching_ours(
     assert live.bus.connection_pool.connection_kwargs["socket_timeout"] == 1.0
 
 
-# --- on the wire --------------------------------------------------------------------------------------------------
+# --- on the wire ----------------------------------------------------------------------------------
 
 
 async def test_a_lost_reply_is_an_error_and_the_same_again_is_accepted_once(

@@ -105,7 +105,7 @@ async def test_whoever_has_entered_a_newer_generation_ends_an_older_one(live: Li
     assert (await generation.standing(live)).term == 5, "there was nothing to end"
 
 
-# --- terms --------------------------------------------------------------------------------------------------------
+# --- terms ----------------------------------------------------------------------------------------
 
 
 async def test_terms_are_signed_by_the_registry_that_gave_them(live: Live) -> None:
@@ -194,7 +194,7 @@ async def test_a_term_only_rises(live: Live) -> None:
     } == {"9"}
 
 
-# --- restore ------------------------------------------------------------------------------------------------------
+# --- restore --------------------------------------------------------------------------------------
 
 
 def row(which: str, under: str, state: State = UP, owner: str = W1, database: str = DB) -> Restored:
@@ -265,7 +265,9 @@ async def test_a_wipe_in_the_middle_of_a_report_is_noticed(live: Live) -> None:
 async def test_no_request_that_comes_late_stands_for_a_whole_report(
     live: Live, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    """A worker gave a report up in a first closed period; Redis executes one of its requests in the next."""
+    """A worker gave a report up in a first closed period; Redis executes one of its requests in the
+    next.
+    """
     run, sent = steps.run, []
 
     async def noted(client: Redis, script: steps.Step, calls: Sequence[steps.Call]) -> list[object]:
@@ -379,7 +381,7 @@ async def ends(redis_url: str, restores: list[Report], kept: bool) -> dict[str, 
         await connections.close(live)
 
 
-# --- open ---------------------------------------------------------------------------------------------------------
+# --- open -----------------------------------------------------------------------------------------
 
 
 async def test_nobody_opens_against_a_higher_term(live: Live) -> None:

@@ -1,4 +1,6 @@
-"""The journal: groups that survive a flush, entries that survive their consumers, trimming that loses nothing."""
+"""The journal: groups that survive a flush, entries that survive their consumers, trimming that
+loses nothing.
+"""
 
 import asyncio
 import logging
@@ -149,7 +151,7 @@ async def test_the_backlog_is_summed_over_partitions(live: Live, name: str) -> N
     }  # fmt: skip
 
 
-# --- durable and replayed -----------------------------------------------------------------------------------------
+# --- durable and replayed -------------------------------------------------------------------------
 
 
 async def test_durable_transitions_are_known_by_identity(live: Live) -> None:
@@ -189,7 +191,7 @@ async def test_conflicts_in_postgres_are_counted(live: Live) -> None:
     assert await observations.counters(live) == {"identity_conflicts": 3}
 
 
-# --- trim ---------------------------------------------------------------------------------------------------------
+# --- trim -----------------------------------------------------------------------------------------
 
 
 async def lengths(live: Live) -> int:

@@ -1,4 +1,6 @@
-"""Rows that a newer version wrote beside this one: each reader sets its own aside, counts it, and reads the others."""
+"""Rows that a newer version wrote beside this one: each reader sets its own aside, counts it, and
+reads the others.
+"""
 
 import json
 import logging
@@ -174,7 +176,7 @@ async def test_counters_of_an_unknown_form_are_left_out(live: Live, two: str) ->
     assert await counted(live, "beats") == 2
 
 
-# --- the journal --------------------------------------------------------------------------------------------------
+# --- the journal ----------------------------------------------------------------------------------
 
 
 async def unread(live: Live, *texts: str) -> list[letters.Letter]:

@@ -1,9 +1,11 @@
-"""Random histories of two workers and two leaders on the real steps: pauses, lost and late calls, flushes, failovers.
+"""Random histories of two workers and two leaders on the real steps: pauses, lost and late calls,
+flushes, failovers.
 
-Hypothesis picks who takes the next step. Promises checked at every step: nobody writes but the owner under its epoch,
-and the first process that did; no write of an older epoch or batch after a newer one; no hash goes back; every new
-transition builds on the last one accepted, no identity ever has two contents. And when the faults stop: everybody
-agrees, and every accepted transition is durable.
+Hypothesis picks who takes the next step. Promises checked at every step: nobody writes but the
+owner under its epoch, and the first process that did; no write of an older epoch or batch after a
+newer one; no hash goes back; every new transition builds on the last one accepted, no identity ever
+has two contents. And when the faults stop: everybody agrees, and every accepted transition is
+durable.
 """
 
 import asyncio
@@ -173,7 +175,7 @@ class History(RuleBasedStateMachine):
             self.look(i)
             self.learn(i)
 
-    # --- workers --------------------------------------------------------------------------------------------------
+    # --- workers ----------------------------------------------------------------------------------
 
     def look(self, i: int, _: Any = None) -> None:
         self.run(self._look(self.workers[i]))
@@ -326,7 +328,7 @@ class History(RuleBasedStateMachine):
         )
         self.chain.append(event)
 
-    # --- leaders --------------------------------------------------------------------------------------------------
+    # --- leaders ----------------------------------------------------------------------------------
 
     def elect(self, i: int, _: Any = None) -> None:
         self.terms += 1
@@ -403,7 +405,7 @@ class History(RuleBasedStateMachine):
         reports = {W1, W2, leader.id, f"{leader.id}-seeds"}
         return await generation.open_generation(self.live, leader.epoch(), reports, "") is not None
 
-    # --- Postgres and the faults ----------------------------------------------------------------------------------
+    # --- Postgres and the faults ------------------------------------------------------------------
 
     def drain(self, _: int, __: Any = None) -> None:
         self.run(self._drain())
@@ -437,7 +439,9 @@ class History(RuleBasedStateMachine):
         return connections.redis.asyncio.Redis.from_url(self.url)
 
     def fail_over(self, _: int, __: Any = None) -> None:
-        """The replica has the writes up to `replicate`; its life is another, so what is open there is not."""
+        """The replica has the writes up to `replicate`; its life is another, so what is open there
+        is not.
+        """
         self.run(self._lose(self.replica))
 
     async def _lose(self, kept: dict[str, bytes]) -> None:
@@ -455,7 +459,9 @@ class History(RuleBasedStateMachine):
         await self._forget_what_nobody_knows()
 
     async def _forget_what_nobody_knows(self) -> None:
-        """An event whose reply was lost, lost by Redis as well before it was durable: nobody was promised anything."""
+        """An event whose reply was lost, lost by Redis as well before it was durable: nobody was
+        promised anything.
+        """
         found = (await observations.latest(self.live, [DB])).get(DB)
         known = [found.status.identity] if found else []
         known += [worker.accepted.identity for worker in self.workers] + [
@@ -466,8 +472,8 @@ class History(RuleBasedStateMachine):
         await self._note_orphans()
 
     async def _note_orphans(self) -> None:
-        """Of these only the name is known, from a hash: their owner lost the reply and then the database, Redis the
-        journal. Two faults; the promise is for one."""
+        """Of these only the name is known, from a hash: their owner lost the reply and then the
+        database, Redis the journal. Two faults; the promise is for one."""
         rows = await self.live.cache.xrange(partition_key(PARTITION, "journal"))
         kept = [journal.events.decode(row["event"]) for _, row in rows] + self.durable
         kept += [event for worker in self.workers for event in worker.retained]
@@ -475,7 +481,7 @@ class History(RuleBasedStateMachine):
             event.identity for event in kept
         }
 
-    # --- when the faults stop -------------------------------------------------------------------------------------
+    # --- when the faults stop ---------------------------------------------------------------------
 
     async def _heal(self) -> None:
         self.terms += 1

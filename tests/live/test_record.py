@@ -71,7 +71,7 @@ async def test_steady_beats_are_numbered_and_leave_no_trace_in_the_journal(
     assert await journaled(live) == []
 
 
-# --- closed -------------------------------------------------------------------------------------------------------
+# --- closed ---------------------------------------------------------------------------------------
 
 
 async def test_closed_without_a_generation(live: Live) -> None:
@@ -92,7 +92,9 @@ async def test_closed_under_the_name_of_an_older_opening(live: Live, name: str) 
 async def test_closed_where_the_key_was_made_by_another_life_of_the_server(
     live: Live, name: str
 ) -> None:
-    """A promoted replica holds the old master's key; its own life says that it is no longer true."""
+    """A promoted replica holds the old master's key; its own life says that it is no longer
+    true.
+    """
     await given(live, "1.2")
     other = "0" * 40 + ":1.1"
     await live.cache.set(partition_key(partition(DB), "generation"), other)
@@ -126,7 +128,7 @@ async def test_a_write_captured_before_a_flush_is_rejected_after_it(live: Live, 
     assert await observations.counters(live) == {"rejected_closed": 1}
 
 
-# --- fenced -------------------------------------------------------------------------------------------------------
+# --- fenced ---------------------------------------------------------------------------------------
 
 
 async def test_fenced_without_an_assignment(live: Live, name: str) -> None:
@@ -165,7 +167,7 @@ async def test_epochs_are_compared_as_two_integers_not_as_text_or_doubles(
     assert await said(live, name, W2, beat(f"{big}.1", status())) == "accepted"
 
 
-# --- ahead, conflict ----------------------------------------------------------------------------------------------
+# --- ahead, conflict ------------------------------------------------------------------------------
 
 
 async def test_ahead_when_the_hash_holds_a_newer_identity(live: Live, name: str) -> None:
@@ -202,7 +204,7 @@ async def test_conflict_when_one_identity_has_two_states(live: Live, name: str) 
     assert (await observations.counters(live))["rejected_conflict"] == 1
 
 
-# --- the same again, carried over, installed ----------------------------------------------------------------------
+# --- the same again, carried over, installed ------------------------------------------------------
 
 
 async def test_an_event_resent_because_its_reply_was_lost_is_accepted_once(
@@ -258,7 +260,9 @@ async def test_a_rejected_row_leaves_no_cry_behind(live: Live, name: str) -> Non
 async def test_a_batch_that_arrives_after_a_later_one_changes_nothing(
     live: Live, name: str
 ) -> None:
-    """A call that timed out on a frozen server may be executed when the server thaws, after its successor."""
+    """A call that timed out on a frozen server may be executed when the server thaws, after its
+    successor.
+    """
     await given(live, "1.2", seed=Status())
     late = observations._call(
         partition(DB), (name, W1, 1, observations.PROCESS), [beat("1.2", status(), at=NOW)]
@@ -324,7 +328,7 @@ async def test_installing_journals_what_is_new(live: Live, name: str) -> None:
     assert await journaled(live) == ["1.2.1"]
 
 
-# --- batches and fields -------------------------------------------------------------------------------------------
+# --- batches and fields ---------------------------------------------------------------------------
 
 
 async def test_rows_of_one_partition_are_judged_one_by_one(live: Live, name: str) -> None:
@@ -498,13 +502,15 @@ async def test_values_are_what_people_would_type(live: Live, name: str) -> None:
     assert await live.cache.hincrby(database_key(DB), "db_size", 1) == 4214
 
 
-# --- twins --------------------------------------------------------------------------------------------------------
+# --- twins ----------------------------------------------------------------------------------------
 
 
 async def test_a_process_of_the_same_id_is_told_apart(
     live: Live, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither its first transition, nor one the other's batch number would hide, nor a beat without events counts."""
+    """Neither its first transition, nor one the other's batch number would hide, nor a beat without
+    events counts.
+    """
     await given(live, "1.2", seed=Status())
     for batch in (1000, 1):  # the twin has run for longer, or for shorter
         monkeypatch.setattr(observations, "_batches", itertools.count(batch))
@@ -527,7 +533,9 @@ async def test_a_process_of_the_same_id_is_told_apart(
 async def test_the_next_epoch_is_anybodys(
     live: Live, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An epoch binds one process; what an older leader leaves of it in the hash binds nobody to the next."""
+    """An epoch binds one process; what an older leader leaves of it in the hash binds nobody to the
+    next.
+    """
     await given(live, "1.2", seed=Status())
     monkeypatch.setattr(observations, "PROCESS", "one")
     assert await said(live, name, W1, beat("1.2", status())) == "accepted"

@@ -1,8 +1,10 @@
-"""The historian's steps: drain, acknowledge, ack; and the leader's trim. Only tests/model may import this.
+"""The historian's steps: drain, acknowledge, ack; and the leader's trim. Only tests/model may
+import this.
 
-An event is `drained` by identity (what workers ask for) and `acked` as an entry of the journal (what the trim asks
-for). An entry that is replayed is another entry: nobody has acknowledged it. What a historian holds in its hands is
-forgotten between two steps: any other may take its entries over.
+An event is `drained` by identity (what workers ask for) and `acked` as an entry of the journal
+(what the trim asks for). An entry that is replayed is another entry: nobody has acknowledged it.
+What a historian holds in its hands is forgotten between two steps: any other may take its entries
+over.
 """
 
 from monitor.core.status import Identity

@@ -1,7 +1,8 @@
 """What the environment does to the protocol: at most one fault of each kind. Pauses are free.
 
-A worker or leader that is cut off from Redis is one that pauses, and feels on; what differs are the requests it sent:
-they may arrive later (`lost_reply`, `lost_part`), or their answers (`late_answer`).
+A worker or leader that is cut off from Redis is one that pauses, and feels on; what differs are the
+requests it sent: they may arrive later (`lost_reply`, `lost_part`), or their answers
+(`late_answer`).
 
 Only tests/model may import this.
 """
@@ -59,7 +60,9 @@ def _reborn(redis: Redis, life: int, without: Without) -> Redis:
 def split(
     world: World, worker: int, leader: int | None, without: Without, *, apart: bool
 ) -> World | None:
-    """The replica becomes a master while the old one goes on: a worker, or a leader too, is left with that one."""
+    """The replica becomes a master while the old one goes on: a worker, or a leader too, is left
+    with that one.
+    """
     after = failover(world, without)
     if after is None or not world.workers[worker].alive:
         return None
@@ -72,7 +75,9 @@ def split(
 
 
 def swapped(world: World) -> World:
-    """Put the old master in the place of the new one, and back; what happened at each is judged by itself."""
+    """Put the old master in the place of the new one, and back; what happened at each is judged by
+    itself.
+    """
     side, past = world.old[0], world.past
     if not side.apart:
         return world._replace(redis=side.redis, old=(side._replace(redis=world.redis),))
@@ -82,7 +87,9 @@ def swapped(world: World) -> World:
 
 
 def known_here(world: World) -> World:
-    """Count what was accepted at the old master as accepted, once the new one has been told of it."""
+    """Count what was accepted at the old master as accepted, once the new one has been told of
+    it.
+    """
     status, past = world.redis.status, world.past
     if not world.old or status in past.accepted or status not in world.old[0].accepted:
         return world
@@ -114,7 +121,9 @@ def stray(world: World, who: int) -> World | None:
 
 
 def abandon(world: World) -> World:
-    """The old master is no more: what it accepted alone may be built past, but reaches Postgres if anybody knows it."""
+    """The old master is no more: what it accepted alone may be built past, but reaches Postgres if
+    anybody knows it.
+    """
     if not world.old:
         return world
     side = world.old[0]
@@ -144,7 +153,9 @@ def lost_reply(world: World, who: int) -> World | None:
 
 
 def late_answer(world: World, who: int, without: Without) -> World | None:
-    """A beat is accepted, and its answer is still on its way while the worker goes on with all but recording."""
+    """A beat is accepted, and its answer is still on its way while the worker goes on with all but
+    recording.
+    """
     worker = world.workers[who]
     if not worker.alive or not worker.owns or worker.behind or worker.flying or not worker.pending:
         return None
@@ -155,7 +166,9 @@ def late_answer(world: World, who: int, without: Without) -> World | None:
 
 
 def lost_part(world: World, who: int, without: Without) -> World | None:
-    """A part of a report is sent and its worker hears nothing: Redis gets it later, the worker begins anew."""
+    """A part of a report is sent and its worker hears nothing: Redis gets it later, the worker
+    begins anew.
+    """
     telling = restoring.next_part(world, who, without)
     if telling is None or world.late:
         return None
@@ -205,9 +218,11 @@ def mended(world: World, who: int) -> World | None:
 
 
 def intruded(world: World, without: Without) -> World | None:
-    """The supervisor of another registry leads here, with as high a term as it needs, where nothing refuses it.
+    """The supervisor of another registry leads here, with as high a term as it needs, where nothing
+    refuses it.
 
-    An unsigned Redis that nobody who knows better has told of is free to have: that is where the search ends.
+    An unsigned Redis that nobody who knows better has told of is free to have: that is where the
+    search ends.
     """
     redis = world.redis
     if redis.signed and Repair.SIGNED not in without:
@@ -231,7 +246,9 @@ def postgres_back(world: World) -> World | None:
 
 
 def calmed(world: World) -> World:
-    """Return the world without its faults: what is cut off is back, what was on its way is lost or heard."""
+    """Return the world without its faults: what is cut off is back, what was on its way is lost or
+    heard.
+    """
     world = abandon(postgres_back(world) or world)
     for who, worker in enumerate(world.workers):
         if worker.flying:

@@ -1,4 +1,6 @@
-"""What must hold once the faults have stopped and everybody gets its turns. Only tests/model may import this."""
+"""What must hold once the faults have stopped and everybody gets its turns. Only tests/model may
+import this.
+"""
 
 from tests.model import protocol
 from tests.model.faults import calmed
@@ -100,7 +102,9 @@ def _leaders_turn(world: World, without: Without) -> World:
 
 
 def _open(world: World, who: int, without: Without) -> World:
-    """One leader's whole way from a closed generation to an open one, every live worker restoring in time."""
+    """One leader's whole way from a closed generation to an open one, every live worker restoring
+    in time.
+    """
     world = protocol.begin(world, who, without) or world
     for worker in staff(world):
         world = protocol.restore(world, worker, without) or world
@@ -192,7 +196,9 @@ def _judge_owner(world: World) -> str:
 
 
 def _died(world: World, event: Event) -> bool:
-    """The one loss that is allowed: its accepting worker died, and Redis lost its memory or the entry by force."""
+    """The one loss that is allowed: its accepting worker died, and Redis lost its memory or the
+    entry by force.
+    """
     holders = [
         w for w in world.workers if not w.alive and (event in w.retained or event in w.pending)
     ]

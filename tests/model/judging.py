@@ -1,13 +1,17 @@
-"""What must hold in every world, judged by what really happened. Only tests/model may import this."""
+"""What must hold in every world, judged by what really happened. Only tests/model may import
+this.
+"""
 
 from tests.model.repairs import Repair, Without
 from tests.model.world import ABSENT, NEW, Event, Past, Worker, World, staff, violated
 
 
 def opened(world: World, without: Without, *, everybody: bool) -> Past:
-    """Excuse what nobody could restore in time; all else that was ever accepted must be in the hash.
+    """Excuse what nobody could restore in time; all else that was ever accepted must be in the
+    hash.
 
-    A leader that does not wait the time-out out, since it takes its reports for everybody's, excuses nothing.
+    A leader that does not wait the time-out out, since it takes its reports for everybody's,
+    excuses nothing.
     """
     redis, past = world.redis, world.past
     excused = set(past.excused)

@@ -36,7 +36,9 @@ def acquire(world: World, who: int, without: Without) -> World | None:
 
 
 def rest(world: World, who: int) -> World | None:
-    """Give the lead up in order, with a last word in an open Redis: this memory knows all workers there are."""
+    """Give the lead up in order, with a last word in an open Redis: this memory knows all workers
+    there are.
+    """
     redis, leader = world.redis, world.leaders[who]
     if not leader.term or not is_open(redis) or redis.term > leader.term:
         return None
@@ -44,7 +46,9 @@ def rest(world: World, who: int) -> World | None:
 
 
 def begin(world: World, who: int, without: Without) -> World | None:
-    """Mark a closed Redis with the name about to be opened: the mark dies with this life of Redis."""
+    """Mark a closed Redis with the name about to be opened: the mark dies with this life of
+    Redis.
+    """
     redis, leader = world.redis, world.leaders[who]
     if not leader.term or is_open(redis):
         return None
@@ -61,14 +65,18 @@ def begin(world: World, who: int, without: Without) -> World | None:
 
 
 def _closed(redis: Redis) -> Redis:
-    """Forget the names of other lives: they open nothing. A name of this life stands in a half-open Redis."""
+    """Forget the names of other lives: they open nothing. A name of this life stands in a half-open
+    Redis.
+    """
     here = redis.generation if redis.generation.life == redis.life else NO_NAME
     others = redis.others if redis.others.life == redis.life else NO_NAME
     return redis._replace(generation=here, others=others)
 
 
 def seed(world: World, who: int, without: Without) -> World | None:
-    """Confirm the lease in Postgres and merge the last row into the hash, below whatever workers restore."""
+    """Confirm the lease in Postgres and merge the last row into the hash, below whatever workers
+    restore.
+    """
     leader, postgres = world.leaders[who], world.postgres
     if leader.opening == NO_NAME or leader.confirmed or not postgres.up or leader.cut:
         return None
@@ -109,7 +117,9 @@ def assign_restored(world: World, who: int, worker: int, without: Without) -> Wo
 
 
 def unassign(world: World, who: int, without: Without) -> World | None:
-    """Take the database from everybody in a closed generation: no worker is here, none may count as its owner."""
+    """Take the database from everybody in a closed generation: no worker is here, none may count as
+    its owner.
+    """
     redis, leader = world.redis, world.leaders[who]
     if leader.opening == NO_NAME or leader.reissued or is_open(redis):
         return None
@@ -122,14 +132,18 @@ def unassign(world: World, who: int, without: Without) -> World | None:
 
 
 def _claimed(redis: Redis) -> Redis:
-    """Have the name of our registry stand before anything is written under its term: see test_claiming."""
+    """Have the name of our registry stand before anything is written under its term: see
+    test_claiming.
+    """
     return redis._replace(signed=True)
 
 
 def assign_move(world: World, who: int, worker: int, without: Without) -> World | None:
-    """Assign in an open generation: a first owner, a planned move, or a move off a worker taken for dead.
+    """Assign in an open generation: a first owner, a planned move, or a move off a worker taken for
+    dead.
 
-    A paused worker looks dead, so a move off an unproven owner is always possible; `planned` is judged in `healing`.
+    A paused worker looks dead, so a move off an unproven owner is always possible; `planned` is
+    judged in `healing`.
     """
     redis, leader = world.redis, world.leaders[who]
     if (
@@ -151,7 +165,9 @@ def open(world: World, who: int, without: Without) -> World | None:
 
 
 def open_half(world: World, who: int, without: Without, *, here: bool) -> World | None:
-    """Open the database's partition or the others; workers that have not restored by now are passed over."""
+    """Open the database's partition or the others; workers that have not restored by now are passed
+    over.
+    """
     redis, leader = world.redis, world.leaders[who]
     name = named(leader.opening, without)
     if not _ready(world, who, without) or (redis.generation if here else redis.others) == name:
@@ -177,7 +193,9 @@ def open_half(world: World, who: int, without: Without, *, here: bool) -> World 
 
 
 def _ready(world: World, who: int, without: Without) -> bool:
-    """Say whether the leader may open, or has begun to: with its lease confirmed, or on everybody's memory."""
+    """Say whether the leader may open, or has begun to: with its lease confirmed, or on everybody's
+    memory.
+    """
     redis, leader = world.redis, world.leaders[who]
     if leader.opening == NO_NAME or not (leader.reissued or Repair.FRESH_EPOCHS in without):
         return False
@@ -195,7 +213,8 @@ def give_up(world: World, who: int) -> World | None:
 
 
 def _everybody(world: World, who: int, without: Without) -> bool:
-    """Say whether everybody the leader knows of has restored; a new one knows nobody, whatever an old memory says.
+    """Say whether everybody the leader knows of has restored; a new one knows nobody, whatever an
+    old memory says.
 
     In the first term nothing can have been accepted before.
     """

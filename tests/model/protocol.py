@@ -1,18 +1,21 @@
 """The fencing protocol as a model: the steps, gathered from the modules of those who take them.
 
-One pure function per step, named like the Lua scripts and functions it stands for: it takes the world, who acts and the
-repairs left out, and returns the next world, or None where it cannot happen or would change nothing. `begin` stands for
-the leader's own mark among the reports, `seed` for its restore of what Postgres knows.
+One pure function per step, named like the Lua scripts and functions it stands for: it takes the
+world, who acts and the repairs left out, and returns the next world, or None where it cannot happen
+or would change nothing. `begin` stands for the leader's own mark among the reports, `seed` for its
+restore of what Postgres knows.
 
-Bounds: one database, two or three workers, two leaders; at most two transitions felt, both of them pending if need
-be; one fault of each kind; as many assignments and elections as the test says. Pauses are free: anybody may just wait,
-so a worker may restore too late, a live owner be taken for dead, a leader act on a lease it lost. What takes several
-requests is one step, or cut in its parts, as the bounds say.
+Bounds: one database, two or three workers, two leaders; at most two transitions felt, both of them
+pending if need be; one fault of each kind; as many assignments and elections as the test says.
+Pauses are free: anybody may just wait, so a worker may restore too late, a live owner be taken for
+dead, a leader act on a lease it lost. What takes several requests is one step, or cut in its parts,
+as the bounds say.
 
-Another registry's supervisor is one step, allowed or not. Not modelled: take-overs by a person's word, the index and
-the nudges, cries and second opinions, retirement, eviction of single keys, a Postgres that loses rows (but in a start),
-clocks, ids of journal entries (a historian that acknowledges by an id of another life). A worker never comes back under
-its id; a twin, that draws the id of a live one, reports as itself.
+Another registry's supervisor is one step, allowed or not. Not modelled: take-overs by a person's
+word, the index and the nudges, cries and second opinions, retirement, eviction of single keys, a
+Postgres that loses rows (but in a start), clocks, ids of journal entries (a historian that
+acknowledges by an id of another life). A worker never comes back under its id; a twin, that draws
+the id of a live one, reports as itself.
 
 Only tests/model may import this.
 """

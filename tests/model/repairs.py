@@ -1,4 +1,6 @@
-"""The repairs of the protocol: each can be left out, to see that the search finds what it is there for."""
+"""The repairs of the protocol: each can be left out, to see that the search finds what it is there
+for.
+"""
 
 from collections.abc import Set
 from enum import StrEnum

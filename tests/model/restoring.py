@@ -1,7 +1,7 @@
 """The worker's restore, whole and part by part. Only tests/model may import this.
 
-A report is begun, tells its rows, and is done; between the parts a worker may pause for as long as it likes, and a
-part may reach Redis when nobody waits for it any more.
+A report is begun, tells its rows, and is done; between the parts a worker may pause for as long as
+it likes, and a part may reach Redis when nobody waits for it any more.
 """
 
 from tests.model.repairs import Repair, Without
@@ -28,7 +28,9 @@ WHOLE = 3  # all in one request: it both begins and ends a report
 
 
 def restore(world: World, who: int, without: Without) -> World | None:
-    """Merge what the worker knows into a Redis that has lost it, all parts at once; merging commutes."""
+    """Merge what the worker knows into a Redis that has lost it, all parts at once; merging
+    commutes.
+    """
     worker = world.workers[who]
     if worker.telling or not _may_report(world, who, without):
         return None
@@ -118,7 +120,9 @@ def _telling(world: World, who: int, part: int, without: Without) -> Telling:
 
 
 def knows_the_name(worker: Worker, without: Without) -> bool:
-    """Say whether the worker can tell of which registry the terms are: it learns that with a generation."""
+    """Say whether the worker can tell of which registry the terms are: it learns that with a
+    generation.
+    """
     return worker.opened != NO_EPOCH and Repair.NAME_RESTORED not in without
 
 
@@ -127,7 +131,9 @@ def _known(worker: Worker, without: Without) -> Event:
 
 
 def _arrived(redis: Redis, who: int, telling: Telling, without: Without) -> Redis | None:
-    """Return Redis after one part, or None where it refuses: another life, or a report it knows nothing of."""
+    """Return Redis after one part, or None where it refuses: another life, or a report it knows
+    nothing of.
+    """
     if telling.life != redis.life:
         return None
     if telling.part == WHOLE:
@@ -167,5 +173,7 @@ def _merged(redis: Redis, who: int, telling: Telling, without: Without) -> Redis
 
 
 def _is_wanted(redis: Redis, without: Without) -> bool:
-    """Say whether an open partition takes a late memory: the database may be retired, and nothing of it stays."""
+    """Say whether an open partition takes a late memory: the database may be retired, and nothing
+    of it stays.
+    """
     return redis.owner != NOBODY or (redis.status != ABSENT and Repair.UNOWNED not in without)

@@ -1,4 +1,5 @@
-"""Breadth-first search over all worlds within bounds: the first violation met has a shortest history.
+"""Breadth-first search over all worlds within bounds: the first violation met has a shortest
+history.
 
 Only tests/model may import this.
 """
@@ -159,7 +160,9 @@ def _assigns(world: World, who: int, bounds: Bounds, without: Without) -> Iterat
 
 
 def _begun(world: World, who: int, without: Without) -> World | None:
-    """Begin and seed at once while Postgres answers: a later look at the lease would only be a fresher one."""
+    """Begin and seed at once while Postgres answers: a later look at the lease would only be a
+    fresher one.
+    """
     begun = protocol.begin(world, who, without)
     return begun and (protocol.seed(begun, who, without) or begun)
 

@@ -1,10 +1,14 @@
-"""Situations a search must have met, or it did not explore what its bounds claim. Only tests/model may import this."""
+"""Situations a search must have met, or it did not explore what its bounds claim. Only tests/model
+may import this.
+"""
 
 from tests.model.world import NO_NAME, NOBODY, Redis, World, is_open, is_open_here
 
 
 def replayed_after_the_drain(world: World) -> bool:
-    """The journal holds an entry nobody acknowledged, of a transition that is durable and was acknowledged before."""
+    """The journal holds an entry nobody acknowledged, of a transition that is durable and was
+    acknowledged before.
+    """
     redis = world.redis
     return any(e.identity in redis.drained and e not in redis.acked for e in redis.journal)
 
@@ -17,7 +21,9 @@ def trimmed_while_retained(world: World) -> bool:
 
 
 def lost_to_the_journal(world: World) -> bool:
-    """A transition was accepted in this very generation, and is neither durable nor in the journal."""
+    """A transition was accepted in this very generation, and is neither durable nor in the
+    journal.
+    """
     redis = world.redis
     return (
         is_open(redis)
@@ -77,7 +83,9 @@ def entering_what_is_closed(world: World) -> bool:
 
 
 def read_in_another_generation(world: World) -> bool:
-    """A worker is about to learn from a hash that it read after memory was lost and before it restored."""
+    """A worker is about to learn from a hash that it read after memory was lost and before it
+    restored.
+    """
     return any(_seen(w.looked) and w.generation != world.redis.generation for w in world.workers)
 
 
@@ -101,14 +109,18 @@ def lost_in_flight(world: World) -> bool:
 
 
 def two_masters_disagree(world: World) -> bool:
-    """The old master accepted a transition that the new one does not know, and the new one is open."""
+    """The old master accepted a transition that the new one does not know, and the new one is
+    open.
+    """
     return is_open(world.redis) and any(
         e not in world.past.accepted for side in world.old for e in side.accepted
     )
 
 
 def strayed(world: World) -> bool:
-    """A worker that has entered the new generation stands before the old master, which still takes beats."""
+    """A worker that has entered the new generation stands before the old master, which still takes
+    beats.
+    """
     return any(
         w.left and w.opened > side.redis.generation.epoch
         for w in world.workers
@@ -143,7 +155,9 @@ def three_memories(world: World) -> bool:
 
 
 def gone_for_good(world: World) -> bool:
-    """An accepted transition is neither durable nor in a journal, and no live worker can bring it back."""
+    """An accepted transition is neither durable nor in a journal, and no live worker can bring it
+    back.
+    """
     kept = {*world.postgres.rows, *world.redis.journal}
     for worker in world.workers:
         if worker.alive:

@@ -15,7 +15,9 @@ def fresh(without: Without = frozenset()) -> World:
 
 
 def running(without: Without = frozenset(), *, others: int = 1) -> World:
-    """Return the quiet middle: L0 leads by term 1, its generation is open, W0 owns the database in state new."""
+    """Return the quiet middle: L0 leads by term 1, its generation is open, W0 owns the database in
+    state new.
+    """
     name, epoch = protocol.named(Name(1, Epoch(1, 1)), without), Epoch(1, 2)
     other = Worker(generation=name, opened=name.epoch)
     return World(
@@ -44,7 +46,9 @@ def crowded(without: Without = frozenset()) -> World:
 
 
 def joining(without: Without = frozenset()) -> World:
-    """Return the quiet middle after W1 started and got the database; the replica has not heard of that."""
+    """Return the quiet middle after W1 started and got the database; the replica has not heard of
+    that.
+    """
     before, epoch = running(without), Epoch(1, 3)
     w0, w1 = before.workers
     return before._replace(
@@ -60,7 +64,9 @@ def joining(without: Without = frozenset()) -> World:
 
 
 def relieved(without: Without = frozenset()) -> World:
-    """Return the middle of `joining` where L1 leads, after L0 rested: the replica has only heard of that."""
+    """Return the middle of `joining` where L1 leads, after L0 rested: the replica has only heard of
+    that.
+    """
     world = joining(without)
     assert world.replica
     replica, w1 = world.replica[0]._replace(rest=1), world.workers[1]
@@ -74,7 +80,9 @@ def relieved(without: Without = frozenset()) -> World:
 
 
 def opening(without: Without = frozenset()) -> World:
-    """Return the middle of the first opening: L0 has begun and assigned W0 in the closed generation."""
+    """Return the middle of the first opening: L0 has begun and assigned W0 in the closed
+    generation.
+    """
     name, epoch = Name(1, Epoch(1, 1)), Epoch(1, 2)
     return World(
         redis=Redis(opening=name, term=1, owner=0, epoch=epoch, status=NEW, announced=(0, 1)),
@@ -84,7 +92,9 @@ def opening(without: Without = frozenset()) -> World:
 
 
 def deposed(without: Without = frozenset()) -> World:
-    """Return the quiet middle after a change of leaders: L1 gave the database to W1, L0 has not noticed, nor has W0."""
+    """Return the quiet middle after a change of leaders: L1 gave the database to W1, L0 has not
+    noticed, nor has W0.
+    """
     world, epoch = running(without), Epoch(2, 1)
     w0, w1 = world.workers
     return world._replace(
@@ -97,7 +107,9 @@ def deposed(without: Without = frozenset()) -> World:
 
 
 def outlived(without: Without = frozenset()) -> World:
-    """Return the middle after Redis forgot all and Postgres was set back, while W1, that knows better, was cut off."""
+    """Return the middle after Redis forgot all and Postgres was set back, while W1, that knows
+    better, was cut off.
+    """
     world, lost = running(without), Event(Identity(Epoch(5, 2), 1), NEW.identity, 1)
     w1 = Worker(
         epoch=Epoch(5, 2), term=5, opened=Epoch(5, 1), owns=True, accepted=lost, retained=(lost,)
@@ -109,7 +121,9 @@ def outlived(without: Without = frozenset()) -> World:
 
 
 def parted(without: Without = frozenset()) -> World:
-    """Return the quiet middle after a failover that everybody has noticed; the first master still answers."""
+    """Return the quiet middle after a failover that everybody has noticed; the first master still
+    answers.
+    """
     before = running(without)
     name, epoch = protocol.named(Name(2, Epoch(1, 3)), without), Epoch(1, 4)
     w0, w1 = (w._replace(generation=name, opened=name.epoch) for w in before.workers)

@@ -1,7 +1,9 @@
-"""Two registries claim one empty Redis at once, partition by partition, and may die on the way: every interleaving.
+"""Two registries claim one empty Redis at once, partition by partition, and may die on the way:
+every interleaving.
 
-Each partition keeps the first name it hears, as the step `lead` does; replies come in any order. With the claim of all
-partitions at once, which is how the product had it, names mix and nobody leads.
+Each partition keeps the first name it hears, as the step `lead` does; replies come in any order.
+With the claim of all partitions at once, which is how the product had it, names mix and nobody
+leads.
 """
 
 from collections.abc import Iterator

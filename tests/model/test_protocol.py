@@ -1,6 +1,7 @@
 """The fencing protocol, searched: no violation within the bounds, and one for each repair left out.
 
-`pytest -s tests/model` prints how many worlds each search saw; a failure prints the shortest history that leads to it.
+`pytest -s tests/model` prints how many worlds each search saw; a failure prints the shortest
+history that leads to it.
 """
 
 import os
@@ -131,7 +132,8 @@ MET: list[tuple[Start, Bounds, tuple[Situation, ...]]] = [
         Bounds(("late_answer", "flush"), feels=2, assigns=1, elections=0),
         (situations.released_in_flight, situations.lost_in_flight),
     ),
-    # partitions: a leader off Postgres, one without any worker, one that knows its workers from an old memory
+    # partitions: a leader off Postgres, one without any worker, one that knows its workers from an
+    # old memory
     (
         running,
         Bounds(("flush", "cut"), feels=0, assigns=1, elections=1),
@@ -409,7 +411,8 @@ def test_the_loss_that_is_known() -> None:
     assert found.violation.startswith("LOST"), str(found)
 
 
-# What may be lost, exactly: only what no live worker retains, and then only with an entry or a memory lost.
+# What may be lost, exactly: only what no live worker retains, and then only with an entry or a
+# memory lost.
 LOSABLE = [
     (("crash",), False),
     (("force",), False),
@@ -440,7 +443,9 @@ def test_a_transition_is_lost_only_with_its_worker_and_an_entry_or_a_memory(
 
 
 def test_what_does_not_hold_with_two_masters() -> None:
-    """Both take writes, the older epoch after the newer; what the old one takes is known at the new one only later."""
+    """Both take writes, the older epoch after the newer; what the old one takes is known at the new
+    one only later.
+    """
     found = search(
         running(), Bounds(("left_worker",), feels=0, assigns=1, elections=0, one_truth=True)
     )

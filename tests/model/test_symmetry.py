@@ -1,4 +1,6 @@
-"""Searching worlds that differ in who is who only once is sound: it is checked here, world by world."""
+"""Searching worlds that differ in who is who only once is sound: it is checked here, world by
+world.
+"""
 
 from itertools import permutations
 

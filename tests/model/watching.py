@@ -1,4 +1,5 @@
-"""The worker's steps: replay, learn, feel, record, hear, forget; and `judge`, what record does in Redis.
+"""The worker's steps: replay, learn, feel, record, hear, forget; and `judge`, what record does in
+Redis.
 
 Only tests/model may import this.
 """
@@ -53,7 +54,9 @@ def replay(world: World, who: int, without: Without) -> World | None:
 
 
 def replay_only(world: World, who: int, without: Without) -> World | None:
-    """Put into the journal of the open generation whatever is retained; a worker may pause before it enters."""
+    """Put into the journal of the open generation whatever is retained; a worker may pause before
+    it enters.
+    """
     redis, worker = world.redis, world.workers[who]
     if (
         not worker.alive
@@ -75,7 +78,9 @@ def replay_only(world: World, who: int, without: Without) -> World | None:
 
 
 def enter(world: World, who: int, without: Without) -> World | None:
-    """Go on in the generation that was restored and replayed into, whatever became of it meanwhile."""
+    """Go on in the generation that was restored and replayed into, whatever became of it
+    meanwhile.
+    """
     worker = world.workers[who]
     if not worker.alive or worker.entering == NO_NAME:
         return None
@@ -85,7 +90,9 @@ def enter(world: World, who: int, without: Without) -> World | None:
 
 
 def repeat(world: World, who: int, without: Without) -> World | None:
-    """Replay once more what has been retained for an hour: it was trimmed by force, or its identity forgotten."""
+    """Replay once more what has been retained for an hour: it was trimmed by force, or its identity
+    forgotten.
+    """
     redis, worker = world.redis, world.workers[who]
     if not HOURS & set(world.past.faults):
         return None  # all that is promised without it comes sooner
@@ -248,7 +255,9 @@ def record(world: World, who: int, without: Without) -> World | None:
 
 
 def hear(world: World, who: int, without: Without) -> World | None:
-    """Get the answer of a beat accepted some time ago; the worker may have learned or released meanwhile."""
+    """Get the answer of a beat accepted some time ago; the worker may have learned or released
+    meanwhile.
+    """
     worker = world.workers[who]
     if not worker.alive or not worker.flying:
         return None

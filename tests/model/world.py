@@ -1,10 +1,12 @@
-"""The world of the fencing model: what Redis, Postgres, the workers and the leaders hold, and what really happened.
+"""The world of the fencing model: what Redis, Postgres, the workers and the leaders hold, and what
+really happened.
 
-One database, two or three workers, two leaders. Only tests/model may import this. Nothing here acts: `protocol` holds
-the steps, `faults` what the environment does, `healing` what must hold once the faults have stopped.
+One database, two or three workers, two leaders. Only tests/model may import this. Nothing here
+acts: `protocol` holds the steps, `faults` what the environment does, `healing` what must hold once
+the faults have stopped.
 
-Every value is a tuple of numbers: worlds hash, compare and sort. 0 stands for "none" where the real thing has None.
-A Status is modelled by the last transition it contains.
+Every value is a tuple of numbers: worlds hash, compare and sort. 0 stands for "none" where the real
+thing has None. A Status is modelled by the last transition it contains.
 """
 
 from collections.abc import Iterable
@@ -36,7 +38,9 @@ Events = tuple[Event, ...]
 
 
 class Name(NamedTuple):
-    """The name of a generation: which life of Redis, and the leader's fresh epoch that opened it."""
+    """The name of a generation: which life of Redis, and the leader's fresh epoch that opened
+    it.
+    """
 
     life: int  # the replication id: new at each start and promotion, kept by FLUSHALL
     epoch: Epoch
@@ -46,14 +50,16 @@ NO_NAME = Name(0, NO_EPOCH)
 
 
 class Redis(NamedTuple):
-    """What the master holds; a flush empties all but `life`, a failover brings back older contents in a new life.
+    """What the master holds; a flush empties all but `life`, a failover brings back older contents
+    in a new life.
 
     It is the database's own partition; of the others only the generation counts.
     """
 
     life: int = 1
     generation: Name = NO_NAME
-    others: Name = NO_NAME  # the generation in the other partitions: another one while an opening stands half-way
+    # the generation in the other partitions: another one while an opening stands half-way
+    others: Name = NO_NAME
     opening: Name = NO_NAME  # the leader's mark in this life: the name it is about to open
     term: int = 0
     signed: bool = False  # it holds the name of our registry
@@ -166,7 +172,9 @@ class Part(NamedTuple):
 
 
 class Side(NamedTuple):
-    """A master that was left behind and goes on, and what really happened there; `apart` while it is judged alone."""
+    """A master that was left behind and goes on, and what really happened there; `apart` while it
+    is judged alone.
+    """
 
     redis: Redis
     accepted: Events
@@ -175,7 +183,9 @@ class Side(NamedTuple):
 
 
 class World(NamedTuple):
-    """One state of everything: `replica` is where a lagging one stands, `late` a request nobody waits for any more."""
+    """One state of everything: `replica` is where a lagging one stands, `late` a request nobody
+    waits for any more.
+    """
 
     redis: Redis = Redis()
     replica: tuple[Redis, ...] = ()
@@ -221,12 +231,16 @@ def without_those(items: Iterable[T], those: Iterable[T]) -> tuple[T, ...]:
 
 
 def is_open_here(redis: Redis) -> bool:
-    """Say whether the database's partition was opened in this very life of Redis: all that a Lua step can see."""
+    """Say whether the database's partition was opened in this very life of Redis: all that a Lua
+    step can see.
+    """
     return redis.generation.life == redis.life
 
 
 def is_open(redis: Redis) -> bool:
-    """Say whether this very life of Redis was opened in all partitions: what workers and leaders look at."""
+    """Say whether this very life of Redis was opened in all partitions: what workers and leaders
+    look at.
+    """
     return redis.generation.life == redis.life and redis.others == redis.generation
 
 

@@ -1,4 +1,6 @@
-"""Transitions: each kept once, contradictions kept apart, numbered like `chain.number` whatever the order."""
+"""Transitions: each kept once, contradictions kept apart, numbered like `chain.number` whatever the
+order.
+"""
 
 import logging
 import random

@@ -138,7 +138,9 @@ def test_of_many_racing_for_an_expired_lease_one_wins(store: Store, other_store:
 
 
 class Model:
-    """What the lease row must do, beside the row itself: who holds which term, and which lease still runs."""
+    """What the lease row must do, beside the row itself: who holds which term, and which lease
+    still runs.
+    """
 
     def __init__(self, store: Store) -> None:
         expire(store)

@@ -22,7 +22,9 @@ DAYS = 30
 def flapping(
     count: int, *, database: str = "db1", first: float = 100, step: float = 1
 ) -> list[Transition]:
-    """Make transitions to unavailable and available in turn, the first half a day less than so many days ago."""
+    """Make transitions to unavailable and available in turn, the first half a day less than so many
+    days ago.
+    """
     now = time.time()
     rows = line(*(f"1.1.{n}" for n in range(1, count + 1)), database=database)
     states = (State.UNAVAILABLE, State.AVAILABLE)

@@ -1,4 +1,6 @@
-"""Samples: partitions by UTC day, one row per database and moment, no odd answer hurts the others."""
+"""Samples: partitions by UTC day, one row per database and moment, no odd answer hurts the
+others.
+"""
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor

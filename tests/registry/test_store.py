@@ -1,4 +1,6 @@
-"""The way to Postgres: URLs, limits, errors turned into ours, nothing leaked, nothing waits for ever."""
+"""The way to Postgres: URLs, limits, errors turned into ours, nothing leaked, nothing waits for
+ever.
+"""
 
 import threading
 import time

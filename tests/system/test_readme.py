@@ -1,4 +1,6 @@
-"""Every command of the README runs, in the order a newcomer would type them, and says what it promises."""
+"""Every command of the README runs, in the order a newcomer would type them, and says what it
+promises.
+"""
 
 import os
 import re

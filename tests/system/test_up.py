@@ -1,4 +1,6 @@
-"""`feeler up` for real: one command, everything runs; whatever is killed comes back; nothing stays behind."""
+"""`feeler up` for real: one command, everything runs; whatever is killed comes back; nothing stays
+behind.
+"""
 
 import os
 import re

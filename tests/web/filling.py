@@ -86,7 +86,9 @@ class Filler:
         access: Access = UNKNOWN,
         **target: object,
     ) -> Transition | None:
-        """Record one observation made `age` seconds ago, with a transition where the state changes."""
+        """Record one observation made `age` seconds ago, with a transition where the state
+        changes.
+        """
         if name not in self.statuses:
             await self.give(name, owner, **target)
         epoch, status = self.statuses[name]

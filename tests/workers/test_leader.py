@@ -1,4 +1,6 @@
-"""The leader on real stores; the workers are only announced, so that each step of the protocol can be seen."""
+"""The leader on real stores; the workers are only announced, so that each step of the protocol can
+be seen.
+"""
 
 import asyncio
 import time
@@ -165,7 +167,9 @@ async def test_a_cry_moves_the_database_once_and_away_from_the_doubter(
 async def test_a_blip_that_is_over_moves_nothing(
     live: Live, store: Store, leader: Leader, arrive: Arrive
 ) -> None:
-    """The cry is heard and the move is refused, since the owner reached it again; the news of that comes next."""
+    """The cry is heard and the move is refused, since the owner reached it again; the news of that
+    comes next.
+    """
     register(store, "orders")
     await arrive("w1", "w2")
     await sweep(leader)
@@ -275,7 +279,9 @@ async def test_a_leader_that_follows_itself_knows_its_workers(
     nudges: Nudges,
     redis_url: str,
 ) -> None:
-    """Redis was away for longer than a lease and came back empty; waiting helps only where others led in between."""
+    """Redis was away for longer than a lease and came back empty; waiting helps only where others
+    led in between.
+    """
     register(store, "orders")
     await arrive("w1")
     await sweep(leader)

@@ -162,7 +162,9 @@ def test_each_doubt_keeps_its_cry() -> None:
 
 
 def test_what_waits_is_bounded_and_keeps_its_identities() -> None:
-    """A reply may have been lost: what waits may be accepted, so nothing of it may be told anew under its names."""
+    """A reply may have been lost: what waits may be accepted, so nothing of it may be told anew
+    under its names.
+    """
     ledger = ledger_with_a_pending_light()
     for i in range(2_000):
         ledger.observe(felt(Cause.REFUSED if i % 2 else Cause.OK, 20.0 + 10 * i), context(FIRST))

@@ -168,7 +168,9 @@ async def test_a_new_address_is_taken_up_and_the_old_feel_says_nothing(
 async def test_a_new_address_is_taken_up_while_all_is_well(
     live: Live, postgres_server: PostgresServer, start_proxy: Callable[..., Proxy]
 ) -> None:
-    """The owner stays, its session answers, and no beat of it has failed: nothing else makes it look elsewhere."""
+    """The owner stays, its session answers, and no beat of it has failed: nothing else makes it
+    look elsewhere.
+    """
     url, box = postgres_server.superuser_url(), SecretBox([OURS])
     old = start_proxy(postgres_server.port)
     await opened(live)

@@ -1,4 +1,6 @@
-"""What a worker tells of databases that are not ok: once, anew when it changes, never at the cost of the beats."""
+"""What a worker tells of databases that are not ok: once, anew when it changes, never at the cost
+of the beats.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -179,7 +179,9 @@ async def test_a_hash_that_is_older_than_what_was_accepted_takes_nothing_back(
 
 
 async def flapped(live: Live, recorder: Recorder) -> None:
-    """Let many databases flap, each with 60 events, and give their newest observations to the recorder."""
+    """Let many databases flap, each with 60 events, and give their newest observations to the
+    recorder.
+    """
     for i in range(MANY):
         name, epoch = f"db-{i}", Epoch(1, 10 + i)
         await assignments.assign(
@@ -260,7 +262,9 @@ async def test_a_report_ends_when_the_generation_is_open(live: Live, recorder: R
 async def test_a_worker_that_owned_nothing_follows_a_registry_whose_terms_were_lower(
     live: Live,
 ) -> None:
-    """It tells the term it saw, so that the leader takes one above; else it would never follow, and be given work."""
+    """It tells the term it saw, so that the leader takes one above; else it would never follow, and
+    be given work.
+    """
     await opened(live, Epoch(7, 3))
     idle = Recorder(live, "idle", lambda: None)
     assert await idle.follow_generation()

@@ -1,4 +1,5 @@
-"""Hours without Redis at full size: what 500 databases had to say meanwhile is recorded once it is back.
+"""Hours without Redis at full size: what 500 databases had to say meanwhile is recorded once it is
+back.
 
 Ten minutes of it; FEELER_DEEPER=2 tries three hours, in which the worst of them reach the limit.
 """
@@ -35,7 +36,9 @@ WELL, DOWN = 250, 150
 
 
 def cause(number: int, beat: int) -> Cause:
-    """Say how a database is found: well, down all the time, or coming and going every half minute."""
+    """Say how a database is found: well, down all the time, or coming and going every half
+    minute.
+    """
     if number < WELL:
         return Cause.OK
     if number < WELL + DOWN:
@@ -62,7 +65,9 @@ async def live_through(recorder: Recorder, names: list[str]) -> None:
 
 
 class Loop:
-    """Measures for how long the loop stands still by its own doing; what a busy machine takes does not count."""
+    """Measures for how long the loop stands still by its own doing; what a busy machine takes does
+    not count.
+    """
 
     def __init__(self) -> None:
         self.longest = 0.0

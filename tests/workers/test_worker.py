@@ -72,7 +72,9 @@ async def test_a_presence_that_outlives_its_worker_is_nobodys_company(
     arrive: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where Redis's clock goes back just after a worker died, the one that is left must come to know that it is."""
+    """Where Redis's clock goes back just after a worker died, the one that is left must come to
+    know that it is.
+    """
     worker, _ = working
     monkeypatch.setattr(presence, "TTL", 3.0)
     await arrive("w2")

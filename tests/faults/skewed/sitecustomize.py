@@ -1,4 +1,5 @@
-"""Shifts the wall clock of a Python process by FEELER_TEST_SKEW seconds; for the PYTHONPATH of a process under test.
+"""Shifts the wall clock of a Python process by FEELER_TEST_SKEW seconds; for the PYTHONPATH of a
+process under test.
 
 Logs keep the machine's time: histories are judged by it.
 """
