@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import monitor
-from monitor.embedded import Postgres
-from monitor.programs import free_port, make_home, stores_folder
+from monitor.local.embedded import Postgres
+from monitor.local.machine import free_port, make_home, stores_folder
 
 FEELER = str(Path(sys.executable).with_name("feeler"))
 PATIENCE = 60.0  # seconds

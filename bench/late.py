@@ -19,7 +19,7 @@ from sqlalchemy import text
 from monitor.core.cause import Cause
 from monitor.core.event import Seen, Transition
 from monitor.core.status import Epoch, Identity, State
-from monitor.embedded import Postgres
+from monitor.local.embedded import Postgres
 from monitor.registry import history
 from monitor.registry.history import write_transitions
 from monitor.registry.store import Store, migrate, open_store

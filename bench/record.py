@@ -18,11 +18,11 @@ from monitor.core.assignment import Assignment
 from monitor.core.cause import Cause
 from monitor.core.observation import FAMILIES, GAUGES, Observation, Reading, ReadingStatus
 from monitor.core.status import Epoch, Identity, State, Status
-from monitor.embedded import Redis
 from monitor.live import assignments, connections, fields, generation, observations
 from monitor.live.connections import Live
 from monitor.live.keys import database_key
 from monitor.live.observations import Beat, Verdict
+from monitor.local.embedded import Redis
 
 DATABASES, BEATS, ROUNDS = 500, 5000, 7
 EPOCH, WORKER = Epoch(1, 1), "bench-0a1b2c"

@@ -19,8 +19,8 @@ from monitor.core.status import State
 if TYPE_CHECKING:
     from monitor.config import Settings
     from monitor.live.letters import Letter
+    from monitor.shapes import LastObservationShape, RegisteredShape
     from monitor.terminal.client import Client
-    from monitor.web.shapes import LastObservationShape, RegisteredShape
 
 Format = Literal["table", "json", "ndjson", "tsv"]
 GetFormat = Literal["table", "wide", "json", "ndjson", "tsv"]
@@ -82,7 +82,7 @@ def up(
     port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Port of the web.")] = None,
 ) -> None:
     """Run everything on this machine, stores included, and watch these databases."""
-    from monitor.up import up as start
+    from monitor.local.up import up as start
 
     raise typer.Exit(start(databases or (), workers, port))
 

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import psycopg
 
 from monitor.core.errors import StoreUnavailable
-from monitor.embedded import Server
-from monitor.programs import HOST
+from monitor.local.embedded import Server
+from monitor.local.machine import HOST
 from tests.servers import PostgresServer, reserve_port, send
 
 ONE_SERVER_CONNECTION = {"default_pool_size": "1", "min_pool_size": "0", "reserve_pool_size": "0"}

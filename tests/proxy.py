@@ -15,7 +15,7 @@ from fnmatch import fnmatch
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from monitor.programs import HOST
+from monitor.local.machine import HOST
 from tests.servers import reserve_port
 
 Mode = Literal["pass", "deaf", "frozen", "refuse", "reset"]

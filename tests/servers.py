@@ -18,8 +18,8 @@ from typing import IO, Any
 import psycopg
 import redis
 
-from monitor.embedded import Postgres, Redis
-from monitor.programs import (
+from monitor.local.embedded import Postgres, Redis
+from monitor.local.machine import (
     HOST,
     command_line,
     drop_privileges,

@@ -28,13 +28,13 @@ from monitor.core.status import Epoch, Identity, State
 from monitor.live import connections, generation, letters
 from monitor.live.generation import Signature
 from monitor.live.keys import database_key
-from monitor.programs import free_port
+from monitor.local.first_run import Welcome
+from monitor.local.machine import free_port
 from monitor.registry import fleet, history
 from monitor.registry.store import migrations, open_store
 from monitor.secrets import SecretBox
 from monitor.terminal import looking
 from monitor.web.app import create_app
-from monitor.welcome import Welcome
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 from tests.web.filling import Filler

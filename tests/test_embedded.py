@@ -12,10 +12,10 @@ import psycopg
 import pytest
 import redis
 
-from monitor import programs
 from monitor.core.errors import StoreUnavailable
-from monitor.embedded import Postgres, Redis
-from monitor.programs import (
+from monitor.local import machine as programs
+from monitor.local.embedded import Postgres, Redis
+from monitor.local.machine import (
     Maker,
     command_line,
     find_postgres,
@@ -242,7 +242,7 @@ def test_programs_in_a_closed_folder_are_run_from_a_copy(folder, tmp_path):
 )
 async def test_no_server_outlives_a_killed_parent(postgres):
     program = (
-        "import sys, time; from pathlib import Path; from monitor.embedded import Postgres\n"
+        "import sys, time; from pathlib import Path; from monitor.local.embedded import Postgres\n"
         "server = Postgres(Path(sys.argv[1])); server.prepare(); server.start(); server.wait_ready()\n"
         "print(server.pid, flush=True); time.sleep(60)"
     )

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from monitor.processes import Child, start_command
-from monitor.programs import command_line
+from monitor.local.machine import command_line
+from monitor.local.processes import Child, start_command
 from tests.waiting import eventually
 
 BEAT = 60  # seconds; longer than any test

@@ -1,4 +1,4 @@
-"""The CLI's way to the web: answers as the shapes of monitor.web.shapes. The CLI and `up` import
+"""The CLI's way to the web: answers as the shapes of monitor.shapes. The CLI and `up` import
 this.
 
 The standard library's client: httpx costs 0.3 s of CPU before the first byte, here at every call.
@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 from monitor.config import Settings
 from monitor.core.errors import FeelerError, InvalidInput
-from monitor.web.shapes import (
+from monitor.shapes import (
     AcceptedShape,
     FleetShape,
     LastObservationShape,

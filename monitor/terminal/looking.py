@@ -8,9 +8,9 @@ import time
 
 from monitor.core.cause import Cause
 from monitor.core.errors import FeelerError
+from monitor.shapes import LastObservationShape, RegisteredShape
 from monitor.terminal.client import Client
 from monitor.terminal.rendering import clean
-from monitor.web.shapes import LastObservationShape, RegisteredShape
 
 PATIENCE = 10.0  # seconds
 PAUSE = 0.1

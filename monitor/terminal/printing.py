@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from monitor.shapes import LastObservationShape, RegisteredShape, TransitionShape
 from monitor.terminal import rendering
 from monitor.terminal.client import Client, Refused
-from monitor.web.shapes import LastObservationShape, RegisteredShape, TransitionShape
 
 POLL = 2.0  # seconds between looks of `transitions --follow`
 Row = TypeVar("Row")

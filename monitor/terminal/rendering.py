@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import pairwise
 
 from monitor.core.observation import GAUGES, Value
-from monitor.web.shapes import (
+from monitor.shapes import (
     LastObservationShape,
     ObservationShape,
     ReasonShape,

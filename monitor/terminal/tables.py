@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from monitor.shapes import LastObservationShape, RegisteredShape, TransitionShape
 from monitor.terminal import rendering
 from monitor.terminal.rendering import GLYPHS, STALE
-from monitor.web.shapes import LastObservationShape, RegisteredShape, TransitionShape
 
 STYLES = {"available": "green", "uncertain": "yellow", "unavailable": "bold red", "new": "dim"}
 TROUBLE = "magenta"  # every other state

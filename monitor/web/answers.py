@@ -17,7 +17,7 @@ from monitor.core.policy import Policy
 from monitor.core.status import State
 from monitor.live.observations import Latest
 from monitor.live.reasons import Reason
-from monitor.web.shapes import (
+from monitor.shapes import (
     FamilyShape,
     LastObservationShape,
     ListMetaShape,

@@ -15,6 +15,7 @@ from monitor.live.connections import Live
 from monitor.registry import fleet
 from monitor.registry.fleet import Registered
 from monitor.secrets import SecretBox
+from monitor.shapes import AcceptedShape, FleetShape, RegisteredShape
 from monitor.web.parameters import (
     STRICT,
     BoxOf,
@@ -29,7 +30,6 @@ from monitor.web.parameters import (
 from monitor.web.patience import StoreOf
 from monitor.web.problems import DOCUMENTED, unknown_database
 from monitor.web.security import BEARER
-from monitor.web.shapes import AcceptedShape, FleetShape, RegisteredShape
 
 MAX_LABELS = 16
 _LABEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")

@@ -20,6 +20,7 @@ from monitor.live.connections import Live, now
 from monitor.live.observations import Latest
 from monitor.live.reasons import Reason
 from monitor.secrets import SecretBox
+from monitor.shapes import LastObservationShape, ObservationsShape
 from monitor.web.answers import Told, age, etag, last_observation, meta
 from monitor.web.parameters import (
     MAX_PAGE,
@@ -42,7 +43,6 @@ from monitor.web.problems import (
     unknown_database,
     unreadable_database,
 )
-from monitor.web.shapes import LastObservationShape, ObservationsShape
 
 CHUNK = 100  # databases read at once: about 10 ms of the loop
 MAX_SCAN = 20_000  # databases looked at for one page; a rarer state takes more pages

@@ -23,7 +23,7 @@ from monitor.core.errors import (
     StoreUnavailable,
     Unreadable,
 )
-from monitor.web.shapes import ErrorShape, ProblemShape
+from monitor.shapes import ErrorShape, ProblemShape
 
 _QUOTABLE = re.compile(
     r"[A-Za-z0-9_.-]{1,63}\Z"

@@ -7,11 +7,11 @@ from fastapi import APIRouter, Query
 from monitor.core.event import Seen
 from monitor.registry import fleet, history
 from monitor.registry.rows import TransitionRow
+from monitor.shapes import SeenShape, TransitionShape, TransitionsShape
 from monitor.web.answers import moment
 from monitor.web.parameters import STRICT, Limit, Name
 from monitor.web.patience import StoreOf
 from monitor.web.problems import DOCUMENTED
-from monitor.web.shapes import SeenShape, TransitionShape, TransitionsShape
 
 router = APIRouter(tags=["transitions"], dependencies=[STRICT], responses=DOCUMENTED)
 

@@ -7,10 +7,10 @@ from fastapi import APIRouter
 from monitor.live import presence
 from monitor.live.connections import now
 from monitor.live.presence import Presence
+from monitor.shapes import WorkerShape, WorkersShape
 from monitor.web.answers import age, moment
 from monitor.web.parameters import STRICT, LiveOf
 from monitor.web.problems import DOCUMENTED
-from monitor.web.shapes import WorkerShape, WorkersShape
 
 router = APIRouter(tags=["workers"], dependencies=[STRICT], responses=DOCUMENTED)
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import redis
 
-from monitor.programs import own
+from monitor.local.machine import own
 from tests.faults import cutting
 from tests.faults.cutting import Rule
 from tests.faults.groups import Group

@@ -22,17 +22,14 @@ class Mutant:
     killers: tuple[str, ...]  # each of these must fail; pytest's own names for them
 
 
-_SCRIPTS = "monitor/live/scripts"
-_MONITOR = "monitor"
 _LIVE, _CORE, _WORKERS, _FAULTS = "tests/live", "tests/core", "tests/workers", "tests/faults"
-_WORKERS_OF = "workers"
 _REGISTRY, _FEELER = "tests/registry", "tests/feeler"
 
 MUTANTS: tuple[Mutant, ...] = (
     # --- record: who may write, and what ----------------------------------------------------------
     Mutant(
         "record-fence",
-        f"{_SCRIPTS}/record.lua",
+        "monitor/live/scripts/record.lua",
         "record",
         "if hash[1] ~= worker or hash[2] ~= epoch then return 'fenced' end",
         "",
@@ -43,7 +40,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "record-fence-of-epochs",
-        f"{_SCRIPTS}/record.lua",
+        "monitor/live/scripts/record.lua",
         "record",
         "hash[1] ~= worker or hash[2] ~= epoch",
         "hash[1] ~= worker",
@@ -51,7 +48,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "record-fence-of-owners",
-        f"{_SCRIPTS}/record.lua",
+        "monitor/live/scripts/record.lua",
         "record",
         "hash[1] ~= worker or hash[2] ~= epoch",
         "hash[2] ~= epoch",
@@ -59,7 +56,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "record-batch",
-        f"{_SCRIPTS}/record.lua",
+        "monitor/live/scripts/record.lua",
         "record",
         "(tonumber(last) or 0) >= batch",
         "false",
@@ -67,7 +64,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "record-generation",
-        f"{_SCRIPTS}/record.lua",
+        "monitor/live/scripts/record.lua",
         "",
         "open_generation(KEYS[1]) == ARGV[1]",
         "true",
@@ -75,7 +72,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "record-builds-on",
-        f"{_SCRIPTS}/record.lua",
+        "monitor/live/scripts/record.lua",
         "fresh",
         "return nil",
         "known = id",
@@ -85,7 +82,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "record-ahead",
-        f"{_SCRIPTS}/record.lua",
+        "monitor/live/scripts/record.lua",
         "record",
         "if newer(hash[4], identity) then return 'ahead' end",
         "",
@@ -93,7 +90,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "record-resent",
-        f"{_SCRIPTS}/record.lua",
+        "monitor/live/scripts/record.lua",
         "fresh",
         "elseif newer(id, known) then",
         "else",
@@ -103,7 +100,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "record-one-content",
-        f"{_SCRIPTS}/record.lua",
+        "monitor/live/scripts/record.lua",
         "record",
         "and hash[5] ~= state",
         "and false",
@@ -112,7 +109,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- the leader's steps: terms, epochs, registries --------------------------------------------
     Mutant(
         "term-seen",
-        f"{_SCRIPTS}/prelude.lua",
+        "monitor/live/scripts/prelude.lua",
         "objection",
         "if tonumber(redis.call('GET', term_key) or 0) > tonumber(term) then return 'stale' end",
         "",
@@ -123,7 +120,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "assign-epoch",
-        f"{_SCRIPTS}/assign.lua",
+        "monitor/live/scripts/assign.lua",
         "refusal",
         "if not newer(epoch, hash[2]) then return 'stale' end",
         "",
@@ -131,7 +128,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "assign-unproven",
-        f"{_SCRIPTS}/assign.lua",
+        "monitor/live/scripts/assign.lua",
         "refusal",
         "if planned and hash[1] and not hash[3] then return 'unproven' end",
         "",
@@ -139,7 +136,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "assign-closed",
-        f"{_SCRIPTS}/assign.lua",
+        "monitor/live/scripts/assign.lua",
         "refusal",
         "if planned and not open_generation(KEYS[2]) then return 'closed' end",
         "",
@@ -147,7 +144,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "assign-settled",
-        f"{_SCRIPTS}/assign.lua",
+        "monitor/live/scripts/assign.lua",
         "refusal",
         "if doubt ~= '' and string.match(hash[5] or '', '^%S+') ~= doubt then return 'settled' end",
         "",
@@ -155,7 +152,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "epochs-as-text",
-        f"{_SCRIPTS}/prelude.lua",
+        "monitor/live/scripts/prelude.lua",
         "newer",
         "if x ~= y then return x > y end",
         "if part ~= tostring(y) then return part > tostring(y) end",
@@ -165,7 +162,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "deposed-too-late",
-        "workers/leader.py",
+        "workers/supervisor/leader.py",
         "Leader._sweep",
         "if term > self.lease.term or",
         "if",
@@ -199,7 +196,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- lives of Redis ---------------------------------------------------------------------------
     Mutant(
         "any-life",
-        f"{_SCRIPTS}/prelude.lua",
+        "monitor/live/scripts/prelude.lua",
         "is_own_life",
         "return string.find(redis.call('INFO', 'replication'), 'master_replid:' .. life .. '\\r', 1, true) ~= nil",
         "return true",
@@ -207,7 +204,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "open-without-reports",
-        f"{_SCRIPTS}/open.lua",
+        "monitor/live/scripts/open.lua",
         "",
         "return 'forgotten'",
         "break",
@@ -215,7 +212,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "late-memory-counts",
-        f"{_SCRIPTS}/restore.lua",
+        "monitor/live/scripts/restore.lua",
         "",
         "if not late then",
         "if true then",
@@ -223,7 +220,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "older-memory-wins",
-        f"{_SCRIPTS}/restore.lua",
+        "monitor/live/scripts/restore.lua",
         "merge_status",
         "if not better then return end",
         "",
@@ -231,7 +228,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "replay-anywhere",
-        f"{_SCRIPTS}/replay.lua",
+        "monitor/live/scripts/replay.lua",
         "",
         "if open_generation(KEYS[1]) ~= ARGV[1] then return 0 end",
         "",
@@ -239,7 +236,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "hash-outweighs-memory",
-        "workers/ledger.py",
+        "workers/worker/ledger.py",
         "Ledger.learn",
         "if _is_later(self.accepted.identity, stored.identity):",
         "if False:",
@@ -250,7 +247,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- retention --------------------------------------------------------------------------------
     Mutant(
         "retain-nothing",
-        "workers/recorder.py",
+        "workers/worker/recorder.py",
         "Recorder._retain",
         "self._retained[database, transition.identity] = transition",
         "pass",
@@ -258,7 +255,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "retained-not-replayed",
-        "workers/recorder.py",
+        "workers/worker/recorder.py",
         "Recorder._follow",
         "retained = list(self._retained.values())",
         "retained = []",
@@ -266,7 +263,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "trim-unread",
-        f"{_SCRIPTS}/trim.lua",
+        "monitor/live/scripts/trim.lua",
         "",
         "if not groups[ARGV[i]] then floor = nil end",
         "",
@@ -274,7 +271,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "trim-newest",
-        f"{_SCRIPTS}/trim.lua",
+        "monitor/live/scripts/trim.lua",
         "",
         "if not floor or newer(floor, first) then",
         "if not floor or newer(first, floor) then",
@@ -302,7 +299,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- presence ---------------------------------------------------------------------------------
     Mutant(
         "thawed-unnoticed",
-        "workers/pulse.py",
+        "workers/worker/pulse.py",
         "",
         "FREEZE = 3.0",
         "FREEZE = 3000.0",
@@ -318,7 +315,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "thawed-and-sure",
-        "workers/recorder.py",
+        "workers/worker/recorder.py",
         "Recorder._fence",
         "ledger.stop()",
         "pass",
@@ -328,7 +325,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "presence-by-redis-alone",
-        f"{_MONITOR}/live/presence.py",
+        "monitor/live/presence.py",
         "Alive.among",
         "if now - self._told[worker][1] < TTL",
         "",
@@ -340,7 +337,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "settle-never",
-        "workers/leader.py",
+        "workers/supervisor/leader.py",
         "",
         "SETTLE = 6.0",
         "SETTLE = 0.0",
@@ -463,7 +460,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "confirm-absent-on-silence",
-        f"{_MONITOR}/core/verdict.py",
+        "monitor/core/verdict.py",
         "Subject.absent_for_long",
         "since = self.context.policy, self.doubt.absent_since",
         "since = self.context.policy, self.doubt.sent_at",
@@ -471,7 +468,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "server-error-names-nothing",
-        f"{_MONITOR}/core/verdict.py",
+        "monitor/core/verdict.py",
         "answered",
         "subject.status.errors + 1 >= ERRORS_MOST",
         "False",
@@ -481,7 +478,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "old-address-testifies",
-        f"{_MONITOR}/core/verdict.py",
+        "monitor/core/verdict.py",
         "_of_this_address",
         "unheard(doubt) if doubt.revision else doubt",
         "doubt",
@@ -491,7 +488,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "address-kept",
-        "workers/patrol.py",
+        "workers/worker/patrol.py",
         "Patrol._learn",
         "watch.revision != target.revision",
         "False",
@@ -502,7 +499,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "foreign-word-hinders",
-        f"{_MONITOR}/core/verdict.py",
+        "monitor/core/verdict.py",
         "_words_of_others",
         " and EVIDENCE[word.cause] is not Evidence.VOID",
         "",
@@ -513,7 +510,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- doubts: who looks next -------------------------------------------------------------------
     Mutant(
         "doubt-moves-three-times",
-        f"{_WORKERS_OF}/doubts.py",
+        "workers/supervisor/doubts.py",
         "Doubts._may_move",
         "len(used) < MOVES_MOST or now - asked.since >= patience(self._policy(place.database), asked.cause)",
         "len(recent) < MOVES_MOST",
@@ -521,7 +518,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "refusal-outlives-its-doubt",
-        f"{_WORKERS_OF}/doubts.py",
+        "workers/supervisor/doubts.py",
         "Doubts._counts",
         "return asked is not None and asked.doubt == doubt",
         "return True",
@@ -529,7 +526,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "doubt-future-moves",
-        f"{_WORKERS_OF}/doubts.py",
+        "workers/supervisor/doubts.py",
         "Doubts._may_move",
         "if 0 <= now - moment < MOVES_WITHIN",
         "if now - moment < MOVES_WITHIN",
@@ -537,7 +534,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "clock-redates-nothing",
-        f"{_MONITOR}/core/machine.py",
+        "monitor/core/machine.py",
         "tick",
         "status = _redated(status, observation.at)",
         "pass",
@@ -545,7 +542,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "clock-cry-of-the-future",
-        f"{_SCRIPTS}/record.lua",
+        "monitor/live/scripts/record.lua",
         "later",
         " or (moment ~= known and ahead > CLOCK_STEP)",
         "",
@@ -554,7 +551,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- custody: workers that can only say void --------------------------------------------------
     Mutant(
         "void-is-never-said",
-        f"{_MONITOR}/core/custody.py",
+        "monitor/core/custody.py",
         "hear",
         "enough = rounds >= VOIDS_MOST or round(seen.at - since, 3) >= VOIDS_SECONDS",
         "enough = False",
@@ -562,7 +559,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "void-worker-stays-a-peer",
-        f"{_MONITOR}/core/custody.py",
+        "monitor/core/custody.py",
         "Faults.able",
         "return not self.causes(now) or now - self._learned_at < LATELY",
         "return True",
@@ -570,7 +567,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "void-all-move-about",
-        f"{_MONITOR}/core/assignment.py",
+        "monitor/core/assignment.py",
         "_last_resort",
         "if owner and all(refused[worker][0] for worker in draft.zones):",
         "if False:",
@@ -579,7 +576,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- policies ---------------------------------------------------------------------------------
     Mutant(
         "policy-alone-too-soon",
-        f"{_MONITOR}/core/policy.py",
+        "monitor/core/policy.py",
         "Policy.__post_init__",
         "if self.alone_seconds <= LED_FOR:",
         "if False:",
@@ -587,7 +584,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "recoveries-hinder-one-another",
-        f"{_MONITOR}/core/machine.py",
+        "monitor/core/machine.py",
         "wants_login",
         " and not status.ok_rounds",
         "",
@@ -595,7 +592,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "history-head-by-reading-it-all",
-        f"{_MONITOR}/registry/history.py",
+        "monitor/registry/history.py",
         "ends",
         "given = listed.render_derived()",
         "given = listed",
@@ -604,7 +601,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- logins: many databases of one address ----------------------------------------------------
     Mutant(
         "turns-share-nothing",
-        f"{_MONITOR}/feeler/turns.py",
+        "monitor/feeler/turns.py",
         "Place.learn",
         "if found.cause in SHARED:",
         "if False:",
@@ -612,7 +609,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "turns-share-twice",
-        f"{_MONITOR}/feeler/turns.py",
+        "monitor/feeler/turns.py",
         "Place.turn",
         "if self._found and self._found.began > since:",
         "if self._found:",
@@ -622,7 +619,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "feels-begin-all-at-once",
-        f"{_WORKERS_OF}/patrol.py",
+        "workers/worker/patrol.py",
         "Patrol.run",
         "if number % ABREAST == 0:",
         "if False:",
@@ -632,7 +629,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "turns-share-with-ourselves",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._conclude",
         "self._seen = attempt.heard or time.monotonic()",
         "self._seen = 0.0",
@@ -643,7 +640,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "turns-share-after-an-answer",
-        f"{_MONITOR}/feeler/turns.py",
+        "monitor/feeler/turns.py",
         "Place.reached",
         "self._found = None",
         "pass",
@@ -652,7 +649,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- logins -----------------------------------------------------------------------------------
     Mutant(
         "login-failed-once-is-forgotten",
-        f"{_MONITOR}/core/machine.py",
+        "monitor/core/machine.py",
         "wants_login",
         "if status.alive is not None:",
         "if False:",
@@ -660,7 +657,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-refused-is-tried-again",
-        f"{_MONITOR}/core/access.py",
+        "monitor/core/access.py",
         "Access.held",
         "return self.cause if waits else None",
         "return None",
@@ -668,7 +665,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-refused-does-not-move",
-        f"{_MONITOR}/live/observations.py",
+        "monitor/live/observations.py",
         "",
         "*STATUS_FIELDS, *access.ACCESS_FIELDS",
         "*STATUS_FIELDS",
@@ -676,7 +673,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-deadline-of-a-query",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._log_in",
         "attempt.allow(self._login_deadline)",
         "attempt.allow(self._deadline)",
@@ -684,7 +681,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-without-a-turn",
-        f"{_MONITOR}/feeler/proofs.py",
+        "monitor/feeler/proofs.py",
         "Door._next",
         "self.holder is not None or not self.waiting",
         "not self.waiting",
@@ -692,7 +689,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-pace-of-each-worker",
-        f"{_MONITOR}/feeler/proofs.py",
+        "monitor/feeler/proofs.py",
         "Server.begins",
         "SPACING * self._workers()",
         "SPACING",
@@ -702,7 +699,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-that-hangs-is-told-to-nobody",
-        f"{_MONITOR}/feeler/proofs.py",
+        "monitor/feeler/proofs.py",
         "Server.failed",
         "if self._failures < TOLD_FROM:",
         "if True:",
@@ -710,7 +707,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-proofs-all-at-once",
-        "workers/patrol.py",
+        "workers/worker/patrol.py",
         "Patrol._feel",
         "time.monotonic() + grid(watch.database, login_every, now) - now",
         "began + login_every",
@@ -718,7 +715,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "sessions-of-a-dead-host-stay",
-        f"{_MONITOR}/feeler/questions.py",
+        "monitor/feeler/questions.py",
         "",
         '"tcp_keepalives_idle": "10"',
         '"tcp_keepalives_idle": "0"',
@@ -726,7 +723,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-that-works-is-told-to-nobody",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._evidence",
         "over = self._hearsay and",
         "over = False and",
@@ -736,7 +733,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-of-another-is-proof",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._evidence",
         "over = self._hearsay and",
         "over =",
@@ -746,7 +743,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-of-a-role-is-told-to-all",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._tell",
         "if failed.cause in SHARED or",
         "if True or",
@@ -754,7 +751,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "crowd-is-evidence",
-        f"{_MONITOR}/feeler/crowds.py",
+        "monitor/feeler/crowds.py",
         "Crowd.give_way",
         "if now >= end or not",
         "if True or not",
@@ -762,7 +759,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "crowd-shares-one-deadline",
-        f"{_MONITOR}/feeler/attempt.py",
+        "monitor/feeler/attempt.py",
         "Attempt.again",
         "self.allow(self.deadline)",
         "pass",
@@ -772,7 +769,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "crowd-is-an-excuse-for-ever",
-        f"{_MONITOR}/feeler/crowds.py",
+        "monitor/feeler/crowds.py",
         "Crowd.give_way",
         "end = full.since + PATIENCE",
         "end = now + PATIENCE",
@@ -780,7 +777,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "crowd-of-few",
-        f"{_MONITOR}/feeler/crowds.py",
+        "monitor/feeler/crowds.py",
         "Crowd._is_storm",
         "len(self._begun) == MANY and",
         "",
@@ -788,7 +785,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-gives-no-way",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._prove",
         "answers.cause is Cause.ROLE_FULL",
         "False",
@@ -796,7 +793,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-gives-way-to-a-full-server",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._enter_instead",
         "or not self._has_room(answers)",
         "",
@@ -804,7 +801,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-that-waits-at-a-full-server-is-not-told",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._prove",
         "and self._has_room(answers)",
         "",
@@ -812,7 +809,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-gives-way-to-a-pool-for-ever",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._prove",
         "answers.cause is Cause.ROLE_FULL",
         "answers.cause in (Cause.ROLE_FULL, Cause.POOLER_WAITING)",
@@ -822,7 +819,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "knock-of-one-kind",
-        f"{_MONITOR}/feeler/knock.py",
+        "monitor/feeler/knock.py",
         "Knock.log_in",
         "if not answer:",
         "if False:",
@@ -830,7 +827,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-told-elsewhere-is-told-here",
-        f"{_MONITOR}/feeler/proofs.py",
+        "monitor/feeler/proofs.py",
         "Server.entered_since",
         "where == hostaddr and",
         "",
@@ -840,7 +837,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "pooled-forgotten-by-the-next-worker",
-        f"{_WORKERS_OF}/patrol.py",
+        "workers/worker/patrol.py",
         "Patrol._feel",
         "pooled=access.pooled",
         "pooled=False",
@@ -848,7 +845,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "pooler-wait-is-silence",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._minding_pooler",
         "Failed(Cause.POOLER_WAITING,",
         "Failed(failed.cause,",
@@ -856,7 +853,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "pooler-silent-itself-is-a-wait",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._minding_pooler",
         "not (attempt.answered or waiting.sqlstate)",
         "False",
@@ -864,7 +861,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "pooler-word-without-severity-is-a-reset",
-        f"{_MONITOR}/feeler/wire.py",
+        "monitor/feeler/wire.py",
         "_severity",
         "pq.DiagnosticField.SEVERITY_NONLOCALIZED, pq.DiagnosticField.SEVERITY",
         "(pq.DiagnosticField.SEVERITY_NONLOCALIZED,)",
@@ -872,7 +869,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-for-each-idle-end",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._keep_or_leave",
         "time.monotonic() < self._keep_again",
         "False",
@@ -882,7 +879,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "login-that-hangs-is-silence",
-        f"{_MONITOR}/feeler/attempt.py",
+        "monitor/feeler/attempt.py",
         "Attempt.expired",
         "and self.asked and",
         "and False and",
@@ -892,7 +889,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "names-are-kept-for-half-a-minute",
-        f"{_MONITOR}/feeler/names.py",
+        "monitor/feeler/names.py",
         "",
         "ANEW = 1.0",
         "ANEW = 30.0",
@@ -900,7 +897,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "names-are-not-watched",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._has_moved",
         "return not names.leads_to(host, kept.hostaddr)",
         "return False",
@@ -911,7 +908,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "names-excuse-nothing",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._excuse",
         "self._left |= tried",
         "return",
@@ -921,7 +918,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "names-excuse-for-ever",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._excuse",
         "tried <= self._left or any(",
         "any(",
@@ -931,7 +928,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "doubt-of-a-left-address-counts",
-        f"{_MONITOR}/core/verdict.py",
+        "monitor/core/verdict.py",
         "_where_it_leads",
         "unheard(doubt) if doubt.tried else doubt",
         "doubt",
@@ -941,7 +938,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "cleartext-to-anybody",
-        f"{_MONITOR}/core/database.py",
+        "monitor/core/database.py",
         "Address.tells_password",
         "return self.verified or self.allow_cleartext",
         "return True",
@@ -952,7 +949,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "echoes-are-quoted",
-        f"{_MONITOR}/feeler/causes.py",
+        "monitor/feeler/causes.py",
         "clean",
         "_echo(secret).sub(",
         "re.compile(re.escape(secret)).sub(",
@@ -960,7 +957,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "turns-in-the-deadline",
-        f"{_MONITOR}/feeler/session.py",
+        "monitor/feeler/session.py",
         "Session._log_in",
         "attempt.timeout = timeout if",
         "attempt.timeout = None if",
@@ -971,7 +968,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- whose a Redis is, who leads --------------------------------------------------------------
     Mutant(
         "foreign-step",
-        f"{_SCRIPTS}/prelude.lua",
+        "monitor/live/scripts/prelude.lua",
         "objection",
         "if holder and holder ~= registry then return 'foreign' end",
         "",
@@ -981,7 +978,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "foreign-lead",
-        f"{_MONITOR}/registry/leadership.py",
+        "monitor/registry/leadership.py",
         "acquire",
         'set(signed) - {last.registry_name, ""}',
         "set[str]()",
@@ -991,7 +988,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "foreign-names-mix",
-        f"{_MONITOR}/live/generation.py",
+        "monitor/live/generation.py",
         "lead",
         "all(await steps.run(live.cache, _LEAD, calls[:1])) and",
         "",
@@ -1001,7 +998,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "foreign-unclaimed",
-        "workers/leader.py",
+        "workers/supervisor/leader.py",
         "Leader._recover",
         "await self._claim()",
         "pass",
@@ -1009,7 +1006,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "foreign-journal",
-        "workers/historian.py",
+        "workers/supervisor/historian.py",
         "Historian._check",
         "raise ForeignRedis(self._ours, holder)",
         "pass",
@@ -1019,7 +1016,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "registry-restored",
-        f"{_SCRIPTS}/restore.lua",
+        "monitor/live/scripts/restore.lua",
         "merge_registry",
         "if more > 0 or",
         "if",
@@ -1029,7 +1026,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "take-over-obeyed",
-        "workers/recorder.py",
+        "workers/worker/recorder.py",
         "Recorder._sign",
         "if told > known or",
         "if",
@@ -1037,7 +1034,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "stuck-leader",
-        "workers/supervisor.py",
+        "workers/supervisor/process.py",
         "Supervisor._hold",
         "leader.unswept >= self._settings.lease",
         "False",
@@ -1047,7 +1044,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "unproven-for-ever",
-        "workers/unproven.py",
+        "workers/supervisor/unproven.py",
         "Unproven.was_given_up",
         "(database, owner) in self._refusals or owner in self._barred",
         "False",
@@ -1055,7 +1052,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "idle-worker-never-barred",
-        "workers/unproven.py",
+        "workers/supervisor/unproven.py",
         "Unproven.bar",
         "now + BARRED",
         "now",
@@ -1065,7 +1062,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "last-word-for-ever",
-        f"{_MONITOR}/live/generation.py",
+        "monitor/live/generation.py",
         "has_rested",
         "== {lease}",
         "!= {None}",
@@ -1073,7 +1070,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "history-all-or-nothing",
-        "workers/historian.py",
+        "workers/supervisor/historian.py",
         "Historian.drain",
         "await self._write_apart(entries, exc)",
         "raise exc",
@@ -1083,7 +1080,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "renumber-anything",
-        f"{_MONITOR}/core/chain.py",
+        "monitor/core/chain.py",
         "renumber",
         "if chain[-1] != anchor:",
         "if False:",
@@ -1093,7 +1090,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "lease-in-the-future",
-        f"{_MONITOR}/registry/leadership.py",
+        "monitor/registry/leadership.py",
         "_runs",
         "Leadership.expires_at <= _in(seconds)",
         "Leadership.expires_at > _now()",
@@ -1101,7 +1098,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "pool-demoted",
-        f"{_MONITOR}/registry/store.py",
+        "monitor/registry/store.py",
         "_leave_demoted",
         "context.is_disconnect = True",
         "pass",
@@ -1109,7 +1106,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "pool-standby",
-        f"{_MONITOR}/registry/store.py",
+        "monitor/registry/store.py",
         "_ping",
         "if demoted:",
         "if False:",
@@ -1118,7 +1115,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- what users meet --------------------------------------------------------------------------
     Mutant(
         "empty-name",
-        f"{_MONITOR}/cli.py",
+        "monitor/cli.py",
         "_named",
         "if not name.strip():",
         "if False:",
@@ -1128,7 +1125,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "condition-over-nothing",
-        f"{_MONITOR}/cli.py",
+        "monitor/cli.py",
         "get",
         "max(1, len(names))",
         "len(names)",
@@ -1136,7 +1133,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "list-without-a-name",
-        f"{_MONITOR}/web/app.py",
+        "monitor/web/app.py",
         "create_app",
         "redirect_slashes=False",
         "redirect_slashes=True",
@@ -1144,7 +1141,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "change-any-revision",
-        f"{_MONITOR}/registry/fleet.py",
+        "monitor/registry/fleet.py",
         "_change",
         "mine if revision is None else (*mine, Databases.revision == revision)",
         "mine",
@@ -1152,7 +1149,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "seal-nothing-new",
-        f"{_MONITOR}/web/databases.py",
+        "monitor/web/databases.py",
         "_changed",
         "if url != _opened(before, box):",
         "if False:",
@@ -1160,7 +1157,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "reason-of-another-cause",
-        f"{_MONITOR}/live/reasons.py",
+        "monitor/live/reasons.py",
         "reasons",
         "if reason and reason.cause == causes[name]",
         "if reason",
@@ -1170,7 +1167,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "reason-untold",
-        "workers/recorder.py",
+        "workers/worker/recorder.py",
         "Recorder._flush",
         "self._reasons.note(observation)",
         "pass",
@@ -1178,7 +1175,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "key-over-sealed-rows",
-        f"{_MONITOR}/up.py",
+        "monitor/local/up.py",
         "_Up._have_key",
         "if kept:",
         "if False:",
@@ -1186,7 +1183,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "follow-the-old",
-        f"{_MONITOR}/cli.py",
+        "monitor/cli.py",
         "transitions",
         "max(limit, WINDOW) if follow else limit",
         "limit",
@@ -1194,7 +1191,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "unknown-while-rebuilt",
-        f"{_MONITOR}/web/last_observation.py",
+        "monitor/web/last_observation.py",
         "_unobserved",
         "if not (await generation.generation(live)).open:",
         "if False:",
@@ -1204,7 +1201,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "any-redis-for-any-files",
-        f"{_MONITOR}/embedded.py",
+        "monitor/local/embedded.py",
         "Redis._set_up",
         "find_redis(made=made)",
         "find_redis()",
@@ -1213,7 +1210,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- old and new side by side -----------------------------------------------------------------
     Mutant(
         "quarantine-none",
-        f"{_MONITOR}/live/quarantine.py",
+        "monitor/live/quarantine.py",
         "decode",
         "except Exception as exc:",
         "except ZeroDivisionError as exc:",
@@ -1227,7 +1224,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "place-lost-with-its-row",
-        f"{_MONITOR}/live/assignments.py",
+        "monitor/live/assignments.py",
         "_owned",
         'owner or ""',
         '""',
@@ -1237,7 +1234,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "unreadable-told-as-new",
-        f"{_MONITOR}/web/last_observation.py",
+        "monitor/web/last_observation.py",
         "one",
         "if name in found.unreadable:",
         "if False:",
@@ -1245,7 +1242,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "fields-all-known",
-        f"{_MONITOR}/core/event.py",
+        "monitor/core/event.py",
         "_transition",
         "fitting(Transition, told)",
         'dict((key, value) for key, value in told.items() if key != "type")',
@@ -1256,7 +1253,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- what waits while Redis is away -----------------------------------------------------------
     Mutant(
         "cries-pile-up",
-        "workers/ledger.py",
+        "workers/worker/ledger.py",
         "Ledger.observe",
         "_without_older_cries(self.pending, events) + events",
         "self.pending + events",
@@ -1264,7 +1261,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "batches-without-end",
-        "workers/recorder.py",
+        "workers/worker/recorder.py",
         "Recorder._take",
         "if beats and size > self._bytes:",
         "if False:",
@@ -1275,7 +1272,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- ids --------------------------------------------------------------------------------------
     Mutant(
         "record-twin",
-        f"{_SCRIPTS}/record.lua",
+        "monitor/live/scripts/record.lua",
         "record",
         "return 'twin'",
         "",
@@ -1283,7 +1280,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "claim-shared",
-        f"{_SCRIPTS}/claim.lua",
+        "monitor/live/scripts/claim.lua",
         "",
         "if holder and holder ~= ARGV[1] then return 0 end",
         "",
@@ -1295,7 +1292,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- idle workers, and what lives leave behind ------------------------------------------------
     Mutant(
         "idle-term-forgotten",
-        "workers/recorder.py",
+        "workers/worker/recorder.py",
         "Recorder._follow",
         "self._term = max(self._term, seen.epoch.term)",
         "pass",
@@ -1305,7 +1302,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "outlived-for-ever",
-        "workers/recorder.py",
+        "workers/worker/recorder.py",
         "Recorder._follow",
         "await generation.close_generation(self._live, self._opened_at, self._term + 1)",
         "pass",
@@ -1315,7 +1312,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "close-anything",
-        f"{_SCRIPTS}/close.lua",
+        "monitor/live/scripts/close.lua",
         "",
         "if not name or not newer(ARGV[1], string.match(name, ':(.*)$')) then return 0 end",
         "",
@@ -1325,7 +1322,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "reports-kept",
-        "workers/recorder.py",
+        "workers/worker/recorder.py",
         "Recorder._follow",
         "await generation.withdraw(self._live, self._worker)",
         "pass",
@@ -1333,7 +1330,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "presence-outlives-its-worker",
-        "workers/worker.py",
+        "workers/worker/process.py",
         "Worker._leave",
         "await presence.leave(self._live, self.id)",
         "pass",
@@ -1341,7 +1338,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "change-forgotten",
-        "workers/leader.py",
+        "workers/supervisor/leader.py",
         "Leader._refresh_fleet",
         "self._fleet_at = self._fleet_at and ",
         "self._fleet_at = ",
@@ -1349,7 +1346,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "old-address-for-ever",
-        "workers/patrol.py",
+        "workers/worker/patrol.py",
         "Patrol._learn",
         "watch.revision != target.revision or ",
         "",
@@ -1357,7 +1354,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "retired-goes-on",
-        "workers/leader.py",
+        "workers/supervisor/leader.py",
         "Leader._withdraw",
         "self._places.keys() - self._fleet.keys()",
         "self._places.keys() & self._paused",
@@ -1366,7 +1363,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- the door ---------------------------------------------------------------------------------
     Mutant(
         "web-endless-head",
-        f"{_MONITOR}/web/protocol.py",
+        "monitor/web/protocol.py",
         "Bounded.data_received",
         "if self._size > (MAX_REQUEST if self._in_body else MAX_HEAD):",
         "if False:",
@@ -1374,7 +1371,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "web-crowded-address",
-        f"{_MONITOR}/web/protocol.py",
+        "monitor/web/protocol.py",
         "Crowd.begin",
         "if len(neighbours) > self._each:",
         "if False:",
@@ -1382,7 +1379,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "web-descriptors",
-        f"{_MONITOR}/web/protocol.py",
+        "monitor/web/protocol.py",
         "Crowd.enter",
         "if len(self._present) > self._most:",
         "if False:",
@@ -1390,7 +1387,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "web-half-a-request-stays",
-        f"{_MONITOR}/web/protocol.py",
+        "monitor/web/protocol.py",
         "Bounded._expire",
         'self.end(HTTPStatus.REQUEST_TIMEOUT, "too_slow")',
         "pass",
@@ -1398,7 +1395,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "web-half-a-body-counts",
-        f"{_MONITOR}/web/security.py",
+        "monitor/web/security.py",
         "_whole_body",
         'raise Problem(400, "body-broke-off", "The connection ended before the body did.")',
         "break",
@@ -1406,7 +1403,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "web-nobody-watches",
-        f"{_MONITOR}/live/watched.py",
+        "monitor/live/watched.py",
         "Watchers.troubles",
         "if not self.workers:",
         "if False:",
@@ -1414,7 +1411,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "web-overdue",
-        f"{_MONITOR}/live/watched.py",
+        "monitor/live/watched.py",
         "_part",
         "age is None or age > _patience(policy)",
         "False",
@@ -1422,7 +1419,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "home-of-another",
-        f"{_MONITOR}/private.py",
+        "monitor/private.py",
         "read",
         "if not owners <= {os.geteuid(), 0, *also}:",
         "if False:",
@@ -1430,7 +1427,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "audit-silent",
-        f"{_MONITOR}/web/security.py",
+        "monitor/web/security.py",
         "Guard.__call__",
         "if method not in SAFE or reply.status in REFUSED:",
         "if False:",
@@ -1438,7 +1435,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "redis-refusal-is-a-bug",
-        f"{_MONITOR}/live/connections.py",
+        "monitor/live/connections.py",
         "_kind",
         '.rpartition(_OF_PIPELINE)[2].lstrip("(\'\\"")',
         "",
@@ -1448,7 +1445,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "history-not-written",
-        f"{_MONITOR}/live/journal.py",
+        "monitor/live/journal.py",
         "_ask_for_oldest",
         'if group and group["pending"]:',
         "if False:",
@@ -1457,7 +1454,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- keeping: what is kept, for how long, and what one bad row may stop -----------------------
     Mutant(
         "retention-takes-what-goes-on",
-        f"{_MONITOR}/registry/retention.py",
+        "monitor/registry/retention.py",
         "",
         "AND target = 'available' AND NOT superseded",
         "AND NOT superseded",
@@ -1467,7 +1464,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "retention-by-a-clock-that-was-wrong",
-        f"{_MONITOR}/registry/retention.py",
+        "monitor/registry/retention.py",
         "",
         "greatest(at, recorded_at) AS newest",
         "at AS newest",
@@ -1475,7 +1472,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "journal-trimmed-by-leaders-alone",
-        f"{_WORKERS_OF}/supervisor.py",
+        "workers/supervisor/process.py",
         "Supervisor._trim",
         "await self._historian.trim()",
         "await self._historian.trim() if self._leader else None",
@@ -1485,7 +1482,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "outlived-at-an-equal-term",
-        f"{_WORKERS_OF}/recorder.py",
+        "workers/worker/recorder.py",
         "Recorder._follow",
         "self._term + 1)",
         "self._term)",
@@ -1495,7 +1492,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "retention-by-one-clock",
-        f"{_MONITOR}/registry/retention.py",
+        "monitor/registry/retention.py",
         "",
         "least(now(), to_timestamp(:now))",
         "to_timestamp(:now)",
@@ -1503,7 +1500,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "retention-undone-by-a-replay",
-        f"{_MONITOR}/registry/history.py",
+        "monitor/registry/history.py",
         "_unexpired",
         "if not days or not fresh:",
         "if True:",
@@ -1511,7 +1508,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "retention-numbers-anew",
-        f"{_MONITOR}/registry/history.py",
+        "monitor/registry/history.py",
         "_numbered",
         "kept[anchor].version == 1",
         "True",
@@ -1521,7 +1518,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "late-arrival-reads-all",
-        f"{_MONITOR}/registry/history.py",
+        "monitor/registry/history.py",
         "_newest",
         ".limit(most)",
         "",
@@ -1531,7 +1528,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "fleet-row-stops-all",
-        f"{_MONITOR}/registry/fleet.py",
+        "monitor/registry/fleet.py",
         "_readable",
         "except Exception as exc:",
         "except ArithmeticError as exc:",
@@ -1542,7 +1539,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "fleet-row-unread-is-withdrawn",
-        f"{_WORKERS_OF}/leader.py",
+        "workers/supervisor/leader.py",
         "Leader._withdraw",
         " - self._unreadable",
         "",
@@ -1552,7 +1549,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "policy-replaced-in-silence",
-        f"{_MONITOR}/registry/fleet.py",
+        "monitor/registry/fleet.py",
         "_policies",
         "for policy, trouble in read if trouble}",
         "for policy, trouble in read if not trouble and trouble}",
@@ -1560,7 +1557,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "lead-where-nothing-can-be-written",
-        f"{_WORKERS_OF}/supervisor.py",
+        "workers/supervisor/process.py",
         "Supervisor._take_lead",
         "await connections.check_writes(self._live)",
         "",
@@ -1571,7 +1568,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "trouble-told-each-time",
-        f"{_WORKERS_OF}/troubles.py",
+        "workers/troubles.py",
         "Trouble.came",
         "if trouble not in self._times:",
         "if True:",
@@ -1579,7 +1576,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "cleartext-hidden-by-tls",
-        f"{_MONITOR}/feeler/causes.py",
+        "monitor/feeler/causes.py",
         "_asked_in_clear",
         """return f'"{NOT_IN_CLEAR}"' in seen.told and "cleartext" in seen.told""",
         "return False",
@@ -1587,7 +1584,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "audit-not-of-commands",
-        f"{_MONITOR}/terminal/auditing.py",
+        "monitor/terminal/auditing.py",
         "audited",
         """sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} I feeler.audit {told}\\n")""",
         "pass",

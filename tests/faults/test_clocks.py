@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from monitor.live.keys import presence_key
-from monitor.programs import free_port
+from monitor.local.machine import free_port
 from tests.faults import injecting
 from tests.faults.asserting import assert_unmoved, terms
 from tests.faults.conftest import Figures, MakeLab

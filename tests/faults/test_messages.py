@@ -28,14 +28,14 @@ from tests.faults.observed import Effect
 from tests.servers import PostgresServer
 from tests.system.cluster import Role
 from tests.waiting import eventually
-from workers.queues import queue_name
+from workers.nudges import queue_name
 
 StartPostgres = Callable[..., PostgresServer]
 RECONCILE = 2.0  # seconds between two looks of a worker at its assignments
 WATCH, RELEASE, OBSERVE_NOW = (
-    "workers.jobs.watch",
-    "workers.jobs.release",
-    "workers.jobs.observe_now",
+    "workers.worker.jobs.watch",
+    "workers.worker.jobs.release",
+    "workers.worker.jobs.observe_now",
 )
 
 
@@ -215,9 +215,9 @@ def forgeries(stranger: Stranger, role: Role, mark: Path) -> list[str | bytes]:
     ids: list[str | bytes] = [
         stranger.job(role, "os.system", touch),
         stranger.job(role, "subprocess.check_call", ["touch", str(mark)]),
-        stranger.job(role, "workers.jobs.host", None),
-        stranger.job(role, "workers.jobs._pass", "watch", []),
-        stranger.job(role, "workers.jobs.nothing_of_that_name"),
+        stranger.job(role, "workers.worker.jobs.host", None),
+        stranger.job(role, "workers.worker.jobs._pass", "watch", []),
+        stranger.job(role, "workers.worker.jobs.nothing_of_that_name"),
         stranger.job(role, WATCH, {"a": [1, None]}, 7),
         stranger.job(role, OBSERVE_NOW, ["\0", "x" * 100_000, 1, None]),
         b"\xff\xfe no hash",

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from monitor.live.keys import REQUESTS, partition, partition_key, target_key
-from monitor.programs import free_port
+from monitor.local.machine import free_port
 from monitor.registry import fleet, leadership
 from tests.faults import injecting
 from tests.faults.conftest import Figures, MakeLab

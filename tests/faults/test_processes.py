@@ -17,7 +17,7 @@ from monitor.config import read_runtime
 from monitor.live import connections, presence
 from monitor.live.keys import claim_key, presence_key
 from monitor.live.presence import Presence
-from monitor.programs import command_line, free_port
+from monitor.local.machine import command_line, free_port
 from monitor.registry import history
 from monitor.registry.store import open_store
 from tests.faults import injecting, replaying

@@ -20,7 +20,7 @@ from monitor.core.errors import StoreUnavailable
 from monitor.core.status import Epoch
 from monitor.live import connections
 from monitor.live.keys import LED, partition_key
-from monitor.programs import free_port
+from monitor.local.machine import free_port
 from tests.faults import injecting
 from tests.faults.conftest import Figures, MakeLab
 from tests.faults.injecting import RedisPair

@@ -19,7 +19,7 @@ from monitor.core.database import DatabaseStatus
 from monitor.core.event import Transition
 from monitor.core.policy import Policy
 from monitor.live.keys import reason_key, target_key
-from monitor.programs import own
+from monitor.local.machine import own
 from monitor.registry import fleet
 from tests.faults import injecting
 from tests.faults.asserting import longest_probe

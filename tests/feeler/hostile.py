@@ -22,7 +22,7 @@ from typing import Any, Self
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from monitor.core.database import Address
-from monitor.programs import PORTS
+from monitor.local.machine import PORTS
 
 AUTH_OK, CLEARTEXT = 0, 3
 SSL_REQUEST, GSSENC_REQUEST = struct.pack("!ii", 8, 80877103), struct.pack("!ii", 8, 80877104)

@@ -17,7 +17,7 @@ from monitor.core.observation import FAMILIES, GAUGES, Reading, ReadingStatus
 from monitor.feeler import gauges
 from monitor.feeler.gauges import Counters, Query
 from monitor.feeler.session import Feeling
-from monitor.programs import drop_privileges, own
+from monitor.local.machine import drop_privileges, own
 from tests.feeler.conftest import MakeSession
 from tests.servers import PostgresServer
 from tests.waiting import eventually

@@ -13,7 +13,7 @@ import pytest
 from monitor.core.cause import EVIDENCE, LOCKS, Cause, Evidence
 from monitor.core.database import Address, parse_address
 from monitor.feeler.session import probe
-from monitor.programs import own
+from monitor.local.machine import own
 from tests.feeler.certificates import DAY, Authority
 from tests.feeler.hostile import Hostile, Talk
 from tests.servers import PostgresServer

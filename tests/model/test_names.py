@@ -4,9 +4,9 @@ from pathlib import Path
 
 from monitor.live import assignments, generation, journal, observations
 from tests.model import protocol
-from workers.historian import Historian
-from workers.ledger import Ledger
-from workers.recorder import Recorder
+from workers.supervisor.historian import Historian
+from workers.worker.ledger import Ledger
+from workers.worker.recorder import Recorder
 
 SCRIPTS = {path.stem for path in Path(observations.__file__).with_name("scripts").glob("*.lua")}
 NOT_MODELLED = {"prelude", "publish", "reindex", "claim"}  # shared code, hints

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import psycopg
 
-from monitor.embedded import Postgres
-from monitor.programs import own
+from monitor.local.embedded import Postgres
+from monitor.local.machine import own
 from tests.servers import PostgresServer
 
 OUR_SESSIONS = "application_name like 'feeler/%'"

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 import redis
 
-from monitor.programs import free_port
+from monitor.local.machine import free_port
 from tests.system.cluster import Cluster
 from tests.waiting import eventually
 

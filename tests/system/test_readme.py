@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.programs import free_port
+from monitor.local.machine import free_port
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 

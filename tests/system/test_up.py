@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from monitor.config import read_runtime
-from monitor.programs import command_line, free_port, stores_folder
+from monitor.local.machine import command_line, free_port, stores_folder
 from monitor.secrets import KEY_FILE
 from tests.servers import PostgresServer, children
 from tests.system.cluster import KEY

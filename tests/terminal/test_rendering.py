@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.core.status import State
+from monitor.shapes import LastObservationShape
 from monitor.terminal import rendering
-from monitor.web.shapes import LastObservationShape
 
 NOW = rendering.seconds("2026-11-21T01:43:24.000Z")
 

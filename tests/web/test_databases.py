@@ -8,8 +8,8 @@ from monitor.config import Settings
 from monitor.core.database import parse_address
 from monitor.live import requests
 from monitor.registry import fleet
+from monitor.shapes import RegisteredShape
 from monitor.web.app import create_app
-from monitor.web.shapes import RegisteredShape
 from tests.web.conftest import TOKEN, client_of
 
 CANARY = "Kanarie/vogel+7%c!"

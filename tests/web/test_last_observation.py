@@ -16,8 +16,8 @@ from monitor.live.keys import database_key
 from monitor.live.reasons import Reason
 from monitor.live.targets import Target
 from monitor.registry import fleet
+from monitor.shapes import LastObservationShape, ObservationsShape
 from monitor.web.app import create_app
-from monitor.web.shapes import LastObservationShape, ObservationsShape
 from tests.web.conftest import client_of
 from tests.web.filling import GOOD, Filler
 

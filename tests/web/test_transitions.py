@@ -3,7 +3,7 @@ from pydantic import ConfigDict, TypeAdapter
 from monitor.core.cause import Cause
 from monitor.core.status import State
 from monitor.registry import fleet, history
-from monitor.web.shapes import TransitionsShape
+from monitor.shapes import TransitionsShape
 
 
 async def kept(app, fill, count: int = 3) -> list[str]:

@@ -1,7 +1,7 @@
 from pydantic import ConfigDict, TypeAdapter
 
 from monitor.live import presence
-from monitor.web.shapes import WorkersShape
+from monitor.shapes import WorkersShape
 
 
 async def test_workers_that_are_here(app, web, fill):

@@ -1,4 +1,4 @@
-from workers.clock import FleetClock
+from workers.worker.clock import FleetClock
 
 
 def test_follows_the_fleet_and_not_the_hosts_wall_clock() -> None:

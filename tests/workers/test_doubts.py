@@ -9,7 +9,13 @@ from monitor.core.event import CannotReach, Transition
 from monitor.core.policy import Policy
 from monitor.core.status import Epoch, Identity, State
 from monitor.live.assignments import Place
-from workers.doubts import ASK_AGAIN, MOVES_MOST, MOVES_WITHIN, VOID_GRACE, Doubts
+from workers.supervisor.doubts import (
+    ASK_AGAIN,
+    MOVES_MOST,
+    MOVES_WITHIN,
+    VOID_GRACE,
+    Doubts,
+)
 
 DOUBT = Identity(Epoch(1, 1), 2)
 CRY = CannotReach("orders", DOUBT, "w1", 100.0, Cause.REFUSED)

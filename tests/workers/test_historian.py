@@ -8,7 +8,7 @@ from monitor.registry import history
 from monitor.registry.store import Store
 from tests.live.builders import opened, transition
 from tests.registry.test_retention import DAYS, flapping, kept, numbered, write
-from workers.historian import GROUP, Historian, Pruner
+from workers.supervisor.historian import GROUP, Historian, Pruner
 
 NAMES = ("flapper", "ledger", "orders")
 

@@ -32,9 +32,9 @@ from monitor.live.observations import Beat, Verdict
 from monitor.registry import fleet, history, leadership
 from monitor.registry.store import Store
 from tests.waiting import eventually
-from workers.assigner import Deposed
-from workers.leader import Leader
-from workers.recovery import PATIENCE
+from workers.supervisor.leader import Leader
+from workers.supervisor.placements import Deposed
+from workers.supervisor.recovery import PATIENCE
 
 Arrive = Callable[..., Awaitable[None]]
 
@@ -445,7 +445,7 @@ async def test_what_its_owner_never_proves_is_moved_and_who_proves_nothing_gets_
     await sweep(leader)
     places = await assignments.places(live, names)
     assert {place.owner for place in places.values()} == {"idle", "well"}
-    monkeypatch.setattr("workers.unproven.WITHIN", 0.3)
+    monkeypatch.setattr("workers.supervisor.unproven.WITHIN", 0.3)
 
     async def all_moved() -> bool:
         await arrive("idle", "well", restored=False)
@@ -477,7 +477,7 @@ async def test_one_database_unproven_moves_alone(
     }
     for name in ("ledger", "toys", "books"):
         await beat(live, name, Cause.OK)
-    monkeypatch.setattr("workers.unproven.WITHIN", 0.1)
+    monkeypatch.setattr("workers.supervisor.unproven.WITHIN", 0.1)
 
     async def moved() -> bool:
         await sweep(leader)
@@ -497,7 +497,7 @@ async def test_the_only_worker_keeps_what_it_cannot_prove(
     await arrive("w1")
     await sweep(leader)
     await sweep(leader)
-    monkeypatch.setattr("workers.unproven.WITHIN", 0.0)
+    monkeypatch.setattr("workers.supervisor.unproven.WITHIN", 0.0)
     for _ in range(3):
         await sweep(leader)
     assert (await place(live, "orders")).owner == "w1"

@@ -6,7 +6,7 @@ from monitor.core.machine import Context
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
 from monitor.core.status import Epoch, Identity, State, Status
-from workers.ledger import PENDING_MOST, Ledger
+from workers.worker.ledger import PENDING_MOST, Ledger
 
 FIRST, SECOND = Epoch(1, 1), Epoch(1, 2)
 

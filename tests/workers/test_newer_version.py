@@ -15,7 +15,7 @@ from tests.servers import PostgresServer
 from tests.waiting import eventually
 from tests.workers.test_leader import Arrive, Nudges, beat, lead, place, register, sweep
 from tests.workers.test_patrol import OURS, assigned, opened, working
-from workers.historian import Historian, Sampler
+from workers.supervisor.historian import Historian, Sampler
 
 
 async def watched(live: Live, store: Store, arrive: Arrive, *names: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from monitor.core.assignment import Assignment
 from monitor.core.cause import Cause
 from monitor.core.policy import Policy
+from monitor.core.schedule import grid
 from monitor.core.status import Epoch, State, Status
 from monitor.feeler.session import Feeling
 from monitor.live import assignments, generation, observations, targets
@@ -22,9 +23,8 @@ from monitor.secrets import SecretBox
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.waiting import eventually
-from workers.patrol import Patrol, _dated
-from workers.watch import Sealed, Watch, slow_due
-from workers.wheel import grid
+from workers.worker.patrol import Patrol, _dated
+from workers.worker.watch import Sealed, Watch, slow_due
 
 OURS, OTHER = "0" * 43 + "=", "1" * 42 + "0="
 

@@ -1,4 +1,4 @@
-from workers.pulse import FREEZE, STALL, Pulse
+from workers.worker.pulse import FREEZE, STALL, Pulse
 
 
 class Hand:

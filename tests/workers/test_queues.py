@@ -14,7 +14,8 @@ from monitor.live import connections
 from monitor.live.connections import RqConnection
 from tests.servers import RedisServer
 from tests.waiting import eventually
-from workers import jobs, queues
+from workers import nudges
+from workers.worker import jobs
 
 WORKER = "here-000001"
 
@@ -36,12 +37,12 @@ def nudges() -> list[tuple[str, tuple[str, ...]]]:
 def work(connection: RqConnection) -> None:
     """Run everything on the worker's queue, as the worker would."""
     mine = Queue(
-        queues.queue_name(WORKER),
+        nudges.queue_name(WORKER),
         connection=connection,
         serializer=JSONSerializer,
-        job_class=queues.AllowedJob,
+        job_class=nudges.AllowedJob,
     )
-    worker = queues.NudgeWorker(
+    worker = nudges.NudgeWorker(
         [mine], name=f"{WORKER}-1", connection=connection, serializer=JSONSerializer
     )
     worker.work(burst=True, logging_level="CRITICAL")
@@ -49,14 +50,14 @@ def work(connection: RqConnection) -> None:
 
 def strangers_queue(connection: RqConnection) -> Queue:
     """Somebody who can write to Redis, with RQ's own means."""
-    return Queue(queues.queue_name(WORKER), connection=connection, serializer=JSONSerializer)
+    return Queue(nudges.queue_name(WORKER), connection=connection, serializer=JSONSerializer)
 
 
 def test_a_nudge_reaches_the_patrol(
     connection: RqConnection, nudges: list[tuple[str, tuple[str, ...]]]
 ) -> None:
-    queues.enqueue(connection, WORKER, "watch", ["orders", "ledger"])
-    queues.enqueue(connection, WORKER, "observe_now", ["orders"])
+    nudges.enqueue(connection, WORKER, "watch", ["orders", "ledger"])
+    nudges.enqueue(connection, WORKER, "observe_now", ["orders"])
     work(connection)
     assert nudges == [("watch", ("orders", "ledger")), ("observe_now", ("orders",))]
 
@@ -73,7 +74,7 @@ def test_a_function_that_is_not_ours_does_not_run(connection: RqConnection, tmp_
 
 def test_a_method_of_an_object_does_not_run(connection: RqConnection, tmp_path: Path) -> None:
     queue = strangers_queue(connection)
-    job = queue.enqueue("workers.jobs.watch", [])
+    job = queue.enqueue("workers.worker.jobs.watch", [])
     job._instance, job._func_name = "text", "upper"  # what RQ stores for a bound method
     job._data = JSONSerializer.dumps(("upper", "text", [], {}))
     job.save()
@@ -88,7 +89,7 @@ def test_a_callback_does_not_run(
     connection: RqConnection, nudges: list[tuple[str, tuple[str, ...]]], tmp_path: Path, fails: bool
 ) -> None:
     called = Callback("os.abort")  # would end this very process
-    function = "os.getcwd" if fails else "workers.jobs.watch"
+    function = "os.getcwd" if fails else "workers.worker.jobs.watch"
     strangers_queue(connection).enqueue(
         function, *([] if fails else [["orders"]]), on_success=called, on_failure=called
     )
@@ -99,15 +100,15 @@ def test_a_callback_does_not_run(
 def test_arguments_that_are_no_names_are_dropped(
     connection: RqConnection, nudges: list[tuple[str, tuple[str, ...]]]
 ) -> None:
-    strangers_queue(connection).enqueue("workers.jobs.watch", [1, None, {"a": 1}, "orders"])
+    strangers_queue(connection).enqueue("workers.worker.jobs.watch", [1, None, {"a": 1}, "orders"])
     work(connection)
     assert nudges == [("watch", ("orders",))]
 
 
 async def test_a_nudger_sends_and_cleans_up(connection: RqConnection) -> None:
-    nudger = queues.Nudger(connection)
+    nudger = nudges.Nudger(connection)
     nudger.nudge(WORKER, "watch", ["orders"])
-    key = f"rq:queue:{queues.queue_name(WORKER)}"
+    key = f"rq:queue:{nudges.queue_name(WORKER)}"
     await eventually(lambda: connection.llen(key) == 1)
     nudger.remove(WORKER)
     await eventually(lambda: not connection.exists(key))
@@ -122,13 +123,13 @@ async def test_a_redis_that_refuses_is_told_in_a_line(
     connection = connections.rq_connection(
         start_redis().url
     )  # the listener never ends: nobody else's Redis
-    thread = threading.Thread(target=queues.listen, args=(connection, WORKER), daemon=True)
+    thread = threading.Thread(target=nudges.listen, args=(connection, WORKER), daemon=True)
     connection.config_set("min-replicas-to-write", 1)
     thread.start()
     await eventually(lambda: "nudges_interrupted" in caplog.text, within=20)
     await asyncio.sleep(5)  # some lives later
     connection.config_set("min-replicas-to-write", 0)
-    queues.enqueue(connection, WORKER, "watch", ["orders"])
+    nudges.enqueue(connection, WORKER, "watch", ["orders"])
     await eventually(lambda: nudges == [("watch", ("orders",))], within=20)
     assert "Traceback" not in caplog.text
     assert caplog.text.count("error=no_replicas") == 1
@@ -139,12 +140,12 @@ def test_nothing_of_a_worker_that_is_gone_stays(connection: RqConnection) -> Non
     mine.enqueue("os.system", "true")
     connection.rpush(mine.key, "an id without a job")
     work(connection)
-    queues.enqueue(connection, WORKER, "watch", ["orders"])
-    worker = queues.NudgeWorker(
+    nudges.enqueue(connection, WORKER, "watch", ["orders"])
+    worker = nudges.NudgeWorker(
         [mine], name=f"{WORKER}-1", connection=connection, serializer=JSONSerializer
     )
     worker.register_birth()  # and dies without a word
-    queues.forget(connection, WORKER)
+    nudges.forget(connection, WORKER)
     assert not [
         key
         for key in connection.scan_iter("rq:*")

@@ -12,8 +12,8 @@ from monitor.core.observation import Observation
 from monitor.live import connections
 from monitor.live.connections import Live
 from monitor.live.keys import reason_key
-from workers import reasons as module
-from workers.reasons import Reasons
+from workers.worker import reasons as module
+from workers.worker.reasons import Reasons
 
 
 def seen(detail: str, cause: Cause = Cause.WRONG_PASSWORD) -> Observation:

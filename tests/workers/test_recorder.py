@@ -20,10 +20,10 @@ from monitor.live.keys import PARTITIONS, partition_key
 from monitor.live.observations import Beat, Verdict
 from tests.proxy import Proxy
 from tests.waiting import eventually
-from workers import recorder as module
-from workers.ledger import Ledger
-from workers.pulse import Pulse
-from workers.recorder import Recorder
+from workers.worker import recorder as module
+from workers.worker.ledger import Ledger
+from workers.worker.pulse import Pulse
+from workers.worker.recorder import Recorder
 
 DB, EPOCH = "orders", Epoch(1, 2)
 MANY = 200

@@ -23,10 +23,10 @@ from monitor.live.connections import Live
 from monitor.live.keys import PARTITIONS, partition_key
 from tests.waiting import eventually
 from tests.workers.test_recorder import opened
-from workers import recorder as module
-from workers.ledger import PENDING_MOST, Ledger
-from workers.pulse import Pulse
-from workers.recorder import Recorder
+from workers.worker import recorder as module
+from workers.worker.ledger import PENDING_MOST, Ledger
+from workers.worker.pulse import Pulse
+from workers.worker.recorder import Recorder
 
 DATABASES, INTERVAL = 500, 5
 SECONDS = 3 * 3600 if int(os.environ.get("FEELER_DEEPER", "1")) > 1 else 600

@@ -8,7 +8,7 @@ from monitor.core.cause import Cause
 from monitor.core.policy import Policy
 from monitor.core.status import State, Status
 from monitor.feeler.proofs import Urgency
-from workers.watch import Sealed, Watch, login_interval, urgency
+from workers.worker.watch import Sealed, Watch, login_interval, urgency
 
 
 @dataclass(frozen=True)

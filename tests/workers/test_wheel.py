@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.wheel import Wheel, grid
+from monitor.core.schedule import Wheel, grid
 
 names = st.sampled_from("abcdef")
 moments = st.floats(0, 100, allow_nan=False)

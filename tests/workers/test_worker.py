@@ -15,8 +15,8 @@ from monitor.live.keys import claim_key, presence_key
 from monitor.secrets import SecretBox
 from tests.waiting import eventually
 from tests.workers.test_recorder import opened
-from workers import worker as module
-from workers.worker import Worker, claim_id, new_id
+from workers.worker import process as module
+from workers.worker.process import Worker, claim_id, new_id
 
 
 @pytest.fixture

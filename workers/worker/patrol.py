@@ -20,6 +20,7 @@ from monitor.core.database import parse_address
 from monitor.core.errors import InvalidInput
 from monitor.core.machine import Context, wants_login
 from monitor.core.observation import Observation
+from monitor.core.schedule import Wheel, grid
 from monitor.core.status import Epoch, State, Status
 from monitor.feeler.login import LoginLimiter
 from monitor.feeler.session import Feeling, Session
@@ -27,11 +28,10 @@ from monitor.live import assignments, observations, targets
 from monitor.live.connections import Live
 from monitor.live.targets import Target
 from monitor.secrets import SecretBox
-from workers.clock import FleetClock
-from workers.ledger import Ledger
-from workers.recorder import Recorder
-from workers.watch import Sealed, Watch, login_interval, next_due, slow_due, urgency
-from workers.wheel import Wheel, grid
+from workers.worker.clock import FleetClock
+from workers.worker.ledger import Ledger
+from workers.worker.recorder import Recorder
+from workers.worker.watch import Sealed, Watch, login_interval, next_due, slow_due, urgency
 
 log = logging.getLogger("feeler.patrol")
 

@@ -26,7 +26,13 @@ from monitor.live.connections import RqConnection, trouble
 
 log = logging.getLogger("feeler.queues")
 
-ALLOWED = frozenset({"workers.jobs.watch", "workers.jobs.release", "workers.jobs.observe_now"})
+ALLOWED = frozenset(
+    {
+        "workers.worker.jobs.watch",
+        "workers.worker.jobs.release",
+        "workers.worker.jobs.observe_now",
+    }
+)
 JOB_SECONDS = 10
 TELL_EVERY = 60.0  # seconds between two lines about the same trouble
 NUDGE_TTL = 60  # seconds after which a nudge nobody took is worth nothing
@@ -95,7 +101,7 @@ class Nudger:
         threading.Thread(target=self._send, name="nudger", daemon=True).start()
 
     def nudge(self, worker: str, function: str, databases: Sequence[str]) -> None:
-        """Call `workers.jobs.<function>` in a worker, soon; an order that cannot be sent is
+        """Call `workers.worker.jobs.<function>` in a worker, soon; an order that cannot be sent is
         dropped.
         """
         self._orders.put((worker, function, tuple(databases)))
@@ -136,7 +142,7 @@ def forget(connection: RqConnection, worker: str) -> None:
 def enqueue(connection: RqConnection, worker: str, function: str, databases: Sequence[str]) -> None:
     """Put one nudge on a worker's queue."""
     _queue(connection, worker).enqueue(
-        f"workers.jobs.{function}",
+        f"workers.worker.jobs.{function}",
         list(databases),
         job_timeout=JOB_SECONDS,
         ttl=NUDGE_TTL,

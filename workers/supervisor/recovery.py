@@ -15,7 +15,7 @@ from monitor.live.generation import Restored
 from monitor.live.presence import Presence
 from monitor.registry import leadership
 from monitor.registry.store import Store
-from workers.assigner import Assigner, Deposed
+from workers.supervisor.placements import Assigner, Deposed
 
 log = logging.getLogger("feeler.leader")
 

@@ -1,7 +1,7 @@
 """PostgreSQL and Redis servers of our own: found on this machine or in a wheel, set up once,
 started, stopped.
 
-Standard library only; `monitor.up` and the tests import it. A server listens on loopback alone,
+Standard library only; `monitor.local.up` and the tests import it. A server listens on loopback alone,
 under a random password kept in a 0600 file beside its data, never on a command line. Under root it
 runs as `postgres`, else `nobody`.
 """
@@ -19,7 +19,7 @@ from typing import IO, Any, ClassVar
 
 from monitor import private
 from monitor.core.errors import StoreUnavailable
-from monitor.programs import (
+from monitor.local.machine import (
     ENVIRONMENT,
     HOST,
     Maker,

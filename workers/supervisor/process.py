@@ -1,5 +1,5 @@
 """The supervisor process: one of them leads, all of them drain the journal. `python -m
-workers.supervisor`.
+workers.supervisor.process`.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from monitor.live.connections import Live
 from monitor.live.generation import Standing
 from monitor.registry import leadership
 from monitor.registry.store import Store, open_store
-from workers.assigner import Deposed
-from workers.historian import Historian, Pruner, Sampler
-from workers.leader import Leader
+from workers.nudges import Nudger
 from workers.process import keep, start
-from workers.queues import Nudger
-from workers.recovery import mark
+from workers.supervisor.historian import Historian, Pruner, Sampler
+from workers.supervisor.leader import Leader
+from workers.supervisor.placements import Deposed
+from workers.supervisor.recovery import mark
 
 log = logging.getLogger("feeler.supervisor")
 

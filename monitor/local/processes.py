@@ -1,7 +1,7 @@
 """Child processes that are kept alive: started again when they die, stopped in order, gone when we
 are gone.
 
-Only `monitor.up` imports it.
+Only `monitor.local.up` imports it.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO
 
-from monitor.programs import die_with_parent
+from monitor.local.machine import die_with_parent
 
 FIRST_DELAY, LAST_DELAY = 0.2, 15.0  # seconds before a dead child starts again; doubled each time
 LONG_LIFE = 15.0  # seconds a child must have lived for the delay to begin anew

@@ -10,10 +10,10 @@ from monitor.core.cause import Cause, Evidence
 from monitor.core.machine import cadence
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
+from monitor.core.schedule import grid
 from monitor.core.status import State, Status
 from monitor.feeler.proofs import Urgency
 from monitor.feeler.session import Feeling, Session
-from workers.wheel import grid
 
 SLOW_SHARE = 200  # the slow tier may take 1/200 of the target's time
 LOGIN_COST = 0.004  # seconds of a processor that a login over SCRAM takes us

@@ -37,11 +37,11 @@ from monitor.registry import fleet
 from monitor.registry.fleet import Registered, Registry
 from monitor.registry.leadership import Lease
 from monitor.registry.store import Store
-from workers.assigner import Assigner, Deposed
-from workers.doubts import Doubts
-from workers.queues import Nudger
-from workers.recovery import Recovery
-from workers.unproven import Unproven
+from workers.nudges import Nudger
+from workers.supervisor.doubts import Doubts
+from workers.supervisor.placements import Assigner, Deposed
+from workers.supervisor.recovery import Recovery
+from workers.supervisor.unproven import Unproven
 
 log = logging.getLogger("feeler.leader")
 

@@ -18,10 +18,10 @@ from monitor.live import generation, journal, observations
 from monitor.live.connections import Live
 from monitor.live.generation import Generation, Signature
 from monitor.live.observations import Beat, Verdict
-from workers.ledger import Ledger
-from workers.pulse import Pulse
-from workers.reasons import Reasons
 from workers.troubles import Trouble
+from workers.worker.ledger import Ledger
+from workers.worker.pulse import Pulse
+from workers.worker.reasons import Reasons
 
 log = logging.getLogger("feeler.recorder")
 

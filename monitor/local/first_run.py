@@ -1,7 +1,7 @@
 """The first minute of `feeler up`, beside its processes: registers databases, waits for the first
 observation, says so.
 
-Only `monitor.up` imports it. It speaks to the web as any client does.
+Only `monitor.local.up` imports it. It speaks to the web as any client does.
 """
 
 import sys
@@ -12,7 +12,7 @@ from datetime import datetime
 
 from monitor.config import Settings
 from monitor.core.errors import FeelerError
-from monitor.processes import say
+from monitor.local.processes import say
 from monitor.terminal.client import Client, Refused
 
 OURSELVES = "feeler-metadata"

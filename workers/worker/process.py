@@ -1,5 +1,5 @@
 """The worker process: presence, the patrol in the main thread, RQ's nudges in another. `python -m
-workers.worker`.
+workers.worker.process`.
 """
 
 import asyncio
@@ -22,9 +22,10 @@ from monitor.live import connections, presence
 from monitor.live.connections import Live
 from monitor.live.presence import Alive, Presence
 from monitor.secrets import SecretBox, load_keys
-from workers import jobs, queues
-from workers.patrol import Company, Patrol
+from workers import nudges
 from workers.process import HINDERED, keep, start
+from workers.worker import jobs
+from workers.worker.patrol import Company, Patrol
 
 log = logging.getLogger("feeler.worker")
 
@@ -133,7 +134,7 @@ class Worker:
         jobs.host(nudge)
         connection = connections.rq_connection(self._settings.redis_url)
         threading.Thread(
-            target=queues.listen, args=(connection, self.id), name="nudges", daemon=True
+            target=nudges.listen, args=(connection, self.id), name="nudges", daemon=True
         ).start()
 
     async def _announce(self) -> None:
@@ -221,7 +222,7 @@ class Worker:
                 if forget:
                     await presence.forget(self._live, self.id)
                     await asyncio.to_thread(
-                        queues.forget, connections.rq_connection(self._settings.redis_url), self.id
+                        nudges.forget, connections.rq_connection(self._settings.redis_url), self.id
                     )
         except (TimeoutError, StoreUnavailable):
             log.warning("action=not_unannounced worker=%s", self.id)

@@ -26,11 +26,11 @@ from monitor import private
 from monitor.config import RUNTIME_FILE, Settings, write_runtime
 from monitor.core.database import check_name, parse_address
 from monitor.core.errors import FeelerError, InvalidInput
-from monitor.embedded import Postgres, Redis, Server
-from monitor.processes import Child, say, start_command
-from monitor.programs import make_home, port_is_free, stores_folder
+from monitor.local.embedded import Postgres, Redis, Server
+from monitor.local.first_run import Welcome
+from monitor.local.machine import make_home, port_is_free, stores_folder
+from monitor.local.processes import Child, say, start_command
 from monitor.secrets import KEY_FILE, VARIABLE, has_keys, make_key
-from monitor.welcome import Welcome
 
 DESCRIPTOR = re.compile(
     r"@/dev/fd/(\d{1,6})\Z"
@@ -68,7 +68,7 @@ def _start_over(databases: Sequence[str], workers: int, port: int | None) -> Non
         sys.executable,
         "-P",
         "-m",
-        "monitor.up",
+        "monitor.local.up",
         f"@/dev/fd/{nameless}",
         str(workers),
         str(port or ""),

@@ -1,7 +1,7 @@
 """Server programs on this machine: where they are, which user runs them, where that user may go,
 which ports are free.
 
-Standard library only; `monitor.embedded`, `monitor.up` and the tests import it.
+Standard library only; `monitor.local.embedded`, `monitor.local.up` and the tests import it.
 """
 
 import ctypes

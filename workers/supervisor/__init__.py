@@ -1,0 +1,1 @@
+"""The process that assigns databases to workers and keeps the history. Nothing of the worker's is imported here."""

@@ -1,0 +1,1 @@
+"""The process that watches: feel, tick, record. Nothing of the supervisor's is imported here."""
