@@ -21,12 +21,12 @@ from monitor.core.status import Epoch, Identity, State, Status
 from monitor.live import assignments, connections, fields, generation, observations
 from monitor.live.connections import Live
 from monitor.live.keys import database_key
-from monitor.live.observations import Beat, Verdict
+from monitor.live.observations import Beat, Reply
 from monitor.local.embedded import Redis
 
 DATABASES, BEATS, ROUNDS = 500, 5000, 7
 EPOCH, WORKER = Epoch(1, 1), "bench-0a1b2c"
-STATUS = Status(State.AVAILABLE, 1.7e9, Identity(EPOCH, 1), "first_light")
+STATUS = Status(State.AVAILABLE, 1.7e9, Identity(EPOCH, 1), "first_ok")
 FAST = tuple(family for family in FAMILIES if family in ("activity", "database"))
 
 Write = Callable[[Live, str, list[Beat]], Awaitable[None]]
@@ -52,7 +52,7 @@ def beat(name: str, families: tuple[str, ...]) -> Beat:
 
 async def fenced(live: Live, opened: str, beats: list[Beat]) -> None:
     verdicts = await observations.record(live, opened, WORKER, beats)
-    assert set(verdicts) == {Verdict.ACCEPTED}
+    assert set(verdicts) == {Reply.ACCEPTED}
 
 
 async def plain(live: Live, _: str, beats: list[Beat]) -> None:

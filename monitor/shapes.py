@@ -69,7 +69,7 @@ class LastObservationShape(TypedDict):
     transition: str | None
     rule: str
     reason: ReasonShape | None
-    doubters: list[str]
+    unreachable_from: list[str]
     observation: ObservationShape | None
     owner: str
     links: dict[str, str]

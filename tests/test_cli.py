@@ -137,7 +137,7 @@ def test_help_loads_none_of_the_heavy_packages():
 
 async def test_get_prints_tab_separated_data_to_a_pipe(feeler, fill):
     await fill.beat("b", state=State.AVAILABLE)
-    await fill.beat("a", cause=Cause.REFUSED, readings=(), state=State.UNCERTAIN)
+    await fill.beat("a", cause=Cause.PORT_CLOSED, readings=(), state=State.UNCERTAIN)
     await fill.beat("c", state=State.STARTING, cause=Cause.STARTING)
     await fill.watchers()
     got = feeler("get")
@@ -145,7 +145,7 @@ async def test_get_prints_tab_separated_data_to_a_pipe(feeler, fill):
     head, *found = rows(got.stdout)
     assert head == ["NAME", "STATE", "SINCE", "AGE", "WHY", "OWNER", "CONN", "SIZE", "HIT", "STALE"]
     assert [row[:2] for row in found] == [["a", "uncertain"], ["b", "available"], ["c", "starting"]]
-    assert found[0][4:] == ["refused", "w4", "", "", "", "no"]
+    assert found[0][4:] == ["port_closed", "w4", "", "", "", "no"]
     assert found[1][6:] == ["88", "44238471168", "99.1", "no"]
 
 
@@ -246,7 +246,7 @@ async def test_get_says_first_what_is_not_as_green_as_it_looks(feeler, fill):
 
 async def test_info_tells_all(feeler, fill, database_url):
     change = await fill.beat(
-        "orders", state=State.AVAILABLE, labels={"env": "prod"}, doubters=("w2",)
+        "orders", state=State.AVAILABLE, labels={"env": "prod"}, unreachable_from=("w2",)
     )
     store = open_store(database_url)
     fleet.add(store, "orders", "sealed", {})
@@ -255,7 +255,7 @@ async def test_info_tells_all(feeler, fill, database_url):
     told = feeler("info", "orders")
     assert told.exit_code == 0
     for text in (
-        "✔ available", "rule first_light", "env=prod", "w2 cannot reach it", "connections 88", "db_size 44.2 GB",
+        "✔ available", "rule first_ok", "env=prod", "w2 cannot reach it", "connections 88", "db_size 44.2 GB",
         "EVIDENCE", "ok w4 x1",
     ):  # fmt: skip
         assert text in told.stdout
@@ -328,7 +328,7 @@ async def test_transitions(feeler, fill, database_url):
     changes = [
         await fill.beat("orders", state=State.AVAILABLE),
         await fill.beat(
-            "orders", state=State.UNCERTAIN, cause=Cause.REFUSED, readings=(), rule="doubt"
+            "orders", state=State.UNCERTAIN, cause=Cause.PORT_CLOSED, readings=(), rule="doubt"
         ),
     ]
     store = open_store(database_url)
@@ -338,8 +338,8 @@ async def test_transitions(feeler, fill, database_url):
     head, *found = rows(feeler("transitions", "orders").stdout)
     assert head[:4] == ["AT", "FROM", "TO", "RULE"]
     assert [row[1:6] for row in found] == [
-        ["new", "available", "first_light", "w4", "ok w4 x1"],
-        ["available", "uncertain", "doubt", "w4", "refused w4 x1"],
+        ["new", "available", "first_ok", "w4", "ok w4 x1"],
+        ["available", "uncertain", "doubt", "w4", "port_closed w4 x1"],
     ]
     assert feeler("transitions", "unknown").exit_code == 4
 
@@ -448,7 +448,7 @@ def test_observe_of_what_cannot_be_felt_ends_with_3(environ):
     url = f"postgresql://u:{CANARY}@127.0.0.1:1/d"
     seen = invoke(environ | {"TARGET": url}, "observe", "env:TARGET")
     assert seen.exit_code == 3
-    assert "cause       refused (absent)" in seen.stdout
+    assert "cause       port_closed (absent)" in seen.stdout
     assert CANARY not in seen.output
 
 
@@ -593,7 +593,7 @@ async def test_dead_letters_are_listed_and_replayed(environ: dict[str, str], fil
             None,
             State.NEW,
             State.AVAILABLE,
-            "first_light",
+            "first_ok",
             1.0,
             "w4",
             (),
@@ -667,7 +667,7 @@ def test_migrate_says_why_postgres_lets_nobody_in(
     for url, cause in (
         (postgres_server.url("postgres", password=CANARY), "wrong_password"),
         (postgres_server.url("nowhere"), "no_database"),
-        (f"postgresql://app:{CANARY}@127.0.0.1:1/feeler", "refused"),
+        (f"postgresql://app:{CANARY}@127.0.0.1:1/feeler", "port_closed"),
     ):
         failed = invoke(environ | {"DATABASE_URL": url}, "migrate")
         assert (failed.exit_code, f"postgres is unavailable: {cause}" in failed.stderr) == (

@@ -53,7 +53,7 @@ ADVICE: dict[Cause, str] = {
         "Renew it, or give the right CA as sslrootcert."
     ),
     Cause.SERVER_ERROR: "The server answers every question with an error. Look its code up in the server's log.",
-    Cause.REFUSED: "The host answers and nothing listens on this port. Start the server, or check the port.",
+    Cause.PORT_CLOSED: "The host answers and nothing listens on this port. Start the server, or check the port.",
     Cause.RESET: (
         "The connection is cut before the server speaks. It may be crashing (its log says so), a "
         "proxy or a firewall may do it, or it is no Postgres."

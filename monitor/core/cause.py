@@ -15,7 +15,7 @@ class Evidence(StrEnum):
     ALIVE = "alive"  # the server spoke: it is not down
     ABSENT = "absent"  # the host answers, the service does not
     SILENT = "silent"  # nothing answers
-    VOID = "void"  # our own fault: says nothing about the database
+    OUR_FAULT = "our_fault"  # our own fault: says nothing about the database
 
 
 class Cause(OpenWord):
@@ -49,7 +49,7 @@ class Cause(OpenWord):
     CLEARTEXT_REFUSED = "cleartext_refused"
     UNTRUSTED = "untrusted"  # its certificate is not trusted, or it does not trust ours
     SERVER_ERROR = "server_error"
-    REFUSED = "refused"
+    PORT_CLOSED = "port_closed"
     RESET = "reset"  # closed or reset in the handshake
     CONNECT_TIMEOUT = "connect_timeout"
     QUERY_TIMEOUT = "query_timeout"
@@ -93,28 +93,28 @@ _KNOWN: dict[Cause, Evidence] = {
     Cause.LOGIN_NOT_PROVED: Evidence.ALIVE,
     **dict.fromkeys(LOCKS, Evidence.ALIVE),
     Cause.SERVER_ERROR: Evidence.ALIVE,
-    Cause.REFUSED: Evidence.ABSENT,
+    Cause.PORT_CLOSED: Evidence.ABSENT,
     Cause.RESET: Evidence.ABSENT,
     Cause.CONNECT_TIMEOUT: Evidence.SILENT,
     Cause.QUERY_TIMEOUT: Evidence.SILENT,
     Cause.HUNG: Evidence.SILENT,
     Cause.UNREACHABLE: Evidence.SILENT,
     Cause.DNS: Evidence.SILENT,
-    Cause.DESCRIPTORS: Evidence.VOID,
-    Cause.LATE_LOOP: Evidence.VOID,
-    Cause.MISSING_FILE: Evidence.VOID,
-    Cause.SEVERED: Evidence.VOID,
-    Cause.NO_CREDENTIALS: Evidence.VOID,
-    Cause.NO_CAPACITY: Evidence.VOID,
-    Cause.BYTE_BUDGET: Evidence.VOID,
-    Cause.NAME_MOVED: Evidence.VOID,
+    Cause.DESCRIPTORS: Evidence.OUR_FAULT,
+    Cause.LATE_LOOP: Evidence.OUR_FAULT,
+    Cause.MISSING_FILE: Evidence.OUR_FAULT,
+    Cause.SEVERED: Evidence.OUR_FAULT,
+    Cause.NO_CREDENTIALS: Evidence.OUR_FAULT,
+    Cause.NO_CAPACITY: Evidence.OUR_FAULT,
+    Cause.BYTE_BUDGET: Evidence.OUR_FAULT,
+    Cause.NAME_MOVED: Evidence.OUR_FAULT,
 }
 
 
 class _Evidence(dict[Cause, Evidence]):
     def __missing__(self, cause: Cause) -> Evidence:
         return (
-            Evidence.VOID
+            Evidence.OUR_FAULT
         )  # a cause of a newer version: whatever it means, it proves nothing here
 
 

@@ -35,7 +35,7 @@ def hear(voids: Voids, seen: Observation) -> tuple[Voids, bool]:
     """Return the voids in a row after this feel, and whether to cry now. A clock that was set back
     starts them anew.
     """
-    if seen.evidence is not Evidence.VOID:
+    if seen.evidence is not Evidence.OUR_FAULT:
         return Voids(), False
     if seen.at < max(voids.since, voids.told_at or 0.0):
         voids = Voids()
@@ -56,7 +56,7 @@ class Faults:
         """Note a feel and the voids in a row that it ends; `now` in seconds of a clock that nobody
         sets.
         """
-        if seen.evidence is not Evidence.VOID:
+        if seen.evidence is not Evidence.OUR_FAULT:
             self._learned_at = now
             self._given_up.pop(seen.database, None)
         elif voids.told:

@@ -15,7 +15,7 @@ from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.event import CannotReach, Event, Seen, Transition
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
-from monitor.core.status import MAX_DOUBTERS, Doubt, Identity, State, Status
+from monitor.core.status import MAX_UNREACHABLE_FROM, Doubt, Identity, State, Status
 from monitor.core.verdict import NAMED_BY, NEGATIVE, Context, Opinion, Subject, elapsed
 
 __all__ = [
@@ -62,7 +62,7 @@ _OK, _ALIVE, _ABSENT = (
 )
 
 TRANSITIONS: tuple[Rule, ...] = (
-    Rule("first_light", _N, _A, _OK, "the first ok"),
+    Rule("first_ok", _N, _A, _OK, "the first ok"),
     Rule("doubt", (*_N, *_A, *_TALKING), _U, NEGATIVE, "the first absent or silent; another worker is asked for"),
     Rule("false_alarm", _U, _A, _OK, "ok, sent after the doubt began and after this worker's own negatives"),
     Rule(
@@ -76,9 +76,9 @@ TRANSITIONS: tuple[Rule, ...] = (
         verdict.confirm_silent,
     ),
     Rule(
-        "alone", _U, _D, NEGATIVE,
+        "single_observer", _U, _D, NEGATIVE,
         "the same on one worker's word: the only eligible one for 30 s, where a leader is at work, its canaries green",
-        verdict.alone,
+        verdict.single_observer,
     ),
     # Leaves `new` too: whoever typed a wrong password must be told locked_out, not new.
     Rule(
@@ -162,7 +162,7 @@ def is_quiet(status: Status, observation: Observation) -> bool:
         and status.alive is None
         and not status.errors
         and not status.ok_rounds
-        and not status.doubters
+        and not status.unreachable_from
     )
 
 
@@ -194,7 +194,7 @@ def _newest(status: Status) -> float:
         if doubt
         else ()
     )
-    return max(status.since, status.ok_since or 0.0, status.doubted_at, *asked)
+    return max(status.since, status.ok_since or 0.0, status.unreachable_at, *asked)
 
 
 def _redated(status: Status, now: float) -> Status:
@@ -218,7 +218,7 @@ def _redated(status: Status, now: float) -> Status:
         doubt=doubt,
         ok_since=status.ok_since if recovering else None,
         ok_rounds=status.ok_rounds if recovering else 0,
-        doubted_at=min(status.doubted_at, now),
+        unreachable_at=min(status.unreachable_at, now),
     )
 
 
@@ -244,15 +244,15 @@ def _moved(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
         observers=tuple(sorted({word.worker for word in subject.proof})),
         evidence=subject.proof,
     )
-    doubters, doubted_at = _doubters(subject)
+    unreachable_from, unreachable_at = _unreachable_from(subject)
     moved = Status(
         subject.state,
         seen.at,
         identity,
         subject.rule,
         doubt,
-        doubters=doubters,
-        doubted_at=doubted_at,
+        unreachable_from=unreachable_from,
+        unreachable_at=unreachable_at,
     )
     return moved, (transition, *cries)
 
@@ -262,7 +262,7 @@ def _stayed(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
     first sign of life.
     """
     status, seen, evidence = subject.status, subject.observation, subject.evidence
-    if evidence is Evidence.VOID:
+    if evidence is Evidence.OUR_FAULT:
         return status, ()
     doubt = subject.doubt
     if doubt and evidence is Evidence.ALIVE:
@@ -274,7 +274,7 @@ def _stayed(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
             CannotReach(seen.database, doubt.identity, subject.context.worker, seen.at, seen.cause),
         )
     recovering = evidence is Evidence.OK and status.state is State.UNAVAILABLE
-    doubters, doubted_at = _doubters(subject)
+    unreachable_from, unreachable_at = _unreachable_from(subject)
     kept = replace(
         status,
         doubt=doubt,
@@ -282,8 +282,8 @@ def _stayed(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
         ok_rounds=status.ok_rounds + 1 if recovering else 0,
         alive=_sign_of_life(subject),
         errors=_errors(subject),
-        doubters=doubters,
-        doubted_at=doubted_at,
+        unreachable_from=unreachable_from,
+        unreachable_at=unreachable_at,
     )
     return (status if kept == status else kept), cries
 
@@ -324,7 +324,7 @@ def _must_ask_again(subject: Subject) -> bool:
     return waited and not others and subject.context.eligible > 1
 
 
-def _doubters(subject: Subject) -> tuple[tuple[str, ...], float]:
+def _unreachable_from(subject: Subject) -> tuple[tuple[str, ...], float]:
     """Return who cannot reach it though its owner can: new ones after a false alarm, else the old
     ones for a while.
     """
@@ -334,12 +334,15 @@ def _doubters(subject: Subject) -> tuple[tuple[str, ...], float]:
     if subject.rule == "false_alarm":
         negatives = sorted(filter(verdict.is_negative, subject.others), key=lambda word: -word.at)
         if negatives:
-            return tuple(word.worker for word in negatives[:MAX_DOUBTERS]), seen.at
-    if not status.doubters or elapsed(status.doubted_at, seen.at) >= context.policy.doubter_seconds:
+            return tuple(word.worker for word in negatives[:MAX_UNREACHABLE_FROM]), seen.at
+    if (
+        not status.unreachable_from
+        or elapsed(status.unreachable_at, seen.at) >= context.policy.unreachable_from_seconds
+    ):
         return (), 0.0
     reached = context.worker if subject.evidence is Evidence.OK else None
-    doubters = tuple(worker for worker in status.doubters if worker != reached)
-    return doubters, status.doubted_at if doubters else 0.0
+    unreachable_from = tuple(worker for worker in status.unreachable_from if worker != reached)
+    return unreachable_from, status.unreachable_at if unreachable_from else 0.0
 
 
 def cadence(status: Status, policy: Policy, now: float) -> float:

@@ -47,7 +47,9 @@ class Policy:
     recovery_seconds: float = 2.0  # between the first and the last ok of a recovery
     opinion_grace: float = 2.0  # a peer's newest negative may be older than one deadline by this
     handover_grace: float = 10.0  # the same for a former owner, who no longer probes
-    doubter_seconds: float = 600.0  # how long a worker that could not reach it is remembered
+    unreachable_from_seconds: float = (
+        600.0  # how long a worker that could not reach it is remembered
+    )
 
     def __post_init__(self) -> None:
         """Refuse what breaks the protocol's relations: it would call well databases down, or never

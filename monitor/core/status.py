@@ -18,7 +18,7 @@ MAX_WITNESSES = 4
 MAX_ROUNDS = (
     9_999  # more say nothing new, and the encoded witness must stay within 64 bytes for ever
 )
-MAX_DOUBTERS = 2
+MAX_UNREACHABLE_FROM = 2
 MAX_TRIED = 7
 
 
@@ -115,13 +115,13 @@ class Status:
     ok_since: float | None = None  # first ok of a recovery under way
     ok_rounds: int = 0
     alive: Cause | None = None  # one `alive` seen, a second one decides
-    doubters: tuple[str, ...] = ()  # workers that could not reach it while its owner can
-    doubted_at: float = 0.0
+    unreachable_from: tuple[str, ...] = ()  # workers that could not reach it while its owner can
+    unreachable_at: float = 0.0
     errors: int = 0  # server_errors since the last other word of the server
 
 
 STATUS_FIELDS = (
-    "state", "since", "identity", "rule", "doubt", "ok_since", "ok_rounds", "alive", "errors", "doubters", "doubted_at",
+    "state", "since", "identity", "rule", "doubt", "ok_since", "ok_rounds", "alive", "errors", "unreachable_from", "unreachable_at",
     "tried", "absent", "doubt_revision", *(f"witness_{i}" for i in range(1, MAX_WITNESSES + 1)),
 )  # fmt: skip
 
@@ -139,8 +139,8 @@ def encode(status: Status) -> dict[str, str]:
         "ok_rounds": str(status.ok_rounds),
         "alive": status.alive.value if status.alive else "",
         "errors": str(status.errors),
-        "doubters": " ".join(status.doubters),
-        "doubted_at": f"{status.doubted_at:.3f}",
+        "unreachable_from": " ".join(status.unreachable_from),
+        "unreachable_at": f"{status.unreachable_at:.3f}",
         "tried": " ".join(doubt.tried) if doubt else "",
     }
     absent = doubt is not None and doubt.absent_since is not None
@@ -157,7 +157,7 @@ def encode(status: Status) -> dict[str, str]:
 
 def decode(fields: Mapping[str, str]) -> Status:
     """Read what `encode` wrote; a missing field means its default."""
-    doubters = tuple(fields.get("doubters", "").split())
+    unreachable_from = tuple(fields.get("unreachable_from", "").split())
     ok_since = fields.get("ok_since", "")
     return Status(
         state=State(fields.get("state") or State.NEW),
@@ -169,8 +169,8 @@ def decode(fields: Mapping[str, str]) -> Status:
         ok_rounds=int(fields.get("ok_rounds") or 0),
         alive=Cause(fields["alive"]) if fields.get("alive") else None,
         errors=int(fields.get("errors") or 0),
-        doubters=doubters,
-        doubted_at=moment(fields.get("doubted_at") or 0),
+        unreachable_from=unreachable_from,
+        unreachable_at=moment(fields.get("unreachable_at") or 0),
     )
 
 

@@ -86,7 +86,7 @@ class Subject:
         outdated = _is_outdated(status, observation, context.worker)
         self.state: State = status.state
         self.status, self.observation, self.context = status, observation, context
-        self.evidence = Evidence.VOID if outdated else observation.evidence
+        self.evidence = Evidence.OUR_FAULT if outdated else observation.evidence
         self.doubt = _of_this_address(status.doubt, context.revision) if status.doubt else None
         if self.doubt and self.evidence in NEGATIVE:
             self.doubt = hear(self.doubt, observation, context.worker)
@@ -218,7 +218,7 @@ def confirm_silent(subject: Subject) -> tuple[Seen, ...]:
     return words if agreed and not confirm_absent(subject) else ()
 
 
-def alone(subject: Subject) -> tuple[Seen, ...]:
+def single_observer(subject: Subject) -> tuple[Seen, ...]:
     """Prove by the only worker there is; the only proof that rests on one worker's word."""
     context, policy, word = subject.context, subject.context.policy, subject.own
     if context.eligible != 1 or context.alone_since is None or not context.canaries_green:
@@ -345,7 +345,7 @@ def _words_of_others(doubt: Doubt, context: Context) -> tuple[Seen, ...]:
     return tuple(
         word
         for word in words.values()
-        if word.worker != context.worker and EVIDENCE[word.cause] is not Evidence.VOID
+        if word.worker != context.worker and EVIDENCE[word.cause] is not Evidence.OUR_FAULT
     )
 
 
@@ -355,5 +355,5 @@ def _opinions(doubt: Doubt, context: Context) -> list[Opinion]:
         for opinion in context.opinions
         if opinion.doubt == doubt.identity
         and opinion.sent_at >= doubt.sent_at
-        and EVIDENCE[opinion.cause] is not Evidence.VOID
+        and EVIDENCE[opinion.cause] is not Evidence.OUR_FAULT
     ]

@@ -23,7 +23,7 @@ _ROUTINE = re.compile(r"^\S+:  (\w+), [\w.]+:\d+$")  # LOCATION, translated as w
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 _BY_ERRNO = {
-    errno.ECONNREFUSED: Cause.REFUSED,
+    errno.ECONNREFUSED: Cause.PORT_CLOSED,
     errno.ECONNRESET: Cause.RESET,
     errno.EPIPE: Cause.RESET,
     errno.ETIMEDOUT: Cause.CONNECT_TIMEOUT,
@@ -119,7 +119,7 @@ def _asked_in_clear(seen: GivenUp) -> bool:
 
 def cause_beside_kept(login: Cause) -> Cause:
     """Name what a feel proves when the kept session answered and a fresh login ended so."""
-    if EVIDENCE[login] is Evidence.VOID:
+    if EVIDENCE[login] is Evidence.OUR_FAULT:
         return Cause.OK  # our own fault says nothing, and the kept session spoke
     return login if login in LOCKS | FULL | {Cause.STARTING} else Cause.LOGIN_FAILING
 

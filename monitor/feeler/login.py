@@ -33,7 +33,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 # Which of several addresses' failures speaks for the host: silence before a refusal before what our
 # side lacks.
-_WEIGHT = {Cause.CONNECT_TIMEOUT: 3, Cause.REFUSED: 2, Cause.RESET: 2, Cause.UNREACHABLE: 1}
+_WEIGHT = {Cause.CONNECT_TIMEOUT: 3, Cause.PORT_CLOSED: 2, Cause.RESET: 2, Cause.UNREACHABLE: 1}
 
 ADDRESSES = 4  # tried of one name
 MARGIN = 0.02  # seconds before the deadline that a connect ends: what it found is for others too

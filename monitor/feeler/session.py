@@ -191,7 +191,7 @@ class Session:
             cause=answers.cause,
             sent_at=attempt.sent_at or at,
             at=at,
-            fresh_login=attempt.login and EVIDENCE[answers.cause] is not Evidence.VOID,
+            fresh_login=attempt.login and EVIDENCE[answers.cause] is not Evidence.OUR_FAULT,
             detail=clean(attempt.told(answers.detail), self._entrance.address.password),
             tried=tuple(attempt.tried),
             dns_stale=attempt.dns_stale,
@@ -446,7 +446,7 @@ class Session:
             with suppress(Failed):
                 answers = await beside
                 if answers.cause is Cause.OK:
-                    attempt.login = EVIDENCE[failed.cause] is not Evidence.VOID
+                    attempt.login = EVIDENCE[failed.cause] is not Evidence.OUR_FAULT
                     self._tell(attempt, failed)
                     return _beside(answers, failed)
             raise

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from monitor.core.cause import EVIDENCE, Cause, Evidence
 
 # What an address says to whoever comes, whichever database is wanted. Nothing else is shared.
-SHARED = frozenset({Cause.REFUSED, Cause.CONNECT_TIMEOUT, Cause.UNREACHABLE, Cause.STARTING})
+SHARED = frozenset({Cause.PORT_CLOSED, Cause.CONNECT_TIMEOUT, Cause.UNREACHABLE, Cause.STARTING})
 
 Where = tuple[str, int]  # a resolved address and its port
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from monitor.core.assignment import Assignment
 from monitor.core.status import Epoch, Identity, State, Status
 from monitor.live import quarantine, steps
-from monitor.live.connections import Live, unavailable
+from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.fields import status_fields
 from monitor.live.keys import (
     PARTITIONS,
@@ -134,7 +134,7 @@ async def places(live: Live, databases: Sequence[str]) -> dict[str, Place]:
     pipe = live.cache.pipeline(transaction=False)
     for name in databases:
         pipe.hmget(database_key(name), *_PLACE)
-    with unavailable():
+    with wrap_store_errors():
         rows = await pipe.execute()
     told = dict(zip(databases, rows, strict=True))
     found = await quarantine.decode(live, "place", told.items(), _place)
@@ -172,7 +172,7 @@ async def mine(live: Live, worker: str) -> dict[str, str]:
     for number in range(PARTITIONS):
         pipe.hgetall(index_key(number, worker))
     index: dict[str, str] = {}
-    with unavailable():
+    with wrap_store_errors():
         for part in await pipe.execute():
             index |= part
     return index

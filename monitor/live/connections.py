@@ -73,7 +73,7 @@ class Live:
 
 
 @contextmanager
-def unavailable() -> Iterator[None]:
+def wrap_store_errors() -> Iterator[None]:
     """Turn every way in which Redis fails us into StoreUnavailable; bugs of our own stay what they
     are.
     """
@@ -133,7 +133,7 @@ def rq_connection(redis_url: str) -> RqConnection:
 
 async def now(live: Live) -> float:
     """Return fleet seconds: the cache's clock, to the millisecond."""
-    with unavailable():
+    with wrap_store_errors():
         seconds, microseconds = await live.cache.time()
     return round(seconds + microseconds / 1e6, 3)
 
@@ -143,7 +143,7 @@ async def check_writes(live: Live) -> None:
     cannot persist.
     """
     for client in {live.bus, live.cache}:
-        with unavailable():
+        with wrap_store_errors():
             await client.set(PROBE, "", px=PROBE_LIVES)
 
 

@@ -16,7 +16,7 @@ from monitor.core.observation import FAMILIES, GAUGES, Observation, Reading, Rea
 from monitor.core.status import Status
 
 MOST_BYTES = 64  # one longer value makes the whole hash 3.5 times larger
-_ZEROES = {"ok_rounds": "0", "errors": "0", "doubted_at": "0.000"}
+_ZEROES = {"ok_rounds": "0", "errors": "0", "unreachable_at": "0.000"}
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?\Z")
 _GAUGES_OF = {
     family: tuple(g.name for g in GAUGES.values() if g.family == family) for family in FAMILIES
@@ -40,7 +40,7 @@ def observation_fields(observation: Observation) -> dict[str, str]:
     with its age.
     """
     felt = {"cause": observation.cause.value, "revision": str(observation.revision or "")}
-    if observation.evidence is Evidence.VOID:
+    if observation.evidence is Evidence.OUR_FAULT:
         return felt
     fields = felt | {
         "observed_at": f"{observation.at:.3f}",

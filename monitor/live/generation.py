@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from monitor.core.status import STATUS_FIELDS, Epoch, Status
 from monitor.live import steps
-from monitor.live.connections import Live, unavailable
+from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.fields import status_fields
 from monitor.live.keys import PARTITIONS, database_key, partition, partition_key
 
@@ -110,7 +110,7 @@ async def generation(live: Live) -> Generation:
     pipe.info("replication")
     for number in range(PARTITIONS):
         pipe.mget(partition_key(number, "generation"), partition_key(number, "registry"))
-    with unavailable():
+    with wrap_store_errors():
         info, *found = await pipe.execute()
     life, names = str(info["master_replid"]), {name for name, _ in found}
     name = names.pop() if len(names) == 1 else None
@@ -142,7 +142,7 @@ async def standing(live: Live) -> Standing:
     pipe = live.cache.pipeline(transaction=False)
     for number in range(PARTITIONS):
         pipe.mget(partition_key(number, "term"), partition_key(number, "registry"))
-    with unavailable():
+    with wrap_store_errors():
         found = await pipe.execute()
     signatures = frozenset(Signature.parse(text or "") for _, text in found)
     return Standing(max(int(term or 0) for term, _ in found), signatures)
@@ -164,7 +164,7 @@ async def rest(live: Live, lease: str) -> None:
     pipe = live.cache.pipeline(transaction=False)
     for number in range(PARTITIONS):
         pipe.set(partition_key(number, "rest"), lease)
-    with unavailable():
+    with wrap_store_errors():
         await pipe.execute()
         if live.bus is not live.cache:
             await live.bus.set(partition_key(0, "rest"), lease)
@@ -175,7 +175,7 @@ async def has_rested(live: Live, lease: str) -> bool:
     pipe = live.cache.pipeline(transaction=False)
     for number in range(PARTITIONS):
         pipe.get(partition_key(number, "rest"))
-    with unavailable():
+    with wrap_store_errors():
         return {*await pipe.execute(), await live.bus.get(partition_key(0, "rest"))} == {lease}
 
 
@@ -236,7 +236,7 @@ async def reported(live: Live) -> set[str]:
     pipe.info("replication")
     for number in range(PARTITIONS):
         pipe.hgetall(partition_key(number, "reports"))
-    with unavailable():
+    with wrap_store_errors():
         info, *parts = await pipe.execute()
     done = [
         {who for who, what in part.items() if _is_done(what, info["master_replid"])}
@@ -252,7 +252,7 @@ async def withdraw(live: Live, worker: str) -> None:
     pipe = live.cache.pipeline(transaction=False)
     for number in range(PARTITIONS):
         pipe.hdel(partition_key(number, "reports"), worker)
-    with unavailable():
+    with wrap_store_errors():
         await pipe.execute()
 
 

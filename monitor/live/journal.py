@@ -17,7 +17,7 @@ from monitor.core.errors import InvalidInput
 from monitor.core.event import Event, Transition
 from monitor.core.status import Identity
 from monitor.live import letters, steps
-from monitor.live.connections import BLOCK_MOST, Live, unavailable
+from monitor.live.connections import BLOCK_MOST, Live, wrap_store_errors
 from monitor.live.keys import PARTITIONS, partition, partition_key
 
 log = logging.getLogger("feeler.live")
@@ -50,7 +50,7 @@ async def ensure(live: Live, group: str) -> None:
     pipe = live.cache.pipeline(transaction=False)
     for key in _JOURNALS:
         pipe.xgroup_create(key, group, id="0", mkstream=True)
-    with unavailable():
+    with wrap_store_errors():
         for reply in await pipe.execute(raise_on_error=False):
             if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
                 raise reply
@@ -74,7 +74,7 @@ async def read(live: Live, group: str, consumer: str, *, count: int, block: floa
 async def _read(live: Live, group: str, consumer: str, count: int, block: float) -> list[Entry]:
     wait = round(min(block, BLOCK_MOST) * 1000) or None  # 0 would be for ever
     each = max(1, count // PARTITIONS)
-    with unavailable():
+    with wrap_store_errors():
         found: Any = await live.blocking.xreadgroup(
             group, consumer, dict.fromkeys(_JOURNALS, ">"), count=each, block=wait
         )
@@ -86,7 +86,7 @@ async def claim(live: Live, group: str, consumer: str, *, idle: float) -> list[E
     pipe = live.cache.pipeline(transaction=False)
     for key in _JOURNALS:
         pipe.xautoclaim(key, group, consumer, min_idle_time=round(idle * 1000), count=100)
-    with unavailable():
+    with wrap_store_errors():
         replies = await pipe.execute(raise_on_error=False)
         for reply in replies:
             if isinstance(reply, Exception) and not _is_missing(reply):
@@ -137,27 +137,27 @@ async def ack(live: Live, group: str, entries: Sequence[Entry]) -> None:
     pipe = live.cache.pipeline(transaction=False)
     for entry in entries:
         pipe.xack(_JOURNALS[entry.partition], group, entry.id)
-    with unavailable():
+    with wrap_store_errors():
         await pipe.execute()
 
 
-async def acknowledge(live: Live, identities: Sequence[tuple[str, Identity]], now: float) -> None:
+async def mark_durable(live: Live, identities: Sequence[tuple[str, Identity]], now: float) -> None:
     """Say that these transitions are durable: the workers that retain them may forget them."""
     pipe = live.cache.pipeline(transaction=False)
     for name, identity in identities:
-        pipe.zadd(partition_key(partition(name), "drained"), {f"{name} {identity}": now})
-    with unavailable():
+        pipe.zadd(partition_key(partition(name), "durable"), {f"{name} {identity}": now})
+    with wrap_store_errors():
         await pipe.execute()
 
 
-async def drained(
+async def durable(
     live: Live, identities: Sequence[tuple[str, Identity]]
 ) -> set[tuple[str, Identity]]:
     """Return which of these transitions are known to be durable."""
     pipe = live.cache.pipeline(transaction=False)
     for name, identity in identities:
-        pipe.zscore(partition_key(partition(name), "drained"), f"{name} {identity}")
-    with unavailable():
+        pipe.zscore(partition_key(partition(name), "durable"), f"{name} {identity}")
+    with wrap_store_errors():
         scores = await pipe.execute()
     return {which for which, score in zip(identities, scores, strict=True) if score is not None}
 
@@ -182,7 +182,7 @@ async def trim(live: Live, now: float, *, limit: int = LIMIT) -> int:
     """
     words = (limit, f"{now - REMEMBER:.3f}", IDLE_CONSUMER, *DURABLE)
     calls = [
-        ([partition_key(number, kind) for kind in ("journal", "drained", "counters")], words)
+        ([partition_key(number, kind) for kind in ("journal", "durable", "counters")], words)
         for number in range(PARTITIONS)
     ]
     rows = await steps.run(live.cache, _TRIM, calls)
@@ -193,7 +193,7 @@ async def trim(live: Live, now: float, *, limit: int = LIMIT) -> int:
 
 async def count_conflicts(live: Live, conflicts: int) -> None:
     """Count transitions that Postgres holds under the same identity with other content."""
-    with unavailable():
+    with wrap_store_errors():
         await live.cache.hincrby(partition_key(0, "counters"), "identity_conflicts", conflicts)
 
 
@@ -212,13 +212,13 @@ async def waiting(live: Live, now: float) -> float:
     pipe = live.cache.pipeline(transaction=False)
     for key in _JOURNALS:
         pipe.xinfo_groups(key)
-    with unavailable():
+    with wrap_store_errors():
         replies: list[Any] = await pipe.execute(raise_on_error=False)
     pipe = live.cache.pipeline(transaction=False)
     for key, groups in zip(_JOURNALS, replies, strict=True):
         if not isinstance(groups, Exception):  # else there is no stream in this partition yet
             _ask_for_oldest(pipe, key, {group["name"]: group for group in groups}.get(DURABLE[0]))
-    with unavailable():
+    with wrap_store_errors():
         found = [reply[0] for reply in await pipe.execute() if reply]
     oldest = (row["message_id"] if isinstance(row, dict) else row[0] for row in found)
     return max((max(0.0, now - int(one.partition("-")[0]) / 1000) for one in oldest), default=0.0)
@@ -244,7 +244,7 @@ async def backlog(live: Live) -> dict[str, int]:
         pipe.xinfo_groups(key)
     for number in range(PARTITIONS):
         pipe.xlen(partition_key(number, "dead"))
-    with unavailable():
+    with wrap_store_errors():
         replies: list[Any] = await pipe.execute(raise_on_error=False)
     total: Counter[str] = Counter({"length": 0, "dead": sum(replies[2 * PARTITIONS :])})
     for length, groups in zip(

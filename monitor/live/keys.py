@@ -47,7 +47,7 @@ historian, ...
 feeler:{pNN}:dead            stream  -    every group                  cli (`feeler journal`)
     dead letters, at most 10,000: what a group could not read. group, entry (its id in the journal),
     event
-feeler:{pNN}:drained         zset    1 h  historian                    workers, who then forget the
+feeler:{pNN}:durable         zset    1 h  historian                    workers, who then forget the
 event
     "D identity" -> fleet seconds; pruned by trim
 feeler:{pNN}:counters        hash    -    every Lua step               web, tests

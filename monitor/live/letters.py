@@ -11,7 +11,7 @@ from typing import Any
 from monitor.core import event as events
 from monitor.core.errors import InvalidInput
 from monitor.live import steps
-from monitor.live.connections import Live, unavailable
+from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.keys import PARTITIONS, partition_key
 
 LIMIT = 10_000  # dead letters a partition keeps
@@ -57,7 +57,7 @@ async def bury(
         pipe.xadd(partition_key(number, "dead"), letter, maxlen=LIMIT, approximate=False)
         pipe.xack(partition_key(number, "journal"), group, id_)
     pipe.hincrby(partition_key(number, "counters"), "dead_letters", len(rows))
-    with unavailable():
+    with wrap_store_errors():
         await pipe.execute()
 
 
@@ -67,7 +67,7 @@ async def dead_letters(live: Live) -> list[Letter]:
     """
     found: dict[tuple[int, str], Letter] = {}
     for number in range(PARTITIONS):
-        with unavailable():
+        with wrap_store_errors():
             rows: Any = await live.cache.xrange(partition_key(number, "dead"))
         for id_, row in rows:
             known = found.get((number, row["entry"]))
@@ -89,6 +89,6 @@ async def revive(live: Live, generation: str, letters: Sequence[Letter]) -> bool
         ]
         if not all(await steps.run(live.cache, _REPLAY, [(keys, (generation, letter.event))])):
             return False
-        with unavailable():
+        with wrap_store_errors():
             await live.cache.xdel(partition_key(letter.partition, "dead"), *letter.ids)
     return True

@@ -20,7 +20,7 @@ from monitor.core.observation import Observation, Reading
 from monitor.core.policy import Policy
 from monitor.core.status import STATUS_FIELDS, Epoch, Status
 from monitor.live import fields, quarantine, steps, targets
-from monitor.live.connections import Live, unavailable
+from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.keys import PARTITIONS, database_key, partition, partition_key, target_key
 from monitor.live.presence import PROCESS
 from monitor.live.quarantine import Rows
@@ -34,7 +34,7 @@ _batches = itertools.count(
 )  # of this process: a batch that arrives after a later one is known to be late
 
 
-class Verdict(StrEnum):
+class Reply(StrEnum):
     """What Redis says to a beat."""
 
     ACCEPTED = "accepted"
@@ -86,7 +86,7 @@ class Latest:
     revision: int = 0  # of the target that the observation is about
 
 
-async def record(live: Live, generation: str, worker: str, beats: Sequence[Beat]) -> list[Verdict]:
+async def record(live: Live, generation: str, worker: str, beats: Sequence[Beat]) -> list[Reply]:
     """Write beats and journal their events, each row in one fenced step; a verdict per beat, in
     order.
 
@@ -100,11 +100,11 @@ async def record(live: Live, generation: str, worker: str, beats: Sequence[Beat]
         raise ValueError("a database may stand in a batch once only")
     head = (generation, worker, next(_batches), PROCESS)
     calls = [_call(number, head, [beats[i] for i in rows]) for number, rows in places.items()]
-    verdicts: dict[int, Verdict] = {}
+    verdicts: dict[int, Reply] = {}
     for rows, words in zip(
         places.values(), await steps.run(live.cache, _RECORD, calls), strict=True
     ):
-        verdicts |= zip(rows, map(Verdict, words), strict=True)
+        verdicts |= zip(rows, map(Reply, words), strict=True)
     return [verdicts[i] for i in range(len(beats))]
 
 
@@ -160,7 +160,7 @@ async def latest(live: Live, names: Sequence[str]) -> Rows[Latest]:
     for name in names:
         pipe.hgetall(database_key(name))
         pipe.hmget(target_key(name), "policy", "labels", "ciphertext")
-    with unavailable():
+    with wrap_store_errors():
         replies = await pipe.execute()
     rows = zip(names, replies[::2], replies[1::2], strict=True)
     known = [(name, (stored, *target)) for name, stored, target in rows if stored]
@@ -174,7 +174,7 @@ async def held(live: Live, names: Sequence[str]) -> Rows[Latest]:
     pipe = live.cache.pipeline(transaction=False)
     for name in names:
         pipe.hmget(database_key(name), *_HELD)
-    with unavailable():
+    with wrap_store_errors():
         replies = await pipe.execute()
     rows = zip(names, (dict(zip(_HELD, row, strict=True)) for row in replies), strict=True)
     known = [(name, {field: text for field, text in row.items() if text}) for name, row in rows]
@@ -222,7 +222,7 @@ async def names(live: Live) -> list[str]:
     pipe = live.cache.pipeline(transaction=False)
     for number in range(PARTITIONS):
         pipe.smembers(partition_key(number, "names"))
-    with unavailable():
+    with wrap_store_errors():
         return sorted(set().union(*await pipe.execute()))
 
 
@@ -232,7 +232,7 @@ async def counters(live: Live) -> dict[str, int]:
     for number in range(PARTITIONS):
         pipe.hgetall(partition_key(number, "counters"))
     total: Counter[str] = Counter()
-    with unavailable():
+    with wrap_store_errors():
         for part in await pipe.execute():
             total.update({name: int(value) for name, value in part.items() if value.isdecimal()})
     return dict(total)

@@ -15,7 +15,7 @@ from monitor.core.errors import InvalidInput
 from monitor.core.foreign import fitting, moment
 from monitor.core.policy import LED_FOR
 from monitor.live import quarantine, steps
-from monitor.live.connections import Live, unavailable
+from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.keys import LED, WORKERS, bus_key, claim_key, presence_key
 from monitor.live.quarantine import Rows
 
@@ -66,7 +66,7 @@ async def announce(live: Live, presence: Presence) -> None:
     pipe = live.bus.pipeline(transaction=False)
     pipe.set(presence_key(presence.worker), json.dumps(asdict(presence)), px=round(TTL * 1000))
     pipe.zadd(WORKERS, {presence.worker: presence.at})
-    with unavailable():
+    with wrap_store_errors():
         await pipe.execute()
 
 
@@ -75,7 +75,7 @@ async def present(live: Live) -> Rows[Presence]:
     workers = sorted(await known(live))
     if not workers:
         return Rows()
-    with unavailable():
+    with wrap_store_errors():
         texts = await live.bus.mget([presence_key(worker) for worker in workers])
     told = [(worker, text) for worker, text in zip(workers, texts, strict=True) if text]
     return await quarantine.decode(live, "presence", told, _presence)
@@ -121,20 +121,20 @@ class Alive:
 
 async def known(live: Live) -> set[str]:
     """Return every worker that was announced and not forgotten, here or not."""
-    with unavailable():
+    with wrap_store_errors():
         workers: list[Any] = await live.bus.zrange(WORKERS, 0, -1)
     return set(workers)
 
 
 async def leave(live: Live, worker: str) -> None:
     """End a worker's presence now; it stays known until the leader forgets it."""
-    with unavailable():
+    with wrap_store_errors():
         await live.bus.delete(presence_key(worker), claim_key(worker))
 
 
 async def forget(live: Live, worker: str) -> None:
     """Drop a worker from those known; one that lives announces itself again."""
-    with unavailable():
+    with wrap_store_errors():
         await live.bus.zrem(WORKERS, worker)
 
 
@@ -142,7 +142,7 @@ async def mark_bus(live: Live, leader: str) -> bool:
     """Renew this leader's mark; False when the bus has lost its memory since, restarted, or never
     had it.
     """
-    with unavailable():
+    with wrap_store_errors():
         run_id = (await live.bus.info("server"))["run_id"]
         mark = await live.bus.set(bus_key(leader), run_id, ex=MARK, get=True)
     return bool(mark == run_id)
@@ -150,7 +150,7 @@ async def mark_bus(live: Live, leader: str) -> bool:
 
 async def mark_swept(live: Live, leader: str) -> None:
     """Say that a leader has completed a sweep."""
-    with unavailable():
+    with wrap_store_errors():
         await live.bus.set(LED, leader, ex=LED_FOR)
 
 
@@ -158,7 +158,7 @@ async def swept(live: Live) -> float | None:
     """Return the seconds since a leader completed a sweep; None where none did lately: then nobody
     leads here.
     """
-    with unavailable():
+    with wrap_store_errors():
         left: int = await live.bus.pttl(LED)
     gone = LED_FOR - left / 1000
     return (

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from monitor.core.errors import StoreUnavailable
-from monitor.live.connections import Live, unavailable
+from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.keys import partition_key
 
 log = logging.getLogger("feeler.live")
@@ -59,5 +59,5 @@ async def _set_aside(live: Live, kind: str, news: dict[str, Exception]) -> None:
 
 async def count(live: Live, what: str, by: int) -> None:
     """Add to one of the counters that /metrics shows."""
-    with unavailable():
+    with wrap_store_errors():
         await live.cache.hincrby(partition_key(0, "counters"), what, by)

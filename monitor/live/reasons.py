@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 from monitor.core.cause import Cause
 from monitor.core.observation import Observation
-from monitor.live.connections import Live, unavailable
+from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.keys import reason_key
 from monitor.live.observations import Latest
 
@@ -42,7 +42,7 @@ async def tell(live: Live, reasons: Mapping[str, Reason]) -> None:
     pipe = live.cache.pipeline(transaction=False)
     for name, reason in reasons.items():
         pipe.set(reason_key(name), json.dumps(asdict(reason)), ex=KEPT)
-    with unavailable():
+    with wrap_store_errors():
         await pipe.execute()
 
 
@@ -56,7 +56,7 @@ async def reasons(live: Live, known: Iterable[Latest]) -> dict[str, Reason]:
         pipe = live.cache.pipeline(transaction=False)
         for one in wanted:
             pipe.get(reason_key(one.database))
-        with unavailable():
+        with wrap_store_errors():
             texts = await pipe.execute()
     found = {one.database: _read(text) for one, text in zip(wanted, texts, strict=True)}
     causes = {one.database: one.cause for one in wanted}

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from monitor.core.errors import InvalidInput
 from monitor.live import quarantine
-from monitor.live.connections import Live, unavailable
+from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.keys import REQUESTS
 
 Kind = Literal["observe", "fleet_changed"]
@@ -32,7 +32,7 @@ async def ask(live: Live, kind: Kind, database: str = "") -> str:
     """Leave a request; return its id. It may get lost: both kinds only hasten what happens
     anyway.
     """
-    with unavailable():
+    with wrap_store_errors():
         id_ = await live.bus.xadd(REQUESTS, {"kind": kind, "database": database}, maxlen=_MOST)
     return str(id_)
 
@@ -41,7 +41,7 @@ async def take(live: Live, consumer: str, *, count: int = 100) -> list[Request]:
     """Return requests nobody has taken, and remove them; those not known here are dropped, as all
     may get lost.
     """
-    with unavailable():
+    with wrap_store_errors():
         try:
             rows = await _read(live, consumer, count)
         except ResponseError as exc:

@@ -14,7 +14,7 @@ from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from monitor.live.connections import unavailable
+from monitor.live.connections import wrap_store_errors
 
 _FOLDER = Path(__file__).parent / "scripts"
 
@@ -40,7 +40,7 @@ async def run(client: Redis, script: Step, calls: Sequence[Call]) -> list[Any]:
     """Run a step once for each call, in one round trip; a server that forgot the script is taught
     it again.
     """
-    with unavailable():
+    with wrap_store_errors():
         replies = await _send(client, script, calls)
         untaught = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if untaught:

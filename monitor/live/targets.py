@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from monitor.core.foreign import fitting
 from monitor.core.policy import Policy, stored
 from monitor.live import quarantine, steps
-from monitor.live.connections import Live, unavailable
+from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.keys import database_key, index_key, partition, partition_key, target_key
 from monitor.live.quarantine import Rows
 
@@ -54,7 +54,7 @@ async def targets(live: Live, names: Sequence[str]) -> Rows[Target]:
     pipe = live.cache.pipeline(transaction=False)
     for name in names:
         pipe.hmget(target_key(name), *_FIELDS)
-    with unavailable():
+    with wrap_store_errors():
         replies = await pipe.execute()
     rows = [(name, row) for name, row in zip(names, replies, strict=True) if row[-1] is not None]
     return await quarantine.decode(live, "target", rows, _target)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from monitor.core.errors import InvalidInput
 from monitor.core.foreign import moment
 from monitor.live import observations, presence, targets
-from monitor.live.connections import Live, now, unavailable
+from monitor.live.connections import Live, now, wrap_store_errors
 from monitor.live.keys import database_key, target_key
 
 CHUNK = 500  # databases read at once
@@ -70,7 +70,7 @@ async def _part(live: Live, names: Sequence[str]) -> Watched:
     for name in names:
         pipe.hget(target_key(name), "policy")
         pipe.hget(database_key(name), "observed_at")
-    with unavailable():
+    with wrap_store_errors():
         replies = await pipe.execute()
     at = await now(live)
     rows = [

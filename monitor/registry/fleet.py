@@ -26,7 +26,7 @@ PAGE = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Registered:
+class Database:
     """One database as the registry has it."""
 
     name: str
@@ -40,7 +40,7 @@ class Registered:
     created_at: float
 
 
-class Registry(tuple[Registered, ...]):
+class Registry(tuple[Database, ...]):
     """Databases by name; `unreadable` names those that are registered and cannot be read."""
 
     unreadable: frozenset[str] = frozenset()
@@ -53,7 +53,7 @@ def add(
     labels: Mapping[str, str],
     policy: str = "default",
     zone: str = "",
-) -> Registered:
+) -> Database:
     """Register a database. The name of a retired one is taken up again, and with it its history."""
     values = {"ciphertext": ciphertext, "labels": dict(labels), "policy": policy, "zone": zone}
     new = insert(Databases).values(name=check_name(name), **values)
@@ -70,7 +70,7 @@ def add(
         raise NotFound("policy", policy) from None
 
 
-def get(store: Store, name: str) -> Registered:
+def get(store: Store, name: str) -> Database:
     """Return one database, a retired one too."""
     with store.begin() as connection:
         return _one(store, connection, name)
@@ -83,11 +83,11 @@ def named(store: Store, names: Sequence[str]) -> Registry:
         return _readable(store, connection, rows)
 
 
-def list_databases(store: Store, *, after: str = "", limit: int = 100) -> tuple[Registered, ...]:
+def list_databases(store: Store, *, after: str = "", limit: int = 100) -> tuple[Database, ...]:
     """Return a page of the databases that are not retired, by name; it is full unless it is the
     last one.
     """
-    found: list[Registered] = []
+    found: list[Database] = []
     while wanted := limit - len(found):
         page, last = _page(store, after, wanted)
         found += page
@@ -101,7 +101,7 @@ def fleet(store: Store) -> Registry:
     """Return every database that is not retired, by name; in pages, so that no fleet is too large
     for a deadline.
     """
-    every, unreadable, last = list[Registered](), set[str](), ""
+    every, unreadable, last = list[Database](), set[str](), ""
     while True:
         page, last = _page(store, last, PAGE)
         every += page
@@ -146,7 +146,7 @@ def change(
     policy: str | None = None,
     zone: str | None = None,
     revision: int | None = None,
-) -> Registered:
+) -> Database:
     """Change what is given, in one step, and where told only at this revision; workers take up a
     new address without a restart.
     """
@@ -208,7 +208,7 @@ def _page(store: Store, after: str, limit: int) -> tuple[Registry, str]:
         return _readable(store, connection, rows), rows[-1].name if len(rows) == limit else ""
 
 
-def _one(store: Store, connection: Connection, name: str) -> Registered:
+def _one(store: Store, connection: Connection, name: str) -> Database:
     rows = _rows(connection, Databases.name == name)
     if not rows:
         raise NotFound("database", name)
@@ -231,7 +231,7 @@ def _readable(store: Store, connection: Connection, rows: Sequence[Row[Any]]) ->
     Policies come second: none is ever deleted, so each one named is there.
     """
     policies = {policy.name: policy for policy in _policies(store, connection)}
-    every, bad = list[Registered](), dict[str, Exception]()
+    every, bad = list[Database](), dict[str, Exception]()
     for row in rows:
         try:
             every.append(_registered(row, policies))
@@ -248,8 +248,8 @@ def _readable(store: Store, connection: Connection, rows: Sequence[Row[Any]]) ->
     return found
 
 
-def _registered(row: Row[Any], policies: Mapping[str, Policy]) -> Registered:
-    return Registered(
+def _registered(row: Row[Any], policies: Mapping[str, Policy]) -> Database:
+    return Database(
         name=row.name,
         id=row.id,
         ciphertext=row.ciphertext,

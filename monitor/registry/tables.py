@@ -79,7 +79,7 @@ class Policies(Base):
     recovery_seconds: Mapped[float]
     opinion_grace: Mapped[float]
     handover_grace: Mapped[float]
-    doubter_seconds: Mapped[float]
+    unreachable_from_seconds: Mapped[float]
 
 
 class Databases(Base):

@@ -163,13 +163,13 @@ def info_lines(answer: LastObservationShape) -> Iterator[tuple[str, str]]:
     yield "owner", clean(answer["owner"] or "nobody")
     if labels:
         yield "labels", clean(" ".join(f"{key}={value}" for key, value in sorted(labels.items())))
-    if answer["doubters"]:
+    if answer["unreachable_from"]:
         told = (
             "cannot reach it, its owner can"
             if answer["state"] in REACHED
             else "could not reach it lately"
         )
-        yield "doubters", clean(f"{', '.join(answer['doubters'])} {told}")
+        yield "unreachable_from", clean(f"{', '.join(answer['unreachable_from'])} {told}")
     if seen:
         yield from _observation_lines(seen)
 

@@ -71,7 +71,7 @@ def last_observation(latest: Latest, now: float, told: Told) -> LastObservationS
         "transition": str(status.identity) if status.identity else None,
         "rule": status.rule,
         "reason": _reason(latest, told.reason),
-        "doubters": list(status.doubters),
+        "unreachable_from": list(status.unreachable_from),
         "observation": _observation(latest, now, told.user),
         "owner": latest.owner,
         "links": {
@@ -172,7 +172,7 @@ def _family(reading: Reading, policy: Policy, now: float, user: str) -> FamilySh
 def _values(cause: Cause, readings: Iterable[Reading]) -> dict[str, Value]:
     """Return the good values; a feel that failed by our own fault says nothing of the service."""
     values: dict[str, Value] = (
-        {} if EVIDENCE[cause] is Evidence.VOID else {SERVICES: cause is Cause.OK}
+        {} if EVIDENCE[cause] is Evidence.OUR_FAULT else {SERVICES: cause is Cause.OK}
     )
     for reading in readings:
         if reading.status is ReadingStatus.OK:
@@ -186,7 +186,7 @@ def _errors(cause: Cause, readings: Iterable[Reading]) -> dict[str, str]:
         for reading in readings
         if _failed(reading)
     }
-    return errors | ({SERVICES: cause.value} if EVIDENCE[cause] is Evidence.VOID else {})
+    return errors | ({SERVICES: cause.value} if EVIDENCE[cause] is Evidence.OUR_FAULT else {})
 
 
 def _failed(reading: Reading) -> bool:

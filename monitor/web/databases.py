@@ -13,7 +13,7 @@ from monitor.core.errors import InvalidInput, Outdated, StoreUnavailable
 from monitor.live import observations, requests
 from monitor.live.connections import Live
 from monitor.registry import fleet
-from monitor.registry.fleet import Registered
+from monitor.registry.fleet import Database
 from monitor.secrets import SecretBox
 from monitor.shapes import AcceptedShape, FleetShape, RegisteredShape
 from monitor.web.parameters import (
@@ -159,7 +159,7 @@ def _check_labels(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
-def _changed(before: Registered, changes: Changes, box: SecretBox) -> dict[str, Any]:
+def _changed(before: Database, changes: Changes, box: SecretBox) -> dict[str, Any]:
     """Return what is really new, as the registry takes it: the same once more is no change."""
     values: dict[str, Any] = {}
     if changes.url is not None:
@@ -176,7 +176,7 @@ def _changed(before: Registered, changes: Changes, box: SecretBox) -> dict[str, 
     return values
 
 
-def _opened(row: Registered, box: SecretBox) -> str:
+def _opened(row: Database, box: SecretBox) -> str:
     """Return the URL, '' where it is sealed with a key that is gone."""
     try:
         return box.open(row.name, row.ciphertext)
@@ -184,16 +184,16 @@ def _opened(row: Registered, box: SecretBox) -> str:
         return ""
 
 
-def _answer(row: Registered, response: Response, box: SecretBox) -> RegisteredShape:
+def _answer(row: Database, response: Response, box: SecretBox) -> RegisteredShape:
     response.headers["ETag"] = _etag(row)
     return _shape(row, box)
 
 
-def _etag(row: Registered) -> str:
+def _etag(row: Database) -> str:
     return f'"{row.revision}"'
 
 
-def _shape(row: Registered, box: SecretBox) -> RegisteredShape:
+def _shape(row: Database, box: SecretBox) -> RegisteredShape:
     url = _opened(row, box)
     return {
         "name": row.name,

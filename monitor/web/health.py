@@ -21,25 +21,25 @@ from monitor.registry.leadership import Lease
 from monitor.registry.store import Store, pending_migrations
 from monitor.web.patience import soon
 
-Verdict = Literal["pass", "warn", "fail"]
+Reply = Literal["pass", "warn", "fail"]
 FRESH = 1.0  # seconds
 BEHIND = 10.0  # seconds a transition may wait for Postgres
 LOOKING = 0.05  # of the time, at most, all observations are looked at
 SWEEP_DUE = 8.0  # seconds, a lease: who completes no sweep for so long shall not lead
-_RANK: dict[Verdict, int] = {"pass": 0, "warn": 1, "fail": 2}
+_RANK: dict[Reply, int] = {"pass": 0, "warn": 1, "fail": 2}
 
 
 class Check(TypedDict):
     """One thing looked at."""
 
-    status: Verdict
+    status: Reply
     detail: str
 
 
 class Health(TypedDict):
     """The worst of the checks, and each of them."""
 
-    status: Verdict
+    status: Reply
     checks: dict[str, Check]
 
 
@@ -213,5 +213,5 @@ class Ages:
         self._again_at, self._looking = ended + (ended - began) / LOOKING, None
 
 
-def _check(status: Verdict, detail: str = "") -> Check:
+def _check(status: Reply, detail: str = "") -> Check:
     return {"status": status, "detail": detail}

@@ -12,9 +12,9 @@ from monitor.core.machine import Context, tick
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
 from monitor.core.status import (
-    MAX_DOUBTERS,
     MAX_ROUNDS,
     MAX_TRIED,
+    MAX_UNREACHABLE_FROM,
     MAX_WITNESSES,
     Doubt,
     Epoch,
@@ -123,7 +123,7 @@ transitions = st.builds(
     prev=st.none() | identities,
     source=st.sampled_from(State),
     target=st.sampled_from(State),
-    rule=st.sampled_from(["doubt", "alone"]),
+    rule=st.sampled_from(["doubt", "single_observer"]),
     at=moments,
     worker=worker_ids,
     observers=st.lists(worker_ids, max_size=3).map(tuple),
@@ -162,7 +162,7 @@ statuses = st.builds(
     ok_since=st.none() | moments,
     ok_rounds=st.integers(0, 10**6),
     alive=st.none() | causes,
-    doubters=st.lists(worker_ids, max_size=MAX_DOUBTERS).map(tuple),
-    doubted_at=moments,
+    unreachable_from=st.lists(worker_ids, max_size=MAX_UNREACHABLE_FROM).map(tuple),
+    unreachable_at=moments,
     errors=st.integers(0, 10**6),
 )

@@ -50,7 +50,7 @@ def test_only_a_lock_is_a_reason_to_wait():
     for cause in set(Cause) - LOCKS:
         assert HERE.refused(cause, NOW, POLICY) is HERE
     locked = refused(Cause.WRONG_PASSWORD, 2)
-    assert locked.refused(Cause.REFUSED, NOW, POLICY) is locked, (
+    assert locked.refused(Cause.PORT_CLOSED, NOW, POLICY) is locked, (
         "it was restarted: the password is as wrong as before"
     )
 

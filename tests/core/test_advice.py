@@ -12,7 +12,7 @@ def test_every_cause_says_what_to_do_next(cause):
 
 
 def test_our_own_faults_do_not_blame_the_server():
-    ours = [cause for cause in Cause if EVIDENCE[cause] is Evidence.VOID]
+    ours = [cause for cause in Cause if EVIDENCE[cause] is Evidence.OUR_FAULT]
     assert not [cause for cause in ours if "the server's log" in ADVICE[cause]]
 
 

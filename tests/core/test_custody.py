@@ -18,7 +18,7 @@ from monitor.core.custody import (
 )
 from tests.core.making import START, examples, seen
 
-VOIDS = [cause for cause in Cause if EVIDENCE[cause] is Evidence.VOID]
+VOIDS = [cause for cause in Cause if EVIDENCE[cause] is Evidence.OUR_FAULT]
 
 
 def cries(*story: tuple[Cause, float]) -> list[float]:
@@ -48,7 +48,9 @@ def test_it_is_said_again_once_a_minute():
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from([*VOIDS, Cause.OK, Cause.REFUSED]), st.integers(-30_000, 30_000)),
+        st.tuples(
+            st.sampled_from([*VOIDS, Cause.OK, Cause.PORT_CLOSED]), st.integers(-30_000, 30_000)
+        ),
         max_size=40,
     )
 )
@@ -93,5 +95,5 @@ def test_who_cannot_look_at_one_database_can_watch_others():
     assert faults.able(2.0)
     assert not faults.able(1.0 + LATELY)
     assert faults.causes(2.0) == {"missing_file": 1}
-    faults.note(replace(seen(Cause.REFUSED, 40), database="db2"), Voids(), 40.0)
+    faults.note(replace(seen(Cause.PORT_CLOSED, 40), database="db2"), Voids(), 40.0)
     assert (faults.able(40.0), faults.causes(40.0)) == (True, {})

@@ -28,7 +28,7 @@ def test_a_cause_of_a_newer_version_is_carried_and_proves_nothing():
     assert (cause.value, cause, EVIDENCE[cause]) == (
         "proxy_dreaming",
         Cause("proxy_dreaming"),
-        Evidence.VOID,
+        Evidence.OUR_FAULT,
     )
     assert cause not in list(Cause)
     assert json.dumps([cause]) == '["proxy_dreaming"]'

@@ -37,13 +37,13 @@ CAUSES = (
     Cause.STARTING,
     Cause.LOCKED_OUT,
     Cause.SERVER_ERROR,
-    Cause.REFUSED,
+    Cause.PORT_CLOSED,
     Cause.HUNG,
     Cause.LATE_LOOP,
 )
 
 
-def witness(worker: str, ago: float, cause: Cause = Cause.REFUSED, rounds: int = 2) -> Witness:
+def witness(worker: str, ago: float, cause: Cause = Cause.PORT_CLOSED, rounds: int = 2) -> Witness:
     return Witness(worker, rounds, START + NOW - ago - 0.5, START + NOW - ago, cause)
 
 
@@ -80,7 +80,7 @@ def settled_statuses() -> list[Status]:
         for ago in (1, 5)
     ]
     doubted = [
-        replace(status, doubters=("w1", "w2"), doubted_at=START + NOW - ago)
+        replace(status, unreachable_from=("w1", "w2"), unreachable_at=START + NOW - ago)
         for status in plain
         for ago in (9, 900)
     ]
@@ -112,9 +112,9 @@ def opinion(cause: Cause, ago: float, worker: str = "w4", doubt: Identity = ID) 
 
 OPINIONS = [
     (),
-    (opinion(Cause.REFUSED, 2.5), opinion(Cause.REFUSED, 1.5)),
+    (opinion(Cause.PORT_CLOSED, 2.5), opinion(Cause.PORT_CLOSED, 1.5)),
     (opinion(Cause.HUNG, 30),),
-    (opinion(Cause.REFUSED, 0.1),),  # came after the owner's probe was sent
+    (opinion(Cause.PORT_CLOSED, 0.1),),  # came after the owner's probe was sent
     (opinion(Cause.OK, 2),),
     (opinion(Cause.LOCKED_OUT, 2, "w2"),),
 ]
@@ -201,7 +201,7 @@ def test_the_usual_beat_is_quiet():
 
 
 def test_void_changes_nothing_at_all():
-    voids = [cause for cause in Cause if EVIDENCE[cause] is Evidence.VOID]
+    voids = [cause for cause in Cause if EVIDENCE[cause] is Evidence.OUR_FAULT]
     for status, cause in itertools.product(settled_statuses() + uncertain_statuses(), voids):
         after, events = tick(status, seen(cause, NOW), context())
         assert after is status
@@ -215,12 +215,12 @@ def test_a_clock_that_was_set_back_freezes_no_state():
             for i in range(20):  # enough for every patience
                 status, _ = tick(status, seen(Cause.OK, earlier + i), context())
             assert status.state is State.AVAILABLE
-            doubted, _ = tick(status, seen(Cause.REFUSED, earlier + 20), context())
+            doubted, _ = tick(status, seen(Cause.PORT_CLOSED, earlier + 20), context())
             assert doubted.state is State.UNCERTAIN
 
 
 @pytest.mark.parametrize("back", [15, 59, 3600, 100_000])
-@pytest.mark.parametrize("cause", [Cause.REFUSED, Cause.HUNG])
+@pytest.mark.parametrize("cause", [Cause.PORT_CLOSED, Cause.HUNG])
 def test_no_moment_in_the_future_keeps_an_outage_from_being_told(cause, back):
     """Alone, or two in turn: however far the clock went back, and whatever was under way, patience
     begins anew.
@@ -241,14 +241,14 @@ def test_no_moment_in_the_future_keeps_an_outage_from_being_told(cause, back):
 def test_what_is_older_than_the_state_changes_nothing_at_all():
     young = [status for status in uncertain_statuses() if status.since > START + NOW - 5]
     for status, cause in itertools.product(settled_statuses() + young, CAUSES):
-        if status.identity and status.doubted_at <= status.since and not status.ok_since:
+        if status.identity and status.unreachable_at <= status.since and not status.ok_since:
             older = seen(cause, status.since - START - 5, sent=status.since - START - 6)
             assert tick(status, older, context()) == (status, ())
 
 
 def test_the_same_feel_told_twice_counts_once():
     status = doubtful(4, (witness("w1", 1),))
-    again = seen(Cause.REFUSED, NOW - 1, sent=NOW - 1.5)
+    again = seen(Cause.PORT_CLOSED, NOW - 1, sent=NOW - 1.5)
     assert tick(status, again, context())[0] is status
 
 
@@ -267,8 +267,10 @@ def test_only_alone_reaches_unavailable_on_one_workers_word():
         for event in events:
             if isinstance(event, Transition) and event.target is State.UNAVAILABLE:
                 found.add((event.rule, len(event.observers)))
-                assert len(event.observers) > 1 or (event.rule == "alone" and there.eligible == 1)
-    assert {("confirm_absent", 2), ("confirm_silent", 2), ("alone", 1)} <= found
+                assert len(event.observers) > 1 or (
+                    event.rule == "single_observer" and there.eligible == 1
+                )
+    assert {("confirm_absent", 2), ("confirm_silent", 2), ("single_observer", 1)} <= found
 
 
 def test_alive_is_never_down():
@@ -296,7 +298,7 @@ def test_a_healthy_database_is_available_after_three_beats():
         assert after.state is State.AVAILABLE, status
 
 
-@pytest.mark.parametrize("cause", [Cause.REFUSED, Cause.HUNG])
+@pytest.mark.parametrize("cause", [Cause.PORT_CLOSED, Cause.HUNG])
 def test_a_dead_database_is_unavailable_soon_after_it_changed_hands(cause):
     """W1 feels it for 8 s, then w5 does: silent takes 10 s since the first failed probe, counted
     anew by some.
@@ -321,7 +323,7 @@ def test_a_server_that_speaks_names_the_state_within_two_beats_and_one_that_errs
         assert after.state is NAMED_BY[cause], status
 
 
-@pytest.mark.parametrize("other", [Cause.REFUSED, Cause.HUNG, Cause.LATE_LOOP])
+@pytest.mark.parametrize("other", [Cause.PORT_CLOSED, Cause.HUNG, Cause.LATE_LOOP])
 def test_a_server_that_errs_and_falls_silent_in_turn_is_refusing_in_the_end(other):
     for before in settled_statuses() + uncertain_statuses():
         states, status = set(), before
@@ -335,7 +337,7 @@ def test_a_server_that_errs_and_falls_silent_in_turn_is_refusing_in_the_end(othe
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from((*CAUSES, Cause.REFUSED, Cause.HUNG, Cause.OK)),
+        st.sampled_from((*CAUSES, Cause.PORT_CLOSED, Cause.HUNG, Cause.OK)),
         st.integers(-50, 4000),  # milliseconds between two feels: clocks may go back a little
         st.integers(0, 2000),  # milliseconds a feel takes
         st.sampled_from(["", "", "", "", "w1", "w2", "w3"]),  # who takes over
@@ -381,7 +383,7 @@ def test_any_history_keeps_the_chain_and_the_books(history):
         assert (
             event.target is not State.UNAVAILABLE
             or len(event.observers) > 1
-            or event.rule == "alone"
+            or event.rule == "single_observer"
         )
         last, state = event.identity, event.target
     for status in ended:
@@ -425,7 +427,7 @@ def test_the_quick_rule_rests_on_absents_alone(history):
         status, events = tick(status, observation, there)
         if observation.evidence is Evidence.ABSENT:
             since = observation.sent_at if since is None else since
-        elif observation.evidence is not Evidence.VOID:
+        elif observation.evidence is not Evidence.OUR_FAULT:
             since = None
         if status.rule == "confirm_absent" and events:
             assert elapsed(since, observation.at) >= POLICY.absent_seconds
@@ -446,7 +448,7 @@ def test_a_tape_replays_to_the_same_end_and_through_the_cache_too(history):
 
 def test_a_tape_replays_against_another_policy():
     recorded = [
-        (seen(Cause.REFUSED, at, worker=w), context(w))
+        (seen(Cause.PORT_CLOSED, at, worker=w), context(w))
         for at, w in [(0, "w1"), (1, "w2"), (2, "w2")]
     ]
     hasty = Policy(absent_seconds=1.0)

@@ -16,7 +16,7 @@ from tests.core.making import START, Story
 
 def healthy() -> Story:
     story = Story()
-    assert story.feel(Cause.OK, 0) == "first_light"
+    assert story.feel(Cause.OK, 0) == "first_ok"
     return story
 
 
@@ -29,13 +29,13 @@ def opinion(
 
 def test_a_killed_database_is_unavailable_when_a_second_worker_finds_it_gone():
     story = healthy()
-    assert story.feel(Cause.REFUSED, 5) == "doubt"
+    assert story.feel(Cause.PORT_CLOSED, 5) == "doubt"
     assert [str(cry.doubt) for cry in story.cries] == ["1.1.2"]
     story.move("w2")
     assert (
-        story.feel(Cause.REFUSED, 6.5) == "steady"
+        story.feel(Cause.PORT_CLOSED, 6.5) == "steady"
     )  # two workers and two rounds, but 2 s must pass
-    assert story.feel(Cause.REFUSED, 7.5) == "confirm_absent"
+    assert story.feel(Cause.PORT_CLOSED, 7.5) == "confirm_absent"
     last = story.transitions[-1]
     assert last.observers == ("w1", "w2")
     assert [(word.worker, word.rounds, word.at - START) for word in last.evidence] == [
@@ -48,7 +48,7 @@ def test_a_killed_database_is_unavailable_when_a_second_worker_finds_it_gone():
 
 def test_one_worker_alone_keeps_asking_and_never_decides():
     story = healthy()
-    rules = {story.feel(Cause.REFUSED, at) for at in range(5, 65)}
+    rules = {story.feel(Cause.PORT_CLOSED, at) for at in range(5, 65)}
     assert rules == {"doubt", "steady"}
     assert [cry.at - START for cry in story.cries] == [5, 15, 25, 35, 45, 55]
     assert {cry.doubt for cry in story.cries} == {story.status.identity}
@@ -57,9 +57,9 @@ def test_one_worker_alone_keeps_asking_and_never_decides():
 def test_a_worker_goes_on_asking_after_the_clock_was_set_back():
     story = healthy()
     for at in (5, 6, 15):
-        story.feel(Cause.REFUSED, at)
+        story.feel(Cause.PORT_CLOSED, at)
     for at in range(-3600, -3570):
-        story.feel(Cause.REFUSED, at)
+        story.feel(Cause.PORT_CLOSED, at)
     assert [cry.at - START for cry in story.cries] == [5, 15, -3590, -3580]
 
 
@@ -78,41 +78,41 @@ def test_a_clock_set_back_during_a_feel_delays_nothing_by_the_length_of_the_step
 def test_nobody_is_asked_where_nobody_else_is():
     story = healthy()
     story.more = {"eligible": 1}
-    assert {story.feel(Cause.REFUSED, at) for at in range(5, 65)} == {"doubt", "steady"}
+    assert {story.feel(Cause.PORT_CLOSED, at) for at in range(5, 65)} == {"doubt", "steady"}
     assert len(story.cries) == 1
 
 
 def test_what_was_found_where_the_name_led_before_does_not_count():
     story = healthy()
-    assert story.feel(Cause.REFUSED, 5, tried="10.0.0.1") == "doubt"
-    assert story.feel(Cause.REFUSED, 6.5, tried="10.0.0.1") == "steady"
+    assert story.feel(Cause.PORT_CLOSED, 5, tried="10.0.0.1") == "doubt"
+    assert story.feel(Cause.PORT_CLOSED, 6.5, tried="10.0.0.1") == "steady"
     story.move("w2")
-    assert story.feel(Cause.REFUSED, 8, tried="10.0.0.2") == "steady"
-    assert story.feel(Cause.REFUSED, 20, tried="10.0.0.2") == "steady", (
+    assert story.feel(Cause.PORT_CLOSED, 8, tried="10.0.0.2") == "steady"
+    assert story.feel(Cause.PORT_CLOSED, 20, tried="10.0.0.2") == "steady", (
         "one worker's word about the new address"
     )
     story.move("w1")
-    assert story.feel(Cause.REFUSED, 21, tried="10.0.0.2") == "confirm_absent"
+    assert story.feel(Cause.PORT_CLOSED, 21, tried="10.0.0.2") == "confirm_absent"
     assert story.transitions[-1].observers == ("w1", "w2")
 
 
 def test_observers_whose_resolvers_disagree_still_confirm():
     story = healthy()
-    assert story.feel(Cause.REFUSED, 5, tried="10.0.0.1") == "doubt"
+    assert story.feel(Cause.PORT_CLOSED, 5, tried="10.0.0.1") == "doubt"
     story.move("w2")
-    assert story.feel(Cause.REFUSED, 6, tried="52.1.1.1") == "steady"
+    assert story.feel(Cause.PORT_CLOSED, 6, tried="52.1.1.1") == "steady"
     story.move("w1")
-    assert story.feel(Cause.REFUSED, 7, tried="10.0.0.1") == "steady", (
+    assert story.feel(Cause.PORT_CLOSED, 7, tried="10.0.0.1") == "steady", (
         "2 s have to pass since the address came up"
     )
-    assert story.feel(Cause.REFUSED, 8, tried="10.0.0.1") == "confirm_absent"
+    assert story.feel(Cause.PORT_CLOSED, 8, tried="10.0.0.1") == "confirm_absent"
 
 
 def test_a_name_that_leads_to_another_address_every_time_is_decided_all_the_same():
     story, rules = healthy(), []
     for at in range(5, 30):
         story.move(f"w{at % 2}")
-        rules.append(story.feel(Cause.REFUSED, at, tried=f"10.0.0.{at}"))
+        rules.append(story.feel(Cause.PORT_CLOSED, at, tried=f"10.0.0.{at}"))
     assert "confirm_absent" in rules
 
 
@@ -143,7 +143,7 @@ def test_a_mix_of_silent_and_absent_takes_the_longer_way():
     story = healthy()
     story.feel(Cause.HUNG, 7, sent=5)
     story.move("w2")
-    assert [story.feel(Cause.REFUSED, at) for at in (8, 10, 12, 14, 15)] == ["steady"] * 4 + [
+    assert [story.feel(Cause.PORT_CLOSED, at) for at in (8, 10, 12, 14, 15)] == ["steady"] * 4 + [
         "confirm_silent"
     ]
 
@@ -153,11 +153,11 @@ def test_a_database_only_one_worker_cannot_reach_is_available_and_remembers_who(
     story.feel(Cause.UNREACHABLE, 5)
     story.move("w4")
     assert story.feel(Cause.OK, 7) == "false_alarm"
-    assert story.status.doubters == ("w1",)
+    assert story.status.unreachable_from == ("w1",)
     assert story.feel(Cause.OK, 606) == "steady"
-    assert story.status.doubters == ("w1",)
+    assert story.status.unreachable_from == ("w1",)
     story.feel(Cause.OK, 607)
-    assert story.status.doubters == ()
+    assert story.status.unreachable_from == ()
 
 
 def test_a_doubter_that_reaches_it_again_is_none():
@@ -166,17 +166,17 @@ def test_a_doubter_that_reaches_it_again_is_none():
     story.move("w4").feel(Cause.OK, 7)
     story.move("w1")
     assert story.feel(Cause.OK, 9) == "steady"
-    assert (story.status.doubters, story.status.doubted_at) == ((), 0.0)
+    assert (story.status.unreachable_from, story.status.unreachable_at) == ((), 0.0)
 
 
 def test_a_doubter_is_one_until_it_has_reached_it_or_nobody_can():
     story = healthy()
     story.feel(Cause.UNREACHABLE, 5)
     story.move("w4").feel(Cause.OK, 7)
-    story.move("w1").feel(Cause.REFUSED, 9)
-    assert story.status.doubters == ("w1",)
-    story.move("w4").feel(Cause.REFUSED, 12)
-    assert (story.status.state, story.status.doubters) == (State.UNAVAILABLE, ())
+    story.move("w1").feel(Cause.PORT_CLOSED, 9)
+    assert story.status.unreachable_from == ("w1",)
+    story.move("w4").feel(Cause.PORT_CLOSED, 12)
+    assert (story.status.state, story.status.unreachable_from) == (State.UNAVAILABLE, ())
 
 
 def test_the_newest_two_doubters_are_kept_and_nobody_who_reached_it():
@@ -185,19 +185,19 @@ def test_the_newest_two_doubters_are_kept_and_nobody_who_reached_it():
         story.move(f"w{number}").feel(Cause.UNREACHABLE, 5 + number / 10)
     story.move("w5").more = {"opinions": (opinion(Cause.OK, 6, worker="w4", doubt="1.2.1"),)}
     assert story.feel(Cause.OK, 7) == "false_alarm"
-    assert story.status.doubters == ("w3", "w2")
+    assert story.status.unreachable_from == ("w3", "w2")
 
 
 def test_a_hiccup_names_no_doubter():
     story = healthy()
     story.feel(Cause.CONNECT_TIMEOUT, 7, sent=5)
     assert story.feel(Cause.OK, 8) == "false_alarm"
-    assert story.status.doubters == ()
+    assert story.status.unreachable_from == ()
 
 
 def test_an_ok_sent_before_the_doubt_does_not_end_it():
     story = healthy()
-    story.feel(Cause.REFUSED, 5)
+    story.feel(Cause.PORT_CLOSED, 5)
     story.move("w2")
     assert story.feel(Cause.OK, 5.2, sent=4.9) == "steady"
     assert story.feel(Cause.OK, 6) == "false_alarm"
@@ -225,7 +225,7 @@ def test_a_crash_and_its_recovery_are_starting_not_down():
     assert story.feel(Cause.STARTING, 8) == "steady"
     assert story.feel(Cause.OK, 9) == "reopened"
     assert [event.rule for event in story.transitions] == [
-        "first_light",
+        "first_ok",
         "doubt",
         "answered",
         "reopened",
@@ -235,38 +235,38 @@ def test_a_crash_and_its_recovery_are_starting_not_down():
 def test_the_quick_rule_counts_nothing_that_was_silent():
     story = healthy()
     assert story.feel(Cause.CONNECT_TIMEOUT, 7, sent=5) == "doubt"
-    assert story.feel(Cause.REFUSED, 7.02) == "steady"
+    assert story.feel(Cause.PORT_CLOSED, 7.02) == "steady"
     story.move("w2")
-    assert [story.feel(Cause.REFUSED, at) for at in (7.04, 8, 9.019)] == ["steady"] * 3
-    assert story.feel(Cause.REFUSED, 9.02) == "confirm_absent"
+    assert [story.feel(Cause.PORT_CLOSED, at) for at in (7.04, 8, 9.019)] == ["steady"] * 3
+    assert story.feel(Cause.PORT_CLOSED, 9.02) == "confirm_absent"
 
 
 def test_a_silence_between_starts_the_quick_rule_anew():
     story = healthy()
-    story.feel(Cause.REFUSED, 5)
+    story.feel(Cause.PORT_CLOSED, 5)
     story.move("w2")
     assert story.feel(Cause.HUNG, 6.9) == "steady"
-    assert [story.feel(Cause.REFUSED, at) for at in (7, 8, 8.999)] == ["steady"] * 3
-    assert story.feel(Cause.REFUSED, 9) == "confirm_absent"
+    assert [story.feel(Cause.PORT_CLOSED, at) for at in (7, 8, 8.999)] == ["steady"] * 3
+    assert story.feel(Cause.PORT_CLOSED, 9) == "confirm_absent"
 
 
 def test_the_lone_worker_counts_silences_apart_too():
     story = Story(more={"eligible": 1, "alone_since": START - 100})
     story.feel(Cause.OK, 0)
     story.feel(Cause.HUNG, 7, sent=5)
-    assert [story.feel(Cause.REFUSED, at) for at in (7.1, 8, 9.099, 9.1)] == ["steady"] * 3 + [
-        "alone"
+    assert [story.feel(Cause.PORT_CLOSED, at) for at in (7.1, 8, 9.099, 9.1)] == ["steady"] * 3 + [
+        "single_observer"
     ]
 
 
 def test_what_was_found_at_an_old_address_confirms_nothing():
     story = healthy()
     story.more = {"revision": 3}
-    story.feel(Cause.REFUSED, 5)
+    story.feel(Cause.PORT_CLOSED, 5)
     story.move("w2").more = {"revision": 4}
-    assert [story.feel(Cause.REFUSED, at) for at in (6, 7, 8, 9)] == ["steady"] * 4
+    assert [story.feel(Cause.PORT_CLOSED, at) for at in (6, 7, 8, 9)] == ["steady"] * 4
     story.move("w3")
-    assert story.feel(Cause.REFUSED, 10) == "confirm_absent"
+    assert story.feel(Cause.PORT_CLOSED, 10) == "confirm_absent"
     assert story.transitions[-1].observers == ("w2", "w3")
 
 
@@ -297,14 +297,14 @@ def test_three_errors_of_the_server_are_refusing_and_two_are_nothing():
 
 def test_one_word_of_the_server_restarts_the_count():
     story = healthy()
-    story.feel(Cause.REFUSED, 5)
+    story.feel(Cause.PORT_CLOSED, 5)
     story.feel(Cause.SERVER_ERROR, 6)
     story.move("w2")
-    assert [story.feel(Cause.REFUSED, at) for at in (8, 9, 10)] == [
+    assert [story.feel(Cause.PORT_CLOSED, at) for at in (8, 9, 10)] == [
         "steady"
     ] * 3  # w1's word was before it spoke
     story.move("w3")
-    assert story.feel(Cause.REFUSED, 11) == "confirm_absent"
+    assert story.feel(Cause.PORT_CLOSED, 11) == "confirm_absent"
     assert story.transitions[-1].observers == ("w2", "w3")
 
 
@@ -367,8 +367,8 @@ def test_one_state_hears_itself_without_wavering():
 
 def dead() -> Story:
     story = healthy()
-    story.feel(Cause.REFUSED, 5)
-    story.move("w2").feel(Cause.REFUSED, 8)
+    story.feel(Cause.PORT_CLOSED, 5)
+    story.move("w2").feel(Cause.PORT_CLOSED, 8)
     assert story.status.state is State.UNAVAILABLE
     return story
 
@@ -379,7 +379,9 @@ def test_two_oks_two_seconds_apart_are_a_recovery():
     assert story.feel(Cause.OK, 22) == "recovered"
 
 
-@pytest.mark.parametrize("between", [Cause.REFUSED, Cause.HUNG, Cause.STARTING, Cause.SERVER_ERROR])
+@pytest.mark.parametrize(
+    "between", [Cause.PORT_CLOSED, Cause.HUNG, Cause.STARTING, Cause.SERVER_ERROR]
+)
 def test_anything_between_two_oks_is_no_recovery(between):
     story = dead()
     story.feel(Cause.OK, 20)
@@ -391,13 +393,13 @@ def test_anything_between_two_oks_is_no_recovery(between):
 
 def test_the_only_worker_decides_after_half_a_minute_alone():
     story = healthy()
-    story.feel(Cause.REFUSED, 5)
+    story.feel(Cause.PORT_CLOSED, 5)
     story.more = {"eligible": 1, "alone_since": START + 4}
-    assert {story.feel(Cause.REFUSED, at) for at in range(6, 34)} == {"steady"}
+    assert {story.feel(Cause.PORT_CLOSED, at) for at in range(6, 34)} == {"steady"}
     story.more["canaries_green"] = False
-    assert story.feel(Cause.REFUSED, 34) == "steady"
+    assert story.feel(Cause.PORT_CLOSED, 34) == "steady"
     story.more["canaries_green"] = True
-    assert story.feel(Cause.REFUSED, 35) == "alone"
+    assert story.feel(Cause.PORT_CLOSED, 35) == "single_observer"
     assert story.transitions[-1].observers == ("w1",)
 
 
@@ -405,23 +407,27 @@ def test_the_only_worker_is_as_patient_as_two_would_be():
     story = Story(more={"eligible": 1, "alone_since": START - 100})
     story.feel(Cause.OK, 0)
     assert story.feel(Cause.HUNG, 5) == "doubt"
-    assert [story.feel(Cause.HUNG, at) for at in (7, 14.9, 15)] == ["steady", "steady", "alone"]
+    assert [story.feel(Cause.HUNG, at) for at in (7, 14.9, 15)] == [
+        "steady",
+        "steady",
+        "single_observer",
+    ]
     story.feel(Cause.OK, 20)
     story.feel(Cause.OK, 22)
-    assert story.feel(Cause.REFUSED, 25) == "doubt"
-    assert [story.feel(Cause.REFUSED, at) for at in (26.9, 27)] == ["steady", "alone"]
+    assert story.feel(Cause.PORT_CLOSED, 25) == "doubt"
+    assert [story.feel(Cause.PORT_CLOSED, at) for at in (26.9, 27)] == ["steady", "single_observer"]
 
 
 def asked(*opinions: Opinion) -> Story:
     story = healthy()
-    story.feel(Cause.REFUSED, 5)
+    story.feel(Cause.PORT_CLOSED, 5)
     story.more = {"opinions": opinions}
     return story
 
 
 def test_a_peers_opinion_confirms_without_a_move():
     story = asked(opinion(Cause.RESET, 6))
-    assert story.feel(Cause.REFUSED, 7) == "confirm_absent"
+    assert story.feel(Cause.PORT_CLOSED, 7) == "confirm_absent"
     assert story.transitions[-1].observers == ("w1", "w2")
 
 
@@ -439,19 +445,19 @@ def test_a_peers_opinion_confirms_without_a_move():
 )
 def test_some_opinions_confirm_nothing(useless):
     story = asked(useless)
-    assert story.feel(Cause.REFUSED, 8.5, sent=7.5) == "steady"
+    assert story.feel(Cause.PORT_CLOSED, 8.5, sent=7.5) == "steady"
 
 
 def test_a_peers_opinion_grows_old_sooner_than_a_former_owners_word():
-    assert asked(opinion(Cause.RESET, 6)).feel(Cause.REFUSED, 10) == "confirm_absent"
-    assert asked(opinion(Cause.RESET, 6)).feel(Cause.REFUSED, 10.001) == "steady"
+    assert asked(opinion(Cause.RESET, 6)).feel(Cause.PORT_CLOSED, 10) == "confirm_absent"
+    assert asked(opinion(Cause.RESET, 6)).feel(Cause.PORT_CLOSED, 10.001) == "steady"
 
 
 def test_whoever_reached_it_since_the_doubt_stands_against_all_others():
     negative, positive = opinion(Cause.RESET, 7), opinion(Cause.OK, 6, worker="w3")
-    assert asked(negative, positive).feel(Cause.REFUSED, 8) == "steady"
+    assert asked(negative, positive).feel(Cause.PORT_CLOSED, 8) == "steady"
     assert (
-        asked(negative, positive, opinion(Cause.RESET, 7, worker="w3")).feel(Cause.REFUSED, 8)
+        asked(negative, positive, opinion(Cause.RESET, 7, worker="w3")).feel(Cause.PORT_CLOSED, 8)
         == "confirm_absent"
     )
 
@@ -473,10 +479,10 @@ def test_what_a_newer_version_found_neither_proves_nor_hinders(kind, rule):
 
 def test_a_peers_ok_alone_makes_nothing_available():
     story = asked(opinion(Cause.OK, 6))
-    assert [story.feel(Cause.REFUSED, at) for at in (7, 8)] == ["steady"] * 2
+    assert [story.feel(Cause.PORT_CLOSED, at) for at in (7, 8)] == ["steady"] * 2
     story.move("w2")
     assert story.feel(Cause.OK, 9) == "false_alarm"
-    assert story.status.doubters == ("w1",)
+    assert story.status.unreachable_from == ("w1",)
 
 
 def test_one_word_of_the_server_and_a_peers_agreement_name_the_state():
@@ -499,10 +505,10 @@ def test_time_is_exact_to_the_millisecond():
     for late in range(0, 1000, 37):
         story = healthy()
         began = 5 + late / 1000
-        story.feel(Cause.REFUSED, began)
+        story.feel(Cause.PORT_CLOSED, began)
         story.move("w2")
-        assert story.feel(Cause.REFUSED, round(began + 1.999, 3)) == "steady"
-        assert story.feel(Cause.REFUSED, round(began + 2, 3)) == "confirm_absent"
+        assert story.feel(Cause.PORT_CLOSED, round(began + 1.999, 3)) == "steady"
+        assert story.feel(Cause.PORT_CLOSED, round(began + 2, 3)) == "confirm_absent"
 
 
 def test_a_clock_may_stand_still_but_what_is_older_is_not_heard():
@@ -544,11 +550,11 @@ def test_an_ok_need_not_be_newer_than_the_negatives_of_others():
 
 def test_after_a_word_of_the_server_the_time_runs_anew_too():
     story = healthy()
-    story.feel(Cause.REFUSED, 5)
+    story.feel(Cause.PORT_CLOSED, 5)
     story.feel(Cause.SERVER_ERROR, 6)
-    story.feel(Cause.REFUSED, 8)
+    story.feel(Cause.PORT_CLOSED, 8)
     story.move("w2")
-    assert [story.feel(Cause.REFUSED, at) for at in (9, 9.999, 10)] == [
+    assert [story.feel(Cause.PORT_CLOSED, at) for at in (9, 9.999, 10)] == [
         "steady",
         "steady",
         "confirm_absent",
@@ -575,7 +581,7 @@ def test_a_recovery_takes_as_many_rounds_as_the_policy_says():
 def test_being_alone_once_is_not_being_alone():
     story = healthy()
     story.more = {"eligible": 2, "alone_since": START}
-    assert {story.feel(Cause.REFUSED, at) for at in range(40, 60)} == {"doubt", "steady"}
+    assert {story.feel(Cause.PORT_CLOSED, at) for at in range(40, 60)} == {"doubt", "steady"}
 
 
 def asked_of_a_patient_policy(*opinions: Opinion) -> Story:
@@ -596,15 +602,15 @@ def test_each_answer_of_a_peer_is_one_round():
 
 def test_a_peers_own_fault_does_not_hide_what_it_said_before():
     assert (
-        asked(opinion(Cause.RESET, 6), opinion(Cause.DESCRIPTORS, 6.5)).feel(Cause.REFUSED, 7)
+        asked(opinion(Cause.RESET, 6), opinion(Cause.DESCRIPTORS, 6.5)).feel(Cause.PORT_CLOSED, 7)
         == "confirm_absent"
     )
 
 
 def test_a_peers_ok_does_not_keep_the_owner_from_asking_again():
     story = asked(opinion(Cause.OK, 14))
-    story.feel(Cause.REFUSED, 15)
+    story.feel(Cause.PORT_CLOSED, 15)
     assert len(story.cries) == 2
     fresh = asked(opinion(Cause.HUNG, 14))
-    fresh.feel(Cause.REFUSED, 15, sent=14.5)
+    fresh.feel(Cause.PORT_CLOSED, 15, sent=14.5)
     assert len(fresh.cries) == 1

@@ -76,7 +76,7 @@ def policies(draw: st.DrawFn) -> Policy:
     )
 
 
-@given(policies(), st.sampled_from([Cause.HUNG, Cause.REFUSED]))
+@given(policies(), st.sampled_from([Cause.HUNG, Cause.PORT_CLOSED]))
 @examples(60)
 def test_under_any_policy_that_is_taken_a_dead_database_is_found_dead_by_two_workers(policy, cause):
     """The doubt changes hands whenever its owner cries; a silent probe takes its whole deadline."""

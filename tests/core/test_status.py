@@ -5,9 +5,9 @@ from monitor.core.cause import Cause
 from monitor.core.errors import InvalidInput
 from monitor.core.machine import STEADY, TRANSITIONS
 from monitor.core.status import (
-    MAX_DOUBTERS,
     MAX_ROUNDS,
     MAX_TRIED,
+    MAX_UNREACHABLE_FROM,
     MAX_WITNESSES,
     STATUS_FIELDS,
     Doubt,
@@ -57,7 +57,7 @@ def test_the_longest_values_stay_within_64_bytes():
             decades_later,
             10**9,
             longest,
-            (worker,) * MAX_DOUBTERS,
+            (worker,) * MAX_UNREACHABLE_FROM,
             decades_later,
             10**9,
         )

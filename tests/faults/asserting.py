@@ -10,7 +10,7 @@ def assert_unmoved(lab: Lab, names: Collection[str]) -> None:
     """Fail where a state has changed since the first observation."""
     for name in names:
         assert set(lab.eye.states(name)) <= {"new", "available"}
-        assert lab.rules(name) == ["first_light"]
+        assert lab.rules(name) == ["first_ok"]
 
 
 def assert_available(lab: Lab, names: Collection[str]) -> None:

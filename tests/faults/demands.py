@@ -41,11 +41,13 @@ class Bounds:
     allowance: float = (
         20.0  # more for each fault of ours that overlaps, besides the time it overlaps
     )
-    # what stays dead overlaps so long: 6 s until missed, 30 s until `alone`, less the allowance
+    # what stays dead overlaps so long: 6 s until missed, 30 s until `single_observer`, less the allowance
     takeover: float = 16.0
     settled: float = 30.0  # all is well again so long after a fault
-    quiet: float = 30.0  # `alone`: no other worker may have recorded anything for so long ...
-    company: float = 5.0  # ... but of one that has just come it may not know yet
+    quiet: float = (
+        30.0  # `single_observer`: no other worker may have recorded anything for so long ...
+    )
+    peers: float = 5.0  # ... but of one that has just come it may not know yet
     taken_up: float = 10.0  # what the registry was told is known to the workers by then
     drain: float = 3.0  # from accepted to durable while nothing of ours is hurt
     replay: float = 5.0  # from the opening of a generation to the last replayed transition
@@ -208,7 +210,7 @@ def _faults_of_observers(history: History, verdict: Transition, bounds: Bounds) 
     workers = {seen.worker for seen in verdict.evidence}
     if workers != set(verdict.observers):
         yield f"observers {sorted(verdict.observers)} but evidence of {sorted(workers)}"
-    if verdict.rule != "alone":
+    if verdict.rule != "single_observer":
         if len(workers) < 2:
             yield f"observed by {sorted(workers)} only"
         return
@@ -217,7 +219,7 @@ def _faults_of_observers(history: History, verdict: Transition, bounds: Bounds) 
         sight.fields.get("seen_by", "")
         for sights in history.sights.values()
         for sight in sights
-        if since < float(sight.fields.get("observed_at", 0)) < verdict.at - bounds.company
+        if since < float(sight.fields.get("observed_at", 0)) < verdict.at - bounds.peers
     } - workers
     if others:
         yield f"on one worker's word, while {sorted(others)} recorded too"
@@ -279,7 +281,7 @@ def _any(*rules: str) -> Step:
 OUTAGE = (
     _one("answered"),  # the server may still say that it shuts down
     _one("doubt"),
-    _one("confirm_absent", "confirm_silent", "alone"),
+    _one("confirm_absent", "confirm_silent", "single_observer"),
     _any("answered"),  # on its way up
     _one("false_alarm", "recovered", "reopened"),
 )
@@ -405,7 +407,7 @@ def _strange(chain: list[Transition], parts: list[Episode], bounds: Bounds) -> I
             ),
             None,
         )
-        if i == 0 and one.rule == "first_light":
+        if i == 0 and one.rule == "first_ok":
             continue
         if home is None:
             yield f"{one.identity}: {one.rule} at {one.at:.3f}, when nothing was wrong with it"

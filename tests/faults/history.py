@@ -421,7 +421,7 @@ def _strangers(sights: list[Sight], blurred: list[tuple[float, float]]) -> Itera
     """
     for sight in sights:
         owner, seen_by = sight.fields.get("owner"), sight.fields.get("seen_by")
-        void = EVIDENCE[Cause(sight.fields.get("cause", "ok"))] is Evidence.VOID
+        void = EVIDENCE[Cause(sight.fields.get("cause", "ok"))] is Evidence.OUR_FAULT
         proven = "number" in sight.fields and not void  # an assignment removes it
         if owner and proven and seen_by != owner and not _within(sight.at, blurred):
             yield f"{seen_by} wrote at {sight.at:.3f} what {owner} owns under {sight.fields.get('epoch')}"

@@ -189,7 +189,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "lease-renewed-by-anybody",
         "monitor/registry/leadership.py",
         "_held",
-        "Leadership.owner == lease.owner, Leadership.term == lease.term, ",
+        "Leadership.owner == lease.owner,\n        Leadership.term == lease.term,",
         "",
         (f"{_REGISTRY}/test_leadership.py::test_terms_only_rise_and_one_lease_is_valid",),
     ),
@@ -392,8 +392,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "confirm-silent-at-once",
         "monitor/core/verdict.py",
         "Subject.suffices",
-        "return patient and",
-        "return",
+        "patient\n            and",
+        "",
         (
             f"{_CORE}/test_machine_stories.py::test_a_frozen_server_takes_three_rounds_and_ten_seconds",
         ),
@@ -401,7 +401,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "alone-never",
         "monitor/core/verdict.py",
-        "alone",
+        "single_observer",
         "agreed = unbroken and",
         "agreed = False and",
         (f"{_FAULTS}/test_targets.py::test_killed_with_one_worker",),
@@ -409,7 +409,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "alone-at-once",
         "monitor/core/verdict.py",
-        "alone",
+        "single_observer",
         "elapsed(context.alone_since, subject.observation.at) >= policy.alone_seconds",
         "True",
         (f"{_FAULTS}/test_targets.py::test_killed_with_one_worker",),
@@ -501,7 +501,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "foreign-word-hinders",
         "monitor/core/verdict.py",
         "_words_of_others",
-        " and EVIDENCE[word.cause] is not Evidence.VOID",
+        " and EVIDENCE[word.cause] is not Evidence.OUR_FAULT",
         "",
         (
             f"{_CORE}/test_machine_stories.py::test_what_a_newer_version_found_neither_proves_nor_hinders",
@@ -594,8 +594,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "history-head-by-reading-it-all",
         "monitor/registry/history.py",
         "ends",
-        "given = listed.render_derived()",
-        "given = listed",
+        "listed.render_derived()",
+        "listed",
         (f"{_REGISTRY}/test_history.py::test_the_head_of_a_chain_is_one_probe_of_an_index",),
     ),
     # --- logins: many databases of one address ----------------------------------------------------

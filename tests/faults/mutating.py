@@ -41,6 +41,7 @@ OPTIONS += [
 COPIES = 3  # broken side by side: the tests wait more than they compute
 SIDE_BY_SIDE = ["-n", str(COPIES), "--maxschedchunk", "1"]  # the tests as they are
 TELL = 40  # last lines of a test's output that say why there is no verdict
+_CLOSING = {re.escape(bracket) for bracket in ")]}"}
 _running: set[subprocess.Popen[bytes]] = set()
 
 
@@ -63,14 +64,25 @@ class Kill:
 def mutate(text: str, mutant: Mutant) -> str:
     """Return the file's text with the edit in it."""
     start, end = _span(text, mutant)
-    inside = text[start:end]
-    if (found := inside.count(mutant.before)) != 1:
+    found = list(_as_laid_out(mutant.before).finditer(text, start, end))
+    if len(found) != 1:
         place = mutant.function or "the file"
-        raise Broken(f"{mutant.file}: {mutant.before!r} stands {found} times in {place}, not once")
-    edited = text[:start] + inside.replace(mutant.before, mutant.after) + text[end:]
+        raise Broken(
+            f"{mutant.file}: {mutant.before!r} stands {len(found)} times in {place}, not once"
+        )
+    edited = text[: found[0].start()] + mutant.after + text[found[0].end() :]
     if mutant.file.endswith(".py"):
         _check_syntax(edited, mutant)
     return edited
+
+
+def _as_laid_out(code: str) -> re.Pattern[str]:
+    """Return a pattern that finds this code however its lines are broken."""
+    words = (re.escape(word) for word in re.findall(r"\w+|[^\w\s]", code))
+    loose = r"\s*".join(rf",?\s*{word}" if word in _CLOSING else word for word in words)
+    head, tail = re.match(r"\s*", code), re.search(r"\s*\Z", code)
+    assert head and tail
+    return re.compile(re.escape(head[0]) + loose + re.escape(tail[0]))
 
 
 def _check_syntax(text: str, mutant: Mutant) -> None:

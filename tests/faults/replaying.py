@@ -15,7 +15,7 @@ from typing import Any
 import redis
 
 from monitor.live import steps
-from monitor.live.observations import Verdict
+from monitor.live.observations import Reply
 from tests.proxy import Proxy
 
 CAPTURED = 200  # requests: those of the first minutes
@@ -26,13 +26,13 @@ SHARED, HEAD, LISTS = (
 )  # of a call: keys before the hashes, words before the rows, counted lists in a row
 FIXED = 4  # words of a row before its lists, the epoch first
 LATEST = str(1 << 52).encode()  # a batch number above all others
-COUNTED = {str(verdict): f"rejected_{verdict}" for verdict in Verdict} | {
-    str(Verdict.ACCEPTED): "duplicates"
+COUNTED = {str(verdict): f"rejected_{verdict}" for verdict in Reply} | {
+    str(Reply.ACCEPTED): "duplicates"
 }
 OVER = frozenset(
-    {Verdict.FENCED, Verdict.CLOSED}
+    {Reply.FENCED, Reply.CLOSED}
 )  # what is told under an epoch or a generation that is over
-STILL = OVER | {Verdict.ACCEPTED, Verdict.AHEAD}  # under one that lasts: that nothing is new
+STILL = OVER | {Reply.ACCEPTED, Reply.AHEAD}  # under one that lasts: that nothing is new
 _RECORD = steps.step("record")
 CALLED = _RECORD.sha.encode()  # stands in each call of the record step
 
@@ -138,7 +138,7 @@ def _is_over(client: "redis.Redis[bytes]", record: Record) -> bool:
 
 
 def _send_again(
-    client: "redis.Redis[bytes]", record: Record, batch: bytes, expected: frozenset[Verdict]
+    client: "redis.Redis[bytes]", record: Record, batch: bytes, expected: frozenset[Reply]
 ) -> Iterator[str]:
     with client.pipeline(transaction=True) as pipe:
         _look(pipe, record)
@@ -147,7 +147,7 @@ def _send_again(
         replies: list[Any] = pipe.execute()
     size = len(replies) // 2
     before, (word,), after = replies[:size], replies[size], replies[size + 1 :]
-    verdict = Verdict(word.decode())
+    verdict = Reply(word.decode())
     if verdict not in expected:
         yield f"was told {verdict}, not {', '.join(sorted(expected))}"
     if (risen := _risen(before[0], after[0])) != Counter([COUNTED[verdict]]):

@@ -165,7 +165,7 @@ async def test_redis_clock_set_back_in_an_outage(
         with lab.fault("Redis's clock set back", Effect.CLOCK):
             proxy.rewrite_replies(shift_time(0))
             figure("unavailable after", await lab.all_in(names, "unavailable", within=60), most=25)
-    assert lab.hash(names[0])["rule"] == ("alone" if workers == 1 else "confirm_silent")
+    assert lab.hash(names[0])["rule"] == ("single_observer" if workers == 1 else "confirm_silent")
     await lab.all_in(names, "available", within=30)
 
 
@@ -173,7 +173,7 @@ async def test_redis_clock_set_back_in_an_outage(
 @pytest.mark.row(
     "a worker dies just before Redis's own clock goes back by an hour: its presence stays so long; then a server dies",
     "its databases are watched by the other <= 16 s; the one that is left knows that it is alone: `unavailable` by the"
-    " rule `alone` <= 45 s",
+    " rule `single_observer` <= 45 s",
 )
 async def test_presence_outlives_its_worker(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -191,7 +191,7 @@ async def test_presence_outlives_its_worker(
         figure("watched by the other after", took, most=16)
         with injecting.target_killed(lab, server):
             figure("unavailable after", await lab.all_in(names, "unavailable", within=90), most=45)
-        assert {lab.hash(name)["rule"] for name in names} == {"alone"}
+        assert {lab.hash(name)["rule"] for name in names} == {"single_observer"}
         assert lab.redis.delete(presence_key(lab.party(victim))), "it stood there all the time"
         await lab.all_in(names, "available", within=30)
 

@@ -39,7 +39,7 @@ DB, PORT, SECRET = "orders", 5433, b'Tr0ub4dor&3/"x+y?'
 WORKERS = ("w1", "w2", "w3")
 CAUSES = {
     Effect.SILENT: Cause.CONNECT_TIMEOUT,
-    Effect.ABSENT: Cause.REFUSED,
+    Effect.ABSENT: Cause.PORT_CLOSED,
     Effect.HIDDEN: Cause.CONNECT_TIMEOUT,
     Effect.SPEAKS: Cause.STARTING,
 }  # the first that is in force is what a probe meets
@@ -185,20 +185,20 @@ FORGOT, KILLED = fault(Effect.FORGOT, 30, 31, "redis"), fault(Effect.KILLED, 30,
 @pytest.mark.parametrize(
     ("faults", "rules"),
     [
-        ([], "first_light"),
-        ([ABSENT], "first_light doubt confirm_absent recovered"),
-        ([SILENT], "first_light doubt confirm_silent recovered"),
-        ([SPEAKS], "first_light answered reopened"),
-        ([HIDDEN], "first_light doubt false_alarm"),
-        ([fault(Effect.ABSENT, 15.5, 16.5)], "first_light doubt false_alarm"),
-        ([fault(Effect.ABSENT, 17, 18)], "first_light"),
+        ([], "first_ok"),
+        ([ABSENT], "first_ok doubt confirm_absent recovered"),
+        ([SILENT], "first_ok doubt confirm_silent recovered"),
+        ([SPEAKS], "first_ok answered reopened"),
+        ([HIDDEN], "first_ok doubt false_alarm"),
+        ([fault(Effect.ABSENT, 15.5, 16.5)], "first_ok doubt false_alarm"),
+        ([fault(Effect.ABSENT, 17, 18)], "first_ok"),
         (
             [ABSENT, fault(Effect.SPEAKS, 60, 70)],
-            "first_light doubt confirm_absent answered reopened",
+            "first_ok doubt confirm_absent answered reopened",
         ),
-        ([FORGOT], "first_light"),
-        ([KILLED], "first_light"),
-        ([ABSENT, FORGOT, KILLED], "first_light doubt confirm_absent recovered"),
+        ([FORGOT], "first_ok"),
+        ([KILLED], "first_ok"),
+        ([ABSENT, FORGOT, KILLED], "first_ok doubt confirm_absent recovered"),
     ],
     ids=lambda value: (
         value.replace(" ", "-") if isinstance(value, str) else "+".join(one.name for one in value)
@@ -325,7 +325,7 @@ def an_observer_who_reached_it(history: History) -> None:
 @breaks("no_false_unavailable", of=[ABSENT])
 def alone_in_company(history: History) -> None:
     own = history.rows[DB][2].transition.evidence[0]
-    rewrite(history, 2, rule="alone", evidence=(own,), observers=(own.worker,))
+    rewrite(history, 2, rule="single_observer", evidence=(own,), observers=(own.worker,))
 
 
 @breaks("no_false_unavailable", of=[HIDDEN])
@@ -566,7 +566,7 @@ def a_rule_that_leads_elsewhere(history: History) -> None:
 @breaks("rules", of=[HIDDEN])
 def a_rule_on_the_wrong_evidence(history: History) -> None:
     own = history.rows[DB][2].transition.evidence[0]
-    rewrite(history, 2, evidence=(replace(own, cause=Cause.REFUSED),))
+    rewrite(history, 2, evidence=(replace(own, cause=Cause.PORT_CLOSED),))
 
 
 @breaks("rules", of=[ABSENT])
@@ -897,7 +897,7 @@ def lost_at_85(*faults: Fault) -> History:
     """Return a history with a doubt that was accepted and never became durable."""
     history = tell(80)
     history.ended, history.faults = at(120), list(faults)
-    seen = Seen("w1", at(84.9), at(85), Cause.REFUSED)
+    seen = Seen("w1", at(84.9), at(85), Cause.PORT_CLOSED)
     source, target = State.AVAILABLE, State.UNCERTAIN
     told = {"rule": "doubt", "evidence": (seen,), "at": at(85), "source": source, "target": target}
     history.journal.append(Journaled(at(85.1), another(history, **told), False))
@@ -1072,7 +1072,7 @@ ALTERED: dict[str, Callable[[Transition], dict]] = {
     "target": lambda one: {"target": _other(one.target)},
     "prev": lambda one: {"prev": Identity(Epoch(9, 9), 9)},
     "identity": lambda one: {"identity": Identity(one.identity.epoch, one.identity.n + 1)},
-    "rule": lambda one: {"rule": "alone" if one.rule != "alone" else "doubt"},
+    "rule": lambda one: {"rule": "single_observer" if one.rule != "single_observer" else "doubt"},
     "at": lambda one: {"at": one.at + 0.001},
     "worker": lambda one: {"worker": "w9"},
     "evidence": lambda one: {"evidence": one.evidence[1:]},

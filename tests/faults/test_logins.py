@@ -102,7 +102,7 @@ async def test_logins_stop(
     await lab.all_in(["orders"], "available", within=60)
     figure("available after", time.time() - ended, most=10)
     await eventually(
-        lambda: lab.rules("orders") == ["first_light", "answered", "reopened"], within=15, every=0.2
+        lambda: lab.rules("orders") == ["first_ok", "answered", "reopened"], within=15, every=0.2
     )
 
 
@@ -137,7 +137,7 @@ async def test_connection_limit(
     server.execute(f"alter role {USER} connection limit 4")
     await asyncio.sleep(20)
     assert sessions(server, "14 s") == (4, 0), "the kept ones gave way to new ones"
-    assert all(lab.rules(name) == ["first_light"] for name in names)
+    assert all(lab.rules(name) == ["first_ok"] for name in names)
     with lab.fault("role full", Effect.SPEAKS, names):
         server.execute(f"alter role {USER} connection limit 2")
         injecting.sessions_ended(lab, server)
@@ -170,7 +170,7 @@ async def test_far_away(
     injecting.killed(lab, next(role for role in lab.workers() if lab.owned_by(role, ["orders"])))
     lab.launch("worker")
     await lab.observed_again(["orders"], within=30, since=time.time() + 10)
-    assert lab.rules("orders") == ["first_light"]
+    assert lab.rules("orders") == ["first_ok"]
     assert float(lab.hash("orders")["login_usual"]) > 1
     with lab.fault("answers drip", Effect.SILENT, ["orders"]):
         proxy.drip = 0.5
@@ -202,7 +202,7 @@ async def test_catalog_locked(
         assert lab.hash("orders")["cause"] == "login_failing"
     figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
     await eventually(
-        lambda: lab.rules("orders") == ["first_light", "answered", "reopened"], within=15, every=0.2
+        lambda: lab.rules("orders") == ["first_ok", "answered", "reopened"], within=15, every=0.2
     )
 
 
@@ -224,7 +224,7 @@ async def test_idle_sessions_ended(
     logins = server.log.read_text().count(f"connection authorized: user={USER}") - before
     figure("logins in 30 s", logins, "", most=7)
     await lab.observed_again(["orders"], within=6)
-    assert lab.rules("orders") == ["first_light"]
+    assert lab.rules("orders") == ["first_ok"]
 
 
 @pytest.fixture(params=["plain", "tls"])

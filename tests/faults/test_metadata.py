@@ -607,5 +607,5 @@ def unsaid(lab: Lab, rows: set[Row]) -> set[Row]:
     return {
         (name, identity)
         for name, identity in rows
-        if lab.redis.zscore(partition_key(partition(name), "drained"), f"{name} {identity}") is None
+        if lab.redis.zscore(partition_key(partition(name), "durable"), f"{name} {identity}") is None
     }

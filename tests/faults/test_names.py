@@ -88,7 +88,7 @@ async def test_a_name_that_leaves_a_dead_host(
     figure(f"{how}: available after", time.time() - moved, most=8)
     assert sessions(new) == 1
     await lab.settle()
-    assert set(lab.rules("orders")) == {"first_light", "doubt", "false_alarm"}
+    assert set(lab.rules("orders")) == {"first_ok", "doubt", "false_alarm"}
 
 
 @pytest.mark.row(
@@ -112,7 +112,7 @@ async def test_a_name_that_leaves_a_living_host(
     moved = time.time()
     await eventually(lambda: (sessions(old), sessions(new)) == (0, 1), within=60, every=0.2)
     figure("moved after", time.time() - moved, most=40)
-    assert lab.rules("orders") == ["first_light"]
+    assert lab.rules("orders") == ["first_ok"]
 
 
 def sessions(server: PostgresServer) -> int:

@@ -137,10 +137,10 @@ async def test_one_worker_cannot_reach_it(
             most=MOVED,
         )
         await lab.all_in(["orders"], "available", within=10)
-        assert lab.hash("orders")["doubters"] == lab.party(first)
+        assert lab.hash("orders")["unreachable_from"] == lab.party(first)
         await lab.observed_again(["orders"], within=10)
     await eventually(
-        lambda: lab.rules("orders") == ["first_light", "doubt", "false_alarm"], within=10, every=0.1
+        lambda: lab.rules("orders") == ["first_ok", "doubt", "false_alarm"], within=10, every=0.1
     )
     assert "unavailable" not in lab.eye.states("orders")
 
@@ -174,14 +174,14 @@ async def test_target_black_holed(
 
 
 REJECTED = {
-    "reset": (cutting.RESET, Effect.ABSENT, {"confirm_absent"}, {"refused", "reset"}),
+    "reset": (cutting.RESET, Effect.ABSENT, {"confirm_absent"}, {"port_closed", "reset"}),
     # A session that is up does not hear of an unreachable port: it finds silence, new logins find a
     # closed port.
     "port": (
         cutting.PORT_UNREACHABLE,
         Effect.SILENT,
         {"confirm_absent", "confirm_silent"},
-        {"refused", "query_timeout"},
+        {"port_closed", "query_timeout"},
     ),
     "host": (
         cutting.HOST_UNREACHABLE,

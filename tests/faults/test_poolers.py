@@ -66,7 +66,7 @@ async def test_pool_used_up(
     await eventually(
         lambda: lab.rules("orders")[-2:] == ["answered", "reopened"], within=15, every=0.2
     )
-    assert not set(lab.rules("orders")) & {"confirm_absent", "confirm_silent", "alone"}
+    assert not set(lab.rules("orders")) & {"confirm_absent", "confirm_silent", "single_observer"}
 
 
 @pytest.mark.row(
@@ -147,7 +147,11 @@ async def test_next_worker_knows_the_pooler(
         )
         await lab.observed_again(["orders"], within=60, since=time.time() + 20)
         assert (lab.state("orders"), lab.hash("orders")["cause"]) == ("refusing", "pooler_waiting")
-        assert not set(lab.rules("orders")) & {"confirm_absent", "confirm_silent", "alone"}
+        assert not set(lab.rules("orders")) & {
+            "confirm_absent",
+            "confirm_silent",
+            "single_observer",
+        }
         server.thaw()
     figure("available after", await lab.all_in(["orders"], "available", within=40), most=20)
 
@@ -174,4 +178,4 @@ async def test_worker_killed_while_the_pool_is_used_up(
         await lab.observed_again(["orders"], within=60, since=time.time() + 15)
         assert (lab.state("orders"), lab.hash("orders")["cause"]) == ("refusing", "pooler_waiting")
     figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
-    assert not set(lab.rules("orders")) & {"confirm_absent", "confirm_silent", "alone"}
+    assert not set(lab.rules("orders")) & {"confirm_absent", "confirm_silent", "single_observer"}

@@ -587,7 +587,7 @@ async def test_blind_observer(
     figure("available after", await lab.all_in(names, "available", within=30), most=10)
     with injecting.target_killed(lab, server):
         figure("then unavailable after", await lab.all_in(names, "unavailable", within=60), most=45)
-        assert lab.hash(names[0])["rule"] == "alone"
+        assert lab.hash(names[0])["rule"] == "single_observer"
     await lab.all_in(names, "available", within=30)
     assert moves(lab, names[0]) - before == 2, "to the blind one and back"
 
@@ -668,7 +668,7 @@ async def test_no_capacity(
     lab.launch("worker")
     figure("all observed after", await lab.observed_again(names, within=60), most=40)
     await eventually(
-        lambda: all(lab.rules(name) == ["first_light"] for name in names), within=15, every=0.2
+        lambda: all(lab.rules(name) == ["first_ok"] for name in names), within=15, every=0.2
     )
     assert_unmoved(lab, names)
 
@@ -708,7 +708,7 @@ async def test_up_killed(
     figure("all its processes ended after", time.monotonic() - killed, most=1)
     again = start_up()
     await again.says(r"first observation \S+ s after the start", within=60)
-    assert [row.transition.rule for row in rows] == ["first_light"]
+    assert [row.transition.rule for row in rows] == ["first_ok"]
     assert durable(again, "orders") == rows
 
 

@@ -153,10 +153,10 @@ async def back_to_life(fleet: Fleet, rules: list[str]) -> None:
         assert found[: len(rules)] == rules
         assert found[len(rules) :] in (["recovered"], ["answered", "reopened"])
     for name in fleet.names:
-        assert fleet.lab.rules(name) == ["first_light"]
+        assert fleet.lab.rules(name) == ["first_ok"]
 
 
-CRASH = ["first_light", "doubt", "confirm_absent"]
+CRASH = ["first_ok", "doubt", "confirm_absent"]
 
 # --- memory lost ----------------------------------------------------------------------------------
 
@@ -366,7 +366,7 @@ async def test_down(make_lab: MakeLab, start_postgres: StartPostgres, figure: Fi
     await eventually(visitor.answered, within=5)
     for name in fleet.doomed:
         rows = [row.transition for row in lab.transitions(name)]
-        assert [row.rule for row in rows] == ["first_light", "doubt", "false_alarm"]
+        assert [row.rule for row in rows] == ["first_ok", "doubt", "false_alarm"]
         assert down < rows[1].at < rows[2].at < returning, "told afterwards, dated when it was seen"
 
 

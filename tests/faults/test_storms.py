@@ -81,7 +81,7 @@ async def test_a_postmaster_of_many_frozen(
     assert all(lab.state(name) == "available" for name in names)
     for name in names:
         await eventually(lambda name=name: len(lab.rules(name)) >= 3, within=15, every=0.2)
-        assert lab.rules(name) == ["first_light", "answered", "reopened"]
+        assert lab.rules(name) == ["first_ok", "answered", "reopened"]
     for name in others:
         lab.redis.xadd(REQUESTS, {"kind": "observe", "database": name})
     await lab.all_in(others, "available", within=60)

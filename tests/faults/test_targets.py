@@ -102,17 +102,17 @@ async def test_killed(
     )
     told = [row.transition for row in lab.transitions("orders")]
     rules = [one.rule for one in told]
-    assert rules[:3] == ["first_light", "doubt", "confirm_absent"]
+    assert rules[:3] == ["first_ok", "doubt", "confirm_absent"]
     assert rules[3:] in (["recovered"], ["answered", "reopened"])
     assert len(set(told[2].observers)) == 2
     assert all(seen.sent_at > killed - GRACE for seen in told[2].evidence)
-    assert lab.rules("ledger") == ["first_light"]
+    assert lab.rules("ledger") == ["first_ok"]
 
 
 @pytest.mark.quick
 @pytest.mark.row(
     "a server killed while there is one worker only, twice",
-    "`unavailable` by the rule `alone`: not before the worker was the only one for 30 s, within 10 s from then on",
+    "`unavailable` by the rule `single_observer`: not before the worker was the only one for 30 s, within 10 s from then on",
 )
 async def test_killed_with_one_worker(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -128,7 +128,9 @@ async def test_killed_with_one_worker(
         figure("then after", await lab.all_in(["orders"], "unavailable", within=20), most=10)
     await up(lab, "orders")
     alone = [
-        row.transition.at for row in lab.transitions("orders") if row.transition.rule == "alone"
+        row.transition.at
+        for row in lab.transitions("orders")
+        if row.transition.rule == "single_observer"
     ]
     assert len(alone) == 2
     assert alone[0] - lab.began >= 30
@@ -197,9 +199,9 @@ async def test_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: 
     figure("longest probe", longest_probe(lab, ["frozen"]), most=DEADLINE + GRACE)
     seen = History(lab.began, time.time(), sights=lab.eye.sights)
     figure("others late by", max(lateness(seen, others, (began, time.time()))), most=1)
-    told = await durable(lab, "frozen", "first_light", "doubt", "confirm_silent", "recovered")
+    told = await durable(lab, "frozen", "first_ok", "doubt", "confirm_silent", "recovered")
     assert all(seen.sent_at > began - GRACE for seen in told[2].evidence)
-    assert all(lab.rules(name) == ["first_light"] for name in others)
+    assert all(lab.rules(name) == ["first_ok"] for name in others)
 
 
 @pytest.mark.row(
@@ -274,7 +276,7 @@ async def test_unknown_name(
     assert lab.hash("nowhere")["cause"] == "dns"
     told = await durable(lab, "nowhere", "doubt", "confirm_silent")
     assert len(set(told[-1].observers)) == 2
-    assert lab.rules("orders") == ["first_light"]
+    assert lab.rules("orders") == ["first_ok"]
 
 
 @pytest.mark.row(
@@ -303,7 +305,7 @@ async def test_name_stops_resolving(
             figure("observed again after", await lab.observed_again(["orders"], within=10), most=2)
             assert resolver.asked > asked
             assert sessions(server) == 1
-        assert lab.rules("orders") == ["first_light"]
+        assert lab.rules("orders") == ["first_ok"]
 
 
 # --- alive, but -----------------------------------------------------------------------------------
@@ -358,8 +360,8 @@ async def test_full(make_lab: MakeLab, start_postgres: StartPostgres, figure: Fi
     freed = time.time()
     await lab.all_in(["full"], "available", within=20)
     figure("available after", time.time() - freed, most=7)
-    await durable(lab, "full", "first_light", "answered", "reopened")
-    assert lab.rules("privileged") == ["first_light"]
+    await durable(lab, "full", "first_ok", "answered", "reopened")
+    assert lab.rules("privileged") == ["first_ok"]
 
 
 @pytest.mark.timeout(300)
@@ -404,7 +406,7 @@ async def test_password_rotated(
         fleet.change(lab.store, "orders", ciphertext=new)
         await lab.all_in(["orders"], "available", within=40)
         figure("available after", time.time() - given, most=30)
-    await durable(lab, "orders", "first_light", "answered", "reopened")
+    await durable(lab, "orders", "first_ok", "answered", "reopened")
 
 
 def refused_logins(server: PostgresServer) -> int:
@@ -454,7 +456,7 @@ async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure
     }
     said = {name: json.loads(lab.redis.get(reason_key(name)))["sqlstate"] for name in ways}
     assert list(said.values()) == ["28P01", "28000", "3D000", "55000", "28000"]
-    assert lab.rules("good") == ["first_light"]
+    assert lab.rules("good") == ["first_ok"]
     before = server.log.read_text().count("FATAL: ")
     await asyncio.sleep(20)
     await lab.observed_again(list(ways), within=5)
@@ -496,7 +498,7 @@ async def test_certificate(
         renewed = time.time()
         await lab.all_in(["orders"], "available", within=50)
         figure("available after", time.time() - renewed, most=40)
-    await durable(lab, "orders", "first_light", "answered", "reopened")
+    await durable(lab, "orders", "first_ok", "answered", "reopened")
 
 
 def encrypt(server: PostgresServer, authority: Authority) -> None:
@@ -533,9 +535,9 @@ async def test_dropped_database(
     dropped = time.time()
     await lab.all_in([gone], "locked_out", within=20)
     figure("locked out after", time.time() - dropped, most=7)
-    await durable(lab, gone, "first_light", "answered")
+    await durable(lab, gone, "first_ok", "answered")
     await lab.observed_again([stays], within=10)
-    assert lab.rules(stays) == ["first_light"]
+    assert lab.rules(stays) == ["first_ok"]
 
 
 # --- nothing is wrong -----------------------------------------------------------------------------
@@ -559,7 +561,7 @@ async def test_session_ended(
         await lab.observed_again(
             ["orders"], within=10, since=time.time() + 2
         )  # the next regular one
-    assert lab.rules("orders") == ["first_light"]
+    assert lab.rules("orders") == ["first_ok"]
 
 
 @pytest.mark.quick
@@ -582,14 +584,14 @@ async def test_promoted(
     promoted = time.time()
     await eventually(lambda: lab.hash("standby")["role"] == "primary", within=15)
     figure("primary after", time.time() - promoted, most=7)
-    assert lab.rules("standby") == ["first_light"]
+    assert lab.rules("standby") == ["first_ok"]
     with injecting.target_killed(lab, standby):
         write(standby.data / "standby.signal")
     demoted = time.time()
     await eventually(lambda: lab.hash("standby")["role"] == "standby", within=15)
     figure("standby again after", time.time() - demoted, most=7)
     await up(lab, "standby")
-    assert lab.rules("primary") == ["first_light"]
+    assert lab.rules("primary") == ["first_ok"]
 
 
 @pytest.fixture
@@ -648,7 +650,7 @@ async def test_locked_tables(
             }
     figure("longest probe", longest_probe(lab, ["orders"]), most=0.5)
     assert {status for _, status in statuses} == {"ok", "timed_out"}
-    assert lab.rules("orders") == ["first_light"]
+    assert lab.rules("orders") == ["first_ok"]
 
 
 @pytest.mark.row(
@@ -670,7 +672,7 @@ async def test_slow(
     figure("late by", max(lateness(seen, ["orders"], (began, time.time()))), most=2)
     figure("longest probe", longest_probe(lab, ["orders"]), most=DEADLINE)
     assert longest_probe(lab, ["orders"]) > 1.4
-    assert lab.rules("orders") == ["first_light"]
+    assert lab.rules("orders") == ["first_ok"]
 
 
 # --- elsewhere ------------------------------------------------------------------------------------
@@ -694,7 +696,7 @@ async def test_address_changed_in_peace(
     await lab.observed_again(["orders"], within=15)
     old.kill_all()
     await lab.observed_again(["orders"], within=15, since=time.time() + 6)  # more than an interval
-    assert lab.rules("orders") == ["first_light"]
+    assert lab.rules("orders") == ["first_ok"]
     assert lab.owner("orders") == owner
 
 
@@ -736,7 +738,7 @@ async def test_address_changed(
     old.start()
     await asyncio.sleep(6)  # more than an interval
     assert sessions(old) == 0
-    assert lab.rules("ledger") == ["first_light"]
+    assert lab.rules("ledger") == ["first_ok"]
 
 
 # --- no longer asked for --------------------------------------------------------------------------
@@ -771,7 +773,7 @@ async def test_no_longer_watched(
     server.start()
     lab.note("down when it was removed", Effect.ABSENT, ["gone"], began=down, ended=time.time())
     before = {name: lab.rules(name) for name in ("gone", "paused")}
-    assert all(rules == ["first_light", "doubt", "confirm_absent"] for rules in before.values())
+    assert all(rules == ["first_ok", "doubt", "confirm_absent"] for rules in before.values())
     await asyncio.sleep(6)  # more than an interval
     assert not lab.hash("gone")
     assert lab.state("paused") == "unavailable"

@@ -34,7 +34,7 @@ FIELDS = (
     "sent_at",
     "seen_by",
     "cause",
-    "doubters",
+    "unreachable_from",
 )
 LIVE_STATES = {"01", "02", "08"}  # of /proc/net/tcp: established, SYN sent, CLOSE_WAIT
 

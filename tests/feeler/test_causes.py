@@ -86,7 +86,7 @@ def test_a_server_that_echoes_the_password_is_not_quoted() -> None:
 @pytest.mark.parametrize(
     ("number", "cause"),
     [
-        (errno.ECONNREFUSED, Cause.REFUSED),
+        (errno.ECONNREFUSED, Cause.PORT_CLOSED),
         (errno.ECONNRESET, Cause.RESET),
         (errno.ETIMEDOUT, Cause.CONNECT_TIMEOUT),
         (errno.EHOSTUNREACH, Cause.UNREACHABLE),
@@ -155,7 +155,7 @@ def test_a_login_without_a_code_is_told_by_bytes(
         (Cause.LOCKED_OUT, Cause.LOCKED_OUT),
         (Cause.WRONG_PASSWORD, Cause.WRONG_PASSWORD),
         (Cause.UNTRUSTED, Cause.UNTRUSTED),
-        (Cause.REFUSED, Cause.LOGIN_FAILING),
+        (Cause.PORT_CLOSED, Cause.LOGIN_FAILING),
         (Cause.HUNG, Cause.LOGIN_FAILING),
         (Cause.SERVER_ERROR, Cause.LOGIN_FAILING),
         (Cause.DESCRIPTORS, Cause.OK),

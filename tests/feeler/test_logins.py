@@ -121,7 +121,7 @@ async def test_a_server_that_starts_or_stops_says_so(start_postgres: StartPostgr
 
 async def test_a_closed_port_is_refused() -> None:
     feeling = await probe(NOWHERE)
-    assert feeling.cause is Cause.REFUSED
+    assert feeling.cause is Cause.PORT_CLOSED
     assert feeling.steps.keys() == {"dns", "connect"}
 
 

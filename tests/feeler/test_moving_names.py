@@ -106,7 +106,7 @@ async def test_a_negative_about_an_address_the_name_has_left_is_void(
         zone.lead_to(NEW)
         feeling = await feel
         assert feeling.cause is Cause.NAME_MOVED
-        assert EVIDENCE[feeling.cause] is Evidence.VOID
+        assert EVIDENCE[feeling.cause] is Evidence.OUR_FAULT
         assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
 
 
@@ -120,7 +120,7 @@ async def test_a_name_that_leads_elsewhere_with_every_answer_excuses_each_addres
     session = make_session(named(1), logins=logins)
     causes = [(await session.feel(fresh=False, slow=False)).cause for _ in range(5)]
     assert causes.count(Cause.NAME_MOVED) <= 2
-    assert causes[-1] is Cause.REFUSED
+    assert causes[-1] is Cause.PORT_CLOSED
 
 
 async def test_the_last_known_address_serves_and_says_so(

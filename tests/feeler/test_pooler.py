@@ -296,7 +296,7 @@ async def test_a_pooler_that_is_silent_itself_is_silent(
     for _ in range(2):
         assert await felt(session) == (Cause.HUNG, True)
     bouncer.kill()
-    assert await felt(session) == (Cause.REFUSED, True)
+    assert await felt(session) == (Cause.PORT_CLOSED, True)
 
 
 @pytest.mark.parametrize(("pooled", "cause"), [(True, Cause.POOLER_WAITING), (False, Cause.HUNG)])

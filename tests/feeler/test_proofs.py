@@ -111,7 +111,7 @@ async def test_each_worker_takes_its_share_of_the_pace_and_what_decides_waits_fo
 
 
 def test_what_one_address_says_of_logins_is_said_of_that_one_alone() -> None:
-    server, refused = Doors().of(ADDRESS).server, Failed(Cause.REFUSED)
+    server, refused = Doors().of(ADDRESS).server, Failed(Cause.PORT_CLOSED)
     server.failed(None, Told(refused, HERE, monotonic()))
     server.failed(None, Told(refused, THERE, monotonic()))
     assert server.told(THERE, 0.0) is None, "the first one there"

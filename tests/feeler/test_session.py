@@ -176,8 +176,8 @@ async def test_the_end_of_a_server_is_felt_at_once(
     await eventually(lambda: lost, every=0.001)
     await killing
     assert time.monotonic() - lost[0] < 5
-    assert (await session.feel(fresh=False, slow=False)).cause is Cause.REFUSED
-    assert (await session.feel(fresh=True, slow=True)).cause is Cause.REFUSED
+    assert (await session.feel(fresh=False, slow=False)).cause is Cause.PORT_CLOSED
+    assert (await session.feel(fresh=True, slow=True)).cause is Cause.PORT_CLOSED
     assert len(lost) == 1
     server.start()
     feeling = await session.feel(fresh=False, slow=False)
@@ -465,13 +465,13 @@ async def test_what_another_login_found_out_counts_once(
         make_session(superuser(server)),
         Attempt(time.time, DEADLINE, tried=["127.0.0.1"]),
     )
-    found = Found(Cause.REFUSED, "", "", sent_at=1.0, at=1.0, began=1.0, ended=1.0, until=2.0)
+    found = Found(Cause.PORT_CLOSED, "", "", sent_at=1.0, at=1.0, began=1.0, ended=1.0, until=2.0)
     for _ in range(TOLD_FROM):
         session._tell(attempt, attempt.take(found))
     assert not session._door.server.told("127.0.0.1", 0.0)
     attempt.sending()
     for _ in range(TOLD_FROM):
-        session._tell(attempt, Failed(Cause.REFUSED))
+        session._tell(attempt, Failed(Cause.PORT_CLOSED))
     assert session._door.server.told("127.0.0.1", 0.0)
 
 
@@ -525,7 +525,7 @@ async def test_without_a_kept_session_a_knock_does_and_leaves_no_trace(
     server.kill_all()
     assert (
         await session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD)
-    ).cause is Cause.REFUSED
+    ).cause is Cause.PORT_CLOSED
 
 
 async def test_a_pooler_that_knows_no_gss_answers_the_second_knock(

@@ -147,7 +147,7 @@ async def test_a_ca_file_we_lack_is_our_fault(
     assert await eventually(lambda: is_ok(over_tls(server), ca_dir))
     seen = await cause(over_tls(server, sslrootcert=name), ca_dir)
     assert seen is Cause.MISSING_FILE
-    assert EVIDENCE[seen] is Evidence.VOID
+    assert EVIDENCE[seen] is Evidence.OUR_FAULT
 
 
 async def test_no_ca_folder_is_our_fault(server: PostgresServer) -> None:

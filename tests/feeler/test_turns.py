@@ -72,10 +72,10 @@ async def test_a_refusal_is_shared_within_its_deadline_and_told_to_nobody_twice(
     logins = LoginLimiter()
     one, two = (make_session(NOWHERE, logins=logins, deadline=1.0) for _ in range(2))
     first = await one.feel(fresh=False, slow=False)
-    assert first.cause is Cause.REFUSED
+    assert first.cause is Cause.PORT_CLOSED
     await asyncio.sleep(0.2)
     second = await two.feel(fresh=False, slow=False)
-    assert (second.cause, second.sent_at) == (Cause.REFUSED, first.sent_at)
+    assert (second.cause, second.sent_at) == (Cause.PORT_CLOSED, first.sent_at)
     assert second.at == pytest.approx(first.at, abs=0.1)
     assert second.fresh_login
     again = await two.feel(fresh=False, slow=False)
@@ -124,7 +124,7 @@ async def test_a_server_that_is_back_is_not_talked_down_by_what_was(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     one, two = (make_session(replace(NOWHERE, port=port), logins=logins) for _ in range(2))
-    assert (await one.feel(fresh=False, slow=False)).cause is Cause.REFUSED
+    assert (await one.feel(fresh=False, slow=False)).cause is Cause.PORT_CLOSED
     with Hostile(hostile.logged_in(hostile.honest), port):
         assert (await one.feel(fresh=False, slow=False)).cause is Cause.OK
         assert (await two.feel(fresh=False, slow=False)).cause is Cause.OK
@@ -140,7 +140,7 @@ async def test_a_host_that_takes_connections_again_is_not_talked_down(
     sessions = [
         make_session(replace(NOWHERE, port=port), logins=logins, deadline=1.0) for _ in range(3)
     ]
-    assert (await sessions[0].feel(fresh=False, slow=False)).cause is Cause.REFUSED
+    assert (await sessions[0].feel(fresh=False, slow=False)).cause is Cause.PORT_CLOSED
     with socket.create_server(("127.0.0.1", port)):
         hanging = asyncio.create_task(sessions[0].feel(fresh=False, slow=False))
         await asyncio.sleep(0.1)
@@ -154,7 +154,7 @@ async def test_another_address_of_the_same_port_is_another_matter(
     logins = LoginLimiter()
     with Hostile(hostile.logged_in(hostile.honest)) as server:
         elsewhere = make_session(server.address(host="127.0.0.2"), logins=logins)
-        assert (await elsewhere.feel(fresh=False, slow=False)).cause is Cause.REFUSED
+        assert (await elsewhere.feel(fresh=False, slow=False)).cause is Cause.PORT_CLOSED
         assert (
             await make_session(server.address(), logins=logins).feel(fresh=False, slow=False)
         ).cause is Cause.OK
@@ -172,7 +172,7 @@ async def test_a_session_that_is_closed_waits_for_its_turn_no_longer(
     await asyncio.sleep(0.1)
     await second.close()
     await eventually(feels[1].done, within=1)
-    assert EVIDENCE[feels[1].result().cause] is Evidence.VOID
+    assert EVIDENCE[feels[1].result().cause] is Evidence.OUR_FAULT
     feels[0].cancel()
 
 

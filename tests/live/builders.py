@@ -44,7 +44,7 @@ def transition(
 def cry(doubt: str, at: float = NOW, database: str = DB) -> CannotReach:
     named = identity(doubt)
     assert named
-    return CannotReach(database, named, W1, at, Cause.REFUSED)
+    return CannotReach(database, named, W1, at, Cause.PORT_CLOSED)
 
 
 def doubted(which: str, at: float = NOW) -> Status:

@@ -353,7 +353,7 @@ async def test_a_server_that_refuses_to_write_is_named_by_every_call(
         presence.mark_bus(live, "leader"),
         requests.ask(live, "fleet_changed"),
         journal.ensure(live, "historian"),
-        journal.acknowledge(live, [("orders", identity("1.1.1"))], NOW),
+        journal.mark_durable(live, [("orders", identity("1.1.1"))], NOW),
         connections.check_writes(live),
     ):
         with pytest.raises(StoreUnavailable) as caught:

@@ -55,7 +55,7 @@ def all_statuses(draw: st.DrawFn) -> Status:
             Status,
             state=st.sampled_from(State), since=moments, identity=st.none() | identities, doubt=st.just(doubt),
             ok_since=st.none() | moments, ok_rounds=st.integers(0, 9), alive=st.none() | st.sampled_from(Cause),
-            doubters=st.lists(workers, max_size=2, unique=True).map(tuple), doubted_at=moments,
+            unreachable_from=st.lists(workers, max_size=2, unique=True).map(tuple), unreachable_at=moments,
         )
     )  # fmt: skip
 
@@ -102,7 +102,9 @@ def test_a_long_text_is_cut_to_what_a_listpack_holds(text: str) -> None:
 def test_services_are_available_only_by_evidence(cause: Cause) -> None:
     seen = Observation(database="db", worker="w", sent_at=1.0, at=2.0, cause=cause)
     texts = observation_fields(seen)
-    if seen.evidence is Evidence.VOID:  # it saw nothing: the last observation stays, with its age
+    if (
+        seen.evidence is Evidence.OUR_FAULT
+    ):  # it saw nothing: the last observation stays, with its age
         assert texts == {"cause": cause.value, "revision": ""}
     else:
         assert texts["services_available"] == ("1" if seen.evidence is Evidence.OK else "0")

@@ -156,16 +156,16 @@ async def test_the_backlog_is_summed_over_partitions(live: Live, name: str) -> N
 
 async def test_durable_transitions_are_known_by_identity(live: Live) -> None:
     one, two = Identity(epoch("1.2"), 1), Identity(epoch("1.2"), 2)
-    await journal.acknowledge(live, [(DB, one), ("db1", two)], NOW)
-    assert await journal.drained(live, [(DB, one), (DB, two), ("db1", one), ("db1", two)]) == {
+    await journal.mark_durable(live, [(DB, one), ("db1", two)], NOW)
+    assert await journal.durable(live, [(DB, one), (DB, two), ("db1", one), ("db1", two)]) == {
         (DB, one),
         ("db1", two),
     }
-    await journal.acknowledge(live, [("db1", two)], NOW + 10)
+    await journal.mark_durable(live, [("db1", two)], NOW + 10)
     await journal.trim(live, NOW + journal.REMEMBER + 5)
-    assert await journal.drained(live, [(DB, one), ("db1", two)]) == {("db1", two)}
-    assert await journal.drained(live, []) == set()
-    await journal.acknowledge(live, [], NOW)
+    assert await journal.durable(live, [(DB, one), ("db1", two)]) == {("db1", two)}
+    assert await journal.durable(live, []) == set()
+    await journal.mark_durable(live, [], NOW)
 
 
 async def test_replayed_events_go_to_the_journal_alone(live: Live, name: str) -> None:
@@ -265,7 +265,7 @@ async def test_consumers_that_owe_nothing_are_removed_when_they_are_gone_for_lon
         "free",
     }
     words = (journal.LIMIT, "0", -1, *journal.DURABLE)
-    keys = [partition_key(partition(DB), kind) for kind in ("journal", "drained", "counters")]
+    keys = [partition_key(partition(DB), kind) for kind in ("journal", "durable", "counters")]
     await journal.steps.run(live.cache, journal._TRIM, [(keys, words)])
     assert {one["name"] for one in await live.cache.xinfo_consumers(key, "historian")} == {"owes"}
 

@@ -40,7 +40,7 @@ def test_every_key_stands_in_the_table_and_no_script_makes_keys_of_its_own() -> 
         "reports",
         "journal",
         "dead",
-        "drained",
+        "durable",
         "counters",
     ):
         assert f"feeler:{{pNN}}:{kind}" in table

@@ -32,7 +32,7 @@ from monitor.live.assignments import Assigned
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
 from monitor.live.keys import PARTITIONS, partition, partition_key
-from monitor.live.observations import Beat, Latest, Verdict
+from monitor.live.observations import Beat, Latest, Reply
 from tests.live.builders import DB, NOW, W1, W2, observation
 
 # What happens next, as often as it stands here: work most of the time, faults now and then.
@@ -218,7 +218,7 @@ class History(RuleBasedStateMachine):
             return False
         verdict = self.run(self._execute(*call[:2]))
         self._hear(self.workers[i], call[2], verdict)
-        return verdict is Verdict.ACCEPTED
+        return verdict is Reply.ACCEPTED
 
     def lose_reply(self, i: int, _: Any = None) -> None:
         """The call is executed, its sender hears nothing."""
@@ -278,15 +278,15 @@ class History(RuleBasedStateMachine):
         head = (worker.generation, worker.id, next(observations._batches), observations.PROCESS)
         return observations._call(PARTITION, head, [beat]), worker.epoch, beat
 
-    def _hear(self, worker: Worker, beat: Beat, verdict: Verdict) -> None:
-        if verdict is Verdict.ACCEPTED:
+    def _hear(self, worker: Worker, beat: Beat, verdict: Reply) -> None:
+        if verdict is Reply.ACCEPTED:
             worker.accept(tuple(worker.pending), beat.status)
-        elif verdict is Verdict.CLOSED:
+        elif verdict is Reply.CLOSED:
             worker.generation = ""
         else:
             worker.stopped = True
 
-    async def _execute(self, call: steps.Call, epoch: Epoch) -> Verdict:
+    async def _execute(self, call: steps.Call, epoch: Epoch) -> Reply:
         beats = (await observations.counters(self.live)).get("beats", 0)
         before = (await observations.latest(self.live, [DB])).get(DB)
         [[word]] = await steps.run(self.live.cache, observations._RECORD, [call])
@@ -301,7 +301,7 @@ class History(RuleBasedStateMachine):
             self.seen = id_
             if "replayed" not in row:
                 self._note(journal.events.decode(row["event"]))
-        return Verdict(word)
+        return Reply(word)
 
     async def _judge(self, before: Latest, call: steps.Call, epoch: Epoch) -> None:
         """Judge from outside a beat that was written."""

@@ -22,8 +22,10 @@ def known(cause: Cause | None, name: str = "a") -> Latest:
 
 def test_only_what_is_not_ok_has_something_to_tell():
     assert reason_of(seen(Cause.OK, "words")) is None
-    assert reason_of(seen(Cause.REFUSED)) is None
-    assert reason_of(seen(Cause.REFUSED, "x" * 999)) == Reason("refused", "", "x" * LENGTH, "w1")
+    assert reason_of(seen(Cause.PORT_CLOSED)) is None
+    assert reason_of(seen(Cause.PORT_CLOSED, "x" * 999)) == Reason(
+        "port_closed", "", "x" * LENGTH, "w1"
+    )
 
 
 async def test_a_reason_is_kept_for_a_while_and_speaks_for_its_cause_alone(live: Live):
@@ -31,20 +33,20 @@ async def test_a_reason_is_kept_for_a_while_and_speaks_for_its_cause_alone(live:
     await reasons.tell(live, {"a": told})
     assert KEPT - 5 < await live.cache.ttl(reason_key("a")) <= KEPT
     assert await reasons.reasons(
-        live, [known(Cause.WRONG_PASSWORD), known(Cause.REFUSED, "b")]
+        live, [known(Cause.WRONG_PASSWORD), known(Cause.PORT_CLOSED, "b")]
     ) == {"a": told}
-    for other in (Cause.OK, Cause.REFUSED, None):
+    for other in (Cause.OK, Cause.PORT_CLOSED, None):
         assert await reasons.reasons(live, [known(other)]) == {}
 
 
 async def test_what_a_newer_version_wrote_is_read_as_far_as_it_is_known(live: Live):
     for text in (
-        '{"cause": "refused", "sqlstate": "", "detail": "d", "worker": "w", "new": [1]}',
+        '{"cause": "port_closed", "sqlstate": "", "detail": "d", "worker": "w", "new": [1]}',
         "[]",
         "7",
         "{",
         "",
     ):
         await live.cache.set(reason_key("a"), text)
-        found = await reasons.reasons(live, [known(Cause.REFUSED)])
-        assert found == ({"a": Reason("refused", "", "d", "w")} if "new" in text else {})
+        found = await reasons.reasons(live, [known(Cause.PORT_CLOSED)])
+        assert found == ({"a": Reason("port_closed", "", "d", "w")} if "new" in text else {})

@@ -444,11 +444,11 @@ async def test_a_failed_feel_leaves_the_last_gauges_with_their_own_age(
     seen = replace(observation(), readings=(size, lag))
     await said(live, name, W1, Beat(DB, epoch("1.2"), status(), seen))
     assert await live.cache.hget(database_key(DB), "db_size") == "4213"
-    down = observation(at=NOW + 5, cause=Cause.REFUSED)
+    down = observation(at=NOW + 5, cause=Cause.PORT_CLOSED)
     await said(live, name, W1, Beat(DB, epoch("1.2"), status(), down))
     found = (await observations.latest(live, [DB]))[DB]
     assert (await stored(live))["services_available"] == "0"
-    assert found.cause is Cause.REFUSED
+    assert found.cause is Cause.PORT_CLOSED
     assert found.at == NOW + 5
     assert list(found.readings) == [lag, size]
     primary = Reading("database", NOW + 9, ReadingStatus.OK, {"role": "primary", "xid_age": 8})

@@ -1,4 +1,4 @@
-"""The historian's steps: drain, acknowledge, ack; and the leader's trim. Only tests/model may
+"""The historian's steps: drain, mark_durable, ack; and the leader's trim. Only tests/model may
 import this.
 
 An event is `drained` by identity (what workers ask for) and `acked` as an entry of the journal
@@ -38,7 +38,7 @@ def drain(world: World, event: Event, without: Without) -> World | None:
     )
 
 
-def acknowledge(world: World, without: Without) -> World | None:
+def mark_durable(world: World, without: Without) -> World | None:
     """Tell Redis by identity what is durable."""
     redis = world.redis
     durable = [

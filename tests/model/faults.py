@@ -160,7 +160,7 @@ def late_answer(world: World, who: int, without: Without) -> World | None:
     if not worker.alive or not worker.owns or worker.behind or worker.flying or not worker.pending:
         return None
     verdict, after = protocol.arrive(world, Beat(who, worker), without)
-    if verdict is not protocol.Verdict.ACCEPTED:
+    if verdict is not protocol.Reply.ACCEPTED:
         return None
     return worked(after, who, worker._replace(flying=(flight(worker),)), after.redis)
 

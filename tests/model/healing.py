@@ -158,7 +158,7 @@ def _historians_turn(world: World, without: Without) -> World:
     world = protocol.gather(world) or world
     for event in world.redis.journal:
         world = protocol.drain(world, event, without) or world
-    world = protocol.acknowledge(world, without) or world
+    world = protocol.mark_durable(world, without) or world
     world = protocol.ack(world, without) or world
     for who in staff(world):
         world = protocol.forget(world, who, without) or world

@@ -20,7 +20,7 @@ the id of a live one, reports as itself.
 Only tests/model may import this.
 """
 
-from tests.model.draining import ack, acknowledge, drain, expire, gather, trim, trim_by_force
+from tests.model.draining import ack, mark_durable, drain, expire, gather, trim, trim_by_force
 from tests.model.leading import (
     acquire,
     assign,
@@ -37,7 +37,7 @@ from tests.model.leading import (
 )
 from tests.model.restoring import close, restore, tell
 from tests.model.watching import (
-    Verdict,
+    Reply,
     adopt,
     arrive,
     enter,
@@ -54,9 +54,9 @@ from tests.model.watching import (
 )
 
 __all__ = [
-    "Verdict",
+    "Reply",
     "ack",
-    "acknowledge",
+    "mark_durable",
     "acquire",
     "adopt",
     "arrive",

@@ -199,7 +199,7 @@ def _historian(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe
     if not apart:
         yield "historian acknowledges", _acknowledged(world, without)
         return
-    yield "historian acknowledges", protocol.acknowledge(world, without)
+    yield "historian acknowledges", protocol.mark_durable(world, without)
     yield "historian acks", protocol.ack(world, without)
     for who in staff(world):
         yield f"W{who} forgets", protocol.forget(world, who, without)
@@ -208,7 +208,7 @@ def _historian(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe
 
 def _acknowledged(world: World, without: Without) -> World | None:
     """Acknowledge, ack, forget and trim at once: putting the last three off only keeps more."""
-    done = protocol.acknowledge(world, without) or protocol.ack(world, without)
+    done = protocol.mark_durable(world, without) or protocol.ack(world, without)
     if not done:
         return None
     done = protocol.ack(done, without) or done

@@ -40,7 +40,7 @@ def test_every_step_of_the_model_is_a_function_of_the_product() -> None:
         "replay": journal.replay,
         "trim": journal.trim,
         "unassign": assignments.unassign,
-        "acknowledge": journal.acknowledge,
+        "mark_durable": journal.mark_durable,
         "ack": journal.ack,
         "forget": Recorder.forget_durable,
         "repeat": Recorder._repeat,

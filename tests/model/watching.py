@@ -36,7 +36,7 @@ MAX_PENDING = 2
 HOURS = {"force", "expire"}  # faults that take hours
 
 
-class Verdict(Enum):
+class Reply(Enum):
     """What record answers."""
 
     ACCEPTED = auto()
@@ -235,19 +235,19 @@ def record(world: World, who: int, without: Without) -> World | None:
     if not worker.alive or not worker.owns or worker.behind or worker.flying:
         return None
     verdict, world = arrive(world, Beat(who, worker), without)
-    if verdict is Verdict.AHEAD:
+    if verdict is Reply.AHEAD:
         return worked(world, who, worker._replace(behind=True), world.redis)
     if (
-        verdict is Verdict.TWIN
+        verdict is Reply.TWIN
     ):  # it ends, once what it retains is durable, and begins anew under an id of its own
         gone = worker._replace(alias=len(world.workers) + who, owns=False, pending=())
         return worked(world, who, gone, world.redis)
-    if verdict is Verdict.ACCEPTED:
+    if verdict is Reply.ACCEPTED:
         retained = joined(worker.retained, worker.pending) if Repair.RETAINED not in without else ()
         accepted = worker.pending[-1] if worker.pending else worker.accepted
         worker = worker._replace(accepted=accepted, pending=(), retained=retained)
         return worked(world, who, worker, world.redis)
-    if verdict is Verdict.CONFLICT:
+    if verdict is Reply.CONFLICT:
         return world._replace(
             past=violated(world.past, "CONFLICT: another transition under this identity")
         )
@@ -278,10 +278,10 @@ def hear(world: World, who: int, without: Without) -> World | None:
     return worked(world, who, worker, world.redis)
 
 
-def arrive(world: World, beat: Beat, without: Without) -> tuple[Verdict, World]:
+def arrive(world: World, beat: Beat, without: Without) -> tuple[Reply, World]:
     """Let Redis judge a beat, whether or not its worker still waits for the answer."""
     verdict, redis = judge(world.redis, beat.who, beat.worker, without)
-    if verdict is Verdict.ACCEPTED:
+    if verdict is Reply.ACCEPTED:
         world = world._replace(redis=redis, past=judging.accepted(world.past, beat.worker))
     return verdict, world
 
@@ -293,18 +293,18 @@ def flight(worker: Worker) -> Flight:
     )
 
 
-def _refusal(redis: Redis, who: int, worker: Worker, without: Without) -> Verdict | None:
+def _refusal(redis: Redis, who: int, worker: Worker, without: Without) -> Reply | None:
     """Return why this process may not write now, whatever it says."""
     opened = redis.generation != NO_NAME if Repair.LIFE in without else is_open_here(redis)
     if not (opened and worker.generation == redis.generation) and Repair.GATED not in without:
-        return Verdict.CLOSED
+        return Reply.CLOSED
     if redis.owner != called(worker, who) or redis.epoch != worker.epoch:
-        return Verdict.FENCED
+        return Reply.FENCED
     twin = redis.bound not in (NOBODY, who) and Repair.BOUND not in without
-    return Verdict.TWIN if twin else None
+    return Reply.TWIN if twin else None
 
 
-def judge(redis: Redis, who: int, worker: Worker, without: Without) -> tuple[Verdict, Redis]:
+def judge(redis: Redis, who: int, worker: Worker, without: Without) -> tuple[Reply, Redis]:
     """Return the verdict of the Lua step, and Redis after it."""
     if refusal := _refusal(redis, who, worker, without):
         return refusal, redis
@@ -314,17 +314,15 @@ def judge(redis: Redis, who: int, worker: Worker, without: Without) -> tuple[Ver
     if known is not None and Repair.SAME_AGAIN not in without:
         base, events = events[known], events[known + 1 :]
     if redis.status.identity == base.identity and redis.status != base:
-        return Verdict.CONFLICT, redis
+        return Reply.CONFLICT, redis
     behind = redis.status < base
     if behind and (Repair.INSTALLED in without or (events and Repair.WITH_EVENTS in without)):
-        return Verdict.AHEAD, redis
+        return Reply.AHEAD, redis
     if redis.status > base:
-        return Verdict.AHEAD, redis
+        return Reply.AHEAD, redis
     if Repair.ONE_STEP in without:
         events = tuple(e for e in events if e.identity.epoch == worker.epoch)
-    return Verdict.ACCEPTED, _journaled(
-        redis._replace(status=status, proven=True, bound=who), events
-    )
+    return Reply.ACCEPTED, _journaled(redis._replace(status=status, proven=True, bound=who), events)
 
 
 def forget(world: World, who: int, without: Without) -> World | None:

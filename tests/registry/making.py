@@ -28,7 +28,7 @@ def transition(
         worker=worker,
         observers=(worker, "w2-0a0b0c"),
         evidence=(
-            Seen(worker, at - 0.5, at, Cause.REFUSED, 2, "connection refused"),
+            Seen(worker, at - 0.5, at, Cause.PORT_CLOSED, 2, "connection refused"),
             Seen("w2", 1.0, 2.0, Cause.RESET),
         ),
     )

@@ -14,7 +14,7 @@ from monitor.registry.store import Store
 SLOW = Policy(name="slow", interval=60.0, absent_rounds=5)
 
 
-def names(rows: tuple[fleet.Registered, ...]) -> list[str]:
+def names(rows: tuple[fleet.Database, ...]) -> list[str]:
     """Return what is listed."""
     return [row.name for row in rows]
 

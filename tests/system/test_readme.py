@@ -95,5 +95,5 @@ async def test_every_command_of_the_readme_runs(running: Path, environment: dict
     )
     assert "feeler-metadata" in said["./run get"]
     assert "deploy" in said["./run get feeler-metadata --state available && echo deploy"]
-    assert "first_light" in said["./run transitions orders"]
+    assert "first_ok" in said["./run transitions orders"]
     assert "orders" in said["./run db list"]

@@ -61,9 +61,9 @@ def answer(**changes: object) -> LastObservationShape:
         "state": "available",
         "state_since": "2026-11-21T01:39:12.000Z",
         "transition": "3.1.2",
-        "rule": "first_light",
+        "rule": "first_ok",
         "reason": {"code": "ok", "sqlstate": "", "detail": "", "advice": "", "revision": 3},
-        "doubters": [],
+        "unreachable_from": [],
         "observation": seen | changes.pop("seen", {}),  # type: ignore[operator]
         "owner": "w4",
         "links": {},
@@ -113,12 +113,12 @@ def test_info_shows_each_family_with_its_own_age_and_failure():
     assert rendering.info_head(answer(), NOW) == (
         "orders-eu", "✔ available", "for 4m12s, since 2026-11-21T01:39:12.000Z",
     )  # fmt: skip
-    assert dict(rendering.info_lines(answer(doubters=["w2"]))) == {
-        "why": "ok (rule first_light, transition 3.1.2)",
+    assert dict(rendering.info_lines(answer(unreachable_from=["w2"]))) == {
+        "why": "ok (rule first_ok, transition 3.1.2)",
         "address": "postgresql://u:***@h:5432/d",
         "owner": "w4",
         "labels": "env=prod",
-        "doubters": "w2 cannot reach it, its owner can",
+        "unreachable_from": "w2 cannot reach it, its owner can",
         "observed": "3s ago by w4 in 38 ms, every 5 s",
         "connections": "connections 88  (3s ago)",
         "size": "db_size 44.2 GB  (6m40s ago)  ◌ stale",
@@ -148,7 +148,9 @@ def test_the_cause_stays_visible_in_info_and_in_the_wide_table():
 
 @pytest.mark.parametrize("state", ["uncertain", "new", "unavailable"])
 def test_info_never_says_that_the_owner_reaches_what_it_does_not(state):
-    said = dict(rendering.info_lines(answer(doubters=["w2"], state=state)))["doubters"]
+    said = dict(rendering.info_lines(answer(unreachable_from=["w2"], state=state)))[
+        "unreachable_from"
+    ]
     assert said == "w2 could not reach it lately"
 
 

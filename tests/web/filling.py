@@ -11,7 +11,7 @@ from monitor.core.policy import Policy
 from monitor.core.status import Epoch, Identity, State, Status
 from monitor.live import assignments, connections, generation, observations, presence, targets
 from monitor.live.connections import Live
-from monitor.live.observations import Beat, Verdict
+from monitor.live.observations import Beat, Reply
 from monitor.live.presence import Presence
 from monitor.live.targets import Target
 
@@ -81,8 +81,8 @@ class Filler:
         took: float = 0.038,
         readings: tuple[Reading, ...] | None = None,
         state: State | None = None,
-        rule: str = "first_light",
-        doubters: tuple[str, ...] = (),
+        rule: str = "first_ok",
+        unreachable_from: tuple[str, ...] = (),
         access: Access = UNKNOWN,
         **target: object,
     ) -> Transition | None:
@@ -113,11 +113,11 @@ class Filler:
                 since=at,
                 identity=change.identity,
                 rule=rule,
-                doubters=doubters,
+                unreachable_from=unreachable_from,
             )
         beat = Beat(name, epoch, status, seen, (change,) if change else ())
         assert await observations.record(self.live, self.generation, owner, [beat]) == [
-            Verdict.ACCEPTED
+            Reply.ACCEPTED
         ]
         self.statuses[name] = epoch, status
         return change

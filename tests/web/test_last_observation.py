@@ -33,15 +33,17 @@ def checked(shape, answer: httpx.Response):
 
 
 async def test_one_database_in_full(web, fill: Filler):
-    await fill.beat("orders-eu", state=State.AVAILABLE, labels={"env": "prod"}, doubters=("w2",))
+    await fill.beat(
+        "orders-eu", state=State.AVAILABLE, labels={"env": "prod"}, unreachable_from=("w2",)
+    )
     answer = await web.get("/last_observation/orders-eu")
     body = checked(LastObservationShape, answer)
     seen = body["observation"]
     assert answer.status_code == 200
     assert body["database"] == {"name": "orders-eu", "labels": {"env": "prod"}, "address": ""}
-    assert (body["state"], body["rule"], body["owner"], body["doubters"]) == (
+    assert (body["state"], body["rule"], body["owner"], body["unreachable_from"]) == (
         "available",
-        "first_light",
+        "first_ok",
         "w4",
         ["w2"],
     )
@@ -140,13 +142,13 @@ async def test_a_failed_gauge_is_absent_and_named(web, fill: Filler):
 
 async def test_a_failed_feel_keeps_the_gauges_with_their_own_age(web, fill: Filler):
     await fill.beat("a", age=60, state=State.AVAILABLE)
-    await fill.beat("a", cause=Cause.REFUSED, readings=(), state=State.UNCERTAIN, rule="doubt")
+    await fill.beat("a", cause=Cause.PORT_CLOSED, readings=(), state=State.UNCERTAIN, rule="doubt")
     body = (await web.get("/last_observation/a")).json()
     seen = body["observation"]
     assert (body["state"], body["reason"]["code"], seen["cause"]) == (
         "uncertain",
-        "refused",
-        "refused",
+        "port_closed",
+        "port_closed",
     )
     assert "nothing listens on this port" in body["reason"]["advice"]
     assert seen["values"]["services_available"] is False
@@ -325,7 +327,7 @@ async def test_an_unknown_database_is_a_404(web, fill: Filler, name):
 async def test_all_databases_with_counts(web, fill: Filler):
     await fill.beat("b", state=State.AVAILABLE, age=7)
     await fill.beat("a", state=State.AVAILABLE)
-    await fill.beat("c", cause=Cause.REFUSED, readings=(), state=State.UNCERTAIN)
+    await fill.beat("c", cause=Cause.PORT_CLOSED, readings=(), state=State.UNCERTAIN)
     await fill.give("d")
     for path in ("/last_observation", "/api/v1/last_observation"):
         body = checked(ObservationsShape, await web.get(path))
@@ -346,7 +348,7 @@ async def test_an_empty_fleet(web, fill: Filler):
 async def test_only_those_asked_for(web, fill: Filler):
     for name in ("a", "b", "c"):
         await fill.beat(name, state=State.AVAILABLE)
-    await fill.beat("b", cause=Cause.REFUSED, readings=(), state=State.UNCERTAIN)
+    await fill.beat("b", cause=Cause.PORT_CLOSED, readings=(), state=State.UNCERTAIN)
     query = [("database", "c"), ("database", "b"), ("database", "zz"), ("database", "b")]
     body = (await web.get("/last_observation", params=query)).json()
     assert [one["database"]["name"] for one in body["data"]] == ["b", "c"]

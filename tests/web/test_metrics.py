@@ -25,7 +25,7 @@ async def test_a_scrape_says_how_the_fleet_is(app, web, fill):
     await journal.ensure(fill.live, "historian")
     await fill.beat("a", state=State.AVAILABLE)
     await fill.beat("b", state=State.AVAILABLE, age=20)
-    await fill.beat("b", cause=Cause.REFUSED, state=State.UNCERTAIN, age=8)
+    await fill.beat("b", cause=Cause.PORT_CLOSED, state=State.UNCERTAIN, age=8)
     await fill.give("c")
     await fill.worker("w4", owned=3)
     await journal.read(fill.live, "historian", "h", count=100, block=0.1)

@@ -13,11 +13,9 @@ async def kept(app, fill, count: int = 3) -> list[str]:
     for number in range(count):
         up = number % 2 == 0
         state = State.AVAILABLE if up else State.UNCERTAIN
-        cause = Cause.OK if up else Cause.REFUSED
+        cause = Cause.OK if up else Cause.PORT_CLOSED
         changes.append(
-            await fill.beat(
-                "orders", state=state, cause=cause, rule="first_light" if up else "doubt"
-            )
+            await fill.beat("orders", state=state, cause=cause, rule="first_ok" if up else "doubt")
         )
     history.write_transitions(app.state.store, changes)
     return [str(change.identity) for change in reversed(changes)]
@@ -35,7 +33,7 @@ async def test_transitions_newest_first_with_their_evidence(app, web, fill):
     assert middle["previous"] == identities[2]
     assert (middle["worker"], middle["observers"], middle["superseded"]) == ("w4", ["w4"], False)
     assert (middle["evidence"][0]["cause"], middle["evidence"][0]["observed_at"]) == (
-        "refused",
+        "port_closed",
         middle["at"],
     )
     assert body["next_before"] is None

@@ -18,7 +18,7 @@ from workers.supervisor.doubts import (
 )
 
 DOUBT = Identity(Epoch(1, 1), 2)
-CRY = CannotReach("orders", DOUBT, "w1", 100.0, Cause.REFUSED)
+CRY = CannotReach("orders", DOUBT, "w1", 100.0, Cause.PORT_CLOSED)
 
 
 def place(state: State = State.UNCERTAIN, owner: str = "w1", **more: object) -> dict[str, Place]:
@@ -66,7 +66,7 @@ def test_a_database_moves_at_once_three_times_in_ten_minutes() -> None:
 @pytest.mark.parametrize(
     ("cause", "patience"),
     [
-        (Cause.REFUSED, Policy().absent_seconds),
+        (Cause.PORT_CLOSED, Policy().absent_seconds),
         (Cause.HUNG, Policy().silent_seconds),
         (None, Policy().silent_seconds),
     ],

@@ -40,5 +40,5 @@ async def test_old_transitions_go_and_do_not_come_back(live: Live, store: Store)
     while await historian.drain():
         continue
     assert kept(store) == numbered(range(71, 101))
-    durable = await journal.drained(live, [(one.database, one.identity) for one in old])
+    durable = await journal.durable(live, [(one.database, one.identity) for one in old])
     assert len(durable) == 100, "no worker retains them"

@@ -28,7 +28,7 @@ from monitor.live.assignments import Place
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
 from monitor.live.keys import PARTITIONS, partition_key, presence_key
-from monitor.live.observations import Beat, Verdict
+from monitor.live.observations import Beat, Reply
 from monitor.registry import fleet, history, leadership
 from monitor.registry.store import Store
 from tests.waiting import eventually
@@ -88,7 +88,7 @@ async def place(live: Live, name: str) -> Place:
     return (await assignments.places(live, [name]))[name]
 
 
-async def beat(live: Live, name: str, cause: Cause, *, at: float | None = None) -> Verdict:
+async def beat(live: Live, name: str, cause: Cause, *, at: float | None = None) -> Reply:
     """Feel and record as the owner of a database would."""
     where = await place(live, name)
     assert where.epoch
@@ -119,7 +119,7 @@ async def test_the_first_leader_of_all_opens_at_once_and_assigns(
         ("w1", "watch"),
         ("w2", "watch"),
     }
-    assert await beat(live, "orders", Cause.OK) is Verdict.ACCEPTED
+    assert await beat(live, "orders", Cause.OK) is Reply.ACCEPTED
 
 
 async def test_a_row_of_the_registry_that_cannot_be_read_is_left_as_it_is(
@@ -152,13 +152,13 @@ async def test_a_cry_moves_the_database_once_and_away_from_the_doubter(
     await sweep(leader)
     first = (await place(live, "orders")).owner
     await beat(live, "orders", Cause.OK)
-    await beat(live, "orders", Cause.REFUSED)
+    await beat(live, "orders", Cause.PORT_CLOSED)
     await leader.listen()
     await sweep(leader)
     moved = await place(live, "orders")
     assert moved.owner != first
     assert moved.moved_for == moved.doubt
-    await beat(live, "orders", Cause.REFUSED)
+    await beat(live, "orders", Cause.PORT_CLOSED)
     for _ in range(3):
         await sweep(leader)
     assert (await place(live, "orders")).owner == moved.owner
@@ -177,7 +177,7 @@ async def test_a_blip_that_is_over_moves_nothing(
     owner = (await place(live, "orders")).owner
     await beat(live, "orders", Cause.OK)
     for _ in range(2):
-        await beat(live, "orders", Cause.REFUSED)
+        await beat(live, "orders", Cause.PORT_CLOSED)
         await leader.listen()
         await beat(live, "orders", Cause.OK)
         await sweep(leader)
@@ -194,7 +194,7 @@ async def test_a_new_leader_takes_up_the_doubts_of_the_old_one(
     await sweep(leader)
     await sweep(leader)
     await beat(live, "orders", Cause.OK)
-    await beat(live, "orders", Cause.REFUSED)
+    await beat(live, "orders", Cause.PORT_CLOSED)
     await arrive("w1", "w2")
     await sweep(lead(live, store, nudges, "second"))
     assert (await place(live, "orders")).owner == "w2"
@@ -412,7 +412,7 @@ async def test_a_database_that_was_removed_and_added_again_goes_on_with_its_hist
         change()
         await requests.ask(live, "fleet_changed")
         await sweep(leader)
-    await beat(live, "orders", Cause.REFUSED)
+    await beat(live, "orders", Cause.PORT_CLOSED)
     after = (await observations.latest(live, ["orders"]))["orders"].status
     assert (before.state, after.state) == (State.AVAILABLE, State.UNCERTAIN)
     assert after.identity

@@ -62,17 +62,17 @@ def test_a_new_epoch_counts_voids_anew() -> None:
 
 def test_events_wait_in_order_while_nothing_is_accepted() -> None:
     ledger = ledger_with_a_pending_light()
-    beat = ledger.observe(felt(Cause.REFUSED, 15.0), context(FIRST))
+    beat = ledger.observe(felt(Cause.PORT_CLOSED, 15.0), context(FIRST))
     assert beat is not None
     rules = [event.rule for event in beat.events if isinstance(event, Transition)]
-    assert rules == ["first_light", "doubt"]
+    assert rules == ["first_ok", "doubt"]
 
 
 def test_a_stopped_ledger_says_nothing() -> None:
     ledger = ledger_with_a_pending_light()
     ledger.stop()
     before = ledger.tentative
-    assert ledger.observe(felt(Cause.REFUSED, 15.0), context(FIRST)) is None
+    assert ledger.observe(felt(Cause.PORT_CLOSED, 15.0), context(FIRST)) is None
     assert ledger.tentative == before
 
 
@@ -89,7 +89,7 @@ def test_a_pending_event_is_carried_over_under_its_old_identity() -> None:
     ledger = ledger_with_a_pending_light()
     ledger.stop()
     assert ledger.learn(SECOND, Status()) == ()
-    beat = ledger.observe(felt(Cause.REFUSED, 20.0), context(SECOND))
+    beat = ledger.observe(felt(Cause.PORT_CLOSED, 20.0), context(SECOND))
     assert beat is not None
     transitions = [event for event in beat.events if isinstance(event, Transition)]
     assert [t.identity for t in transitions] == [Identity(FIRST, 1), Identity(SECOND, 1)]
@@ -108,7 +108,7 @@ def test_a_lost_reply_is_found_in_the_hash() -> None:
 def test_what_another_owner_overtook_is_dropped() -> None:
     ledger = ledger_with_a_pending_light()
     other = replace(
-        Status(), state=State.AVAILABLE, identity=Identity(Epoch(1, 3), 1), rule="first_light"
+        Status(), state=State.AVAILABLE, identity=Identity(Epoch(1, 3), 1), rule="first_ok"
     )
     assert ledger.learn(Epoch(1, 4), other) == ()
     assert ledger.tentative == ledger.accepted == other
@@ -133,7 +133,7 @@ def test_a_read_older_than_our_own_last_beat_takes_nothing_back() -> None:
     ledger.accept(beat)  # it was under way when we were frozen
     assert ledger.learn(FIRST, Status()) == ()
     assert ledger.tentative.identity == Identity(FIRST, 1)
-    after = ledger.observe(felt(Cause.REFUSED, 20.0), context(FIRST))
+    after = ledger.observe(felt(Cause.PORT_CLOSED, 20.0), context(FIRST))
     assert after is not None
     assert after.status.identity == Identity(FIRST, 2)
 
@@ -141,11 +141,11 @@ def test_a_read_older_than_our_own_last_beat_takes_nothing_back() -> None:
 def test_of_the_cries_of_one_doubt_only_the_newest_waits() -> None:
     ledger = ledger_with_a_pending_light()
     beats = [
-        ledger.observe(felt(Cause.REFUSED, 15.0 + 10 * i), context(FIRST)) for i in range(1_000)
+        ledger.observe(felt(Cause.PORT_CLOSED, 15.0 + 10 * i), context(FIRST)) for i in range(1_000)
     ]
     rules = [event.rule for event in ledger.pending if isinstance(event, Transition)]
     cries = [event for event in ledger.pending if isinstance(event, CannotReach)]
-    assert (rules, [cry.at for cry in cries]) == (["first_light", "doubt"], [15.0 + 10 * 999])
+    assert (rules, [cry.at for cry in cries]) == (["first_ok", "doubt"], [15.0 + 10 * 999])
     assert beats[1]
     assert len(ledger.accept(beats[1])) == 2, (
         "of a beat with an older cry the transitions are accepted all the same"
@@ -156,7 +156,9 @@ def test_of_the_cries_of_one_doubt_only_the_newest_waits() -> None:
 def test_each_doubt_keeps_its_cry() -> None:
     ledger = ledger_with_a_pending_light()
     for i in range(10):
-        ledger.observe(felt(Cause.REFUSED if i % 2 else Cause.OK, 20.0 + 10 * i), context(FIRST))
+        ledger.observe(
+            felt(Cause.PORT_CLOSED if i % 2 else Cause.OK, 20.0 + 10 * i), context(FIRST)
+        )
     cries = [event.doubt for event in ledger.pending if isinstance(event, CannotReach)]
     assert len(cries) == len(set(cries)) == 5
 
@@ -167,7 +169,9 @@ def test_what_waits_is_bounded_and_keeps_its_identities() -> None:
     """
     ledger = ledger_with_a_pending_light()
     for i in range(2_000):
-        ledger.observe(felt(Cause.REFUSED if i % 2 else Cause.OK, 20.0 + 10 * i), context(FIRST))
+        ledger.observe(
+            felt(Cause.PORT_CLOSED if i % 2 else Cause.OK, 20.0 + 10 * i), context(FIRST)
+        )
     assert len(ledger.pending) < PENDING_MOST + 3
     assert ledger.unjudged > 0
     before, last = ledger.pending, ledger.tentative
@@ -176,4 +180,4 @@ def test_what_waits_is_bounded_and_keeps_its_identities() -> None:
     assert (beat.events, beat.status) == (before, last)
     ledger.accept(beat)
     assert (ledger.pending, ledger.accepted) == ((), last)
-    assert ledger.observe(felt(Cause.REFUSED, 90_010.0), context(FIRST)) is not None
+    assert ledger.observe(felt(Cause.PORT_CLOSED, 90_010.0), context(FIRST)) is not None

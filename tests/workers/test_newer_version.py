@@ -120,7 +120,7 @@ async def test_a_historian_writes_the_others_and_the_letter_once_it_can(
     )
     [letter] = await letters.dead_letters(live)
     identities = [(name, (await place(live, name)).identity) for name in ("orders", "ledger")]
-    durable = await journal.drained(
+    durable = await journal.durable(
         live, [(name, identity) for name, identity in identities if identity]
     )
     assert {name for name, _ in durable} == {"ledger"}, "its worker retains the other"

@@ -24,7 +24,7 @@ from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 from workers.worker.patrol import Patrol, _dated
-from workers.worker.watch import Sealed, Watch, slow_due
+from workers.worker.watch import UnreadableAddress, Watch, slow_due
 
 OURS, OTHER = "0" * 43 + "=", "1" * 42 + "0="
 
@@ -65,7 +65,7 @@ def test_no_feel_took_longer_than_this_hosts_clock_says(sent_at: float, told: fl
 def test_dear_gauges_that_found_no_time_are_asked_again_at_once_and_never_for_more_than_their_share() -> (
     None
 ):
-    watch = Watch("orders", "", Policy(), 1, Sealed(lambda: 0.0))
+    watch = Watch("orders", "", Policy(), 1, UnreadableAddress(lambda: 0.0))
     ok = Feeling(Cause.OK, 0.0, 0.0)
     assert slow_due(watch, replace(ok, slow_whole=True, slow_cost=0.01), 100.0) == 160.0
     assert slow_due(watch, replace(ok, slow_whole=True, slow_cost=1.0), 100.0) == 300.0
@@ -74,7 +74,7 @@ def test_dear_gauges_that_found_no_time_are_asked_again_at_once_and_never_for_mo
     assert slow_due(watch, replace(ok, slow_cost=0.5), 100.0) == 200.0
 
 
-class Far(Sealed):
+class Far(UnreadableAddress):
     """A database whose login takes half a second."""
 
     async def feel(self, **_asked: object) -> Feeling:

@@ -17,7 +17,7 @@ from monitor.core.status import Epoch, State, Status
 from monitor.live import assignments, connections, generation, journal, observations, reasons
 from monitor.live.connections import Live
 from monitor.live.keys import PARTITIONS, partition_key
-from monitor.live.observations import Beat, Verdict
+from monitor.live.observations import Beat, Reply
 from tests.proxy import Proxy
 from tests.waiting import eventually
 from workers.worker import recorder as module
@@ -72,7 +72,7 @@ async def test_what_the_server_said_is_told_with_the_beat(live: Live, recorder: 
         worker="w1",
         sent_at=1,
         at=2,
-        cause=Cause.REFUSED,
+        cause=Cause.PORT_CLOSED,
         detail="ECONNREFUSED",
         revision=7,
     )
@@ -104,7 +104,7 @@ async def test_what_is_retained_for_an_hour_is_replayed_once_more(
     [entry] = await journal.read(live, "historian", "one", count=100, block=0.1)
     assert entry.replayed
     assert isinstance(entry.event, Transition)
-    await journal.acknowledge(live, [(DB, entry.event.identity)], 1.0)
+    await journal.mark_durable(live, [(DB, entry.event.identity)], 1.0)
     await recorder.forget_durable()
     assert recorder.retained == 0
 
@@ -113,10 +113,10 @@ async def test_an_answer_that_comes_after_the_release_is_remembered(
     live: Live, recorder: Recorder
 ) -> None:
     beat, seen = felt(recorder)
-    assert await observations.record(live, recorder.generation, "w1", [beat]) == [Verdict.ACCEPTED]
+    assert await observations.record(live, recorder.generation, "w1", [beat]) == [Reply.ACCEPTED]
     recorder.release(DB, None)  # the hash was read before
     assert (recorder.retained, recorder.remembered(DB)) == (0, Status())
-    recorder._settle(beat, seen, Verdict.ACCEPTED)
+    recorder._settle(beat, seen, Reply.ACCEPTED)
     assert (recorder.retained, recorder.remembered(DB)) == (1, beat.status)
     await live.cache.flushall()
     await recorder.follow_generation()
@@ -127,7 +127,7 @@ async def test_a_release_looks_in_the_hash_for_what_was_accepted_without_an_answ
     live: Live, recorder: Recorder
 ) -> None:
     beat, _ = felt(recorder)
-    assert await observations.record(live, recorder.generation, "w1", [beat]) == [Verdict.ACCEPTED]
+    assert await observations.record(live, recorder.generation, "w1", [beat]) == [Reply.ACCEPTED]
     recorder.release(DB, await stored(live))
     assert (recorder.retained, recorder.remembered(DB)) == (1, beat.status)
     await live.cache.flushall()
@@ -190,7 +190,7 @@ async def flapped(live: Live, recorder: Recorder) -> None:
         ledger = Ledger(name, epoch, Status())
         recorder.learned(ledger, ())
         for n in range(40):
-            cause, at = Cause.REFUSED if n % 2 else Cause.OK, 10.0 + 10 * n
+            cause, at = Cause.PORT_CLOSED if n % 2 else Cause.OK, 10.0 + 10 * n
             seen = Observation(database=name, worker="w1", sent_at=at - 0.01, at=at, cause=cause)
             ledger.observe(seen, Context(worker="w1", epoch=epoch, policy=Policy(), eligible=2))
         recorder.offer(seen)
@@ -328,7 +328,7 @@ async def test_hours_without_redis_leave_one_cry_of_each_doubt(
         for n in range(400):
             at = 10.0 + 10 * n
             seen = Observation(
-                database=name, worker="w1", sent_at=at - 0.01, at=at, cause=Cause.REFUSED
+                database=name, worker="w1", sent_at=at - 0.01, at=at, cause=Cause.PORT_CLOSED
             )
             ledger.observe(seen, Context(worker="w1", epoch=epoch, policy=Policy(), eligible=2))
         recorder.offer(seen)

@@ -42,7 +42,7 @@ def cause(number: int, beat: int) -> Cause:
     if number < WELL:
         return Cause.OK
     if number < WELL + DOWN:
-        return Cause.REFUSED if beat else Cause.OK
+        return Cause.PORT_CLOSED if beat else Cause.OK
     return Cause.OK if beat // 6 % 2 else Cause.STARTING
 
 

@@ -8,11 +8,11 @@ from monitor.core.cause import Cause
 from monitor.core.policy import Policy
 from monitor.core.status import State, Status
 from monitor.feeler.proofs import Urgency
-from workers.worker.watch import Sealed, Watch, login_interval, urgency
+from workers.worker.watch import UnreadableAddress, Watch, login_interval, urgency
 
 
 @dataclass(frozen=True)
-class Crowded(Sealed):
+class Crowded(UnreadableAddress):
     """A session among so many at its server."""
 
     neighbours: int = 1

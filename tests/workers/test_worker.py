@@ -79,9 +79,9 @@ async def test_a_presence_that_outlives_its_worker_is_nobodys_company(
     monkeypatch.setattr(presence, "TTL", 3.0)
     await arrive("w2")
     await live.bus.pexpire(presence_key("w2"), 3_600_000)
-    company = worker._patrol
-    await eventually(lambda: company.company.eligible == 2, within=10)
-    await eventually(lambda: company.company.eligible == 1, within=15)
+    peers = worker._patrol
+    await eventually(lambda: peers.peers.eligible == 2, within=10)
+    await eventually(lambda: peers.peers.eligible == 1, within=15)
     assert "w2" in await presence.present(live)
 
 

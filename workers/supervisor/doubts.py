@@ -48,7 +48,7 @@ class Doubts:
         """Note a cry; the newest worker's counts. Whoever can only say void adds no word to a
         doubt.
         """
-        if EVIDENCE[cry.cause] is Evidence.VOID:
+        if EVIDENCE[cry.cause] is Evidence.OUR_FAULT:
             self._given_up[cry.database] = cry
             return
         known = self._open.get(cry.database)

@@ -74,7 +74,7 @@ class Historian:
             if written.conflicts:
                 log.error("action=identity_conflict count=%d", written.conflicts)
                 await journal.count_conflicts(self._live, written.conflicts)
-            await journal.acknowledge(
+            await journal.mark_durable(
                 self._live, written.durable, await connections.now(self._live)
             )
         await journal.ack(self._live, GROUP, entries)

@@ -34,12 +34,12 @@ from monitor.live.journal import Entry
 from monitor.live.presence import Alive, Presence
 from monitor.live.targets import Target
 from monitor.registry import fleet
-from monitor.registry.fleet import Registered, Registry
+from monitor.registry.fleet import Database, Registry
 from monitor.registry.leadership import Lease
 from monitor.registry.store import Store
 from workers.nudges import Nudger
 from workers.supervisor.doubts import Doubts
-from workers.supervisor.placements import Assigner, Deposed
+from workers.supervisor.placements import Deposed, Placements
 from workers.supervisor.recovery import Recovery
 from workers.supervisor.unproven import Unproven
 
@@ -67,11 +67,11 @@ class Leader:
         waiting_since: float | None = None,
     ) -> None:
         self._live, self._store, self._nudger = live, store, nudger
-        self._assigner = Assigner(live, store, lease)
-        self._recovery = Recovery(live, store, self._assigner, lease_seconds, waiting_since)
+        self._placements = Placements(live, store, lease)
+        self._recovery = Recovery(live, store, self._placements, lease_seconds, waiting_since)
         self.lease = lease
         self.wake = asyncio.Event()
-        self._fleet: dict[str, Registered] = {}
+        self._fleet: dict[str, Database] = {}
         self._paused: set[str] = set()
         self._claimed = False
         self._unreadable: frozenset[str] = (
@@ -96,7 +96,7 @@ class Leader:
 
         One that failed got nowhere: what it did it will do again.
         """
-        since = self._swept_at if self._failing else max(self._swept_at, self._assigner.worked_at)
+        since = self._swept_at if self._failing else max(self._swept_at, self._placements.worked_at)
         return time.monotonic() - since
 
     def inherit(self, before: "Leader") -> None:
@@ -108,7 +108,7 @@ class Leader:
 
     @property
     def _places(self) -> dict[str, Place]:
-        return self._assigner.places
+        return self._placements.places
 
     async def rest(self) -> None:
         """Say a last word, if this memory of Redis is known to be whole."""
@@ -213,7 +213,7 @@ class Leader:
             return
         known = set(await observations.names(self._live)) | self._fleet.keys()
         places = await assignments.places(self._live, sorted(known))
-        self._assigner.places = {
+        self._placements.places = {
             name: place for name, place in places.items() if place.owner or name not in self._paused
         }
         self._doubts.review(self._places.values())
@@ -330,7 +330,7 @@ class Leader:
             else None
         )
         planned = planned and not self._unproven.was_given_up(move.database, move.source or "")
-        done = await self._assigner.assign(
+        done = await self._placements.assign(
             move.database,
             move.target,
             planned=planned,
@@ -355,8 +355,8 @@ class Leader:
                 self._nudger.nudge(worker, function, databases)
 
     async def _unseeded(self, databases: list[str]) -> dict[str, Status]:
-        return await self._assigner.seeds(
-            [name for name in databases if not self._assigner.is_seeded(name)]
+        return await self._placements.seeds(
+            [name for name in databases if not self._placements.is_seeded(name)]
         )
 
     async def _seed_unknown(self, now: float) -> None:
@@ -366,7 +366,7 @@ class Leader:
         ]
         waiting = [name for name in waiting if not self._places[name].seeded][:CHUNK]
         for name, seed in (await self._unseeded(waiting)).items():
-            await self._assigner.assign(
+            await self._placements.assign(
                 name, self._places[name].owner, planned=False, seed=seed, now=now
             )
 
@@ -386,7 +386,7 @@ class Leader:
                     for row in chunk
                 )
             )
-            self._assigner.worked_at = time.monotonic()
+            self._placements.worked_at = time.monotonic()
             for row in chunk:
                 self._published[row.name] = row.revision
         owners = {
@@ -434,7 +434,7 @@ class Leader:
         return {name: row.zone for name, row in self._fleet.items()}
 
 
-def _target(row: Registered) -> Target:
+def _target(row: Database) -> Target:
     return Target(
         ciphertext=row.ciphertext, policy=row.policy, labels=row.labels, revision=row.revision
     )

@@ -24,7 +24,7 @@ class Deposed(Exception):
     """Somebody leads with a higher term, or for another registry."""
 
 
-class Assigner:
+class Placements:
     """Assigns, and remembers where every database is."""
 
     def __init__(self, live: Live, store: Store, lease: Lease) -> None:

@@ -15,7 +15,7 @@ from monitor.live.generation import Restored
 from monitor.live.presence import Presence
 from monitor.registry import leadership
 from monitor.registry.store import Store
-from workers.supervisor.placements import Assigner, Deposed
+from workers.supervisor.placements import Deposed, Placements
 
 log = logging.getLogger("feeler.leader")
 
@@ -35,14 +35,14 @@ class Recovery:
         self,
         live: Live,
         store: Store,
-        assigner: Assigner,
+        placements: Placements,
         lease_seconds: float,
         since: float | None = None,
     ) -> None:
-        self._live, self._store, self._assigner, self._lease_seconds = (
+        self._live, self._store, self._placements, self._lease_seconds = (
             live,
             store,
-            assigner,
+            placements,
             lease_seconds,
         )
         self._since = since  # when we began to wait, as a standby maybe
@@ -55,7 +55,7 @@ class Recovery:
         """Return the reports to rely on once everybody has restored; the first call begins the
         wait.
         """
-        lease = self._assigner.lease
+        lease = self._placements.lease
         if self._since is None:
             self._since = time.monotonic()
             log.warning("action=generation_closed term_seen=%d members=%d", term_seen, len(members))
@@ -74,12 +74,12 @@ class Recovery:
         if time.monotonic() - self._since >= PATIENCE:
             return await self._confirmed(everybody=False)
         known = set(members) | await presence.known(self._live)
-        first = self._assigner.lease.term == 1  # nothing can have been accepted before
+        first = self._placements.lease.term == 1  # nothing can have been accepted before
         # Without such a word there may be workers that an older memory of Redis does not know of.
         complete = (
             bool(members)
             or first
-            or await generation.has_rested(self._live, self._assigner.lease.before)
+            or await generation.has_rested(self._live, self._placements.lease.before)
         )
         return complete and known <= reports and await self._confirmed(everybody=True)
 
@@ -91,7 +91,7 @@ class Recovery:
         """
         try:
             if await asyncio.to_thread(
-                leadership.renew, self._store, self._assigner.lease, self._lease_seconds
+                leadership.renew, self._store, self._placements.lease, self._lease_seconds
             ):
                 return True
         except StoreUnavailable as exc:
@@ -105,11 +105,11 @@ class Recovery:
         """Merge the history below what was restored, give every database a fresh epoch, open the
         generation.
         """
-        lease, databases = self._assigner.lease, sorted(zones)
-        seeds = await self._assigner.seeds(databases)
+        lease, databases = self._placements.lease, sorted(zones)
+        seeds = await self._placements.seeds(databases)
         rows = [Restored(name, status, None, "") for name, status in seeds.items()]
         await generation.restore(self._live, mark(lease.owner), rows, lease.term, lease.registry)
-        self._assigner.places = await assignments.places(self._live, databases)
+        self._placements.places = await assignments.places(self._live, databases)
         now = await connections.now(self._live)
         here = {who for who in reports if not who.startswith(MARK)}  # announced again or not
         reporters = {who: planner.Worker(who) for who in here}
@@ -119,13 +119,13 @@ class Recovery:
         }
         owners = self._owners(zones, reporters | workers, now)
         for database, owner in owners.items():
-            await self._assigner.assign(database, owner, planned=False, now=now)
+            await self._placements.assign(database, owner, planned=False, now=now)
         for database in set(await observations.names(self._live)) - owners.keys():
             await assignments.unassign(
                 self._live, database, lease.term, lease.registry
             )  # no old epoch may count again
         opened = await generation.open_generation(
-            self._live, self._assigner.epoch(), reports, lease.registry
+            self._live, self._placements.epoch(), reports, lease.registry
         )
         self._since = None
         if opened:
@@ -136,7 +136,7 @@ class Recovery:
         self, zones: Mapping[str, str], here: Mapping[str, planner.Worker], now: float
     ) -> dict[str, str]:
         """Leave each database with the live claimant of its highest epoch; plan the rest."""
-        places = self._assigner.places
+        places = self._placements.places
         owners = {name: place.claimant for name, place in places.items() if place.claimant in here}
         if here:
             rest = {name: zone for name, zone in zones.items() if name not in owners}

@@ -31,7 +31,14 @@ from monitor.secrets import SecretBox
 from workers.worker.clock import FleetClock
 from workers.worker.ledger import Ledger
 from workers.worker.recorder import Recorder
-from workers.worker.watch import Sealed, Watch, login_interval, next_due, slow_due, urgency
+from workers.worker.watch import (
+    UnreadableAddress,
+    Watch,
+    login_interval,
+    next_due,
+    slow_due,
+    urgency,
+)
 
 log = logging.getLogger("feeler.patrol")
 
@@ -43,7 +50,7 @@ ABREAST = (
 
 
 @dataclass(slots=True)
-class Company:
+class Peers:
     """Who else is there to form an opinion.
 
     `alone_since` (monotonic) is None unless exactly one worker is, without a break, where somebody
@@ -62,7 +69,7 @@ class Patrol:
     ) -> None:
         self._live, self._worker, self._box, self._ca_dir = live, worker, box, ca_dir
         self._wheel, self._wake = Wheel(), asyncio.Event()
-        self._logins = LoginLimiter(workers=lambda: self.company.eligible)
+        self._logins = LoginLimiter(workers=lambda: self.peers.eligible)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watches: dict[str, Watch] = {}
         self._capacity = capacity
@@ -70,7 +77,7 @@ class Patrol:
         self._lateness: deque[float] = deque(maxlen=LATENESS_OF)
         self.look = asyncio.Event()  # set to reconcile now
         self.clock = FleetClock()
-        self.company = Company()
+        self.peers = Peers()
         self.faults = Faults()
         self.recorder = Recorder(live, worker, self.look.set)
 
@@ -178,7 +185,7 @@ class Patrol:
             database, "", target.policy, target.revision, session, access.at(address)
         )
 
-    def _refuse(self, database: str) -> Sealed:
+    def _refuse(self, database: str) -> UnreadableAddress:
         """Take no more than we can hold: what is opened beyond it takes the descriptors of all the
         others.
         """
@@ -186,17 +193,17 @@ class Patrol:
             "action=refused database=%s reason=no_capacity capacity=%d", database, self._capacity
         )
         self._refused.add(database)
-        return Sealed(
+        return UnreadableAddress(
             self.clock.now, Cause.NO_CAPACITY, f"refused, no capacity: {self._capacity} are watched"
         )
 
-    def _session(self, database: str, target: Target) -> Session | Sealed:
+    def _session(self, database: str, target: Target) -> Session | UnreadableAddress:
         """Open the address; one that we cannot open must not keep us from the others."""
         try:
             address = parse_address(self._box.open(database, target.ciphertext))
         except InvalidInput as exc:
             log.error("action=address_sealed database=%s error=%s", database, exc)
-            return Sealed(self.clock.now)
+            return UnreadableAddress(self.clock.now)
         return Session(
             address,
             worker=self._worker,
@@ -278,7 +285,7 @@ class Patrol:
             pooled=access.pooled,
         )
         self._learn_access(watch, feeling)
-        login_every = login_interval(watch, self.owned, self.company.eligible)
+        login_every = login_interval(watch, self.owned, self.peers.eligible)
         if feeling.fresh_login or (fresh and not feeling.waiting):
             now = (
                 self.clock.now()
@@ -343,10 +350,10 @@ class Patrol:
             epoch=ledger.epoch,
             policy=watch.policy,
             revision=watch.revision,
-            eligible=self.company.eligible,
+            eligible=self.peers.eligible,
             alone_since=None
-            if self.company.alone_since is None
-            else self.clock.date(self.company.alone_since),
+            if self.peers.alone_since is None
+            else self.clock.date(self.peers.alone_since),
         )
         ledger.observe(observation, context)
         self.faults.note(observation, ledger.voids, time.monotonic())

@@ -25,7 +25,7 @@ from monitor.secrets import SecretBox, load_keys
 from workers import nudges
 from workers.process import HINDERED, keep, start
 from workers.worker import jobs
-from workers.worker.patrol import Company, Patrol
+from workers.worker.patrol import Patrol, Peers
 
 log = logging.getLogger("feeler.worker")
 
@@ -150,7 +150,7 @@ class Worker:
             present = self._alive.among(await presence.present(self._live), time.monotonic())
             self._meet(present, led=await presence.is_led(self._live))
         except StoreUnavailable:
-            self._patrol.company.alone_since = None  # a break: nobody can be seen
+            self._patrol.peers.alone_since = None  # a break: nobody can be seen
             raise
 
     async def _follow(self) -> None:
@@ -191,8 +191,8 @@ class Worker:
             for one in present.values()
             if one.worker != self.id and one.able and not one.leaving
         ]
-        since = self._patrol.company.alone_since or time.monotonic()
-        self._patrol.company = Company(1 + len(others), since if led and not others else None)
+        since = self._patrol.peers.alone_since or time.monotonic()
+        self._patrol.peers = Peers(1 + len(others), since if led and not others else None)
 
     async def _hand_over(self) -> bool:
         """Feel on until somebody else owns our databases, and until what we retain is durable;
@@ -246,7 +246,7 @@ class Worker:
     async def _is_needed(self) -> bool:
         await self._announce()
         await self._patrol.recorder.forget_durable()
-        heirs = self._patrol.company.eligible > 1
+        heirs = self._patrol.peers.eligible > 1
         return bool(self._patrol.recorder.retained or (self._patrol.owned and heirs))
 
 

@@ -17,7 +17,7 @@ from monitor.core.status import Epoch, Identity, Status
 from monitor.live import generation, journal, observations
 from monitor.live.connections import Live
 from monitor.live.generation import Generation, Signature
-from monitor.live.observations import Beat, Verdict
+from monitor.live.observations import Beat, Reply
 from workers.troubles import Trouble
 from workers.worker.ledger import Ledger
 from workers.worker.pulse import Pulse
@@ -29,7 +29,7 @@ BATCH = 500  # beats per round trip
 # Of a round trip: at most 0.1 s of this loop, where transitions pile up; halved when one takes too
 # long.
 BYTES = 250_000
-GATHER = 0.01  # seconds to wait for company before a batch leaves
+GATHER = 0.01  # seconds to wait for peers before a batch leaves
 RETRY = 0.5  # seconds between tries while Redis or the generation is away
 RELEASED_FOR = 600.0  # seconds a released database's Status is kept for a restore
 RETAINED_MOST = 100_000
@@ -169,10 +169,10 @@ class Recorder:
             self._flying = {}
         for (beat, observation), verdict in zip(beats, verdicts, strict=True):
             self._settle(beat, observation, verdict)
-            if verdict is Verdict.ACCEPTED:
+            if verdict is Reply.ACCEPTED:
                 self._reasons.note(observation)
         await self._reasons.tell()
-        return Verdict.CLOSED not in verdicts
+        return Reply.CLOSED not in verdicts
 
     def _retreat(self, *, late: bool) -> None:
         """After a failure: send less at once where it took too long, and let the others go
@@ -184,7 +184,7 @@ class Recorder:
             if database in self._outbox:
                 self._outbox[database] = self._outbox.pop(database)
 
-    async def _record(self, beats: list[Beat]) -> list[Verdict]:
+    async def _record(self, beats: list[Beat]) -> list[Reply]:
         """Record; a row that Redis chokes on is set aside alone (recording the others again is
         safe).
         """
@@ -195,7 +195,7 @@ class Recorder:
         except Exception:
             if len(beats) == 1:
                 log.exception("action=record_broken database=%s", beats[0].database)
-                return [Verdict.CONFLICT]
+                return [Reply.CONFLICT]
         half = len(beats) // 2
         return await self._record(beats[:half]) + await self._record(beats[half:])
 
@@ -219,21 +219,21 @@ class Recorder:
                 break
         return beats
 
-    def _settle(self, beat: Beat, observation: Observation, verdict: Verdict) -> None:
-        if verdict is Verdict.CLOSED:
+    def _settle(self, beat: Beat, observation: Observation, verdict: Reply) -> None:
+        if verdict is Reply.CLOSED:
             self.generation = ""
             self._on_rejected()
             return
         if self._outbox.get(beat.database) is observation:
             del self._outbox[beat.database]
         ledger = self.ledgers.get(beat.database)
-        if verdict is Verdict.ACCEPTED:
+        if verdict is Reply.ACCEPTED:
             if ledger and ledger.epoch == beat.epoch:
                 self._retain(beat.database, ledger.accept(beat))
             else:
                 self._hear_late(beat)
             return
-        if verdict is Verdict.TWIN:
+        if verdict is Reply.TWIN:
             self.give_up_id()
         self.rejected += 1
         log.warning(
@@ -295,7 +295,7 @@ class Recorder:
                 del self._found[: len(found)]  # more may have been found meanwhile
         keys = list(self._retained)
         for start in range(0, len(keys), BATCH):
-            durable = await journal.drained(self._live, keys[start : start + BATCH])
+            durable = await journal.durable(self._live, keys[start : start + BATCH])
             if not durable:
                 break  # nothing of the oldest is: Postgres is away
             for key in durable:

@@ -22,7 +22,7 @@ LOGIN_SPACING = 1.0  # seconds between two such proofs at one server, on average
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class UnreadableAddress:
     """Stands for the session of a database that this worker cannot look at: it feels nothing, and
     says why.
     """
@@ -50,7 +50,7 @@ class Watch:
     index: str
     policy: Policy
     revision: int
-    session: Session | Sealed
+    session: Session | UnreadableAddress
     access: Access = UNKNOWN
     asked: bool = False  # somebody wants a login now, whatever the last ones told
     feeling: bool = False
