@@ -5,10 +5,9 @@ Imported by workers/ alone: the leader assigns, workers look.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 from monitor.core.assignment import Assignment
+from monitor.core.placement import Assigned, Place
 from monitor.core.status import Epoch, Identity, State, Status
 from monitor.live import quarantine, steps
 from monitor.live.connections import Live, wrap_store_errors
@@ -27,40 +26,6 @@ _ROWS = 500  # of one script call: about 1 ms of Redis
 _PLACE = (
     "owner", "epoch", "proven", "state", "identity", "doubt", "claim_owner", "claim_epoch", "moved_for", "moves",
 )  # fmt: skip
-
-
-class Assigned(StrEnum):
-    """What Redis says to an assignment."""
-
-    ASSIGNED = "assigned"
-    FOREIGN = "foreign"  # this Redis is another registry's: step down
-    STALE = "stale"  # a higher term was seen, or the epoch is not higher: step down
-    UNPROVEN = "unproven"  # a planned move before the owner's first accepted beat under its epoch
-    CLOSED = "closed"  # a planned move while the generation is closed
-    SETTLED = "settled"  # the doubt this move was for is not open any more
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The leader's view of one hash."""
-
-    database: str
-    owner: str = ""
-    epoch: Epoch | None = None
-    proven: bool = False
-    state: State = State.NEW
-    seeded: bool = False  # the hash holds a state
-    identity: Identity | None = None
-    doubt: Identity | None = None
-    claimant: str = ""  # who held the highest epoch, by what was restored
-    claim: Epoch | None = None
-    moved_for: Identity | None = None  # the doubt of the last cannot_reach move
-    moves: tuple[float, ...] = ()  # when the last three of them were, unix seconds
-
-    @classmethod
-    def empty(cls, database: str) -> "Place":
-        """Return the place of a database Redis does not know."""
-        return cls(database)
 
 
 async def assign(

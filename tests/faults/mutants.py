@@ -510,7 +510,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- doubts: who looks next -------------------------------------------------------------------
     Mutant(
         "doubt-moves-three-times",
-        "workers/supervisor/doubts.py",
+        "monitor/core/doubts.py",
         "Doubts._may_move",
         "len(used) < MOVES_MOST or now - asked.since >= patience(self._policy(place.database), asked.cause)",
         "len(recent) < MOVES_MOST",
@@ -518,7 +518,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "refusal-outlives-its-doubt",
-        "workers/supervisor/doubts.py",
+        "monitor/core/doubts.py",
         "Doubts._counts",
         "return asked is not None and asked.doubt == doubt",
         "return True",
@@ -526,7 +526,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "doubt-future-moves",
-        "workers/supervisor/doubts.py",
+        "monitor/core/doubts.py",
         "Doubts._may_move",
         "if 0 <= now - moment < MOVES_WITHIN",
         "if now - moment < MOVES_WITHIN",
@@ -1044,7 +1044,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "unproven-for-ever",
-        "workers/supervisor/unproven.py",
+        "monitor/core/unproven.py",
         "Unproven.was_given_up",
         "(database, owner) in self._refusals or owner in self._barred",
         "False",
@@ -1052,7 +1052,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "idle-worker-never-barred",
-        "workers/supervisor/unproven.py",
+        "monitor/core/unproven.py",
         "Unproven.bar",
         "now + BARRED",
         "now",

@@ -81,7 +81,8 @@ def _as_laid_out(code: str) -> re.Pattern[str]:
     words = (re.escape(word) for word in re.findall(r"\w+|[^\w\s]", code))
     loose = r"\s*".join(rf",?\s*{word}" if word in _CLOSING else word for word in words)
     head, tail = re.match(r"\s*", code), re.search(r"\s*\Z", code)
-    assert head and tail
+    assert head
+    assert tail
     return re.compile(re.escape(head[0]) + loose + re.escape(tail[0]))
 
 

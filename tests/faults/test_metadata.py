@@ -561,8 +561,10 @@ async def test_historian_killed_between_commit_and_ack(
     while not flapping.done():
         rows = durable(lab, names)
         await eventually(
-            lambda: flapping.done() or durable(lab, names) - rows, within=60, every=0.005
-        )  # noqa: B023
+            lambda: flapping.done() or durable(lab, names) - rows,  # noqa: B023
+            within=60,
+            every=0.005,
+        )
         for role in lab.supervisors():
             injecting.killed(lab, role)
         caught.append(len(unsaid(lab, durable(lab, names) - rows)))

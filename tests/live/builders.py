@@ -7,9 +7,9 @@ from monitor.core.assignment import Assignment
 from monitor.core.cause import Cause
 from monitor.core.event import CannotReach, Event, Transition
 from monitor.core.observation import Observation
+from monitor.core.placement import Assigned
 from monitor.core.status import Doubt, Epoch, Identity, State, Status, Witness
 from monitor.live import assignments, generation, observations
-from monitor.live.assignments import Assigned
 from monitor.live.connections import Live
 from monitor.live.keys import database_key, partition
 from monitor.live.observations import Beat

@@ -3,10 +3,10 @@
 import asyncio
 
 from monitor.core.assignment import Assignment
+from monitor.core.placement import Assigned, Place
 from monitor.core.policy import Policy
 from monitor.core.status import Identity, State, Status
 from monitor.live import assignments, generation, observations, targets
-from monitor.live.assignments import Assigned
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
 from monitor.live.keys import index_key, partition, partition_key
@@ -43,12 +43,12 @@ async def assign(
     )
 
 
-async def place(live: Live) -> assignments.Place:
+async def place(live: Live) -> Place:
     return (await assignments.places(live, [DB]))[DB]
 
 
 async def test_a_place_nobody_knows(live: Live) -> None:
-    assert await place(live) == assignments.Place.empty(DB)
+    assert await place(live) == Place(DB)
 
 
 async def test_assigned(live: Live, name: str) -> None:

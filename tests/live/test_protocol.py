@@ -26,9 +26,9 @@ from hypothesis.stateful import (
 
 from monitor.core.assignment import Assignment
 from monitor.core.event import Transition
+from monitor.core.placement import Assigned
 from monitor.core.status import Epoch, Identity, State, Status
 from monitor.live import assignments, connections, generation, journal, observations, steps
-from monitor.live.assignments import Assigned
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
 from monitor.live.keys import PARTITIONS, partition, partition_key

@@ -20,7 +20,7 @@ the id of a live one, reports as itself.
 Only tests/model may import this.
 """
 
-from tests.model.draining import ack, mark_durable, drain, expire, gather, trim, trim_by_force
+from tests.model.draining import ack, drain, expire, gather, mark_durable, trim, trim_by_force
 from tests.model.leading import (
     acquire,
     assign,
@@ -56,7 +56,6 @@ from tests.model.watching import (
 __all__ = [
     "Reply",
     "ack",
-    "mark_durable",
     "acquire",
     "adopt",
     "arrive",
@@ -76,6 +75,7 @@ __all__ = [
     "judge",
     "learn",
     "look",
+    "mark_durable",
     "named",
     "open",
     "open_half",

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from monitor.core.cause import Cause
 from monitor.core.machine import Context, tick
 from monitor.core.observation import Observation
+from monitor.core.placement import Place
 from monitor.core.policy import Policy
 from monitor.core.status import State, Status
 from monitor.live import (
@@ -24,7 +25,6 @@ from monitor.live import (
     presence,
     requests,
 )
-from monitor.live.assignments import Place
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
 from monitor.live.keys import PARTITIONS, partition_key, presence_key
@@ -445,7 +445,7 @@ async def test_what_its_owner_never_proves_is_moved_and_who_proves_nothing_gets_
     await sweep(leader)
     places = await assignments.places(live, names)
     assert {place.owner for place in places.values()} == {"idle", "well"}
-    monkeypatch.setattr("workers.supervisor.unproven.WITHIN", 0.3)
+    monkeypatch.setattr("monitor.core.unproven.WITHIN", 0.3)
 
     async def all_moved() -> bool:
         await arrive("idle", "well", restored=False)
@@ -477,7 +477,7 @@ async def test_one_database_unproven_moves_alone(
     }
     for name in ("ledger", "toys", "books"):
         await beat(live, name, Cause.OK)
-    monkeypatch.setattr("workers.supervisor.unproven.WITHIN", 0.1)
+    monkeypatch.setattr("monitor.core.unproven.WITHIN", 0.1)
 
     async def moved() -> bool:
         await sweep(leader)
@@ -497,7 +497,7 @@ async def test_the_only_worker_keeps_what_it_cannot_prove(
     await arrive("w1")
     await sweep(leader)
     await sweep(leader)
-    monkeypatch.setattr("workers.supervisor.unproven.WITHIN", 0.0)
+    monkeypatch.setattr("monitor.core.unproven.WITHIN", 0.0)
     for _ in range(3):
         await sweep(leader)
     assert (await place(live, "orders")).owner == "w1"

@@ -28,7 +28,7 @@ def connection(redis_url: str) -> Iterator[RqConnection]:
 
 
 @pytest.fixture
-def nudges() -> list[tuple[str, tuple[str, ...]]]:
+def taken() -> list[tuple[str, tuple[str, ...]]]:
     taken: list[tuple[str, tuple[str, ...]]] = []
     jobs.host(lambda kind, names: taken.append((kind, names)))
     return taken
@@ -54,12 +54,12 @@ def strangers_queue(connection: RqConnection) -> Queue:
 
 
 def test_a_nudge_reaches_the_patrol(
-    connection: RqConnection, nudges: list[tuple[str, tuple[str, ...]]]
+    connection: RqConnection, taken: list[tuple[str, tuple[str, ...]]]
 ) -> None:
     nudges.enqueue(connection, WORKER, "watch", ["orders", "ledger"])
     nudges.enqueue(connection, WORKER, "observe_now", ["orders"])
     work(connection)
-    assert nudges == [("watch", ("orders", "ledger")), ("observe_now", ("orders",))]
+    assert taken == [("watch", ("orders", "ledger")), ("observe_now", ("orders",))]
 
 
 def test_a_function_that_is_not_ours_does_not_run(connection: RqConnection, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_method_of_an_object_does_not_run(connection: RqConnection, tmp_path: 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_callback_does_not_run(
-    connection: RqConnection, nudges: list[tuple[str, tuple[str, ...]]], tmp_path: Path, fails: bool
+    connection: RqConnection, taken: list[tuple[str, tuple[str, ...]]], tmp_path: Path, fails: bool
 ) -> None:
     called = Callback("os.abort")  # would end this very process
     function = "os.getcwd" if fails else "workers.worker.jobs.watch"
@@ -94,15 +94,15 @@ def test_a_callback_does_not_run(
         function, *([] if fails else [["orders"]]), on_success=called, on_failure=called
     )
     work(connection)
-    assert nudges == ([] if fails else [("watch", ("orders",))])
+    assert taken == ([] if fails else [("watch", ("orders",))])
 
 
 def test_arguments_that_are_no_names_are_dropped(
-    connection: RqConnection, nudges: list[tuple[str, tuple[str, ...]]]
+    connection: RqConnection, taken: list[tuple[str, tuple[str, ...]]]
 ) -> None:
     strangers_queue(connection).enqueue("workers.worker.jobs.watch", [1, None, {"a": 1}, "orders"])
     work(connection)
-    assert nudges == [("watch", ("orders",))]
+    assert taken == [("watch", ("orders",))]
 
 
 async def test_a_nudger_sends_and_cleans_up(connection: RqConnection) -> None:
@@ -118,7 +118,7 @@ async def test_a_nudger_sends_and_cleans_up(connection: RqConnection) -> None:
 async def test_a_redis_that_refuses_is_told_in_a_line(
     start_redis: Callable[..., RedisServer],
     caplog: pytest.LogCaptureFixture,
-    nudges: list[tuple[str, tuple[str, ...]]],
+    taken: list[tuple[str, tuple[str, ...]]],
 ) -> None:
     connection = connections.rq_connection(
         start_redis().url
@@ -130,7 +130,7 @@ async def test_a_redis_that_refuses_is_told_in_a_line(
     await asyncio.sleep(5)  # some lives later
     connection.config_set("min-replicas-to-write", 0)
     nudges.enqueue(connection, WORKER, "watch", ["orders"])
-    await eventually(lambda: nudges == [("watch", ("orders",))], within=20)
+    await eventually(lambda: taken == [("watch", ("orders",))], within=20)
     assert "Traceback" not in caplog.text
     assert caplog.text.count("error=no_replicas") == 1
 

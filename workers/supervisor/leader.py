@@ -14,10 +14,13 @@ from dataclasses import replace
 from monitor.core import assignment as planner
 from monitor.core.assignment import Move
 from monitor.core.database import DatabaseStatus
+from monitor.core.doubts import Doubts
 from monitor.core.errors import StoreUnavailable
 from monitor.core.event import CannotReach, Transition
+from monitor.core.placement import Place
 from monitor.core.policy import Policy
 from monitor.core.status import Status
+from monitor.core.unproven import Unproven
 from monitor.live import (
     assignments,
     connections,
@@ -28,7 +31,6 @@ from monitor.live import (
     requests,
     targets,
 )
-from monitor.live.assignments import Place
 from monitor.live.connections import Live
 from monitor.live.journal import Entry
 from monitor.live.presence import Alive, Presence
@@ -38,10 +40,8 @@ from monitor.registry.fleet import Database, Registry
 from monitor.registry.leadership import Lease
 from monitor.registry.store import Store
 from workers.nudges import Nudger
-from workers.supervisor.doubts import Doubts
 from workers.supervisor.placements import Deposed, Placements
 from workers.supervisor.recovery import Recovery
-from workers.supervisor.unproven import Unproven
 
 log = logging.getLogger("feeler.leader")
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from monitor.core.assignment import Assignment
 from monitor.core.errors import StoreUnavailable
+from monitor.core.placement import Assigned, Place
 from monitor.core.status import Epoch, Identity, Status
 from monitor.live import assignments
-from monitor.live.assignments import Assigned, Place
 from monitor.live.connections import Live
 from monitor.registry import history
 from monitor.registry.leadership import Lease
@@ -60,7 +60,7 @@ class Placements:
         self.worked_at = time.monotonic()
         if result is not Assigned.ASSIGNED:
             return False
-        place = self.places.get(database) or Place.empty(database)
+        place = self.places.get(database) or Place(database)
         if doubt:
             place = replace(place, moved_for=doubt, moves=(*place.moves, now)[-3:])
         self.places[database] = replace(

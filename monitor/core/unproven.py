@@ -1,13 +1,14 @@
-"""Owners in name only: given a database, and no beat of theirs accepted since. Pure, the leader's
-alone.
+"""Owners in name only: given a database, and no beat of theirs accepted since.
+
+Pure; the leader alone imports this.
 """
 
 from collections.abc import Collection, Iterable
 from itertools import islice
 
 from monitor.core.assignment import Refusal
+from monitor.core.placement import Place
 from monitor.core.status import Epoch
-from monitor.live.assignments import Place
 
 WITHIN = 30.0  # seconds an owner has for its first accepted beat
 BARRED = 300.0  # seconds for which a worker that proves nothing at all is given nothing

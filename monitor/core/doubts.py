@@ -1,5 +1,6 @@
-"""Which cries of 'I can't reach this database' still ask for another worker: pure, the leader's
-alone.
+"""Which databases that could not be reached still ask for another worker.
+
+Pure; the leader alone imports this.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -9,10 +10,10 @@ from monitor.core.assignment import Refusal
 from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.custody import TELL_AGAIN
 from monitor.core.event import CannotReach, Transition
+from monitor.core.placement import Place
 from monitor.core.policy import Policy
 from monitor.core.status import Identity, State
 from monitor.core.verdict import patience
-from monitor.live.assignments import Place
 
 MOVES_MOST = 3  # of one database at once ...
 MOVES_WITHIN = 600.0  # ... in so many seconds; more only in doubts that last

@@ -5,17 +5,17 @@ import pytest
 from monitor.core.assignment import REFUSAL_SECONDS
 from monitor.core.cause import Cause
 from monitor.core.custody import AWAY, TELL_AGAIN
-from monitor.core.event import CannotReach, Transition
-from monitor.core.policy import Policy
-from monitor.core.status import Epoch, Identity, State
-from monitor.live.assignments import Place
-from workers.supervisor.doubts import (
+from monitor.core.doubts import (
     ASK_AGAIN,
     MOVES_MOST,
     MOVES_WITHIN,
     VOID_GRACE,
     Doubts,
 )
+from monitor.core.event import CannotReach, Transition
+from monitor.core.placement import Place
+from monitor.core.policy import Policy
+from monitor.core.status import Epoch, Identity, State
 
 DOUBT = Identity(Epoch(1, 1), 2)
 CRY = CannotReach("orders", DOUBT, "w1", 100.0, Cause.PORT_CLOSED)
