@@ -15,13 +15,13 @@ from pathlib import Path
 import uvloop
 
 from monitor.core.assignment import Assignment
+from monitor.core.beat import Beat, Reply
 from monitor.core.cause import Cause
 from monitor.core.observation import FAMILIES, GAUGES, Observation, Reading, ReadingStatus
 from monitor.core.status import Epoch, Identity, State, Status
 from monitor.live import assignments, connections, fields, generation, observations
 from monitor.live.connections import Live
 from monitor.live.keys import database_key
-from monitor.live.observations import Beat, Reply
 from monitor.local.embedded import Redis
 
 DATABASES, BEATS, ROUNDS = 500, 5000, 7

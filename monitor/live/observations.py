@@ -6,17 +6,17 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from zlib import crc32
 
 from monitor.core import access
 from monitor.core import event as events
 from monitor.core import status as statuses
 from monitor.core.access import UNKNOWN, Access
+from monitor.core.beat import Beat, Reply
 from monitor.core.cause import Cause
 from monitor.core.event import Event, Transition
 from monitor.core.foreign import moment
-from monitor.core.observation import Observation, Reading
+from monitor.core.observation import Reading
 from monitor.core.policy import Policy
 from monitor.core.status import STATUS_FIELDS, Epoch, Status
 from monitor.live import fields, quarantine, steps, targets
@@ -32,30 +32,6 @@ _HELD = ("owner", "epoch", *STATUS_FIELDS, *access.ACCESS_FIELDS)
 _batches = itertools.count(
     1
 )  # of this process: a batch that arrives after a later one is known to be late
-
-
-class Reply(StrEnum):
-    """What Redis says to a beat."""
-
-    ACCEPTED = "accepted"
-    CLOSED = "closed"  # the generation is not open, or another one is
-    TWIN = "twin"  # another process of the same id records under this epoch
-    FENCED = "fenced"  # the epoch is not the assignment's, or somebody else owns the database
-    AHEAD = "ahead"  # the hash holds a newer identity, or one my first new event does not build on
-    CONFLICT = "conflict"  # same identity, other state
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """One observation and what came of it: `events` still to be accepted, oldest first; `status`
-    after all of them.
-    """
-
-    database: str
-    epoch: Epoch
-    status: Status
-    observation: Observation
-    events: tuple[Event, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ from typing import Any
 
 import redis
 
+from monitor.core.beat import Reply
 from monitor.live import steps
-from monitor.live.observations import Reply
 from tests.proxy import Proxy
 
 CAPTURED = 200  # requests: those of the first minutes

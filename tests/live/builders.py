@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from monitor.core.assignment import Assignment
+from monitor.core.beat import Beat
 from monitor.core.cause import Cause
 from monitor.core.event import CannotReach, Event, Transition
 from monitor.core.observation import Observation
@@ -12,7 +13,6 @@ from monitor.core.status import Doubt, Epoch, Identity, State, Status, Witness
 from monitor.live import assignments, generation, observations
 from monitor.live.connections import Live
 from monitor.live.keys import database_key, partition
-from monitor.live.observations import Beat
 
 DB, W1, W2 = "orders", "alpha-111111", "bravo-222222"
 NOW = 1_700_000_000.0

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 )
 
 from monitor.core.assignment import Assignment
+from monitor.core.beat import Beat, Reply
 from monitor.core.event import Transition
 from monitor.core.placement import Assigned
 from monitor.core.status import Epoch, Identity, State, Status
@@ -32,7 +33,7 @@ from monitor.live import assignments, connections, generation, journal, observat
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
 from monitor.live.keys import PARTITIONS, partition, partition_key
-from monitor.live.observations import Beat, Latest, Reply
+from monitor.live.observations import Latest
 from tests.live.builders import DB, NOW, W1, W2, observation
 
 # What happens next, as often as it stands here: work most of the time, faults now and then.

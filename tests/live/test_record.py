@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from monitor.core.beat import Beat
 from monitor.core.cause import Cause
 from monitor.core.observation import GAUGES, Observation, Reading, ReadingStatus
 from monitor.core.status import Doubt, Identity, State, Status, Witness
 from monitor.live import connections, generation, journal, observations
 from monitor.live.connections import Live
 from monitor.live.keys import database_key, partition, partition_key
-from monitor.live.observations import Beat
 from tests.live.builders import (
     DB,
     NOW,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from monitor.core.access import UNKNOWN, Access
 from monitor.core.assignment import Assignment
+from monitor.core.beat import Beat, Reply
 from monitor.core.cause import Cause
 from monitor.core.event import Seen, Transition
 from monitor.core.observation import FAMILIES, GAUGES, Observation, Reading, ReadingStatus
@@ -11,7 +12,6 @@ from monitor.core.policy import Policy
 from monitor.core.status import Epoch, Identity, State, Status
 from monitor.live import assignments, connections, generation, observations, presence, targets
 from monitor.live.connections import Live
-from monitor.live.observations import Beat, Reply
 from monitor.live.presence import Presence
 from monitor.live.targets import Target
 

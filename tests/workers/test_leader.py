@@ -10,6 +10,7 @@ import pytest
 import redis
 from sqlalchemy import text
 
+from monitor.core.beat import Beat, Reply
 from monitor.core.cause import Cause
 from monitor.core.machine import Context, tick
 from monitor.core.observation import Observation
@@ -28,7 +29,6 @@ from monitor.live import (
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
 from monitor.live.keys import PARTITIONS, partition_key, presence_key
-from monitor.live.observations import Beat, Reply
 from monitor.registry import fleet, history, leadership
 from monitor.registry.store import Store
 from tests.waiting import eventually

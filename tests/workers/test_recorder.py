@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from monitor.core.assignment import Assignment
+from monitor.core.beat import Beat, Reply
 from monitor.core.cause import Cause
 from monitor.core.event import Transition
 from monitor.core.machine import Context
@@ -17,7 +18,6 @@ from monitor.core.status import Epoch, State, Status
 from monitor.live import assignments, connections, generation, journal, observations, reasons
 from monitor.live.connections import Live
 from monitor.live.keys import PARTITIONS, partition_key
-from monitor.live.observations import Beat, Reply
 from tests.proxy import Proxy
 from tests.waiting import eventually
 from workers.worker import recorder as module

@@ -7,12 +7,12 @@ The steps are the protocol's: `observe` (tick on the tentative Status), `accept`
 
 from dataclasses import dataclass, field
 
+from monitor.core.beat import Beat
 from monitor.core.custody import Voids, hear
 from monitor.core.event import CannotReach, Event, Transition
 from monitor.core.machine import Context, tick
 from monitor.core.observation import Observation
 from monitor.core.status import Epoch, Identity, Status
-from monitor.live.observations import Beat
 
 # events of one database that wait for a Redis that is away: 0.7 MB, hours of the wildest flapping
 PENDING_MOST = 1_000

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from monitor.core.beat import Beat, Reply
 from monitor.core.errors import StoreUnavailable
 from monitor.core.event import Transition
 from monitor.core.observation import Observation
@@ -17,7 +18,6 @@ from monitor.core.status import Epoch, Identity, Status
 from monitor.live import generation, journal, observations
 from monitor.live.connections import Live
 from monitor.live.generation import Generation, Signature
-from monitor.live.observations import Beat, Reply
 from workers.troubles import Trouble
 from workers.worker.ledger import Ledger
 from workers.worker.pulse import Pulse
