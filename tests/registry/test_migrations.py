@@ -29,7 +29,7 @@ from tests.servers import PostgresServer
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-ALL = ("0001", "0002", "0003")
+ALL = ("0001", "0002", "0003", "0004")
 
 
 @pytest.fixture
@@ -128,7 +128,8 @@ def test_the_comparison_sees_drift(store: Store, drift: str) -> None:
 
 def test_names_sort_bytewise_whatever_the_servers_locale(store: Store) -> None:
     """Alembic's comparison does not look at collations."""
-    query = "SELECT table_name, column_name FROM information_schema.columns WHERE collation_name = 'C' ORDER BY 1"
+    query = """SELECT table_name, column_name FROM information_schema.columns
+        WHERE collation_name = 'C' ORDER BY 1"""
     with store.begin() as connection:
         rows = [tuple(row) for row in connection.execute(text(query))]
     found = [row for row in rows if row[0] in Base.metadata.tables]
