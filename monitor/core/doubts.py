@@ -1,6 +1,7 @@
-"""Which databases that could not be reached still ask for another worker.
+"""Which databases that somebody could not reach still ask for another worker.
 
-Pure; the leader alone imports this.
+Pure; the leader alone imports this. Moments are seconds of the fleet's clock, and none that lies
+in the future counts: that clock may be set back.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,122 +18,156 @@ from monitor.core.verdict import patience
 
 MOVES_MOST = 3  # of one database at once ...
 MOVES_WITHIN = 600.0  # ... in so many seconds; more only in doubts that last
-VOID_GRACE = 30.0  # seconds a cry that is due again may take to come
-ASK_AGAIN = (
-    20.0  # a doubt moved this long ago may be moved again: the former owner's word has expired
-)
+FAULT_GRACE = 30.0  # seconds a request that is due again may take to come
+# Seconds after which a doubt may be moved again: what its former owner found has expired.
+MOVE_AGAIN = 20.0
 
 
 @dataclass(slots=True)
-class _Question:
-    """A doubt that is open: who cried last, why, and since when the leader has known of it."""
+class _OpenDoubt:
+    """A doubt that asks for another worker."""
 
-    worker: str
+    worker: str  # whose request came last
     doubt: Identity
-    cause: Cause | None = None  # None: taken from the hash, which does not tell
-    since: float | None = None
+    cause: Cause | None = None  # None: read from the hash, which does not tell
+    since: float | None = None  # when the leader first weighed it
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A refusal, and the doubt of the request that it answers."""
+
+    refusal: Refusal
+    doubt: Identity
 
 
 class Doubts:
-    """Open cries by database, and the refusals that came of them. No moment in the future counts:
-    clocks are set.
-    """
+    """The open doubts by database, and the refusals that came of them."""
 
-    def __init__(self, policy: Callable[[str], Policy] = lambda _: Policy()) -> None:
+    def __init__(self, policy: Callable[[str], Policy]) -> None:
         self._policy = policy
-        self._open: dict[str, _Question] = {}
-        self._refusals: dict[tuple[str, str], tuple[Refusal, Identity]] = {}  # each with its doubt
-        self._given_up: dict[str, CannotReach] = {}  # by owners that can only say void
+        self._open: dict[str, _OpenDoubt] = {}
+        self._answers: dict[tuple[str, str], _Answer] = {}  # by database and worker
+        self._faults: dict[str, CannotReach] = {}  # of owners that are hindered themselves
         self._confirmed: dict[str, float] = {}  # when a database was found unavailable last
 
-    def hear(self, cry: CannotReach) -> None:
-        """Note a cry; the newest worker's counts. Whoever can only say void adds no word to a
-        doubt.
-        """
-        if EVIDENCE[cry.cause] is Evidence.OUR_FAULT:
-            self._given_up[cry.database] = cry
-            return
-        known = self._open.get(cry.database)
-        since = known.since if known and known.doubt == cry.doubt else None
-        self._open[cry.database] = _Question(cry.worker, cry.doubt, cry.cause, since)
+    def request(self, event: CannotReach) -> None:
+        """Note a request for another worker; of two for one database the newer counts.
 
-    def settle(self, transition: Transition) -> None:
-        """A state was reached: nobody needs to look for it any more."""
+        A fault of the worker's own says nothing about the database: it adds nothing to a doubt.
+        """
+        if EVIDENCE[event.cause] is Evidence.OUR_FAULT:
+            self._faults[event.database] = event
+            return
+        asked = _OpenDoubt(
+            worker=event.worker,
+            doubt=event.doubt,
+            cause=event.cause,
+        )
+        known = self._open.get(event.database)
+        if known and known.doubt == asked.doubt:
+            asked.since = known.since
+        self._open[event.database] = asked
+
+    def decided(self, transition: Transition) -> None:
+        """Note that a state was reached: nobody needs to look for it any more."""
         if transition.target is not State.UNCERTAIN:
             self._open.pop(transition.database, None)
         if transition.target is State.UNAVAILABLE:
             self._confirmed[transition.database] = transition.at
 
     def review(self, places: Iterable[Place]) -> None:
-        """Take up what the hashes say: a new leader has not heard the cries of the old one's
-        time.
-        """
+        """Take up what the hashes say: a new leader has not had the requests of the old one."""
         for place in places:
             if place.state is not State.UNCERTAIN:
-                self._open.pop(place.database, None)  # this look may have overtaken the news of it
+                # The hash may have been read after an event that the journal still keeps from us.
+                self._open.pop(place.database, None)
             elif place.doubt and place.owner:
-                self._open.setdefault(place.database, _Question(place.owner, place.doubt))
+                self._open.setdefault(place.database, _OpenDoubt(place.owner, place.doubt))
 
-    def doubt(self, database: str, owner: str | None) -> Identity | None:
-        """Return the open doubt that a move away from this owner answers; none where the owner
-        could only say void.
-        """
-        asked, refused = self._open.get(database), self._refusals.get((database, owner or ""))
-        return None if asked is None or (refused and refused[0].void) else asked.doubt
+    def answered_by_move(self, database: str, owner: str | None) -> Identity | None:
+        """Return the open doubt that a move away from this owner answers, if it answers one."""
+        asked = self._open.get(database)
+        if asked is None:
+            return None
+        answer = self._answers.get((database, owner or ""))
+        if answer and answer.refusal.void:
+            return None
+        return asked.doubt
 
     def refusals(self, places: Mapping[str, Place], now: float) -> list[Refusal]:
-        """Return who must not get what: cries of present owners within their limits, and those of
-        the last minute.
-        """
-        self._confirmed = {
-            name: at for name, at in self._confirmed.items() if 0 <= now - at < MOVES_WITHIN
-        }
+        """Return who must not get what, by the requests of now and those of the last minute."""
+        self._forget_outages(now)
+        self._refuse_for_doubts(places, now)
+        self._refuse_for_faults(places, now)
+        self._drop_answers(places, now)
+        return [answer.refusal for answer in self._answers.values()]
+
+    def _forget_outages(self, now: float) -> None:
+        for database, at in list(self._confirmed.items()):
+            if not _is_recent(at, now):
+                del self._confirmed[database]
+
+    def _refuse_for_doubts(self, places: Mapping[str, Place], now: float) -> None:
         for database, asked in self._open.items():
             place = places.get(database)
-            if place and place.owner == asked.worker and self._may_move(place, asked, now):
-                self._refusals[database, asked.worker] = (
-                    Refusal(database, asked.worker, now),
-                    asked.doubt,
-                )
-        for database, cry in self._given_up.items():
-            if (place := places.get(database)) and place.owner == cry.worker:
-                self._refusals[database, cry.worker] = (
-                    Refusal(database, cry.worker, now, void=True),
-                    cry.doubt,
-                )
-        self._given_up.clear()
-        self._refusals = {
-            key: (one, doubt)
-            for key, (one, doubt) in self._refusals.items()
-            if one.counts(now) and self._counts(one, doubt, places, now)
-        }
-        return [one for one, _ in self._refusals.values()]
+            if place is None or place.owner != asked.worker:
+                continue
+            if self._may_move(place, asked, now):
+                refusal = Refusal(database, asked.worker, now)
+                self._answer(refusal, asked.doubt)
 
-    def _counts(
-        self, one: Refusal, doubt: Identity, places: Mapping[str, Place], now: float
-    ) -> bool:
-        """Tell whether a refusal counts against a present owner: in its own doubt, or while it goes
-        on saying void.
-        """
-        place = places.get(one.database)
-        if place is None or place.owner != one.worker:
+    def _refuse_for_faults(self, places: Mapping[str, Place], now: float) -> None:
+        """Take a database from an owner that is hindered itself, whatever moves there were."""
+        for database, event in self._faults.items():
+            place = places.get(database)
+            if place and place.owner == event.worker:
+                refusal = Refusal(database, event.worker, now, void=True)
+                self._answer(refusal, event.doubt)
+        self._faults.clear()
+
+    def _answer(self, refusal: Refusal, doubt: Identity) -> None:
+        key = refusal.database, refusal.worker
+        self._answers[key] = _Answer(refusal, doubt)
+
+    def _drop_answers(self, places: Mapping[str, Place], now: float) -> None:
+        for key, answer in list(self._answers.items()):
+            expired = not answer.refusal.counts(now)
+            if expired or not self._stands(answer, places, now):
+                del self._answers[key]
+
+    def _stands(self, answer: _Answer, places: Mapping[str, Place], now: float) -> bool:
+        """Tell whether a refusal counts: against its own owner in its doubt or its fault alone."""
+        refusal = answer.refusal
+        place = places.get(refusal.database)
+        if place is None or place.owner != refusal.worker:
             return True
-        if one.void:
-            return now - one.at < TELL_AGAIN + VOID_GRACE
-        asked = self._open.get(one.database)
-        return asked is not None and asked.doubt == doubt
+        if refusal.void:
+            return now - refusal.at < TELL_AGAIN + FAULT_GRACE
+        asked = self._open.get(refusal.database)
+        if asked is None:
+            return False
+        return asked.doubt == answer.doubt
 
-    def _may_move(self, place: Place, asked: _Question, now: float) -> bool:
-        """Tell whether a doubt may move now: once while the former owner's word counts, and at once
-        three times in ten minutes. A doubt that outlives its rule's patience needs its second
-        observer whatever was before it.
+    def _may_move(self, place: Place, asked: _OpenDoubt, now: float) -> bool:
+        """Tell whether a doubt may move its database now.
+
+        Not again while the former owner's finding counts, and not more than three times in ten
+        minutes. But a doubt that outlives its rule's wait needs its second observer: it may.
         """
         if asked.since is None or asked.since > now:
             asked.since = now
-        recent = [moment for moment in place.moves if 0 <= now - moment < MOVES_WITHIN]
-        if recent and place.moved_for == asked.doubt and now - max(recent) <= ASK_AGAIN:
+        recent = [at for at in place.moves if _is_recent(at, now)]
+        moved_for_it = place.moved_for == asked.doubt
+        if recent and moved_for_it and now - max(recent) <= MOVE_AGAIN:
             return False
-        used = [moment for moment in recent if moment > self._confirmed.get(place.database, 0.0)]
-        return len(used) < MOVES_MOST or now - asked.since >= patience(
-            self._policy(place.database), asked.cause
-        )
+        confirmed = self._confirmed.get(place.database, 0.0)
+        used = [at for at in recent if at > confirmed]
+        if len(used) < MOVES_MOST:
+            return True
+        policy = self._policy(place.database)
+        return now - asked.since >= patience(policy, asked.cause)
+
+
+def _is_recent(at: float, now: float) -> bool:
+    return 0 <= now - at < MOVES_WITHIN

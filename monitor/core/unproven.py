@@ -1,10 +1,11 @@
 """Owners in name only: given a database, and no beat of theirs accepted since.
 
-Pure; the leader alone imports this.
+Pure; the leader alone imports this. `now` is monotonic seconds; `fleet_now` is of the fleet's
+clock, which refusals are dated by.
 """
 
-from collections.abc import Collection, Iterable
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from monitor.core.assignment import Refusal
 from monitor.core.placement import Place
@@ -15,56 +16,58 @@ BARRED = 300.0  # seconds for which a worker that proves nothing at all is given
 AT_ONCE = 1000  # databases looked at in one sweep
 
 
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """For the first beat under an epoch."""
+
+    epoch: Epoch | None
+    since: float
+
+
 class Unproven:
-    """Who is waited for, and who has been given up; `now` is monotonic seconds where nothing else
-    is said.
-    """
+    """Whose first beat is waited for, and who has been given up."""
 
     def __init__(self) -> None:
-        self._since: dict[str, tuple[Epoch | None, float]] = {}
-        self._refusals: dict[tuple[str, str], Refusal] = {}
+        self._waits: dict[str, _Wait] = {}  # by database
+        self._refusals: dict[tuple[str, str], Refusal] = {}  # by database and worker
         self._barred: dict[str, float] = {}  # until when
 
     def note(self, places: Iterable[Place], now: float) -> None:
-        """Wait for the owners of these; one that waits for the database's Status itself is not
-        waited for.
-        """
+        """Wait for the owners of these, but for those that lack the database's Status to begin."""
         for place in places:
-            known = self._since.get(place.database)
+            database = place.database
             if not place.owner or not place.seeded or place.proven:
-                self._since.pop(place.database, None)
-            elif known is None or known[0] != place.epoch:
-                self._since[place.database] = place.epoch, now
+                self._waits.pop(database, None)
+                continue
+            known = self._waits.get(database)
+            if known is None or known.epoch != place.epoch:
+                self._waits[database] = _Wait(place.epoch, now)
 
     def overdue(self, now: float, steady_since: float) -> list[str]:
-        """Return some databases that were given long ago and are not known to be proven, though
-        Redis took beats.
-        """
-        late = (
-            name
-            for name, (_, since) in self._since.items()
-            if now - max(since, steady_since) >= WITHIN
-        )
-        return list(islice(late, AT_ONCE))
+        """Return some databases whose owner should have beaten by now: Redis took beats so long."""
+        late: list[str] = []
+        for database, wait in self._waits.items():
+            since = max(wait.since, steady_since)
+            if now - since < WITHIN:
+                continue
+            late.append(database)
+            if len(late) == AT_ONCE:
+                break
+        return late
 
-    def give_up(
-        self, late: Collection[str], places: Iterable[Place], now: float, fleet_now: float
-    ) -> set[str]:
-        """Judge those that are late by their places, just read; return the owners that still
-        are.
-        """
-        places = list(places)
-        before = {name: self._since[name] for name in late}
+    def give_up(self, places: Sequence[Place], now: float, fleet_now: float) -> set[str]:
+        """Judge overdue databases by their places, just read; return the owners that still are."""
+        waits = {place.database: self._waits[place.database] for place in places}
         self.note(places, now)
-        given_up = [
-            place for place in places if self._since.get(place.database) == before[place.database]
-        ]
-        for place in given_up:
-            del self._since[place.database]
-            self._refusals[place.database, place.owner] = Refusal(
-                place.database, place.owner, fleet_now
-            )
-        return {place.owner for place in given_up}
+        owners: set[str] = set()
+        for place in places:
+            database, owner = place.database, place.owner
+            if self._waits.get(database) != waits[database]:
+                continue
+            del self._waits[database]
+            self._refusals[database, owner] = Refusal(database, owner, fleet_now)
+            owners.add(owner)
+        return owners
 
     def bar(self, worker: str, now: float) -> None:
         """Give this worker nothing for a while."""
@@ -72,12 +75,16 @@ class Unproven:
 
     def barred(self, now: float) -> set[str]:
         """Return who is given nothing."""
-        self._barred = {worker: until for worker, until in self._barred.items() if until > now}
+        for worker, until in list(self._barred.items()):
+            if until <= now:
+                del self._barred[worker]
         return set(self._barred)
 
     def refusals(self, fleet_now: float) -> list[Refusal]:
         """Return who must not have what."""
-        self._refusals = {key: one for key, one in self._refusals.items() if one.counts(fleet_now)}
+        for key, refusal in list(self._refusals.items()):
+            if not refusal.counts(fleet_now):
+                del self._refusals[key]
         return list(self._refusals.values())
 
     def was_given_up(self, database: str, owner: str) -> bool:

@@ -512,24 +512,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "doubt-moves-three-times",
         "monitor/core/doubts.py",
         "Doubts._may_move",
-        "len(used) < MOVES_MOST or now - asked.since >= patience(self._policy(place.database), asked.cause)",
-        "len(recent) < MOVES_MOST",
+        """if len(used) < MOVES_MOST:
+            return True
+        policy = self._policy(place.database)
+        return now - asked.since >= patience(policy, asked.cause)""",
+        "return len(recent) < MOVES_MOST",
         (f"{_FAULTS}/test_targets.py::test_killed_again_and_again[2]",),
     ),
     Mutant(
         "refusal-outlives-its-doubt",
         "monitor/core/doubts.py",
-        "Doubts._counts",
-        "return asked is not None and asked.doubt == doubt",
+        "Doubts._stands",
+        "return asked.doubt == answer.doubt",
         "return True",
         (f"{_WORKERS}/test_leader.py::test_a_blip_that_is_over_moves_nothing",),
     ),
     Mutant(
         "doubt-future-moves",
         "monitor/core/doubts.py",
-        "Doubts._may_move",
-        "if 0 <= now - moment < MOVES_WITHIN",
-        "if now - moment < MOVES_WITHIN",
+        "_is_recent",
+        "return 0 <= now - at < MOVES_WITHIN",
+        "return now - at < MOVES_WITHIN",
         (f"{_FAULTS}/test_clocks.py::test_redis_clock_set_back_in_an_outage[2]",),
     ),
     Mutant(

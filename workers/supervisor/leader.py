@@ -239,7 +239,7 @@ class Leader:
         for entry in entries:
             event = entry.event
             if isinstance(event, CannotReach):
-                self._doubts.hear(event)
+                self._doubts.request(event)
             elif isinstance(event, Transition):
                 self._note(event)
         if entries:
@@ -251,7 +251,7 @@ class Leader:
             self._places[event.database] = replace(
                 place, state=event.target, identity=event.identity
             )
-            self._doubts.settle(event)
+            self._doubts.decided(event)
 
     def _policy(self, database: str) -> Policy:
         row = self._fleet.get(database)
@@ -284,7 +284,7 @@ class Leader:
             return
         fresh = await assignments.places(self._live, overdue)
         self._places.update(fresh)
-        for worker in self._unproven.give_up(overdue, fresh.values(), time.monotonic(), now):
+        for worker in self._unproven.give_up(list(fresh.values()), time.monotonic(), now):
             idle = not any(place.proven for place in self._places.values() if place.owner == worker)
             log.warning("action=unproven worker=%s barred=%s", worker, idle)
             if idle:
@@ -325,7 +325,7 @@ class Leader:
 
     async def _move(self, move: Move, planned: bool, seeds: dict[str, Status], now: float) -> bool:
         doubt = (
-            self._doubts.doubt(move.database, move.source)
+            self._doubts.answered_by_move(move.database, move.source)
             if move.reason == "cannot_reach"
             else None
         )
