@@ -24,10 +24,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
-from monitor.core.custody import AWAY
 from monitor.core.status import Epoch
+from monitor.core.timing import FAULTS_AWAY, REFUSED_FOR
 
-REFUSAL_SECONDS = 60.0
 _Rank = tuple[
     bool, float
 ]  # of a refusal: void or not, when; the lowest is the first to be asked again
@@ -65,7 +64,7 @@ class Refusal:
         """Tell whether it still bars the worker; one of the future does not: the clock was set
         back.
         """
-        return 0 <= now - self.at < (AWAY if self.void else REFUSAL_SECONDS)
+        return 0 <= now - self.at < (FAULTS_AWAY if self.void else REFUSED_FOR)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 
 from monitor.core.cause import Cause, Evidence
 from monitor.core.observation import Observation
+from monitor.core.timing import FAULTS_AGAIN, FAULTS_AWAY, FAULTS_FOR, LEARNED_LATELY
 
 VOIDS_MOST = 3  # voids in a row ...
-VOIDS_SECONDS = 10.0  # ... or so long of nothing else, are a cannot_reach
-TELL_AGAIN = 60.0  # seconds between two cries of one worker about one database
-AWAY = 600.0  # seconds a database stays away from a worker that could only say void
-LATELY = 30.0  # seconds: whoever has learned anything of any database since can watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +37,8 @@ def hear(voids: Voids, seen: Observation) -> tuple[Voids, bool]:
     if seen.at < max(voids.since, voids.told_at or 0.0):
         voids = Voids()
     since, rounds = (voids.since if voids.rounds else seen.at), voids.rounds + 1
-    enough = rounds >= VOIDS_MOST or round(seen.at - since, 3) >= VOIDS_SECONDS
-    due = enough and (voids.told_at is None or seen.at - voids.told_at >= TELL_AGAIN)
+    enough = rounds >= VOIDS_MOST or round(seen.at - since, 3) >= FAULTS_FOR
+    due = enough and (voids.told_at is None or seen.at - voids.told_at >= FAULTS_AGAIN)
     return Voids(rounds, since, seen.at if due else voids.told_at), due
 
 
@@ -64,11 +61,13 @@ class Faults:
 
     def causes(self, now: float) -> dict[str, int]:
         """Return how many databases could not be looked at lately, by cause."""
-        self._given_up = {name: why for name, why in self._given_up.items() if now - why[1] < AWAY}
+        self._given_up = {
+            name: why for name, why in self._given_up.items() if now - why[1] < FAULTS_AWAY
+        }
         return dict(Counter(cause.value for cause, _ in self._given_up.values()))
 
     def able(self, now: float) -> bool:
         """Tell whether this worker can watch: it gave nothing up, or has learned something since
         then.
         """
-        return not self.causes(now) or now - self._learned_at < LATELY
+        return not self.causes(now) or now - self._learned_at < LEARNED_LATELY

@@ -9,18 +9,14 @@ from dataclasses import dataclass
 
 from monitor.core.assignment import Refusal
 from monitor.core.cause import EVIDENCE, Cause, Evidence
-from monitor.core.custody import TELL_AGAIN
 from monitor.core.event import CannotReach, Transition
 from monitor.core.placement import Place
 from monitor.core.policy import Policy
 from monitor.core.status import Identity, State
+from monitor.core.timing import FAULTS_AGAIN, FAULTS_GRACE, MOVE_AGAIN, MOVES_WITHIN
 from monitor.core.verdict import patience
 
-MOVES_MOST = 3  # of one database at once ...
-MOVES_WITHIN = 600.0  # ... in so many seconds; more only in doubts that last
-FAULT_GRACE = 30.0  # seconds a request that is due again may take to come
-# Seconds after which a doubt may be moved again: what its former owner found has expired.
-MOVE_AGAIN = 20.0
+MOVES_MOST = 3  # of one database at once within MOVES_WITHIN; more only in doubts that last
 
 
 @dataclass(slots=True)
@@ -143,7 +139,7 @@ class Doubts:
         if place is None or place.owner != refusal.worker:
             return True
         if refusal.void:
-            return now - refusal.at < TELL_AGAIN + FAULT_GRACE
+            return now - refusal.at < FAULTS_AGAIN + FAULTS_GRACE
         asked = self._open.get(refusal.database)
         if asked is None:
             return False

@@ -16,6 +16,7 @@ from monitor.core.event import CannotReach, Event, Seen, Transition
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
 from monitor.core.status import MAX_UNREACHABLE_FROM, Doubt, Identity, State, Status
+from monitor.core.timing import ASK_AGAIN, CLOCK_STEP
 from monitor.core.verdict import NAMED_BY, NEGATIVE, Context, Opinion, Subject, elapsed
 
 __all__ = [
@@ -29,9 +30,6 @@ __all__ = [
     "tick",
     "wants_login",
 ]
-
-ASK_AGAIN = 10.0  # seconds between two cries for another worker in one doubt
-CLOCK_STEP = 10.0  # seconds: no feel is told this late; the clock of the fleet was set back
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from monitor.core.errors import InvalidInput
-
-# seconds a leader's mark stays: longer than a takeover, shorter than it takes to be believed alone
-LED_FOR = 20
+from monitor.core.timing import LED_MARK, POLICY_RELATIONS, AtMost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,31 +56,21 @@ class Policy:
         for field, value in asdict(self).items():
             if field != "name" and not (math.isfinite(value) and value > 0):
                 raise InvalidInput(f"policy/{field}", "must be more than zero")
-        if self.alone_seconds <= LED_FOR:
-            problem = (
-                f"must be more than {LED_FOR} s: so long a leader that is gone seems to be there"
-            )
+        if self.alone_seconds <= LED_MARK:
+            why = "so long a leader that is gone seems to be there"
+            problem = f"must be more than {LED_MARK} s: {why}"
             raise InvalidInput("policy/alone_seconds", problem, "30 is the default")
-        self._at_most("absent_seconds", "silent_seconds", "a refusal is the quicker proof")
-        self._at_most(
-            "fast_interval", "opinion_grace", "a peer's word must last until it is asked again"
-        )
-        for step in ("deadline", "fast_interval"):
-            self._at_most(
-                step,
-                "handover_grace",
-                "a former owner's word must outlive the next one's probes",
-                times=2,
-            )
-        self._at_most("login_least", "login_most", "they are the two ends of one deadline")
+        for relation in POLICY_RELATIONS:
+            self._hold(relation)
 
-    def _at_most(self, small: str, large: str, why: str, times: int = 1) -> None:
-        if getattr(self, small) * times > getattr(self, large):
-            least = f"{times} x {small}" if times > 1 else small
-            problem = (
-                f"{getattr(self, large):g} is less than {least} ({getattr(self, small):g}): {why}"
-            )
-            raise InvalidInput(f"policy/{large}", problem, f"raise {large} or lower {small}")
+    def _hold(self, relation: AtMost) -> None:
+        small, large = relation.small, relation.large
+        lower, upper = getattr(self, small), getattr(self, large)
+        if lower * relation.times <= upper:
+            return
+        least = f"{relation.times} x {small}" if relation.times > 1 else small
+        problem = f"{upper:g} is less than {least} ({lower:g}): {relation.why}"
+        raise InvalidInput(f"policy/{large}", problem, f"raise {large} or lower {small}")
 
     @property
     def stale_after(self) -> float:

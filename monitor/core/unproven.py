@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from monitor.core.assignment import Refusal
 from monitor.core.placement import Place
 from monitor.core.status import Epoch
+from monitor.core.timing import UNPROVEN_BARRED, UNPROVEN_FOR
 
-WITHIN = 30.0  # seconds an owner has for its first accepted beat
-BARRED = 300.0  # seconds for which a worker that proves nothing at all is given nothing
 AT_ONCE = 1000  # databases looked at in one sweep
 
 
@@ -48,7 +47,7 @@ class Unproven:
         late: list[str] = []
         for database, wait in self._waits.items():
             since = max(wait.since, steady_since)
-            if now - since < WITHIN:
+            if now - since < UNPROVEN_FOR:
                 continue
             late.append(database)
             if len(late) == AT_ONCE:
@@ -71,7 +70,7 @@ class Unproven:
 
     def bar(self, worker: str, now: float) -> None:
         """Give this worker nothing for a while."""
-        self._barred[worker] = now + BARRED
+        self._barred[worker] = now + UNPROVEN_BARRED
 
     def barred(self, now: float) -> set[str]:
         """Return who is given nothing."""

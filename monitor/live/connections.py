@@ -18,12 +18,11 @@ from redis.retry import Retry as SyncRetry
 
 from monitor.core.aside import Aside
 from monitor.core.errors import InvalidInput, StoreUnavailable
+from monitor.core.timing import READ_BLOCK_MOST, REDIS_TIMEOUT
 from monitor.live.keys import PROBE
 
 RqConnection = redis.Redis
 
-TIMEOUT = 1.0  # seconds for a reply or a connection
-BLOCK_MOST = 5.0  # seconds a blocking read may wait
 CONNECTIONS = 32  # per client and process: more calls at once than that wait in line
 WAIT_FOR_CONNECTION = 1.0  # seconds in that line
 PROBE_LIVES = 1000  # milliseconds
@@ -100,11 +99,13 @@ def _kind(exc: Exception) -> str:
 
 def connect(redis_url: str, cache_url: str = "", *, part: str = "live") -> Live:
     """Make the clients; nothing is contacted yet. `part` names this process in CLIENT LIST."""
-    bus = _client(redis_url, part, TIMEOUT)
+    bus = _client(redis_url, part, REDIS_TIMEOUT)
     one = cache_url in ("", redis_url)
-    cache = bus if one else _client(cache_url, part, TIMEOUT)
+    cache = bus if one else _client(cache_url, part, REDIS_TIMEOUT)
     return Live(
-        bus, cache, _client(cache_url or redis_url, f"{part}-blocking", BLOCK_MOST + TIMEOUT)
+        bus,
+        cache,
+        _client(cache_url or redis_url, f"{part}-blocking", READ_BLOCK_MOST + REDIS_TIMEOUT),
     )
 
 
@@ -123,7 +124,7 @@ def rq_connection(redis_url: str) -> RqConnection:
             redis_url,
             protocol=2,
             socket_timeout=5,
-            socket_connect_timeout=TIMEOUT,
+            socket_connect_timeout=REDIS_TIMEOUT,
             retry=SyncRetry(NoBackoff(), 0),
             client_name="feeler/rq",
         )
@@ -158,7 +159,7 @@ def _client(url: str, part: str, timeout: float) -> Redis:
             # bytes that are no text spoil their own row, not the whole reply
             encoding_errors="replace",
             socket_timeout=timeout,
-            socket_connect_timeout=TIMEOUT,
+            socket_connect_timeout=REDIS_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=QUIET,
             client_name=f"feeler/{part}",

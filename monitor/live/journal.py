@@ -16,14 +16,14 @@ from monitor.core import event as events
 from monitor.core.errors import InvalidInput
 from monitor.core.event import Event, Transition
 from monitor.core.status import Identity
+from monitor.core.timing import DURABLE_REMEMBERED, READ_BLOCK_MOST
 from monitor.live import letters, steps
-from monitor.live.connections import BLOCK_MOST, Live, wrap_store_errors
+from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.keys import PARTITIONS, partition, partition_key
 
 log = logging.getLogger("feeler.live")
 
 LIMIT = 100_000  # entries a partition keeps, acknowledged or not
-REMEMBER = 3600.0  # seconds a durable identity is remembered for the worker that retains its event
 IDLE_CONSUMER = 3_600_000  # milliseconds
 DURABLE = (
     "historian",
@@ -72,7 +72,7 @@ async def read(live: Live, group: str, consumer: str, *, count: int, block: floa
 
 
 async def _read(live: Live, group: str, consumer: str, count: int, block: float) -> list[Entry]:
-    wait = round(min(block, BLOCK_MOST) * 1000) or None  # 0 would be for ever
+    wait = round(min(block, READ_BLOCK_MOST) * 1000) or None  # 0 would be for ever
     each = max(1, count // PARTITIONS)
     with wrap_store_errors():
         found: Any = await live.blocking.xreadgroup(
@@ -180,7 +180,7 @@ async def trim(live: Live, now: float, *, limit: int = LIMIT) -> int:
     """Drop entries every group has acknowledged; beyond `limit` also others, loudly. Return how
     many went.
     """
-    words = (limit, f"{now - REMEMBER:.3f}", IDLE_CONSUMER, *DURABLE)
+    words = (limit, f"{now - DURABLE_REMEMBERED:.3f}", IDLE_CONSUMER, *DURABLE)
     calls = [
         ([partition_key(number, kind) for kind in ("journal", "durable", "counters")], words)
         for number in range(PARTITIONS)

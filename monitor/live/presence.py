@@ -13,7 +13,7 @@ from typing import Any
 
 from monitor.core.errors import InvalidInput
 from monitor.core.foreign import fitting, moment
-from monitor.core.policy import LED_FOR
+from monitor.core.timing import BUS_MARK, ID_CLAIM_TTL, LED_MARK, PRESENCE_TTL
 from monitor.live import quarantine, steps
 from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.keys import LED, WORKERS, bus_key, claim_key, presence_key
@@ -22,11 +22,7 @@ from monitor.live.quarantine import Rows
 PROCESS = secrets.token_hex(
     8
 )  # names this process among all that ever were: ids of workers may meet
-CLAIMED_FOR = 60  # seconds: longer than a process is frozen and comes back
 _CLAIM = steps.step("claim")
-
-TTL = 7.0  # seconds; who is frozen for 5 s just before it renews keeps its databases
-MARK = 60  # seconds a leader's mark stays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +53,16 @@ class Presence:
 
 async def claim(live: Live, worker: str) -> bool:
     """Take a worker id for this process, or hold on to it; False while another process holds it."""
-    [held] = await steps.run(live.bus, _CLAIM, [([claim_key(worker)], (PROCESS, CLAIMED_FOR))])
+    [held] = await steps.run(live.bus, _CLAIM, [([claim_key(worker)], (PROCESS, ID_CLAIM_TTL))])
     return bool(held)
 
 
 async def announce(live: Live, presence: Presence) -> None:
     """Say that a worker is here for the next 7 s."""
     pipe = live.bus.pipeline(transaction=False)
-    pipe.set(presence_key(presence.worker), json.dumps(asdict(presence)), px=round(TTL * 1000))
+    pipe.set(
+        presence_key(presence.worker), json.dumps(asdict(presence)), px=round(PRESENCE_TTL * 1000)
+    )
     pipe.zadd(WORKERS, {presence.worker: presence.at})
     with wrap_store_errors():
         await pipe.execute()
@@ -116,7 +114,11 @@ class Alive:
         for worker, one in present.items():
             told = before.get(worker)
             self._told[worker] = told if told and told[0] == one.at else (one.at, now)
-        return {worker: one for worker, one in present.items() if now - self._told[worker][1] < TTL}
+        return {
+            worker: one
+            for worker, one in present.items()
+            if now - self._told[worker][1] < PRESENCE_TTL
+        }
 
 
 async def known(live: Live) -> set[str]:
@@ -144,14 +146,14 @@ async def mark_bus(live: Live, leader: str) -> bool:
     """
     with wrap_store_errors():
         run_id = (await live.bus.info("server"))["run_id"]
-        mark = await live.bus.set(bus_key(leader), run_id, ex=MARK, get=True)
+        mark = await live.bus.set(bus_key(leader), run_id, ex=BUS_MARK, get=True)
     return bool(mark == run_id)
 
 
 async def mark_swept(live: Live, leader: str) -> None:
     """Say that a leader has completed a sweep."""
     with wrap_store_errors():
-        await live.bus.set(LED, leader, ex=LED_FOR)
+        await live.bus.set(LED, leader, ex=LED_MARK)
 
 
 async def swept(live: Live) -> float | None:
@@ -160,9 +162,9 @@ async def swept(live: Live) -> float | None:
     """
     with wrap_store_errors():
         left: int = await live.bus.pttl(LED)
-    gone = LED_FOR - left / 1000
+    gone = LED_MARK - left / 1000
     return (
-        gone if 0 <= gone <= LED_FOR else None
+        gone if 0 <= gone <= LED_MARK else None
     )  # one that lives longer was given by a clock that was set back
 
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO
 
+from monitor.core.timing import STOP_GRACE
 from monitor.local.machine import die_with_parent
 
 FIRST_DELAY, LAST_DELAY = 0.2, 15.0  # seconds before a dead child starts again; doubled each time
 LONG_LIFE = 15.0  # seconds a child must have lived for the delay to begin anew
-GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 LOOK = 0.05  # seconds between two looks at a child
 
 Process = subprocess.Popen[bytes]
@@ -68,7 +68,7 @@ class Child:
     name: str
     start: Callable[[], Process]
     stop_signal: signal.Signals = signal.SIGTERM
-    grace: float = GRACE
+    grace: float = STOP_GRACE
     last_words: Callable[[], str] = str
     process: Process | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import ColumnElement, and_, bindparam, func, not_, select, text, update
 
 from monitor.core.errors import ForeignRedis
+from monitor.core.timing import LEASE
 from monitor.registry.store import Store
 from monitor.registry.tables import Leadership
 
@@ -32,7 +33,7 @@ class Lease:
 
 
 def acquire(
-    store: Store, owner: str, seconds: float = 8.0, *, seen: int = 0, signed: Collection[str] = ()
+    store: Store, owner: str, seconds: float = LEASE, *, seen: int = 0, signed: Collection[str] = ()
 ) -> Lease | None:
     """Take the lead in a new term; None while anybody's lease runs.
 
@@ -67,7 +68,7 @@ def registry(store: Store) -> str:
         return connection.execute(select(Leadership.registry_name)).scalar_one()
 
 
-def renew(store: Store, lease: Lease, seconds: float = 8.0) -> bool:
+def renew(store: Store, lease: Lease, seconds: float = LEASE) -> bool:
     """Prolong the lease; False when it ran out or another leads: then it is lost for ever."""
     prolong = (
         update(Leadership)
@@ -85,7 +86,7 @@ def release(store: Store, lease: Lease) -> None:
         connection.execute(update(Leadership).where(*_held(lease)).values(expires_at=_now()))
 
 
-def current(store: Store, seconds: float = 8.0) -> Lease | None:
+def current(store: Store, seconds: float = LEASE) -> Lease | None:
     """Return the lease that runs now."""
     columns = Leadership.owner, Leadership.term, Leadership.registry_name
     with store.begin() as connection:

@@ -15,6 +15,7 @@ from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.observation import GAUGES, Reading, ReadingStatus, Value
 from monitor.core.policy import Policy
 from monitor.core.status import State
+from monitor.core.timing import CLOCK_STEP
 from monitor.live.observations import Latest
 from monitor.live.reasons import Reason
 from monitor.shapes import (
@@ -25,7 +26,6 @@ from monitor.shapes import (
     ReasonShape,
 )
 
-CLOCK_STEP = 10.0  # seconds: clocks that nobody set differ by less
 SLOW_FAMILIES = frozenset({"tables", "size"})
 SERVICES = "services_available"
 

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request, Response
 from typing_extensions import TypedDict
 
 from monitor.core.errors import ForeignRedis, StoreUnavailable
+from monitor.core.timing import LEASE
 from monitor.live import connections, generation, journal, presence, watched
 from monitor.live.connections import Live
 from monitor.live.watched import Watched
@@ -25,7 +26,6 @@ Reply = Literal["pass", "warn", "fail"]
 FRESH = 1.0  # seconds
 BEHIND = 10.0  # seconds a transition may wait for Postgres
 LOOKING = 0.05  # of the time, at most, all observations are looked at
-SWEEP_DUE = 8.0  # seconds, a lease: who completes no sweep for so long shall not lead
 _RANK: dict[Reply, int] = {"pass": 0, "warn": 1, "fail": 2}
 
 
@@ -166,7 +166,7 @@ class Readiness:
             return _check(
                 "warn", f"term {leader.term}; whether it gets its work done stands in Redis"
             )
-        if ago is None or ago > SWEEP_DUE:
+        if ago is None or ago > LEASE:
             since = f"for {ago:.0f} s" if ago else "lately"
             return _check(
                 "warn",

@@ -7,8 +7,8 @@ from math import ceil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.assignment import REFUSAL_SECONDS, Move, Refusal, Worker, plan, shares
-from monitor.core.custody import AWAY
+from monitor.core.assignment import Move, Refusal, Worker, plan, shares
+from monitor.core.timing import FAULTS_AWAY, REFUSED_FOR
 from tests.core.making import examples
 
 NOW = 1_763_000_000.0
@@ -70,7 +70,7 @@ def fleets(draw: st.DrawFn, zones: bool = True, refused: bool = True, tight: boo
 def young(one: Fleet) -> dict[str, dict[str, tuple[bool, float]]]:
     found: dict[str, dict[str, tuple[bool, float]]] = {}
     for refusal in sorted(one.refusals, key=lambda refusal: (refusal.void, refusal.at)):
-        if 0 <= NOW - refusal.at < (AWAY if refusal.void else REFUSAL_SECONDS):
+        if 0 <= NOW - refusal.at < (FAULTS_AWAY if refusal.void else REFUSED_FOR):
             found.setdefault(refusal.database, {})[refusal.worker] = refusal.void, refusal.at
     return found
 

@@ -7,15 +7,12 @@ from hypothesis import strategies as st
 
 from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.custody import (
-    AWAY,
-    LATELY,
-    TELL_AGAIN,
     VOIDS_MOST,
-    VOIDS_SECONDS,
     Faults,
     Voids,
     hear,
 )
+from monitor.core.timing import FAULTS_AGAIN, FAULTS_AWAY, FAULTS_FOR, LEARNED_LATELY
 from tests.core.making import START, examples, seen
 
 VOIDS = [cause for cause in Cause if EVIDENCE[cause] is Evidence.OUR_FAULT]
@@ -71,9 +68,10 @@ def test_whatever_the_clock_does_no_row_of_voids_stays_unsaid(steps):
         row = 1 if back and voids.rounds == 1 else row + 1
         first = at if row == 1 else first
         told = (told and row > 1) or due
-        assert told == (row >= VOIDS_MOST or (at - first) / 1000 >= VOIDS_SECONDS)
+        assert told == (row >= VOIDS_MOST or (at - first) / 1000 >= FAULTS_FOR)
         assert (
-            voids.told_at is None or voids.told_at <= START + at / 1000 < voids.told_at + TELL_AGAIN
+            voids.told_at is None
+            or voids.told_at <= START + at / 1000 < voids.told_at + FAULTS_AGAIN
         )
 
 
@@ -84,8 +82,8 @@ def test_who_learns_nothing_of_anything_is_not_able_until_a_while_has_passed():
     assert faults.able(1.0), "one void is none"
     faults.note(seen(Cause.NO_CREDENTIALS, 2), told, 2.0)
     assert (faults.able(2.0), faults.causes(2.0)) == (False, {"no_credentials": 1})
-    assert not faults.able(2.0 + AWAY - 1)
-    assert (faults.able(2.0 + AWAY), faults.causes(2.0 + AWAY)) == (True, {})
+    assert not faults.able(2.0 + FAULTS_AWAY - 1)
+    assert (faults.able(2.0 + FAULTS_AWAY), faults.causes(2.0 + FAULTS_AWAY)) == (True, {})
 
 
 def test_who_cannot_look_at_one_database_can_watch_others():
@@ -93,7 +91,7 @@ def test_who_cannot_look_at_one_database_can_watch_others():
     faults.note(seen(Cause.OK, 1), Voids(), 1.0)
     faults.note(replace(seen(Cause.MISSING_FILE, 2), database="db2"), Voids(3, START, START), 2.0)
     assert faults.able(2.0)
-    assert not faults.able(1.0 + LATELY)
+    assert not faults.able(1.0 + LEARNED_LATELY)
     assert faults.causes(2.0) == {"missing_file": 1}
     faults.note(replace(seen(Cause.PORT_CLOSED, 40), database="db2"), Voids(), 40.0)
     assert (faults.able(40.0), faults.causes(40.0)) == (True, {})

@@ -2,20 +2,20 @@ from dataclasses import replace
 
 import pytest
 
-from monitor.core.assignment import REFUSAL_SECONDS
 from monitor.core.cause import Cause
-from monitor.core.custody import AWAY, TELL_AGAIN
-from monitor.core.doubts import (
-    FAULT_GRACE,
-    MOVE_AGAIN,
-    MOVES_MOST,
-    MOVES_WITHIN,
-    Doubts,
-)
+from monitor.core.doubts import MOVES_MOST, Doubts
 from monitor.core.event import CannotReach, Transition
 from monitor.core.placement import Place
 from monitor.core.policy import Policy
 from monitor.core.status import Epoch, Identity, State
+from monitor.core.timing import (
+    FAULTS_AGAIN,
+    FAULTS_AWAY,
+    FAULTS_GRACE,
+    MOVE_AGAIN,
+    MOVES_WITHIN,
+    REFUSED_FOR,
+)
 
 DOUBT = Identity(Epoch(1, 1), 2)
 REQUEST = CannotReach("orders", DOUBT, "w1", 100.0, Cause.PORT_CLOSED)
@@ -45,8 +45,8 @@ def test_a_request_keeps_the_database_from_its_worker_for_a_minute() -> None:
     doubts = Doubts(policy)
     doubts.request(REQUEST)
     assert refused(doubts, place(), 100.0) == ["w1"]
-    assert refused(doubts, place(owner="w2"), 100.0 + REFUSAL_SECONDS - 1) == ["w1"]
-    assert refused(doubts, place(owner="w2"), 100.0 + REFUSAL_SECONDS) == []
+    assert refused(doubts, place(owner="w2"), 100.0 + REFUSED_FOR - 1) == ["w1"]
+    assert refused(doubts, place(owner="w2"), 100.0 + REFUSED_FOR) == []
 
 
 def test_a_doubt_moves_once_while_the_former_owners_finding_counts() -> None:
@@ -149,8 +149,8 @@ def test_a_worker_that_is_hindered_itself_gives_it_up_whatever_doubts_and_moves_
         "this move answers no doubt and counts for none"
     )
     doubts.decided(decided(State.AVAILABLE, at=104.0))
-    assert refused(doubts, place(State.AVAILABLE), 102.9 + AWAY) == ["w2"]
-    assert refused(doubts, place(State.AVAILABLE), 103.0 + AWAY) == []
+    assert refused(doubts, place(State.AVAILABLE), 102.9 + FAULTS_AWAY) == ["w2"]
+    assert refused(doubts, place(State.AVAILABLE), 103.0 + FAULTS_AWAY) == []
 
 
 def test_a_fault_counts_in_any_state_and_of_a_former_owner_in_none() -> None:
@@ -166,8 +166,8 @@ def test_an_owner_whose_fault_is_over_may_keep_what_it_has() -> None:
     doubts.request(FAULT)
     kept = place(State.AVAILABLE, owner="w2")
     assert refused(doubts, kept, 100.0) == ["w2"]
-    assert refused(doubts, kept, 100.0 + TELL_AGAIN) == ["w2"]
-    assert refused(doubts, kept, 100.0 + TELL_AGAIN + FAULT_GRACE) == []
+    assert refused(doubts, kept, 100.0 + FAULTS_AGAIN) == ["w2"]
+    assert refused(doubts, kept, 100.0 + FAULTS_AGAIN + FAULTS_GRACE) == []
 
 
 def test_a_new_leader_takes_up_what_the_hashes_say() -> None:

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from monitor.core.cause import Cause
 from monitor.core.errors import InvalidInput
-from monitor.core.policy import LED_FOR, Policy, stored
+from monitor.core.policy import Policy, stored
 from monitor.core.status import State
+from monitor.core.timing import LED_MARK
 from tests.core.making import Story, examples
 
 BROKEN = [
     (
-        {"alone_seconds": LED_FOR},
+        {"alone_seconds": LED_MARK},
         "policy/alone_seconds: must be more than 20 s",
         "a leader that is gone",
     ),

@@ -162,7 +162,7 @@ async def test_durable_transitions_are_known_by_identity(live: Live) -> None:
         ("db1", two),
     }
     await journal.mark_durable(live, [("db1", two)], NOW + 10)
-    await journal.trim(live, NOW + journal.REMEMBER + 5)
+    await journal.trim(live, NOW + journal.DURABLE_REMEMBERED + 5)
     assert await journal.durable(live, [(DB, one), ("db1", two)]) == {("db1", two)}
     assert await journal.durable(live, []) == set()
     await journal.mark_durable(live, [], NOW)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from monitor.core.policy import LED_FOR
+from monitor.core.timing import LED_MARK, PRESENCE_TTL
 from monitor.live import presence
 from monitor.live.connections import Live
 from monitor.live.keys import LED, WORKERS, bus_key, claim_key, presence_key
@@ -83,7 +83,7 @@ async def test_a_leader_says_that_it_completed_a_sweep(live: Live) -> None:
     ago = await presence.swept(live)
     assert ago is not None
     assert 0 <= ago < 5
-    assert presence.TTL < await live.bus.ttl(LED) <= LED_FOR
+    assert PRESENCE_TTL < await live.bus.ttl(LED) <= LED_MARK
 
 
 async def test_no_sweep_was_completed_later_than_now(live: Live) -> None:
@@ -94,8 +94,8 @@ async def test_no_sweep_was_completed_later_than_now(live: Live) -> None:
 
 def test_who_says_nothing_new_is_not_alive_for_longer_than_a_presence_lives() -> None:
     alive, told = presence.Alive(), {W1: HERE}
-    assert alive.among(told, 100.0) == alive.among(told, 100.0 + presence.TTL - 0.1) == told
-    assert alive.among(told, 100.0 + presence.TTL) == {}
+    assert alive.among(told, 100.0) == alive.among(told, 100.0 + PRESENCE_TTL - 0.1) == told
+    assert alive.among(told, 100.0 + PRESENCE_TTL) == {}
     again = {W1: replace(HERE, at=HERE.at - 3600)}
     assert alive.among(again, 200.0) == again, "a clock that was set back says something new"
     assert alive.among({}, 201.0) == {}
@@ -112,4 +112,4 @@ async def test_an_id_is_held_by_one_process(live: Live, monkeypatch: pytest.Monk
     assert await presence.claim(live, "w1"), "the bus forgot: whoever comes first"
     monkeypatch.undo()
     assert not await presence.claim(live, "w1")
-    assert await live.bus.ttl(claim_key("w1")) > presence.TTL
+    assert await live.bus.ttl(claim_key("w1")) > PRESENCE_TTL

@@ -17,6 +17,7 @@ from monitor.core.observation import Observation
 from monitor.core.placement import Place
 from monitor.core.policy import Policy
 from monitor.core.status import State, Status
+from monitor.core.timing import RESTORE_GRACE
 from monitor.live import (
     assignments,
     connections,
@@ -34,7 +35,6 @@ from monitor.registry.store import Store
 from tests.waiting import eventually
 from workers.supervisor.leader import Leader
 from workers.supervisor.placements import Deposed
-from workers.supervisor.recovery import PATIENCE
 
 Arrive = Callable[..., Awaitable[None]]
 
@@ -266,7 +266,7 @@ async def test_a_leader_new_to_its_workers_waits_for_those_an_older_memory_does_
         await sweep(second)
         return (await generation.generation(live)).open
 
-    await eventually(opened, within=PATIENCE + 5)
+    await eventually(opened, within=RESTORE_GRACE + 5)
 
 
 @pytest.mark.parametrize("others", [0, 1])
@@ -366,7 +366,7 @@ async def test_a_presence_that_outlives_its_worker_keeps_nothing(
     await sweep(leader)
     await beat(live, "orders", Cause.OK)
     await live.bus.pexpire(presence_key("w1"), 3_600_000)
-    monkeypatch.setattr(presence, "TTL", 1.0)
+    monkeypatch.setattr(presence, "PRESENCE_TTL", 1.0)
     leader._steady_since = 0.0
 
     async def taken_over() -> bool:
@@ -445,7 +445,7 @@ async def test_what_its_owner_never_proves_is_moved_and_who_proves_nothing_gets_
     await sweep(leader)
     places = await assignments.places(live, names)
     assert {place.owner for place in places.values()} == {"idle", "well"}
-    monkeypatch.setattr("monitor.core.unproven.WITHIN", 0.3)
+    monkeypatch.setattr("monitor.core.unproven.UNPROVEN_FOR", 0.3)
 
     async def all_moved() -> bool:
         await arrive("idle", "well", restored=False)
@@ -477,7 +477,7 @@ async def test_one_database_unproven_moves_alone(
     }
     for name in ("ledger", "toys", "books"):
         await beat(live, name, Cause.OK)
-    monkeypatch.setattr("monitor.core.unproven.WITHIN", 0.1)
+    monkeypatch.setattr("monitor.core.unproven.UNPROVEN_FOR", 0.1)
 
     async def moved() -> bool:
         await sweep(leader)
@@ -497,7 +497,7 @@ async def test_the_only_worker_keeps_what_it_cannot_prove(
     await arrive("w1")
     await sweep(leader)
     await sweep(leader)
-    monkeypatch.setattr("monitor.core.unproven.WITHIN", 0.0)
+    monkeypatch.setattr("monitor.core.unproven.UNPROVEN_FOR", 0.0)
     for _ in range(3):
         await sweep(leader)
     assert (await place(live, "orders")).owner == "w1"

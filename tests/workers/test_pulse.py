@@ -1,4 +1,5 @@
-from workers.worker.pulse import FREEZE, STALL, Pulse
+from monitor.core.timing import FREEZE, STALL
+from workers.worker.pulse import Pulse
 
 
 class Hand:

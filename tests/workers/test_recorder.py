@@ -97,7 +97,7 @@ async def test_what_is_retained_for_an_hour_is_replayed_once_more(
     await recorder.forget_durable()
     await recorder.forget_durable()
     assert (recorder.retained, await events(live)) == (1, 0), "an hour has not passed"
-    monkeypatch.setattr(module, "REPEAT", 0.0)
+    monkeypatch.setattr(module, "REPLAY_EVERY", 0.0)
     recorder._repeat_at = 0.0
     await recorder.forget_durable()
     assert (recorder.retained, await events(live)) == (1, 1)

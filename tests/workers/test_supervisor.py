@@ -99,7 +99,7 @@ def link(redis_server: Any, redis_url: str, start_proxy: Callable[[int], Proxy])
 async def test_a_leader_cut_off_redis_makes_way(
     make_supervisor: MakeSupervisor, link: Proxy, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.supervisor.process.RENEW", 0.1)
+    monkeypatch.setattr("workers.supervisor.process.LEASE_RENEW_EVERY", 0.1)
     first, second = make_supervisor(link.url(redis_url)), make_supervisor(redis_url)
     await step(first, second)
     assert first._leader
@@ -119,7 +119,7 @@ async def test_a_leader_cut_off_redis_makes_way(
 async def test_a_leader_that_completes_no_sweep_makes_way_whatever_the_reason(
     make_supervisor: MakeSupervisor, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.supervisor.process.RENEW", 0.1)
+    monkeypatch.setattr("workers.supervisor.process.LEASE_RENEW_EVERY", 0.1)
     first, second = make_supervisor(redis_url), make_supervisor(redis_url)
     await step(first, second)
     assert first._leader
@@ -251,7 +251,7 @@ async def test_of_two_registries_at_one_empty_redis_one_leads_wholly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "workers.supervisor.recovery.PATIENCE", 0.0
+        "workers.supervisor.recovery.RESTORE_GRACE", 0.0
     )  # both are about to write in the same moment
     for _ in range(5):
         await live.cache.flushall()
@@ -421,7 +421,7 @@ async def restarted(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     for number in range(PARTITIONS):
         await live.cache.set(partition_key(number, "generation"), "0" * 40 + ":1.1")
-    monkeypatch.setattr("workers.supervisor.recovery.PATIENCE", 3600.0)
+    monkeypatch.setattr("workers.supervisor.recovery.RESTORE_GRACE", 3600.0)
 
 
 async def swept_often(supervisor: Supervisor) -> None:

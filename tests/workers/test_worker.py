@@ -76,7 +76,7 @@ async def test_a_presence_that_outlives_its_worker_is_nobodys_company(
     know that it is.
     """
     worker, _ = working
-    monkeypatch.setattr(presence, "TTL", 3.0)
+    monkeypatch.setattr(presence, "PRESENCE_TTL", 3.0)
     await arrive("w2")
     await live.bus.pexpire(presence_key("w2"), 3_600_000)
     peers = worker._patrol

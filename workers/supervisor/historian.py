@@ -9,6 +9,7 @@ import time
 from monitor.core.errors import ForeignRedis, StoreUnavailable
 from monitor.core.event import Transition
 from monitor.core.observation import ReadingStatus, Value
+from monitor.core.timing import HISTORIAN_ABANDONED, HISTORIAN_CLAIM_EVERY
 from monitor.live import connections, generation, journal, observations
 from monitor.live.connections import Live
 from monitor.live.journal import Entry
@@ -22,8 +23,6 @@ log = logging.getLogger("feeler.historian")
 GROUP = "historian"
 BATCH = 500
 BLOCK = 1.0  # seconds a read waits for news
-ABANDONED = 10.0  # seconds after which another historian's unfinished entries are taken over
-CLAIM_EVERY = 5.0
 PRUNE_EVERY = 3600.0
 BREATH = 0.1  # seconds between two transactions that delete
 TRIES = 2  # databases that cannot be written by themselves, until Postgres is taken for away
@@ -118,8 +117,8 @@ class Historian:
         """Return entries a historian took and never finished."""
         if time.monotonic() < self._claim_at:
             return []
-        self._claim_at = time.monotonic() + CLAIM_EVERY
-        return await journal.claim(self._live, GROUP, self._consumer, idle=ABANDONED)
+        self._claim_at = time.monotonic() + HISTORIAN_CLAIM_EVERY
+        return await journal.claim(self._live, GROUP, self._consumer, idle=HISTORIAN_ABANDONED)
 
 
 class Pruner:

@@ -20,6 +20,14 @@ from monitor.core.event import CannotReach, Transition
 from monitor.core.placement import Place
 from monitor.core.policy import Policy
 from monitor.core.status import Status
+from monitor.core.timing import (
+    ABSENCE_GRACE,
+    FLEET_EVERY,
+    LEADER_ABANDONED,
+    LEASE,
+    LISTEN,
+    REVIEW_EVERY,
+)
 from monitor.core.unproven import Unproven
 from monitor.live import (
     assignments,
@@ -46,11 +54,6 @@ from workers.supervisor.recovery import Recovery
 log = logging.getLogger("feeler.leader")
 
 GROUP = "supervisor"
-SETTLE = 6.0  # seconds of uninterrupted Redis before an absence counts
-FLEET_EVERY = 5.0
-REVIEW_EVERY = 60.0  # all places read anew, all indexes rewritten
-LISTEN = 1.0
-ABANDONED = 5.0  # seconds after which what another leader took and never finished is taken over
 CHUNK = 200  # commands in flight at once
 
 
@@ -63,7 +66,7 @@ class Leader:
         store: Store,
         lease: Lease,
         nudger: Nudger,
-        lease_seconds: float = 8.0,
+        lease_seconds: float = LEASE,
         waiting_since: float | None = None,
     ) -> None:
         self._live, self._store, self._nudger = live, store, nudger
@@ -218,7 +221,9 @@ class Leader:
         }
         self._doubts.review(self._places.values())
         self._unproven.note(self._places.values(), time.monotonic())
-        self._heard += await journal.claim(self._live, GROUP, self.lease.owner, idle=ABANDONED)
+        self._heard += await journal.claim(
+            self._live, GROUP, self.lease.owner, idle=LEADER_ABANDONED
+        )
         await self._clean_up()
         self._review_at = time.monotonic() + REVIEW_EVERY
 
@@ -267,7 +272,7 @@ class Leader:
         staying = [one for one in present.values() if not one.leaving]
         able = [one for one in staying if one.able] or staying
         here = {one.worker: planner.Worker(one.worker, one.zone, one.capacity) for one in able}
-        if time.monotonic() - self._steady_since < SETTLE:
+        if time.monotonic() - self._steady_since < ABSENCE_GRACE:
             owners = {
                 place.owner for place in self._places.values() if place.owner
             } - present.keys()

@@ -14,6 +14,7 @@ import uvloop
 
 from monitor.config import Settings
 from monitor.core.errors import ForeignRedis, StoreUnavailable
+from monitor.core.timing import FOREIGN_REGISTRY, LEAD_REST, LEASE_RENEW_EVERY, SWEEP_EVERY
 from monitor.live import connections, generation
 from monitor.live.connections import Live
 from monitor.live.generation import Standing
@@ -28,12 +29,8 @@ from workers.supervisor.recovery import mark
 
 log = logging.getLogger("feeler.supervisor")
 
-POLL = 1.0  # seconds between tries to take the lead, and between sweeps
-RENEW = 2.0
-OTHERS_FIRST = 2 * POLL  # seconds for which who led in vain leaves the lead to others
 SAMPLE_EVERY = 60.0
 TRIM_EVERY = 60.0
-FOREIGN = 30.0  # seconds for which another registry's name is respected in a Redis that forgot it
 
 
 class Supervisor:
@@ -67,8 +64,8 @@ class Supervisor:
         parts = [
             asyncio.create_task(part)
             for part in (
-                keep(self._hold, every=POLL),
-                keep(self._sweep, every=POLL, wake=self._sweep_now),
+                keep(self._hold, every=SWEEP_EVERY),
+                keep(self._sweep, every=SWEEP_EVERY, wake=self._sweep_now),
                 keep(self._listen, every=0),
                 keep(self._historian.drain, every=0),
                 keep(self._sample, every=SAMPLE_EVERY),
@@ -98,7 +95,7 @@ class Supervisor:
                 await self._take_lead(await generation.standing(self._live))
         elif leader.unswept >= self._settings.lease:
             await self._make_way(leader)
-        elif now - self._renewed >= RENEW:
+        elif now - self._renewed >= LEASE_RENEW_EVERY:
             if await asyncio.to_thread(
                 leadership.renew, self._store, leader.lease, self._settings.lease
             ):
@@ -126,7 +123,7 @@ class Supervisor:
                 signed=signed,
             )
         except ForeignRedis:
-            self._foreign_until = time.monotonic() + FOREIGN
+            self._foreign_until = time.monotonic() + FOREIGN_REGISTRY
             raise
         if lease:
             log.info("action=leading supervisor=%s term=%d", self._id, lease.term)
@@ -164,7 +161,7 @@ class Supervisor:
 
     async def _listen(self) -> None:
         if self._leader is None:
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(SWEEP_EVERY)
         else:
             await self._leader.listen()
 
@@ -192,7 +189,7 @@ class Supervisor:
         log.error("action=no_sweep term=%d seconds=%.1f", leader.lease.term, leader.unswept)
         await asyncio.to_thread(leadership.release, self._store, leader.lease)
         self._step_down(leader)
-        self._resting_until = asyncio.get_running_loop().time() + OTHERS_FIRST
+        self._resting_until = asyncio.get_running_loop().time() + LEAD_REST
 
     async def _give_up(self) -> None:
         if leader := self._leader:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 
 from monitor.core import assignment as planner
 from monitor.core.errors import StoreUnavailable
+from monitor.core.timing import RESTORE_GRACE
 from monitor.live import assignments, connections, generation, observations, presence
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
@@ -20,7 +21,6 @@ from workers.supervisor.placements import Deposed, Placements
 log = logging.getLogger("feeler.leader")
 
 MARK = "supervisor:"
-PATIENCE = 6.0  # seconds that workers get to restore what they remember
 
 
 def mark(supervisor: str) -> str:
@@ -71,7 +71,7 @@ class Recovery:
         not for ever.
         """
         assert self._since is not None
-        if time.monotonic() - self._since >= PATIENCE:
+        if time.monotonic() - self._since >= RESTORE_GRACE:
             return await self._confirmed(everybody=False)
         known = set(members) | await presence.known(self._live)
         first = self._placements.lease.term == 1  # nothing can have been accepted before

@@ -17,6 +17,7 @@ import uvloop
 
 from monitor.config import Settings
 from monitor.core.errors import StoreUnavailable
+from monitor.core.timing import ANNOUNCE_EVERY, HANDOVER, LAST_WORDS, RECONCILE_EVERY
 from monitor.feeler.login import strip_pg_environment
 from monitor.live import connections, presence
 from monitor.live.connections import Live
@@ -29,12 +30,8 @@ from workers.worker.patrol import Patrol, Peers
 
 log = logging.getLogger("feeler.worker")
 
-ANNOUNCE = 1.5  # seconds; presence lives for 7 s
-RECONCILE = 2.0
 ENOUGH = 1_000_000  # open files, where there is no limit
 RESERVED = 200  # open files for everything but sessions
-HANDOVER = 5.0  # seconds a leaving worker goes on while its databases find new owners
-LEAVE = 2.0  # seconds for its last words
 
 
 def new_id() -> str:
@@ -101,10 +98,10 @@ class Worker:
                 self._patrol.run(),
                 recorder.run(),
                 recorder.pulse.run(),
-                keep(self._announce, every=ANNOUNCE),
-                keep(self._follow, every=ANNOUNCE),
-                keep(self._patrol.reconcile, every=RECONCILE, wake=self._patrol.look),
-                keep(recorder.forget_durable, every=RECONCILE),
+                keep(self._announce, every=ANNOUNCE_EVERY),
+                keep(self._follow, every=ANNOUNCE_EVERY),
+                keep(self._patrol.reconcile, every=RECONCILE_EVERY, wake=self._patrol.look),
+                keep(recorder.forget_durable, every=RECONCILE_EVERY),
             )
         ]
         stopping, meeting = (
@@ -117,7 +114,7 @@ class Worker:
         handed_over = stopping in done and await self._hand_over()
         for part in parts:
             part.cancel()
-        await asyncio.wait(parts, timeout=LEAVE)
+        await asyncio.wait(parts, timeout=LAST_WORDS)
         if recorder.twin.is_set():
             await self._drain()
         else:
@@ -217,7 +214,7 @@ class Worker:
         s.
         """
         try:
-            async with asyncio.timeout(LEAVE):
+            async with asyncio.timeout(LAST_WORDS):
                 await presence.leave(self._live, self.id)
                 if forget:
                     await presence.forget(self._live, self.id)

@@ -8,12 +8,11 @@ import os
 import time
 from collections.abc import Callable
 
+from monitor.core.timing import FREEZE, PULSE_EVERY, STALL
+
 log = logging.getLogger("feeler.pulse")
 
-BEAT = 0.1  # seconds between heartbeats
 LOUD = 0.25  # a loop that stands still for longer says so
-STALL = 0.5  # a gap this long makes our own negatives worthless
-FREEZE = 3.0  # a gap this long may have cost us our databases: presence lives for 7 s
 
 
 class Pulse:
@@ -34,7 +33,7 @@ class Pulse:
         """Beat for ever."""
         while True:
             self.check()
-            await asyncio.sleep(BEAT)
+            await asyncio.sleep(PULSE_EVERY)
 
     def check(self) -> None:
         """Note the time since the last check; call it before every write as well, whoever wakes
@@ -44,8 +43,8 @@ class Pulse:
         gap, self._last = now - self._last, now
         if gap > STALL:
             self._stalled_at = now
-        if gap > BEAT + LOUD:
-            log.warning("action=loop_stalled seconds=%.3f starved=%.3f", gap - BEAT, starved)
+        if gap > PULSE_EVERY + LOUD:
+            log.warning("action=loop_stalled seconds=%.3f starved=%.3f", gap - PULSE_EVERY, starved)
         if gap > FREEZE:
             self._on_freeze()
 

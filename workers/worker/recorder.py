@@ -15,6 +15,7 @@ from monitor.core.errors import StoreUnavailable
 from monitor.core.event import Transition
 from monitor.core.observation import Observation
 from monitor.core.status import Epoch, Identity, Status
+from monitor.core.timing import RECORD_RETRY, RELEASED_KEPT, REPLAY_EVERY, REPLAY_RETRY
 from monitor.live import generation, journal, observations
 from monitor.live.connections import Live
 from monitor.live.generation import Generation, Signature
@@ -30,11 +31,7 @@ BATCH = 500  # beats per round trip
 # long.
 BYTES = 250_000
 GATHER = 0.01  # seconds to wait for peers before a batch leaves
-RETRY = 0.5  # seconds between tries while Redis or the generation is away
-RELEASED_FOR = 600.0  # seconds a released database's Status is kept for a restore
 RETAINED_MOST = 100_000
-REPEAT_LOOK = 60.0  # seconds until the next try where the journal is behind
-REPEAT = journal.REMEMBER  # seconds after which what is still retained is replayed once more
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +111,7 @@ class Recorder:
             if stored is not None:
                 self._find(database, ledger.learn(ledger.epoch, stored))
             self._released[database] = Released(
-                ledger.accepted, ledger.epoch, time.monotonic() + RELEASED_FOR
+                ledger.accepted, ledger.epoch, time.monotonic() + RELEASED_KEPT
             )
 
     def learned(self, ledger: Ledger, accepted: tuple[Transition, ...]) -> None:
@@ -141,7 +138,7 @@ class Recorder:
             await self._wake.wait()
             await asyncio.sleep(GATHER)
             if not await self.flush():
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(RECORD_RETRY)
 
     async def flush(self) -> bool:
         """Record one batch; False when nothing could be written now."""
@@ -314,12 +311,12 @@ class Recorder:
         if not self.generation or time.monotonic() < self._repeat_at:
             return
         if await journal.is_behind(self._live):
-            self._repeat_at = time.monotonic() + REPEAT_LOOK
+            self._repeat_at = time.monotonic() + REPLAY_RETRY
             return
         waiting = [self._retained[key] for key in self._waiting if key in self._retained]
         if waiting:
             log.warning("action=retained_replayed transitions=%d", len(waiting))
-        self._waiting, self._repeat_at = tuple(self._retained), time.monotonic() + REPEAT
+        self._waiting, self._repeat_at = tuple(self._retained), time.monotonic() + REPLAY_EVERY
         for start in range(0, len(waiting), BATCH):
             if not await journal.replay(
                 self._live, self.generation, waiting[start : start + BATCH]
