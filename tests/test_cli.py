@@ -24,9 +24,9 @@ from monitor.config import Settings, write_runtime
 from monitor.core.cause import Cause
 from monitor.core.database import parse_address
 from monitor.core.event import Transition, encode
+from monitor.core.generation import Signature
 from monitor.core.status import Epoch, Identity, State
 from monitor.live import connections, generation, letters
-from monitor.live.generation import Signature
 from monitor.live.keys import database_key
 from monitor.local.first_run import Welcome
 from monitor.local.machine import free_port

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from monitor.core.generation import Generation, Signature
 from monitor.core.status import STATUS_FIELDS, Epoch, Status
 from monitor.live import steps
 from monitor.live.connections import Live, wrap_store_errors
@@ -30,25 +31,6 @@ _MERGED = (
 )  # `batch` goes: it vouches for fields the merge may change
 _NAME = re.compile(r"[0-9a-f]+:\d+\.\d+\Z")
 _attempts = itertools.count(1)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Signature:
-    """Whose a Redis is: which registry gave the terms in it ('' while nobody said so), after how
-    many take-overs.
-    """
-
-    takeovers: int = 0
-    registry: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.registry} {self.takeovers}" if self.registry else ""
-
-    @classmethod
-    def parse(cls, text: str) -> "Signature":
-        """Read what stands in a partition; a newer version may say more."""
-        registry, takeovers = [*text.split(), "", ""][:2]
-        return cls(int(takeovers) if takeovers.isdecimal() else 0, registry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +52,6 @@ class Standing:
     @property
     def signature(self) -> Signature:
         return max(self.signatures, default=Signature())
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What one look found; `name` is '' while closed."""
-
-    name: str
-    life: str
-    signature: Signature
-
-    @property
-    def open(self) -> bool:
-        return bool(self.name)
-
-    @property
-    def epoch(self) -> Epoch | None:
-        """The leader's epoch that opened it: never go back to a generation with a lower one."""
-        return Epoch.parse(self.name.partition(":")[2]) if self.name else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from monitor.core.cause import Cause
+from monitor.core.generation import Signature
 from monitor.core.policy import Policy
 from monitor.core.status import Epoch, Identity, State, Status
 from monitor.live import assignments, connections, generation, journal, observations, steps, targets
 from monitor.live.connections import Live
-from monitor.live.generation import Restored, Signature, Standing
+from monitor.live.generation import Restored, Standing
 from monitor.live.keys import PARTITIONS, database_key, partition, partition_key
 from tests.live.builders import (
     DB,

@@ -252,7 +252,7 @@ def calmed(world: World) -> World:
     world = abandon(postgres_back(world) or world)
     for who, worker in enumerate(world.workers):
         if worker.flying:
-            world = protocol.hear(world, who, frozenset()) or world
+            world = protocol.apply_reply(world, who, frozenset()) or world
         if worker.telling or worker.looked or worker.entering != NO_NAME:
             rested = world.workers[who]._replace(telling=(), entering=NO_NAME, looked=())
             world = worked(world, who, rested, world.redis)

@@ -57,7 +57,7 @@ def strain(world: World, without: Without, known: dict[World, str]) -> str:
         world = _workers_turn(_leaders_turn(world, without), without, recording=False)
         world = _planned_move(world, without)
         for who in staff(world):
-            world = protocol.feel(world, who, without) or world
+            world = protocol.observe(world, who, without) or world
             world = protocol.record(world, who, without) or world
         proven = proven or world.redis.proven
     known[start] = "" if proven else "STARVED: nobody ever gets a beat accepted"

@@ -79,7 +79,7 @@ def _all_moves(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe
     yield "the late request arrives", faults.arrive(world, without)
     for who in staff(world):
         if world.workers[who].flying:
-            yield f"W{who} hears its answer", protocol.hear(world, who, without)
+            yield f"W{who} hears its answer", protocol.apply_reply(world, who, without)
     for fault in bounds.faults:
         if fault not in world.past.faults:
             for name, following in _faults(world, fault, bounds, without):
@@ -186,7 +186,7 @@ def _worker(world: World, who: int, bounds: Bounds, without: Without) -> Iterato
     yield f"W{who} records", protocol.record(world, who, without)
     yield f"W{who} replays once more", protocol.repeat(world, who, without)
     if world.past.feels < bounds.feels:
-        yield f"W{who} feels", protocol.feel(world, who, without)
+        yield f"W{who} feels", protocol.observe(world, who, without)
 
 
 def _historian(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe]:

@@ -211,7 +211,7 @@ def _found(worker: Worker, found: Events, without: Without) -> Worker:
     return worker._replace(retained=joined(worker.retained, found), generation=NO_NAME)
 
 
-def feel(world: World, who: int, without: Without) -> World | None:
+def observe(world: World, who: int, without: Without) -> World | None:
     """Tick to a new, tentative transition; a worker feels on in a closed generation."""
     worker = world.workers[who]
     if not worker.alive or not worker.owns or worker.behind or len(worker.pending) >= MAX_PENDING:
@@ -254,7 +254,7 @@ def record(world: World, who: int, without: Without) -> World | None:
     return None  # CLOSED, FENCED: nothing but replay and learn help, and those wait for no verdict
 
 
-def hear(world: World, who: int, without: Without) -> World | None:
+def apply_reply(world: World, who: int, without: Without) -> World | None:
     """Get the answer of a beat accepted some time ago; the worker may have learned or released
     meanwhile.
     """

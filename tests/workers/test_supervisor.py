@@ -15,10 +15,10 @@ from monitor.config import Settings
 from monitor.core.cause import Cause
 from monitor.core.errors import ForeignRedis, StoreUnavailable
 from monitor.core.event import CannotReach, encode
+from monitor.core.generation import Signature
 from monitor.core.status import Epoch, Identity
 from monitor.live import assignments, connections, generation, journal, observations
 from monitor.live.connections import Live
-from monitor.live.generation import Signature
 from monitor.live.keys import PARTITIONS, database_key, partition_key
 from monitor.registry import fleet, leadership
 from monitor.registry.store import Store, open_store

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from monitor.core.beat import Beat, Reply
 from monitor.core.errors import StoreUnavailable
 from monitor.core.event import Transition
+from monitor.core.generation import Generation, Signature
 from monitor.core.observation import Observation
 from monitor.core.status import Epoch, Identity, Status
 from monitor.core.timing import RECORD_RETRY, RELEASED_KEPT, REPLAY_EVERY, REPLAY_RETRY
 from monitor.live import generation, journal, observations
 from monitor.live.connections import Live
-from monitor.live.generation import Generation, Signature
 from workers.troubles import Trouble
 from workers.worker.ledger import Ledger
 from workers.worker.pulse import Pulse
