@@ -15,6 +15,7 @@ from monitor.core.cause import Cause
 from monitor.core.database import parse_address
 from monitor.core.errors import FeelerError, InvalidInput, NotFound, StoreUnavailable
 from monitor.core.status import State
+from monitor.registration.given import parse_label
 
 if TYPE_CHECKING:
     from monitor.config import Settings
@@ -145,7 +146,7 @@ def db_add(
     ] = "",
 ) -> None:
     """Register a database, and say what the first look at it finds."""
-    labels = dict(_pair(text) for text in label or ())
+    labels = dict(map(parse_label, label or ()))
     with _client() as client:
         added = client.add(name, _address(url), labels=labels, policy=policy, zone=zone)
         _show(client, added)
@@ -443,13 +444,6 @@ def _address(given: str) -> str:
             "warning: a password on the command line is seen by every user of this machine; use - or env:NAME"
         )
     return given
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise InvalidInput("label", "not KEY=VALUE")
-    return key, value
 
 
 if __name__ == "__main__":

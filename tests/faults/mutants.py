@@ -1159,10 +1159,10 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "seal-nothing-new",
-        "monitor/web/databases.py",
-        "_changed",
-        "if url != _opened(before, box):",
-        "if False:",
+        "monitor/registration/changes.py",
+        "Registration._new_values",
+        "changes.url is not None and changes.url != open_url(self.box, before)",
+        "False",
         ("tests/web/test_databases.py::test_credentials_are_changed_and_the_leader_told",),
     ),
     Mutant(
