@@ -121,26 +121,24 @@ async def take_over(live: Live, registry: str, takeovers: int) -> bool:
     return all(await steps.run(live.cache, _TAKE_OVER, calls))
 
 
-async def rest(live: Live, lease: str) -> None:
-    """Say as a leader's last word that this memory knows all workers there are; in the order of all
-    that was said.
-    """
+async def mark_complete(live: Live, lease: str) -> None:
+    """Say, last of all, that Redis holds what the lease's holder wrote: all workers are known."""
     pipe = live.cache.pipeline(transaction=False)
     for number in range(PARTITIONS):
-        pipe.set(partition_key(number, "rest"), lease)
+        pipe.set(partition_key(number, "complete"), lease)
     with wrap_store_errors():
         await pipe.execute()
         if live.bus is not live.cache:
-            await live.bus.set(partition_key(0, "rest"), lease)
+            await live.bus.set(partition_key(0, "complete"), lease)
 
 
-async def has_rested(live: Live, lease: str) -> bool:
+async def is_complete(live: Live, lease: str) -> bool:
     """Tell whether the lease's holder gave it up in order, and nothing it knew is missing here."""
     pipe = live.cache.pipeline(transaction=False)
     for number in range(PARTITIONS):
-        pipe.get(partition_key(number, "rest"))
+        pipe.get(partition_key(number, "complete"))
     with wrap_store_errors():
-        return {*await pipe.execute(), await live.bus.get(partition_key(0, "rest"))} == {lease}
+        return {*await pipe.execute(), await live.bus.get(partition_key(0, "complete"))} == {lease}
 
 
 async def restore(

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from monitor.core.errors import AlreadyExists, NotFound, StoreUnavailable
 from monitor.live import presence
-from monitor.live.keys import PARTITIONS
+from monitor.live.keys import PARTITIONS, partition_key
 from monitor.registry import fleet, store
 from monitor.registry.store import open_store
 from tests.faults import demands, evidence, moving, replaying
@@ -340,4 +340,4 @@ def new_registry(server: PostgresServer, name: str = "feeler") -> str:
 
 def partition_keys(kind: str) -> list[str]:
     """Return the keys of one kind in all partitions."""
-    return [f"feeler:{{p{number:02}}}:{kind}" for number in range(PARTITIONS)]
+    return [partition_key(number, kind) for number in range(PARTITIONS)]

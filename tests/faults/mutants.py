@@ -1073,7 +1073,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "last-word-for-ever",
         "monitor/live/generation.py",
-        "has_rested",
+        "is_complete",
         "== {lease}",
         "!= {None}",
         (f"{_WORKERS}/test_supervisor.py::test_a_last_word_counts_for_the_next_leader_alone",),

@@ -1,7 +1,11 @@
+from collections import Counter
 from pathlib import Path
+from zlib import crc32
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.crc import key_slot
 
 from monitor.live import keys
 
@@ -16,14 +20,32 @@ def test_all_keys_of_a_database_share_one_hash_tag(name: str) -> None:
         keys.index_key(number, "alpha-111111"),
         keys.partition_key(number, "journal"),
     }
-    assert {key[key.index("{") + 1 : key.index("}")] for key in found} == {f"p{number:02}"}
-    assert all(key.startswith("feeler:{p") for key in found)
+    assert {key[key.index("{") + 1 : key.index("}")] for key in found} == {keys.TAGS[number]}
 
 
 def test_partitions_are_for_ever() -> None:
     """Another function would lose every key there is."""
-    assert keys.database_key("orders") == "feeler:{p14}:db:orders"
-    assert keys.target_key("db1") == "feeler:{p01}:target:db1"
+    assert keys.database_key("orders") == "feeler:{14ho}:db:orders"
+    assert keys.target_key("db1") == "feeler:{17te}:target:db1"
+    assert crc32(" ".join(keys.TAGS).encode()) == 0x754DEFBD
+
+
+def test_partitions_lie_evenly_in_the_hash_slots_of_a_cluster() -> None:
+    assert len(set(keys.TAGS)) == keys.PARTITIONS == 32
+    for number in range(keys.PARTITIONS):
+        wanted = number * 512 + 256
+        assert abs(key_slot(keys.partition_key(number, "journal").encode()) - wanted) <= 25
+
+
+@pytest.mark.parametrize("shards", range(1, 33))
+def test_no_shard_of_a_cluster_gets_more_partitions_than_it_must(shards: int) -> None:
+    """Shards as `redis-cli --cluster create` cuts them: equal ranges of slots."""
+    slots = [key_slot(tag.encode()) for tag in keys.TAGS]
+    shares = Counter(slot * shards // 16384 for slot in slots)
+    fewest, most = min(shares.get(n, 0) for n in range(shards)), max(shares.values())
+    assert (fewest, most) == (keys.PARTITIONS // shards, -(-keys.PARTITIONS // shards))
+    if shards == 12:
+        assert most <= 1.13 * keys.PARTITIONS / shards
 
 
 def test_every_key_stands_in_the_table_and_no_script_makes_keys_of_its_own() -> None:
@@ -36,14 +58,14 @@ def test_every_key_stands_in_the_table_and_no_script_makes_keys_of_its_own() -> 
         "generation",
         "term",
         "registry",
-        "rest",
+        "complete",
         "reports",
         "journal",
         "dead",
         "durable",
         "counters",
     ):
-        assert f"feeler:{{pNN}}:{kind}" in table
+        assert f"feeler:{{tag}}:{kind}" in table
     for key in (
         keys.presence_key("W"),
         keys.claim_key("W"),

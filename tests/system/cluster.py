@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from monitor.live.keys import PARTITIONS, database_key
+from monitor.live.keys import PARTITIONS, database_key, partition_key
 from monitor.registry import fleet, history
 from monitor.registry.store import open_store
 from monitor.secrets import SecretBox
@@ -145,8 +145,8 @@ class Cluster:
 
     def counters(self) -> dict[str, int]:
         total: dict[str, int] = {}
-        for partition in range(PARTITIONS):
-            for key, value in self.redis.hgetall(f"feeler:{{p{partition:02}}}:counters").items():
+        for number in range(PARTITIONS):
+            for key, value in self.redis.hgetall(partition_key(number, "counters")).items():
                 total[key] = total.get(key, 0) + int(value)
         return total
 

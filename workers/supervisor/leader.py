@@ -118,7 +118,7 @@ class Leader:
         standing = await generation.standing(self._live)
         ours = standing.term == self.lease.term and not standing.holder(self.lease.registry)
         if ours and (await generation.generation(self._live)).open:
-            await generation.rest(self._live, self.lease.named)
+            await generation.mark_complete(self._live, self.lease.named)
 
     async def listen(self) -> None:
         """Take news from the journal and wake the sweep: a cry for another worker is answered at

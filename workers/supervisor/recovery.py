@@ -79,7 +79,7 @@ class Recovery:
         complete = (
             bool(members)
             or first
-            or await generation.has_rested(self._live, self._placements.lease.before)
+            or await generation.is_complete(self._live, self._placements.lease.before)
         )
         return complete and known <= reports and await self._confirmed(everybody=True)
 
