@@ -20,9 +20,9 @@ from monitor.core.cause import Cause
 from monitor.core.event import Seen, Transition
 from monitor.core.status import Epoch, Identity, State
 from monitor.local.embedded import Postgres
-from monitor.registry import history
-from monitor.registry.history import write_transitions
+from monitor.registry import chains
 from monitor.registry.store import Store, migrate, open_store
+from monitor.registry.transitions import write_transitions
 
 LENGTHS, ROUNDS = (100_000, 600_000), 5
 _FILL = text("""
@@ -107,7 +107,7 @@ def measure(store: Store, length: int) -> None:
 def main(url: str, lengths: tuple[int, ...]) -> None:
     migrate(url)
     store = open_store(url)
-    history.log.setLevel("ERROR")
+    chains.log.setLevel("ERROR")
     for length in lengths:
         measure(store, length)
     store.close()

@@ -30,8 +30,9 @@ from monitor.live import connections, generation, letters
 from monitor.live.keys import database_key
 from monitor.local.first_run import Welcome
 from monitor.local.machine import free_port
-from monitor.registry import fleet, history
+from monitor.registry import fleet
 from monitor.registry.store import migrations, open_store
+from monitor.registry.transitions import read_transitions, write_transitions
 from monitor.secrets import SecretBox
 from monitor.terminal import looking
 from monitor.web.app import create_app
@@ -250,7 +251,7 @@ async def test_info_tells_all(feeler, fill, database_url):
     )
     store = open_store(database_url)
     fleet.add(store, "orders", "sealed", {})
-    history.write_transitions(store, [change])
+    write_transitions(store, [change])
     store.close()
     told = feeler("info", "orders")
     assert told.exit_code == 0
@@ -333,7 +334,7 @@ async def test_transitions(feeler, fill, database_url):
     ]
     store = open_store(database_url)
     fleet.add(store, "orders", "sealed", {})
-    history.write_transitions(store, changes)
+    write_transitions(store, changes)
     store.close()
     head, *found = rows(feeler("transitions", "orders").stdout)
     assert head[:4] == ["AT", "FROM", "TO", "RULE"]
@@ -361,7 +362,7 @@ def ended(process):
 async def test_transitions_are_followed_until_interrupted(served, fill, database_url):
     store = open_store(database_url)
     fleet.add(store, "orders", "sealed", {})
-    history.write_transitions(store, [await fill.beat("orders", state=State.AVAILABLE)])
+    write_transitions(store, [await fill.beat("orders", state=State.AVAILABLE)])
     command = [
         sys.executable,
         "-m",
@@ -376,7 +377,7 @@ async def test_transitions_are_followed_until_interrupted(served, fill, database
     options = {"stdout": subprocess.PIPE, "text": True, "preexec_fn": hear_interrupts}
     with ended(subprocess.Popen(command, env=os.environ | served, **options)) as process:
         assert json.loads(process.stdout.readline())["to"] == "available"
-        history.write_transitions(
+        write_transitions(
             store, [await fill.beat("orders", state=State.REFUSING, cause=Cause.REFUSING)]
         )
         assert json.loads(process.stdout.readline())["to"] == "refusing"
@@ -389,7 +390,7 @@ async def test_following_shows_what_is_new_and_nothing_old(served, fill, databas
     async def flap(times: int) -> None:
         states = [State.AVAILABLE, State.REFUSING] * times
         changes = [await fill.beat("orders", state=state, cause=CAUSES[state]) for state in states]
-        history.write_transitions(store, changes)
+        write_transitions(store, changes)
 
     store = open_store(database_url)
     fleet.add(store, "orders", "sealed", {})
@@ -413,7 +414,7 @@ async def test_following_shows_what_is_new_and_nothing_old(served, fill, databas
         shown += [json.loads(process.stdout.readline())["identity"] for _ in range(220)]
         await flap(1)
         shown += [json.loads(process.stdout.readline())["identity"] for _ in range(2)]
-    kept = [str(row.transition.identity) for row in history.transitions(store, "orders", limit=224)]
+    kept = [str(row.transition.identity) for row in read_transitions(store, "orders", limit=224)]
     assert shown == kept[::-1]
     store.close()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from monitor.registry.history import LOCK_CHAINS
+from monitor.registry import chains
 from monitor.registry.store import Store
 
 NAMES = 100  # databases looked at in one transaction
@@ -55,7 +55,7 @@ def prune(store: Store, days: int, now: float, after: str = "") -> Pruned:
     """
     with store.begin() as connection:
         names = list(connection.execute(_NAMES, {"after": after, "most": NAMES}).scalars())
-        connection.execute(LOCK_CHAINS, {"names": names})
+        chains.lock(connection, names)
         done = connection.execute(_PRUNE, {"names": names, "days": days, "now": now, "most": MOST})
     if done.rowcount:
         return Pruned(done.rowcount, after)  # there may be more of the same databases

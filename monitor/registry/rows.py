@@ -10,12 +10,14 @@ from sqlalchemy import Row
 from monitor.core.event import Transition, decode_seen, encode
 from monitor.core.status import MAX_WITNESSES, Doubt, Epoch, Identity, State, Status, Witness
 
+Key = tuple[str, Identity]  # a database's name, and which of its transitions
+
 
 @dataclass(frozen=True, slots=True)
 class TransitionRow:
     """One transition as kept."""
 
-    id: int  # the cursor of `history.transitions`
+    id: int  # the cursor of `read_transitions`
     version: int | None
     superseded: bool
     recorded_at: float
@@ -27,7 +29,12 @@ def digest(transition: Transition) -> bytes:
     return hashlib.sha256(encode(transition).encode()).digest()
 
 
-def key_of(transition: Transition) -> dict[str, Any]:
+def key_of(transition: Transition) -> Key:
+    """Return what names a transition for ever."""
+    return transition.database, transition.identity
+
+
+def identity_columns(transition: Transition) -> dict[str, Any]:
     """Return the columns that name a transition."""
     (term, counter), n = transition.identity
     return {
@@ -41,7 +48,7 @@ def key_of(transition: Transition) -> dict[str, Any]:
 def columns_of(transition: Transition, version: int | None) -> dict[str, Any]:
     """Return every column we fill."""
     prev = transition.prev
-    return key_of(transition) | {
+    return identity_columns(transition) | {
         "prev_term": prev and prev.epoch.term,
         "prev_counter": prev and prev.epoch.counter,
         "prev_n": prev and prev.n,

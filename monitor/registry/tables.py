@@ -1,6 +1,6 @@
 """The tables of our Postgres. Only registry/ and alembic/env.py import this.
 
-`samples` is partitioned by UTC day; `history.ensure_partitions` makes the partitions, migrations
+`samples` is partitioned by UTC day; `samples.ensure_partitions` makes the partitions, migrations
 never see them.
 """
 
@@ -188,7 +188,7 @@ def _type(gauge: Gauge) -> TypeEngine[Any]:
     return Double() if gauge.unit in _FRACTIONS else BigInteger()
 
 
-samples = Table(
+Samples = Table(
     "samples",
     Base.metadata,
     # No foreign key: ids come from a join with databases, whose rows are never deleted; a check

@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from monitor.core.event import Seen
-from monitor.registry import fleet, history
+from monitor.registry import fleet
 from monitor.registry.rows import TransitionRow
+from monitor.registry.transitions import read_transitions
 from monitor.shapes import SeenShape, TransitionShape, TransitionsShape
 from monitor.web.answers import moment
 from monitor.web.parameters import STRICT, Limit, Name
@@ -26,7 +27,7 @@ def transitions(
     ] = None,
 ) -> TransitionsShape:
     """Return the transitions of a database, newest first."""
-    rows = history.transitions(store, name, limit, before)
+    rows = read_transitions(store, name, limit, before)
     if not rows:
         fleet.get(store, name)  # raises NotFound
     return {

@@ -8,9 +8,9 @@ import redis
 from sqlalchemy import text
 
 from monitor.core.errors import StoreUnavailable
-from monitor.registry import history
 from monitor.registry.rows import TransitionRow
 from monitor.registry.store import Store
+from monitor.registry.transitions import read_transitions
 from tests.faults import moving
 from tests.faults.observed import Accepted, History, Stall
 from tests.system.cluster import Role
@@ -59,9 +59,7 @@ def gather(lab: "Lab") -> History:
 def transitions(store: Store, name: str) -> list[TransitionRow]:
     """Return all durable transitions of a database, by identity."""
     rows: list[TransitionRow] = []
-    while page := history.transitions(
-        store, name, limit=PAGE, before=rows[-1].id if rows else None
-    ):
+    while page := read_transitions(store, name, limit=PAGE, before=rows[-1].id if rows else None):
         rows += page
     return rows[::-1]
 

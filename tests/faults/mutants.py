@@ -290,7 +290,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "historian-doubles",
-        "monitor/registry/history.py",
+        "monitor/registry/transitions.py",
         "_sort_out",
         "if key not in seen:",
         "if True:",
@@ -602,11 +602,11 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "history-head-by-reading-it-all",
-        "monitor/registry/history.py",
+        "monitor/registry/chains.py",
         "ends",
         "listed.render_derived()",
         "listed",
-        (f"{_REGISTRY}/test_history.py::test_the_head_of_a_chain_is_one_probe_of_an_index",),
+        (f"{_REGISTRY}/test_transitions.py::test_the_head_of_a_chain_is_one_probe_of_an_index",),
     ),
     # --- logins: many databases of one address ----------------------------------------------------
     Mutant(
@@ -1095,7 +1095,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "if chain[-1] != anchor:",
         "if False:",
         (
-            f"{_REGISTRY}/test_history.py::test_a_fork_from_further_back_than_is_read_counts_as_from_there",
+            f"{_REGISTRY}/test_transitions.py::test_a_fork_from_further_back_than_is_read_counts_as_from_there",
         ),
     ),
     Mutant(
@@ -1510,7 +1510,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "retention-undone-by-a-replay",
-        "monitor/registry/history.py",
+        "monitor/registry/transitions.py",
         "_unexpired",
         "if not days or not fresh:",
         "if True:",
@@ -1518,9 +1518,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "retention-numbers-anew",
-        "monitor/registry/history.py",
+        "monitor/registry/chains.py",
         "_numbered",
-        "kept[anchor].version == 1",
+        "version == 1",
         "True",
         (
             f"{_REGISTRY}/test_retention.py::test_a_late_arrival_and_a_fork_number_on_from_what_is_left",
@@ -1528,12 +1528,12 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "late-arrival-reads-all",
-        "monitor/registry/history.py",
+        "monitor/registry/chains.py",
         "_newest",
         ".limit(most)",
         "",
         (
-            f"{_REGISTRY}/test_history.py::test_a_late_arrival_near_the_head_reads_no_more_than_the_tail",
+            f"{_REGISTRY}/test_transitions.py::test_a_late_arrival_near_the_head_reads_no_more_than_the_tail",
         ),
     ),
     Mutant(

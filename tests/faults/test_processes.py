@@ -18,8 +18,8 @@ from monitor.live import connections, presence
 from monitor.live.keys import claim_key, presence_key
 from monitor.live.presence import Presence
 from monitor.local.machine import command_line, free_port
-from monitor.registry import history
 from monitor.registry.store import open_store
+from monitor.registry.transitions import read_transitions
 from tests.faults import injecting, replaying
 from tests.faults.asserting import assert_unmoved, gaps, terms
 from tests.faults.conftest import Figures, MakeLab
@@ -716,7 +716,7 @@ def durable(run: Up, name: str) -> list[Any]:
     """Return the durable transitions of a database."""
     store = open_store(read_runtime(run.home)["DATABASE_URL"])
     try:
-        return list(history.transitions(store, name, limit=100))
+        return list(read_transitions(store, name, limit=100))
     finally:
         store.close()
 

@@ -15,7 +15,8 @@ from sqlalchemy import Double, Integer, Text, text
 
 from monitor.core.errors import InvalidInput
 from monitor.core.policy import Policy
-from monitor.registry import fleet, history
+from monitor.registry import fleet
+from monitor.registry.samples import ensure_partitions
 from monitor.registry.store import (
     MIGRATION_LOCK,
     Store,
@@ -105,7 +106,7 @@ def test_down_and_up_again(bare_url: str) -> None:
 
 def test_tables_and_migrations_agree_and_partitions_do_not_matter(store: Store) -> None:
     check(store)
-    assert history.ensure_partitions(store)
+    assert ensure_partitions(store)
     check(store)
 
 

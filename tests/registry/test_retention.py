@@ -10,9 +10,9 @@ from sqlalchemy import text
 from monitor.core.event import Transition
 from monitor.core.status import State
 from monitor.registry import retention
-from monitor.registry.history import Written, last_status, transitions, write_transitions
 from monitor.registry.retention import prune
 from monitor.registry.store import Store
+from monitor.registry.transitions import Written, last_status, read_transitions, write_transitions
 from tests.registry.making import line
 
 DAY = 86_400.0
@@ -55,7 +55,7 @@ def kept(store: Store, database: str = "db1") -> list[tuple[str, int | None]]:
     """Return identities and versions, oldest first."""
     return [
         (str(row.transition.identity), row.version)
-        for row in transitions(store, database, limit=1000)
+        for row in read_transitions(store, database, limit=1000)
     ][::-1]
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from monitor.core.observation import GAUGES, Value
 from monitor.core.status import State
 from monitor.registry import fleet
-from monitor.registry.history import Sample, ensure_partitions, write_samples
+from monitor.registry.samples import Sample, ensure_partitions, write_samples
 from monitor.registry.store import Store
 from tests.registry.making import NOON
 

@@ -9,9 +9,9 @@ from sqlalchemy import text
 from monitor.core.cause import Cause
 from monitor.core.event import Transition, decode
 from monitor.registry import fleet
-from monitor.registry.history import last_status, transitions
 from monitor.registry.store import Store, migrate, migrations, open_store
 from monitor.registry.tables import Base
+from monitor.registry.transitions import last_status, read_transitions
 from tests.servers import PostgresServer
 
 OLD_WORDS = ("first_light", '"alone"', '"refused"', "doubter")
@@ -110,7 +110,7 @@ def test_rows_of_before_hold_old_words_and_come_back_to_them(store: Store, migra
 
 
 def test_transitions_are_read_in_our_words(migrated: Store) -> None:
-    rows = [row.transition for row in transitions(migrated, "db1")]
+    rows = [row.transition for row in read_transitions(migrated, "db1")]
     assert [row.rule for row in rows] == ["single_observer", "doubt", "first_ok"]
     causes = [[seen.cause for seen in row.evidence] for row in rows]
     assert causes == [[Cause.PORT_CLOSED], [Cause.PORT_CLOSED, Cause.CLEARTEXT_REFUSED], [Cause.OK]]

@@ -14,8 +14,9 @@ from typing import Any
 import redis
 
 from monitor.live.keys import PARTITIONS, database_key, partition_key
-from monitor.registry import fleet, history
+from monitor.registry import fleet
 from monitor.registry.store import open_store
+from monitor.registry.transitions import read_transitions
 from monitor.secrets import SecretBox
 from tests.servers import RedisServer
 
@@ -138,7 +139,7 @@ class Cluster:
 
     def transitions(self, name: str) -> list[Any]:
         """Return the durable transitions, oldest first."""
-        return list(reversed(history.transitions(self.store, name, limit=1000)))
+        return list(reversed(read_transitions(self.store, name, limit=1000)))
 
     def rules(self, name: str) -> list[str]:
         return [row.transition.rule for row in self.transitions(name)]

@@ -2,7 +2,8 @@ from pydantic import ConfigDict, TypeAdapter
 
 from monitor.core.cause import Cause
 from monitor.core.status import State
-from monitor.registry import fleet, history
+from monitor.registry import fleet
+from monitor.registry.transitions import write_transitions
 from monitor.shapes import TransitionsShape
 
 
@@ -17,7 +18,7 @@ async def kept(app, fill, count: int = 3) -> list[str]:
         changes.append(
             await fill.beat("orders", state=state, cause=cause, rule="first_ok" if up else "doubt")
         )
-    history.write_transitions(app.state.store, changes)
+    write_transitions(app.state.store, changes)
     return [str(change.identity) for change in reversed(changes)]
 
 

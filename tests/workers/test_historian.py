@@ -4,8 +4,8 @@ from sqlalchemy import text
 
 from monitor.live import journal
 from monitor.live.connections import Live
-from monitor.registry import history
 from monitor.registry.store import Store
+from monitor.registry.transitions import read_transitions
 from tests.live.builders import opened, transition
 from tests.registry.test_retention import DAYS, flapping, kept, numbered, write
 from workers.supervisor.historian import GROUP, Historian, Pruner
@@ -24,7 +24,7 @@ async def test_a_database_that_cannot_be_written_holds_up_nobody_else(
             text("SELECT pg_advisory_xact_lock(hashtextextended('feeler.chain flapper', 0))")
         )
         assert await historian.drain()
-    assert [len(history.transitions(store, one)) for one in NAMES] == [0, 1, 1]
+    assert [len(read_transitions(store, one)) for one in NAMES] == [0, 1, 1]
     assert (await journal.backlog(live))[f"{GROUP}_pending"] == 1
     left = await journal.claim(live, GROUP, "another", idle=0)
     assert [entry.event.database for entry in left] == ["flapper"]

@@ -30,8 +30,9 @@ from monitor.live import (
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
 from monitor.live.keys import PARTITIONS, partition_key, presence_key
-from monitor.registry import fleet, history, leadership
+from monitor.registry import fleet, leadership
 from monitor.registry.store import Store
+from monitor.registry.transitions import write_transitions
 from tests.waiting import eventually
 from workers.supervisor.leader import Leader
 from workers.supervisor.placements import Deposed
@@ -310,7 +311,7 @@ async def test_what_no_worker_remembers_comes_from_the_history(
     assert where.epoch
     seen = Observation(database="orders", worker="w1", sent_at=5.0, at=5.0, cause=Cause.OK)
     _, events = tick(Status(), seen, Context(worker="w1", epoch=where.epoch, policy=Policy()))
-    history.write_transitions(store, events)  # type: ignore[arg-type]
+    write_transitions(store, events)  # type: ignore[arg-type]
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
     await arrive("w1")
@@ -405,7 +406,7 @@ async def test_a_database_that_was_removed_and_added_again_goes_on_with_its_hist
     await sweep(leader)
     await beat(live, "orders", Cause.OK)
     before = (await observations.latest(live, ["orders"]))["orders"].status
-    history.write_transitions(
+    write_transitions(
         store, [one.event for one in await journal.read(live, "test", "t", count=9, block=1)]
     )
     for change in (lambda: fleet.remove(store, "orders"), lambda: register(store, "orders")):

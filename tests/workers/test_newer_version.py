@@ -8,8 +8,8 @@ from monitor.core.status import State
 from monitor.live import generation, journal, letters, observations
 from monitor.live.connections import Live
 from monitor.live.keys import REQUESTS, database_key, partition, partition_key, presence_key
-from monitor.registry import history
 from monitor.registry.store import Store
+from monitor.registry.transitions import read_transitions
 from monitor.secrets import SecretBox
 from tests.servers import PostgresServer
 from tests.waiting import eventually
@@ -114,7 +114,7 @@ async def test_a_historian_writes_the_others_and_the_letter_once_it_can(
     historian = Historian(live, store, "old")
     while await historian.drain():
         pass
-    assert (len(history.transitions(store, "ledger")), history.transitions(store, "orders")) == (
+    assert (len(read_transitions(store, "ledger")), read_transitions(store, "orders")) == (
         1,
         (),
     )
@@ -128,5 +128,5 @@ async def test_a_historian_writes_the_others_and_the_letter_once_it_can(
     assert await letters.revive(live, (await generation.generation(live)).name, [newer])
     while await historian.drain():
         pass
-    [written] = history.transitions(store, "orders")
+    [written] = read_transitions(store, "orders")
     assert written.transition.target is State.AVAILABLE

@@ -14,9 +14,10 @@ from monitor.live import connections, generation, journal, observations
 from monitor.live.connections import Live
 from monitor.live.journal import Entry
 from monitor.live.observations import Latest
-from monitor.registry import history, leadership, retention
-from monitor.registry.history import Sample
+from monitor.registry import leadership, retention
+from monitor.registry.samples import Sample, ensure_partitions, write_samples
 from monitor.registry.store import Store
+from monitor.registry.transitions import write_transitions
 
 log = logging.getLogger("feeler.historian")
 
@@ -68,7 +69,7 @@ class Historian:
         transitions = [entry.event for entry in entries if isinstance(entry.event, Transition)]
         if transitions:
             written = await asyncio.to_thread(
-                history.write_transitions, self._store, transitions, self._days
+                write_transitions, self._store, transitions, self._days
             )
             if written.conflicts:
                 log.error("action=identity_conflict count=%d", written.conflicts)
@@ -165,8 +166,8 @@ class Sampler:
         return len(rows)
 
     def _write(self, rows: list[Sample]) -> None:
-        history.ensure_partitions(self._store)
-        history.write_samples(self._store, rows)
+        ensure_partitions(self._store)
+        write_samples(self._store, rows)
 
 
 def _sample(latest: Latest) -> Sample | None:

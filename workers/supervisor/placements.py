@@ -13,9 +13,9 @@ from monitor.core.placement import Assigned, Place
 from monitor.core.status import Epoch, Identity, Status
 from monitor.live import assignments
 from monitor.live.connections import Live
-from monitor.registry import history
 from monitor.registry.leadership import Lease
 from monitor.registry.store import Store
+from monitor.registry.transitions import last_status
 
 log = logging.getLogger("feeler.leader")
 
@@ -79,7 +79,7 @@ class Placements:
         if not databases:
             return {}
         try:
-            known = await asyncio.to_thread(history.last_status, self._store, databases)
+            known = await asyncio.to_thread(last_status, self._store, databases)
         except StoreUnavailable as exc:
             log.warning("action=seeds_unread databases=%d error=%s", len(databases), exc.detail)
             return {}

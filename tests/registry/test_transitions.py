@@ -18,9 +18,9 @@ from monitor.core import chain
 from monitor.core.cause import Cause
 from monitor.core.event import Seen, Transition, decode, encode
 from monitor.core.status import MAX_WITNESSES, Epoch, Identity, State, Status
-from monitor.registry import history
-from monitor.registry.history import last_status, transitions, write_transitions
+from monitor.registry import chains
 from monitor.registry.store import Store
+from monitor.registry.transitions import last_status, read_transitions, write_transitions
 from tests.registry.making import NOON, identity, line, transition
 
 few = settings(
@@ -35,7 +35,7 @@ def versions(store: Store, database: str = "db1") -> dict[str, int | None]:
     """Return the numbering as people see it, newest first."""
     return {
         str(row.transition.identity): row.version
-        for row in transitions(store, database, limit=1000)
+        for row in read_transitions(store, database, limit=1000)
     }
 
 
@@ -60,7 +60,7 @@ def test_a_transition_comes_back_as_it_was(store: Store) -> None:
     first, second = transition("1.1.1"), transition("1.2.1", "1.1.1")
     written = write_transitions(store, [first, second])
     assert written.durable == (("db1", identity("1.1.1")), ("db1", identity("1.2.1")))
-    rows = transitions(store, "db1")
+    rows = read_transitions(store, "db1")
     assert [row.transition for row in rows] == [second, first]
     assert [(row.version, row.superseded) for row in rows] == [(2, False), (1, False)]
     assert all(row.recorded_at > NOON for row in rows)
@@ -80,7 +80,7 @@ seen = st.builds(Seen, words, floats, floats, st.sampled_from(Cause), st.integer
 def test_any_transition_comes_back_as_it_was(store: Store, one: Transition) -> None:
     clear(store)
     write_transitions(store, [one])
-    (row,) = transitions(store, one.database)
+    (row,) = read_transitions(store, one.database)
     assert row.transition == one
     assert write_transitions(store, [decode(encode(row.transition))]).conflicts == 0  # type: ignore[list-item]
 
@@ -89,7 +89,7 @@ def test_text_postgres_cannot_hold_stops_nobody(store: Store) -> None:
     odd = transition("1.1.1")
     odd = replace(odd, evidence=(replace(odd.evidence[0], detail="a\0b\ud800c"),))
     write_transitions(store, [odd])
-    assert transitions(store, "db1")[0].transition.evidence[0].detail == "a\ufffdb?c"
+    assert read_transitions(store, "db1")[0].transition.evidence[0].detail == "a\ufffdb?c"
     assert write_transitions(store, [odd]).conflicts == 0, "and its replay is no contradiction"
 
 
@@ -102,11 +102,11 @@ def test_numbers_past_a_double_are_exact(store: Store) -> None:
 def test_a_replay_is_durable_and_changes_nothing(store: Store) -> None:
     batch = line("1.1.1", "1.1.2", "1.2.1")
     write_transitions(store, batch)
-    before = transitions(store, "db1")
+    before = read_transitions(store, "db1")
     written = write_transitions(store, [batch[2], batch[0], batch[0]])
     assert set(written.durable) == {("db1", identity("1.2.1")), ("db1", identity("1.1.1"))}
     assert written.conflicts == 0
-    assert transitions(store, "db1") == before
+    assert read_transitions(store, "db1") == before
 
 
 def test_twice_in_one_batch_is_kept_once(store: Store) -> None:
@@ -128,7 +128,9 @@ def test_another_content_under_the_same_identity_is_loud(
     assert written.durable == (("db1", identity("1.1.1")),), (
         "durable: it is not to be replayed for ever"
     )
-    assert [row.transition for row in transitions(store, "db1")] == [one], "the first one stays"
+    assert [row.transition for row in read_transitions(store, "db1")] == [one], (
+        "the first one stays"
+    )
     with store.begin() as connection:
         kept = connection.execute(
             text("SELECT database_name, n, content FROM transition_conflicts")
@@ -169,18 +171,18 @@ def test_a_fork_marks_the_lower_branch(store: Store) -> None:
     write_transitions(store, line("1.1.1", "1.1.2", "1.1.3"))
     write_transitions(store, [transition("1.2.1", "1.1.1")])
     assert versions(store) == {"1.2.1": 2, "1.1.3": None, "1.1.2": None, "1.1.1": 1}
-    assert [row.superseded for row in transitions(store, "db1")] == [False, True, True, False]
+    assert [row.superseded for row in read_transitions(store, "db1")] == [False, True, True, False]
 
 
 def test_pages_go_through_all_rows_superseded_ones_too(store: Store) -> None:
     write_transitions(store, [*line("1.1.1", "1.1.2", "1.1.3"), transition("1.2.1", "1.1.1")])
     write_transitions(store, line("1.1.1", "1.1.2", database="db2"))
     found, before = [], None
-    while page := transitions(store, "db1", limit=2, before=before):
+    while page := read_transitions(store, "db1", limit=2, before=before):
         found += [str(row.transition.identity) for row in page]
         before = page[-1].id
     assert found == ["1.2.1", "1.1.3", "1.1.2", "1.1.1"]
-    assert transitions(store, "db1", before=10**12) == ()
+    assert read_transitions(store, "db1", before=10**12) == ()
 
 
 def as_events(links: chain.Links) -> list[Transition]:
@@ -277,22 +279,22 @@ def test_a_state_of_a_newer_version_hides_no_other_transition(store: Store) -> N
             )
         )
     assert list(versions(store)) == ["1.1.3", "1.1.1"]
-    [first] = transitions(store, "db1", limit=1)
-    assert [str(one.transition.identity) for one in transitions(store, "db1", 1, first.id)] == [
-        "1.1.1"
-    ]
+    [first] = read_transitions(store, "db1", limit=1)
+    assert [
+        str(one.transition.identity) for one in read_transitions(store, "db1", 1, first.id)
+    ] == ["1.1.1"]
     found = last_status(store, ["db1", "db2", "db3"])
     assert (found["db1"], found["db2"] is not None, "db3" in found) == (None, True, False)
 
 
 @pytest.fixture
 def _short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "_WINDOWS", (5, 10))
+    monkeypatch.setattr(chains, "WINDOWS", (5, 10))
 
 
 def test_the_head_of_a_chain_is_one_probe_of_an_index(store: Store) -> None:
     """A million rows of a flapper must not be read for each transition of anybody's."""
-    wanted = history.ends(["db1", "db2"]).compile(
+    wanted = chains.ends(["db1", "db2"], chains.NEWEST_FIRST).compile(
         dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}
     )
     with store.begin() as connection:
@@ -311,17 +313,17 @@ def test_a_late_arrival_near_the_head_reads_no_more_than_the_tail(
     chain = line(*(f"1.1.{n}" for n in range(1, 31)))
     write_transitions(store, [one for one in chain if one is not chain[27]])
     monkeypatch.setattr("monitor.core.chain.number", None)
-    newest, read = history._newest, list[int]()
+    newest, read = chains._newest, list[int]()
 
     def counted(connection: Connection, database: str, most: int) -> dict[Identity, Any]:
         found = newest(connection, database, most)
         read.append(len(found))
         return found
 
-    monkeypatch.setattr(history, "_newest", counted)
+    monkeypatch.setattr(chains, "_newest", counted)
     write_transitions(store, [chain[27]])
     assert read == [5]
-    assert [row.version for row in transitions(store, "db1")] == list(range(30, 0, -1))
+    assert [row.version for row in read_transitions(store, "db1")] == list(range(30, 0, -1))
 
 
 @pytest.mark.usefixtures("_short_windows")

@@ -1,0 +1,165 @@
+"""The chain of each database: its lock, its two ends, and the versions that number it.
+
+`transitions` and `retention` import this; they call it inside a transaction of theirs.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    Text,
+    UnaryExpression,
+    cast,
+    column,
+    func,
+    select,
+    text,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from monitor.core import chain
+from monitor.core.event import Transition
+from monitor.core.status import Identity
+from monitor.registry.rows import Key, identity_of, prev_of
+from monitor.registry.tables import Transitions
+
+log = logging.getLogger("feeler.registry")
+
+# Newest rows of a database in which the fork of a late arrival is looked for: few, then many.
+WINDOWS = (100, 10_000)
+
+IDENTITY = (Transitions.epoch_term, Transitions.epoch_counter, Transitions.n)
+NEWEST_FIRST = tuple(part.desc() for part in IDENTITY)
+OLDEST_FIRST = tuple(part.asc() for part in IDENTITY)
+_Order = tuple[UnaryExpression[int], ...]
+_LINKED = (
+    Transitions.id,
+    Transitions.version,
+    Transitions.prev_term,
+    Transitions.prev_counter,
+    Transitions.prev_n,
+)
+
+# Sorted: two batches that touch the same databases never wait for one another in a circle.
+_LOCK = text("""
+    SELECT pg_advisory_xact_lock(key) FROM (
+        SELECT DISTINCT hashtextextended('feeler.chain ' || name, 0) AS key
+        FROM unnest(CAST(:names AS text[])) AS name ORDER BY key) AS keys""")
+_RENUMBER = text("""
+    UPDATE transitions SET version = changed.version
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS bigint[])) AS changed (id, version)
+    WHERE transitions.id = changed.id""")
+
+
+def lock(connection: Connection, names: Iterable[str]) -> None:
+    """Lock these chains until the transaction ends: historians compete."""
+    connection.execute(_LOCK, {"names": sorted(set(names))})
+
+
+def heads(connection: Connection, names: Iterable[str]) -> Sequence[Row[Any]]:
+    """Return the transition with the highest identity of each name."""
+    return connection.execute(ends(names, NEWEST_FIRST)).all()
+
+
+def lowest(connection: Connection, names: Iterable[str]) -> dict[str, Identity]:
+    """Return the lowest identity that is kept of each name."""
+    rows = connection.execute(ends(names, OLDEST_FIRST))
+    return {row.database_name: identity_of(row) for row in rows}
+
+
+def ends(names: Iterable[str], order: _Order) -> Select[Any]:
+    """Ask for the first transition of each name in this order: one index probe per name."""
+    every = cast(sorted(set(names)), ARRAY(Text))
+    listed = func.unnest(every).table_valued(column("name", Text), name="given")
+    # Else given.name is a cast to Postgres's type `name`, and no index is of that.
+    given = listed.render_derived()
+    its = select(Transitions.__table__).where(Transitions.database_name == given.c.name)
+    edge = its.order_by(*order).limit(1).lateral("edge")
+    return select(edge).select_from(given.join(edge, true()))
+
+
+def number(connection: Connection, new: Iterable[Transition]) -> dict[Key, int | None]:
+    """Return the versions of new transitions; renumber kept ones where these don't follow the head.
+
+    What is superseded has none.
+    """
+    links: dict[str, dict[Identity, Identity | None]] = defaultdict(dict)
+    for one in new:
+        links[one.database][one.identity] = one.prev
+    kept = {row.database_name: row for row in heads(connection, links)}
+    versions = dict[Key, int | None]()
+    for database, arrived in links.items():
+        numbers = _follow(kept.get(database), arrived) or _renumber(connection, database, arrived)
+        for identity, version in numbers.items():
+            versions[database, identity] = version
+    return versions
+
+
+def _follow(head: Row[Any] | None, arrived: chain.Links) -> Mapping[Identity, int | None] | None:
+    """Return the versions of what simply follows the head, None where it does not."""
+    if head is None:
+        return chain.extend(None, 0, arrived)
+    return chain.extend(identity_of(head), head.version, arrived)
+
+
+def _renumber(
+    connection: Connection, database: str, arrived: chain.Links
+) -> Mapping[Identity, int | None]:
+    """Number the newest part of a chain anew after a fork, a gap or a late arrival.
+
+    However long the history is, its newest 10,000 rows are all that is read and changed: what comes
+    later than that gets no number, and a fork from further back counts as from there.
+    """
+    kept, numbers = _from_the_fork(connection, database, arrived)
+    changed = dict[int, int | None]()
+    for identity, version in numbers.items():
+        row = kept.get(identity)
+        if row is not None and row.version != version:
+            changed[row.id] = version
+    if changed:
+        values = {"ids": list(changed), "versions": list(changed.values())}
+        connection.execute(_RENUMBER, values)
+        log.warning("action=chain_renumbered database=%s changed=%d", database, len(changed))
+    return {**dict.fromkeys(arrived), **numbers}
+
+
+def _from_the_fork(
+    connection: Connection, database: str, arrived: chain.Links
+) -> tuple[Mapping[Identity, Row[Any]], Mapping[Identity, int | None]]:
+    """Return what is kept in the smallest window that holds the fork, and the numbers from there."""
+    for most in WINDOWS:
+        kept = _newest(connection, database, most)
+        numbers = _numbered(kept, arrived, whole=len(kept) < most, last=most == WINDOWS[-1])
+        if numbers is not None:
+            return kept, numbers
+    raise AssertionError("the last window numbers whatever it holds")
+
+
+def _newest(connection: Connection, database: str, most: int) -> dict[Identity, Any]:
+    query = select(*_LINKED, *IDENTITY).where(Transitions.database_name == database)
+    rows = connection.execute(query.order_by(*NEWEST_FIRST).limit(most))
+    return {identity_of(row): row for row in rows}
+
+
+def _numbered(
+    kept: Mapping[Identity, Row[Any]], arrived: chain.Links, *, whole: bool, last: bool
+) -> Mapping[Identity, int | None] | None:
+    """Return the numbers from the lowest member on that was read, None where more must be read."""
+    links = {identity: prev_of(row) for identity, row in kept.items()} | dict(arrived)
+    members = [identity for identity, row in kept.items() if row.version]
+    if not members:
+        return chain.number(links)
+    anchor = min(members)
+    version = kept[anchor].version
+    if whole and version == 1:  # else retention took what was below
+        return chain.number(links)
+    if min(arrived) < anchor and not (whole or last):
+        return None
+    above = {identity: prev for identity, prev in links.items() if identity >= anchor}
+    return chain.renumber(above, anchor, version, last=whole or last)
