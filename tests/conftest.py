@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -15,15 +15,12 @@ import redis
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from monitor.core.errors import StoreUnavailable
+from tests.fixtures import StartPgBouncer, StartPostgres, StartProxy, StartRedis
 from tests.poolers import PgBouncer, pgbouncer_program
 from tests.proxy import Proxy
 from tests.servers import PostgresServer, RedisServer, make_folder, postgres_programs, redis_program
 
 REQUIRE_ALL = os.environ.get("FEELER_REQUIRE_ALL") == "1"
-StartPostgres = Callable[..., PostgresServer]
-StartRedis = Callable[..., RedisServer]
-StartProxy = Callable[..., Proxy]
-StartPgBouncer = Callable[..., PgBouncer]
 numbers = itertools.count(1)
 
 

@@ -12,9 +12,8 @@ from urllib.parse import urlsplit
 import psycopg
 
 from monitor.core.errors import StoreUnavailable
-from monitor.local.embedded import Server
 from monitor.local.machine import HOST
-from tests.servers import PostgresServer, reserve_port, send
+from tests.servers import OneProcess, PostgresServer
 
 ONE_SERVER_CONNECTION = {"default_pool_size": "1", "min_pool_size": "0", "reserve_pool_size": "0"}
 
@@ -29,7 +28,7 @@ def pgbouncer_program() -> Path:
     return Path(found)
 
 
-class PgBouncer(Server):
+class PgBouncer(OneProcess):
     """A pgbouncer that lends out one connection to a server's databases, unless its settings say
     otherwise.
     """
@@ -38,7 +37,7 @@ class PgBouncer(Server):
     stop_signal = signal.SIGTERM  # at once
 
     def __init__(self, folder: Path, behind: PostgresServer, **options: Any) -> None:
-        super().__init__(folder, **{"port": reserve_port(), **options})
+        super().__init__(folder, **options)
         self.behind, self.pid_file = behind, folder / "pgbouncer.pid"
 
     def url(self, dbname: str = "postgres") -> str:
@@ -76,34 +75,7 @@ class PgBouncer(Server):
             return False
         return True
 
-    def start(self) -> Any:
-        """Start; return when it answers."""
-        if not (self.folder / "port").exists():
-            self.prepare()
-        process = super().start()
-        self.wait_ready()
-        return process
-
     def command(self, words: str) -> None:
         """Give a command to its console: `PAUSE`, `RESUME`, `RELOAD`."""
         with psycopg.connect(self.url("pgbouncer"), autocommit=True, connect_timeout=5) as console:
             psycopg.ClientCursor(console).execute(words.encode())
-
-    def stop(self, within: float = 5.0) -> None:
-        """Stop at once, frozen or not."""
-        self.thaw()
-        super().stop(within)
-
-    def kill(self) -> None:
-        """SIGKILL it."""
-        if self.process and self.pid:
-            self.process.kill()
-            self.process.wait()
-
-    def freeze(self) -> None:
-        """Stop it in its tracks: its port still accepts, nothing answers."""
-        send(signal.SIGSTOP, [self.pid] if self.pid else [])
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        send(signal.SIGCONT, [self.pid] if self.pid else [])

@@ -18,7 +18,7 @@ from typing import IO, Any
 import psycopg
 import redis
 
-from monitor.local.embedded import Postgres, Redis
+from monitor.local.embedded import Postgres, Redis, Server
 from monitor.local.machine import (
     HOST,
     command_line,
@@ -144,6 +144,42 @@ def wait_gone(pids: list[int], within: float = 5.0) -> None:
         time.sleep(0.005)
 
 
+class OneProcess(Server):
+    """A server of one process that tests may kill and freeze."""
+
+    host = HOST
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        super().__init__(folder, **{"port": reserve_port(), **options})
+
+    def start(self) -> Any:
+        """Start; return when it answers."""
+        if not (self.folder / "port").exists():
+            self.prepare()
+        process = super().start()
+        self.wait_ready()
+        return process
+
+    def stop(self, within: float = 5.0) -> None:
+        """Stop it as its kind is stopped, frozen or not."""
+        self.thaw()
+        super().stop(within)
+
+    def kill(self) -> None:
+        """SIGKILL it."""
+        if self.process and self.pid:
+            self.process.kill()
+            self.process.wait()
+
+    def freeze(self) -> None:
+        """Stop it in its tracks: its port still accepts, nothing answers."""
+        send(signal.SIGSTOP, [self.pid] if self.pid else [])
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        send(signal.SIGCONT, [self.pid] if self.pid else [])
+
+
 class PostgresServer(Postgres):
     """A PostgreSQL server that tests may treat as badly as they like."""
 
@@ -257,13 +293,8 @@ class PostgresServer(Postgres):
             self.thaw()
 
 
-class RedisServer(Redis):
+class RedisServer(OneProcess, Redis):
     """A Redis server that tests may treat as badly as they like."""
-
-    host = HOST
-
-    def __init__(self, folder: Path, **options: Any) -> None:
-        super().__init__(folder, **{"port": reserve_port(), **options})
 
     @property
     def url(self) -> str:
@@ -272,32 +303,10 @@ class RedisServer(Redis):
 
     def start(self, empty: bool = False) -> None:
         """Start, with the data of the last life or without; return when it answers."""
-        if not (self.folder / "port").exists():
-            self.prepare()
         if empty:
             shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)
             (self.folder / "dump.rdb").unlink(missing_ok=True)
         super().start()
-        self.wait_ready()
-
-    def stop(self, within: float = 5.0) -> None:
-        """Stop in order, frozen or not."""
-        self.thaw()
-        super().stop(within)
-
-    def kill(self) -> None:
-        """SIGKILL the server."""
-        if self.pid:
-            self.process.kill()
-            self.process.wait()
-
-    def freeze(self) -> None:
-        """Stop the process in its tracks: the port still accepts, nothing answers."""
-        send(signal.SIGSTOP, [self.pid] if self.pid else [])
-
-    def thaw(self) -> None:
-        """Let a frozen server go on."""
-        send(signal.SIGCONT, [self.pid] if self.pid else [])
 
     def run_id(self) -> str:
         """Return the name of this life of the server, as INFO tells it."""

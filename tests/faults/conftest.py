@@ -15,9 +15,8 @@ from tests.faults.history import demand
 from tests.faults.lab import Lab
 from tests.faults.turns import Turns
 from tests.faults.waiting import WAITING
-from tests.poolers import PgBouncer
-from tests.proxy import Proxy
-from tests.servers import PostgresServer, RedisServer
+from tests.fixtures import StartPgBouncer, StartPostgres, StartProxy, StartRedis
+from tests.servers import RedisServer
 
 MakeLab = Callable[..., Lab]
 TURNS = Path(tempfile.gettempdir()) / f"feeler-turns-{os.getuid()}"
@@ -104,10 +103,10 @@ async def make_lab(
     turn: None,
     tmp_path: Path,
     database_url: str,
-    start_redis: Callable[..., RedisServer],
-    start_postgres: Callable[..., PostgresServer],
-    start_proxy: Callable[..., Proxy],
-    start_pgbouncer: Callable[..., PgBouncer],
+    start_redis: StartRedis,
+    start_postgres: StartPostgres,
+    start_proxy: StartProxy,
+    start_pgbouncer: StartPgBouncer,
 ) -> AsyncIterator[MakeLab]:
     """Start a cluster to be hurt; when the row is through, its history is judged.
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,14 +18,11 @@ from tests.faults.conftest import Figures, MakeLab
 from tests.faults.history import Bounds
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
-from tests.proxy import Proxy, shift_time
-from tests.servers import PostgresServer, RedisServer
+from tests.fixtures import StartPostgres, StartProxy, StartRedis
+from tests.proxy import shift_time
 from tests.system.cluster import Role
 from tests.waiting import eventually
 
-StartPostgres = Callable[..., PostgresServer]
-StartRedis = Callable[..., RedisServer]
-StartProxy = Callable[..., Proxy]
 HOUR = 3600
 SLOW_INTERVAL = 60.0  # seconds: the default policy's, of gauges that cost more
 

@@ -5,7 +5,7 @@ notice.
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,13 +21,10 @@ from tests.faults.history import lateness
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect, History
 from tests.feeler import hostile
-from tests.proxy import Proxy
+from tests.fixtures import StartPostgres, StartProxy
 from tests.servers import PostgresServer
 from tests.system.cluster import Role
 from tests.waiting import eventually
-
-StartPostgres = Callable[..., PostgresServer]
-StartProxy = Callable[..., Proxy]
 
 DEADLINE, GRACE = 2.0, 0.1  # seconds of a probe
 LOGIN_DEADLINE = 5.0  # seconds of a login at a server that has let us in never

@@ -21,12 +21,12 @@ from tests.faults.lab import Lab
 from tests.faults.observed import Effect
 from tests.feeler.certificates import Authority
 from tests.feeler.hostile import Asking, Hostile
+from tests.fixtures import StartPostgres
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.system.targets import OUR_SESSIONS
 from tests.waiting import eventually
 
-StartPostgres = Callable[..., PostgresServer]
 USER, PASSWORD, OTHER = "visitor", "first-word-of-visitor", "second-word-of-visitor"
 
 

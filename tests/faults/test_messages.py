@@ -25,12 +25,12 @@ from tests.faults.asserting import assert_unmoved, gaps
 from tests.faults.conftest import Figures, MakeLab
 from tests.faults.lab import INTERVAL, Lab
 from tests.faults.observed import Effect
+from tests.fixtures import StartPostgres
 from tests.servers import PostgresServer
 from tests.system.cluster import Role
 from tests.waiting import eventually
 from workers.nudges import queue_name
 
-StartPostgres = Callable[..., PostgresServer]
 RECONCILE = 2.0  # seconds between two looks of a worker at its assignments
 WATCH, RELEASE, OBSERVE_NOW = (
     "workers.worker.jobs.watch",

@@ -23,13 +23,12 @@ from tests.faults.history import lateness
 from tests.faults.injecting import SmallDisk
 from tests.faults.lab import Lab, new_registry, partition_keys
 from tests.faults.observed import Effect, History
+from tests.fixtures import StartPostgres, StartProxy
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.system.cluster import Role
 from tests.waiting import eventually
 
-StartPostgres = Callable[..., PostgresServer]
-StartProxy = Callable[..., Proxy]
 Away = Callable[[Lab, PostgresServer], AbstractContextManager[None]]
 
 CATCH_UP = 10.0  # seconds after the return

@@ -15,6 +15,7 @@ from tests.faults.conftest import Figures, MakeLab
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
 from tests.faults.resolving import Asking, Resolver
+from tests.fixtures import StartPostgres
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.system.targets import OUR_SESSIONS
@@ -23,7 +24,6 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0, reason="its own name server and mounts need root"
 )
-StartPostgres = Callable[..., PostgresServer]
 HOST, OLD, NEW = "orders.test", "127.0.0.1", "127.0.0.2"
 
 

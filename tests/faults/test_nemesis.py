@@ -1,8 +1,7 @@
 """Faults at random, overlapping, under load: whatever comes together, the history holds."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
@@ -10,9 +9,9 @@ from tests.faults import nemesis
 from tests.faults.conftest import Figures, MakeLab
 from tests.faults.lab import Lab, new_registry
 from tests.faults.nemesis import FOREIGN, MOVED, RETIRED, Nemesis, Subject
+from tests.fixtures import StartPostgres
 from tests.servers import PostgresServer
 
-StartPostgres = Callable[..., Any]
 CALM = 40  # databases that nothing is done to
 CALLED = 2  # outages a minute, at least, that had to be called in time
 AT_ONCE = 3  # moves of one database in ten minutes that are made at once

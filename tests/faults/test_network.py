@@ -15,13 +15,11 @@ from tests.faults.asserting import assert_available
 from tests.faults.conftest import Figures, MakeLab
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
+from tests.fixtures import StartPostgres, StartProxy
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.system.cluster import Role
 from tests.waiting import eventually
-
-StartPostgres = Callable[..., PostgresServer]
-StartProxy = Callable[..., Proxy]
 
 MOVED = 16.0  # seconds from a cut to new observations by others
 ABSENT = 12.0  # seconds to `unavailable` where the network says no

@@ -3,7 +3,7 @@ watches.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
@@ -14,12 +14,10 @@ from tests.faults.conftest import Figures, MakeLab
 from tests.faults.history import Bounds
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
+from tests.fixtures import StartPgBouncer, StartPostgres
 from tests.poolers import PgBouncer
-from tests.servers import PostgresServer
 from tests.waiting import eventually
 
-StartPostgres = Callable[..., PostgresServer]
-StartPgBouncer = Callable[..., PgBouncer]
 KNOCKS = Bounds(
     deadline=4.0
 )  # a probe that hangs is followed by a knock, with a deadline of its own

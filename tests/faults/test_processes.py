@@ -28,14 +28,12 @@ from tests.faults.history import Bounds
 from tests.faults.lab import INTERVAL, Lab
 from tests.faults.observed import Effect
 from tests.faults.watching import Ear
-from tests.proxy import Proxy
+from tests.fixtures import StartPostgres, StartProxy
 from tests.servers import PostgresServer
 from tests.system.cluster import Role
 from tests.system.test_up import Up
 from tests.waiting import eventually
 
-StartPostgres = Callable[..., PostgresServer]
-StartProxy = Callable[..., Proxy]
 MIB = 1 << 20
 
 

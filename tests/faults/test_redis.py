@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,14 +25,11 @@ from tests.faults import injecting
 from tests.faults.conftest import Figures, MakeLab
 from tests.faults.injecting import RedisPair
 from tests.faults.lab import INTERVAL, Lab
+from tests.fixtures import StartPostgres, StartProxy, StartRedis
 from tests.live.test_connections import BLOCKING, CALLS
 from tests.proxy import Proxy
 from tests.servers import PostgresServer, RedisServer
 from tests.waiting import eventually
-
-StartPostgres = Callable[..., PostgresServer]
-StartProxy = Callable[..., Proxy]
-StartRedis = Callable[..., RedisServer]
 
 TAKEN_OVER = 16.0  # seconds until others record what a worker owned that is gone
 BACK = 10.0  # seconds until everything is recorded again, and until what happened is told

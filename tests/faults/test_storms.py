@@ -3,7 +3,6 @@ is known for all.
 """
 
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -14,10 +13,10 @@ from tests.faults.history import Bounds
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
 from tests.faults.test_logins import PASSWORD, USER, first_failed_proof
+from tests.fixtures import StartPostgres
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 
-StartPostgres = Callable[..., PostgresServer]
 OTHER = "guest"
 
 

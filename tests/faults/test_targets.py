@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,13 +29,11 @@ from tests.faults.lab import INTERVAL, Lab
 from tests.faults.observed import Effect, History
 from tests.faults.resolving import Asking, Resolver
 from tests.feeler.certificates import DAY, Authority
-from tests.proxy import Proxy
+from tests.fixtures import StartPostgres, StartProxy
 from tests.servers import PostgresServer
 from tests.system.targets import OUR_SESSIONS
 from tests.waiting import eventually
 
-StartPostgres = Callable[..., PostgresServer]
-StartProxy = Callable[..., Proxy]
 GRACE = 0.1  # seconds a probe may end after its deadline
 DEADLINE = 2.0
 USER, PASSWORD, OTHER = "visitor", "first-word-of-visitor", "second-word-of-visitor"

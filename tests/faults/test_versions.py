@@ -4,7 +4,6 @@ nothing else.
 
 import json
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -23,10 +22,9 @@ from tests.faults.conftest import Figures, MakeLab
 from tests.faults.history import lateness
 from tests.faults.lab import Lab
 from tests.faults.observed import History
-from tests.servers import PostgresServer
+from tests.fixtures import StartPostgres
 from tests.waiting import eventually
 
-StartPostgres = Callable[..., PostgresServer]
 TYPES = [
     '{"type": "blinded", "database": "orders", "by": ["w9"]}',
     "[]",

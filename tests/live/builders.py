@@ -1,68 +1,15 @@
-"""Values for the tests of live/, and the few steps most of them begin with."""
+"""The few steps most tests of live/ begin with; values come from tests/factories.py."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from monitor.core.assignment import Assignment
 from monitor.core.beat import Beat
-from monitor.core.cause import Cause
-from monitor.core.event import CannotReach, Event, Transition
-from monitor.core.observation import Observation
 from monitor.core.placement import Assigned
-from monitor.core.status import Doubt, Epoch, Identity, State, Status, Witness
+from monitor.core.status import Status
 from monitor.live import assignments, generation, observations
 from monitor.live.connections import Live
 from monitor.live.keys import database_key, partition
-
-DB, W1, W2 = "orders", "alpha-111111", "bravo-222222"
-NOW = 1_700_000_000.0
-
-
-def epoch(text: str) -> Epoch:
-    return Epoch.parse(text)
-
-
-def identity(text: str) -> Identity | None:
-    return Identity.parse(text) if text else None
-
-
-def status(which: str = "", state: State = State.NEW) -> Status:
-    """A Status after the transition named; NEW before any."""
-    return Status(state, NOW, identity(which), "rule" if which else "")
-
-
-def transition(
-    which: str, prev: str = "", target: State = State.AVAILABLE, database: str = DB
-) -> Transition:
-    named = identity(which)
-    assert named
-    return Transition(
-        database, named, identity(prev), State.NEW, target, "rule", NOW, W1, (W1,), ()
-    )
-
-
-def cry(doubt: str, at: float = NOW, database: str = DB) -> CannotReach:
-    named = identity(doubt)
-    assert named
-    return CannotReach(database, named, W1, at, Cause.PORT_CLOSED)
-
-
-def doubted(which: str, at: float = NOW) -> Status:
-    """A Status in the doubt of the transition named."""
-    named = identity(which)
-    assert named
-    witness = Witness(W1, 1, at, at + 0.5, Cause.CONNECT_TIMEOUT)
-    return replace(status(which, State.UNCERTAIN), doubt=Doubt(named, at, at, (witness,)))
-
-
-def observation(
-    database: str = DB, worker: str = W1, at: float = NOW, cause: Cause = Cause.OK
-) -> Observation:
-    return Observation(database=database, worker=worker, sent_at=at - 0.01, at=at, cause=cause)
-
-
-def beat(under: str, after: Status, *events: Event, database: str = DB, at: float = NOW) -> Beat:
-    return Beat(database, epoch(under), after, observation(database, at=at), events)
+from tests.factories import DB, NOW, W1, epoch
 
 
 async def opened(live: Live, by: str = "1.1") -> str:

@@ -11,21 +11,8 @@ from monitor.live.connections import Live
 from monitor.live.generation import Restored
 from monitor.live.keys import index_key, partition, partition_key
 from monitor.live.targets import Target
-from tests.live.builders import (
-    DB,
-    NOW,
-    W1,
-    W2,
-    beat,
-    doubted,
-    epoch,
-    given,
-    identity,
-    said,
-    status,
-    stored,
-    transition,
-)
+from tests.factories import DB, NOW, W1, W2, beat, doubted, epoch, identity, status, transition
+from tests.live.builders import given, said, stored
 
 UP = State.AVAILABLE
 

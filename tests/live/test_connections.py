@@ -25,20 +25,8 @@ from monitor.live import (
     targets,
 )
 from monitor.live.connections import Live
-from tests.live.builders import (
-    DB,
-    NOW,
-    W1,
-    beat,
-    epoch,
-    given,
-    identity,
-    opened,
-    said,
-    status,
-    stored,
-    transition,
-)
+from tests.factories import DB, NOW, W1, beat, epoch, identity, status, transition
+from tests.live.builders import given, opened, said, stored
 from tests.live.test_presence import HERE
 from tests.proxy import Proxy
 from tests.servers import RedisServer

@@ -18,23 +18,8 @@ from monitor.live import assignments, connections, generation, journal, observat
 from monitor.live.connections import Live
 from monitor.live.generation import Restored, Standing
 from monitor.live.keys import PARTITIONS, database_key, partition, partition_key
-from tests.live.builders import (
-    DB,
-    NOW,
-    W1,
-    W2,
-    beat,
-    epoch,
-    everything,
-    given,
-    identity,
-    namesakes,
-    opened,
-    said,
-    status,
-    stored,
-    transition,
-)
+from tests.factories import DB, NOW, W1, W2, beat, epoch, identity, status, transition
+from tests.live.builders import everything, given, namesakes, opened, said, stored
 from tests.servers import RedisServer
 
 UP = State.AVAILABLE

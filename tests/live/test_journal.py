@@ -14,20 +14,8 @@ from monitor.core.status import Identity, State, Status
 from monitor.live import journal, observations
 from monitor.live.connections import Live
 from monitor.live.keys import PARTITIONS, partition, partition_key
-from tests.live.builders import (
-    DB,
-    NOW,
-    W1,
-    beat,
-    cry,
-    doubted,
-    epoch,
-    given,
-    opened,
-    said,
-    status,
-    transition,
-)
+from tests.factories import DB, NOW, W1, beat, cannot_reach, doubted, epoch, status, transition
+from tests.live.builders import given, opened, said
 from tests.waiting import eventually
 
 NAMES = [f"db{i}" for i in range(40)]
@@ -73,7 +61,7 @@ async def test_every_group_gets_everything_once_from_the_beginning(live: Live, n
 
 async def test_events_of_a_row_come_in_order(live: Live, name: str) -> None:
     await given(live, "1.2", seed=Status())
-    events = (transition("1.2.1", target=State.UNCERTAIN), cry("1.2.1"))
+    events = (transition("1.2.1", target=State.UNCERTAIN), cannot_reach("1.2.1"))
     await said(live, name, W1, beat("1.2", doubted("1.2.1"), *events))
     found = [entry.event for entry in await read(live)]
     assert found == list(events)

@@ -32,7 +32,8 @@ from monitor.live.keys import (
     target_key,
 )
 from monitor.live.targets import Target
-from tests.live.builders import DB, W1, beat, given, said, status, transition
+from tests.factories import DB, W1, beat, status, transition
+from tests.live.builders import given, said
 
 OTHER = "ledger"
 

@@ -8,7 +8,7 @@ from monitor.live import presence
 from monitor.live.connections import Live
 from monitor.live.keys import LED, WORKERS, bus_key, claim_key, presence_key
 from monitor.live.presence import Presence
-from tests.live.builders import NOW, W1, W2
+from tests.factories import NOW, W1, W2
 from tests.servers import RedisServer
 from tests.waiting import eventually
 

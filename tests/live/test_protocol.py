@@ -34,7 +34,7 @@ from monitor.live.connections import Live
 from monitor.live.generation import Restored
 from monitor.live.keys import PARTITIONS, partition, partition_key
 from monitor.live.observations import Latest
-from tests.live.builders import DB, NOW, W1, W2, observation
+from tests.factories import DB, NOW, W1, W2, observation
 
 # What happens next, as often as it stands here: work most of the time, faults now and then.
 STEPS = (

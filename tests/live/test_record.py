@@ -12,25 +12,20 @@ from monitor.core.status import Doubt, Identity, State, Status, Witness
 from monitor.live import connections, generation, journal, observations
 from monitor.live.connections import Live
 from monitor.live.keys import database_key, partition, partition_key
-from tests.live.builders import (
+from tests.factories import (
     DB,
     NOW,
     W1,
     W2,
     beat,
-    cry,
+    cannot_reach,
     doubted,
     epoch,
-    everything,
-    given,
-    namesakes,
     observation,
-    opened,
-    said,
     status,
-    stored,
     transition,
 )
+from tests.live.builders import everything, given, namesakes, opened, said, stored
 
 UP = State.AVAILABLE
 
@@ -211,7 +206,9 @@ async def test_an_event_resent_because_its_reply_was_lost_is_accepted_once(
     live: Live, name: str
 ) -> None:
     await given(live, "1.2", seed=Status())
-    one = beat("1.2", doubted("1.2.1"), transition("1.2.1", target=State.UNCERTAIN), cry("1.2.1"))
+    one = beat(
+        "1.2", doubted("1.2.1"), transition("1.2.1", target=State.UNCERTAIN), cannot_reach("1.2.1")
+    )
     assert await said(live, name, W1, one) == "accepted"
     assert await said(live, name, W1, one) == "accepted"
     assert await journaled(live) == ["1.2.1", "cry 1.2.1"]
@@ -226,13 +223,16 @@ async def test_a_cry_repeated_in_the_same_doubt_is_heard_again(live: Live, name:
     await given(live, "1.2", seed=Status())
     first = transition("1.2.1", target=State.UNCERTAIN)
     assert (
-        await said(live, name, W1, beat("1.2", doubted("1.2.1"), first, cry("1.2.1"))) == "accepted"
+        await said(live, name, W1, beat("1.2", doubted("1.2.1"), first, cannot_reach("1.2.1")))
+        == "accepted"
     )
-    again = beat("1.2", doubted("1.2.1"), cry("1.2.1", NOW + 20), at=NOW + 20)
+    again = beat("1.2", doubted("1.2.1"), cannot_reach("1.2.1", NOW + 20), at=NOW + 20)
     assert await said(live, name, W1, again) == "accepted"
     assert await said(live, name, W1, again) == "accepted"
     assert (
-        await said(live, name, W1, beat("1.2", doubted("1.2.1"), cry("1.2.1"), at=NOW + 21))
+        await said(
+            live, name, W1, beat("1.2", doubted("1.2.1"), cannot_reach("1.2.1"), at=NOW + 21)
+        )
         == "accepted"
     )
     assert await journaled(live) == ["1.2.1", "cry 1.2.1", "cry 1.2.1"]
@@ -242,9 +242,9 @@ async def test_a_cry_repeated_in_the_same_doubt_is_heard_again(live: Live, name:
 async def test_a_cry_is_heard_after_the_clock_was_set_back(live: Live, name: str) -> None:
     now = await connections.now(live)
     await given(live, "1.2", seed=Status())
-    first, ahead = transition("1.2.1", target=State.UNCERTAIN), cry("1.2.1", now + 3600)
+    first, ahead = transition("1.2.1", target=State.UNCERTAIN), cannot_reach("1.2.1", now + 3600)
     assert await said(live, name, W1, beat("1.2", doubted("1.2.1"), first, ahead)) == "accepted"
-    again = beat("1.2", doubted("1.2.1"), cry("1.2.1", now + 10), at=now + 10)
+    again = beat("1.2", doubted("1.2.1"), cannot_reach("1.2.1", now + 10), at=now + 10)
     assert await said(live, name, W1, again) == "accepted"
     assert await said(live, name, W1, again) == "accepted"
     assert await journaled(live) == ["1.2.1", "cry 1.2.1", "cry 1.2.1"]
@@ -252,7 +252,9 @@ async def test_a_cry_is_heard_after_the_clock_was_set_back(live: Live, name: str
 
 async def test_a_rejected_row_leaves_no_cry_behind(live: Live, name: str) -> None:
     await given(live, "1.2", seed=status("1.1.5", UP))
-    assert await said(live, name, W1, beat("1.2", doubted("1.1.3"), cry("1.1.3"))) == "ahead"
+    assert (
+        await said(live, name, W1, beat("1.2", doubted("1.1.3"), cannot_reach("1.1.3"))) == "ahead"
+    )
     assert await journaled(live) == []
     assert "asked" not in await stored(live)
 
@@ -397,7 +399,7 @@ def full_beat(worker: str = W1) -> Beat:
         database=DB, worker=worker, sent_at=NOW, at=NOW + 2, cause=Cause.OK,
         readings=tuple(Reading(family, NOW, ReadingStatus.OK, values) for family, values in readings.items()),
     )  # fmt: skip
-    return Beat(DB, epoch("2147483647.2147483647"), after, seen, (cry(str(big)),))
+    return Beat(DB, epoch("2147483647.2147483647"), after, seen, (cannot_reach(str(big)),))
 
 
 async def test_the_fullest_hash_stays_a_listpack(live: Live, name: str) -> None:

@@ -2,7 +2,8 @@ from monitor.core.policy import Policy
 from monitor.live import generation, observations, targets
 from monitor.live.connections import Live
 from monitor.live.targets import Target
-from tests.live.builders import DB, given
+from tests.factories import DB
+from tests.live.builders import given
 
 
 def sealed(revision: int, interval: float = 5.0) -> Target:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import RedisServer
+from tests.fixtures import StartRedis
 from tests.system.cluster import Cluster
 
 
@@ -15,7 +15,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def make_cluster(
-    tmp_path: Path, database_url: str, start_redis: Callable[..., RedisServer]
+    tmp_path: Path, database_url: str, start_redis: StartRedis
 ) -> Iterator[Callable[..., Cluster]]:
     """Start supervisors and workers on stores of their own; everything is gone after the test."""
     clusters = []

@@ -16,6 +16,7 @@ import httpx
 import redis
 
 from monitor.local.machine import free_port
+from tests.fixtures import StartPostgres
 from tests.system.cluster import Cluster
 from tests.waiting import eventually
 
@@ -77,7 +78,7 @@ def redis_dump(url: str) -> bytes:
 
 
 async def test_the_canary_is_found_nowhere(
-    make_cluster: MakeCluster, start_postgres: Callable[..., Any], postgres_server: Any
+    make_cluster: MakeCluster, start_postgres: StartPostgres, postgres_server: Any
 ) -> None:
     cluster, server, port = make_cluster(workers=2), start_postgres(), free_port()
     server.execute(f"create role canary login password '{CANARY}'")

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures import StartPostgres
 from tests.system.cluster import Cluster, Watcher
 from tests.waiting import eventually
 
 INTERVAL = 5.0
 MakeCluster = Callable[..., Cluster]
-StartPostgres = Callable[..., Any]
 
 
 async def all_in(cluster: Cluster, names: list[str], state: str, within: float) -> None:

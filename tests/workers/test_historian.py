@@ -6,7 +6,8 @@ from monitor.live import journal
 from monitor.live.connections import Live
 from monitor.registry.store import Store
 from monitor.registry.transitions import read_transitions
-from tests.live.builders import opened, transition
+from tests.factories import transition
+from tests.live.builders import opened
 from tests.registry.test_retention import DAYS, flapping, kept, numbered, write
 from workers.supervisor.historian import GROUP, Historian, Pruner
 

@@ -1,0 +1,12 @@
+"""The types of fixtures that start something: `start_postgres: StartPostgres`. Tests import this."""
+
+from collections.abc import Callable
+
+from tests.poolers import PgBouncer
+from tests.proxy import Proxy
+from tests.servers import PostgresServer, RedisServer
+
+StartPostgres = Callable[..., PostgresServer]
+StartRedis = Callable[..., RedisServer]
+StartProxy = Callable[..., Proxy]
+StartPgBouncer = Callable[..., PgBouncer]
