@@ -101,7 +101,7 @@ def run(role: Role) -> None:
 
         serve(_settings(stores=True))
     else:
-        os.execv(sys.executable, [sys.executable, "-m", f"workers.{role}"])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-m", f"workers.{role}.process"])  # noqa: S606
 
 
 @app.command()

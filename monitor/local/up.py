@@ -118,7 +118,7 @@ def _only_one(home: Path) -> Iterator[None]:
 
 def procfile() -> dict[str, str]:
     """Return the commands of the Procfile by role; `feeler` in them is this very installation."""
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     shipped = here / "_procfile"
     path = Path(
         os.environ.get("FEELER_PROCFILE")

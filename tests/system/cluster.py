@@ -87,7 +87,7 @@ class Cluster:
     def start(self, role: str, enter: Callable[[], None] | None = None, **more: str) -> Role:
         """Start a process of ours; `enter` runs in it first, before the program."""
         log = self.home / f"{role}-{len(self.roles)}.log"
-        argv = [sys.executable, "-m", f"workers.{role}"]
+        argv = [sys.executable, "-m", f"workers.{role}.process"]
         if role == "web":
             argv = [sys.executable, "-m", "monitor.cli", "run", "web"]
         with log.open("wb") as out:
