@@ -6,6 +6,7 @@ Imports stand inside the commands so that `feeler --help` costs no more than typ
 
 import os
 import sys
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -13,13 +14,12 @@ from typer.core import TyperGroup
 
 from monitor.core.cause import Cause
 from monitor.core.database import parse_address
-from monitor.core.errors import FeelerError, InvalidInput, NotFound, StoreUnavailable
+from monitor.core.errors import FeelerError, InvalidInput, NotFound
 from monitor.core.status import State
 from monitor.registration.given import parse_label
 
 if TYPE_CHECKING:
     from monitor.config import Settings
-    from monitor.live.letters import Letter
     from monitor.shapes import LastObservationShape, RegisteredShape
     from monitor.terminal.client import Client
 
@@ -61,10 +61,9 @@ app.add_typer(redis, name="redis")
 
 
 def _named(given: str | list[str] | None) -> str | list[str] | None:
-    """Refuse a name that is empty: an unset variable must not mean the whole fleet, or anything
-    else.
-    """
-    for name in [given] if isinstance(given, str) else given or ():
+    """Refuse an empty name: a variable that is not set must not mean the whole fleet."""
+    names = [given] if isinstance(given, str) else given
+    for name in names or ():
         if not name.strip():
             raise InvalidInput("name", "is empty", "is a variable not set?")
     return given
@@ -111,27 +110,17 @@ def migrate(
     ] = False,
 ) -> None:
     """Bring the registry's tables up to date."""
-    from monitor.registry import store
-    from monitor.terminal import auditing, cleartext
+    from monitor.terminal import migration
 
     settings = _settings(stores=True)
-    url = settings.database_url
-    try:
-        pending = store.pending_migrations(url)
-    except StoreUnavailable as error:
-        from monitor.terminal import glance
-
-        raise StoreUnavailable(
-            error.store, glance.why_not(url, settings.ca_dir) or error.detail
-        ) from None
-    for revision in pending:
+    revisions = migration.pending(settings)
+    for revision in revisions:
         typer.echo(revision)
     if check:
-        raise typer.Exit(CONDITION_FALSE if pending else 0)
-    with auditing.audited(f"migrate:{','.join(pending) or 'nothing'}"):
-        store.migrate(url)
-    say(f"{len(pending)} migrations applied" if pending else "nothing to do")
-    for line in cleartext.warning(settings, os.environ) if cleartext.is_new(pending) else ():
+        raise typer.Exit(CONDITION_FALSE if revisions else 0)
+    migration.apply(settings, revisions)
+    say(f"{len(revisions)} migrations applied" if revisions else "nothing to do")
+    for line in migration.notices(settings, revisions):
         say(line)
 
 
@@ -148,11 +137,10 @@ def db_add(
     """Register a database, and say what the first look at it finds."""
     labels = dict(map(parse_label, label or ()))
     with _client() as client:
-        added = client.add(name, _address(url), labels=labels, policy=policy, zone=zone)
+        added = client.add(name, _given_url(url), labels=labels, policy=policy, zone=zone)
         _show(client, added)
-    say(
-        "a CONNECTION LIMIT of its role must hold, per server: databases watched there + 2 for each worker"
-    )
+    needed = "databases watched there + 2 for each worker"
+    say(f"a CONNECTION LIMIT of its role must hold, per server: {needed}")
 
 
 @db.command("set-url")
@@ -160,26 +148,24 @@ def db_set_url(
     name: NameArgument,
     url: Annotated[str, typer.Argument(metavar="URL|-|env:NAME", help="`-` reads it from stdin.")],
 ) -> None:
-    """Change the address of a database, or its role and password, and say what the first look
-    finds.
-    """
+    """Change the address of a database, or its role and password; say what the first look finds."""
     with _client() as client:
-        _show(client, client.change_url(name, _address(url)))
+        _show(client, client.change_url(name, _given_url(url)))
 
 
 @db.command("list")
 def db_list(output: Output = None) -> None:
     """List the registered databases."""
     with _client() as client:
-        rows = list(client.databases())
+        registered = list(client.databases())
     if (form := _form(output)) == "table":
         from monitor.terminal import tables
 
-        tables.databases(rows)
+        tables.databases(registered)
     else:
-        from monitor.terminal import printing
+        from monitor.terminal import pipes
 
-        printing.databases(rows, form)
+        pipes.databases(registered, form)
 
 
 @db.command("remove")
@@ -202,9 +188,9 @@ def redis_adopt(
     ] = "",
 ) -> None:
     """Give the Redis to the registry at DATABASE_URL, where another registry holds it, for good."""
-    from monitor.terminal import adoption
+    from monitor.terminal import redis_admin
 
-    say(adoption.adopt(_settings(stores=True), holder))
+    say(redis_admin.adopt(_settings(stores=True), holder))
 
 
 @app.command()
@@ -221,16 +207,16 @@ def get(
     With names and states the exit code answers: 0 all of them are, 3 some are not, 4 stale or
     unknown. With states alone: 0 there are such, 3 there are none.
     """
-    from monitor.terminal import rendering
+    from monitor.terminal import rows
 
-    names = list(dict.fromkeys(names or ()))
+    wanted = list(dict.fromkeys(names or ()))
     with _client() as client:
-        pages = list(client.observations(names, [one.value for one in state or ()]))
+        pages = list(client.observations(wanted, [one.value for one in state or ()]))
         now = client.now
     answers = [answer for page in pages for answer in page["data"]]
     missing = [name for page in pages for name in page["missing"]]
     unreadable = {name for page in pages for name in page.get("unreadable", ())}
-    for line in rendering.warnings(answers, pages[0]["meta"].get("trouble", [])):
+    for line in rows.warnings(answers, pages[0]["meta"].get("trouble", [])):
         say(f"feeler: {line}")
     form: GetFormat = output or _form(None)
     if form in ("table", "wide"):
@@ -238,20 +224,24 @@ def get(
 
         tables.observations(answers, now, wide=form == "wide")
     else:
-        from monitor.terminal import printing
+        from monitor.terminal import pipes
 
-        printing.observations(answers, missing, form)
+        pipes.observations(answers, missing, form)
+    _say_unanswered(missing, unreadable)
+    stale = wanted and not all(map(_fresh, answers))
+    if missing or unreadable or stale:
+        raise typer.Exit(STALE_OR_UNKNOWN)
+    if state and len(answers) < max(1, len(wanted)):
+        raise typer.Exit(CONDITION_FALSE)
+
+
+def _say_unanswered(missing: Iterable[str], unreadable: Collection[str]) -> None:
+    why = "a newer version wrote it, or it is damaged"
     for name in sorted(unreadable):
-        say(
-            f"feeler: the web cannot read what is stored of {name}: a newer version wrote it, or it is damaged"
-        )
+        say(f"feeler: the web cannot read what is stored of {name}: {why}")
     for name in missing:
         if name not in unreadable:
             say(f"feeler: there is no database named {name}")
-    if missing or unreadable or (names and not all(map(_fresh, answers))):
-        raise typer.Exit(STALE_OR_UNKNOWN)
-    if state and len(answers) < max(1, len(names)):
-        raise typer.Exit(CONDITION_FALSE)
 
 
 @app.command()
@@ -277,24 +267,23 @@ def observe(
         bool, typer.Option("--owner", help="Ask its owner to do it, and wait for nothing.")
     ] = False,
 ) -> None:
-    """Feel a database from here, now, and show each step; its state does not change."""
+    """Probe a database from here, now, and show each step; its state does not change."""
     if owner:
         with _client() as client:
             typer.echo(client.observe(target)["request"])
         return
-    from monitor.terminal import glance
+    from monitor.terminal import probe
 
     is_address = "://" in target or target == "-" or target.startswith("env:")
     settings = _settings(stores=not is_address)
-    address = (
-        parse_address(_address(target))
-        if is_address
-        else glance.registered(settings, target, os.environ)
-    )
-    feeling = glance.feel(address, settings.ca_dir)
-    for line in glance.lines(address, feeling):
+    if is_address:
+        address = parse_address(_given_url(target))
+    else:
+        address = probe.registered_address(settings, target, os.environ)
+    found = probe.probe_once(address, settings.ca_dir)
+    for line in probe.lines(address, found):
         typer.echo(line)
-    if feeling.cause is not Cause.OK:
+    if found.cause is not Cause.OK:
         raise typer.Exit(CONDITION_FALSE)
 
 
@@ -308,75 +297,51 @@ def transitions(
     output: Output = None,
 ) -> None:
     """Show how the state of a database changed, newest last."""
-    from monitor.terminal import printing
+    from monitor.terminal import pipes
     from monitor.terminal.client import WINDOW
 
     form = _form(output)
     with _client() as client:
-        known = client.transitions(name, max(limit, WINDOW) if follow else limit)[::-1]
-        rows = known[-limit:]
+        newest = client.transitions(name, max(limit, WINDOW) if follow else limit)
+        known = newest[::-1]
+        shown = known[-limit:]
         if form == "table":
             from monitor.terminal import tables
 
-            tables.transitions(rows)
+            tables.transitions(shown)
         else:
-            printing.transitions(rows, form)
+            pipes.transitions(shown, form)
         if follow:
-            printing.follow(client, name, {row["identity"] for row in known}, form)
+            pipes.follow(client, name, {one["identity"] for one in known}, form)
 
 
 @journal.command("dead")
 def journal_dead() -> None:
-    """List the entries that a process could not read, and whether this version can; exit 3 if there
-    are any.
+    """List the entries that a process could not read, and whether this version can.
+
+    Exits with 3 if there are any.
     """
-    found = _dead_letters(replay=False)
+    from monitor.terminal import redis_admin
+
+    found = redis_admin.dead_letters(_settings(stores=True))
     for letter in found:
         readable = "readable" if letter.readable else "unreadable"
-        typer.echo(
-            f"{letter.partition}\t{letter.entry}\t{','.join(letter.groups)}\t{readable}\t{letter.event}"
-        )
+        groups = ",".join(letter.groups)
+        columns = (str(letter.partition), letter.entry, groups, readable, letter.event)
+        typer.echo("\t".join(columns))
     raise typer.Exit(CONDITION_FALSE if found else 0)
 
 
 @journal.command("replay")
 def journal_replay() -> None:
-    """Give what this version can read of them to the journal again; do it once all supervisors are
-    of this version.
+    """Give what this version can read of them to the journal again.
+
+    Do it once all supervisors are of this version.
     """
-    found = _dead_letters(replay=True)
-    revived = sum(letter.readable for letter in found)
-    say(
-        f"{revived} entries replayed, {len(found) - revived} left that this version cannot read either"
-    )
+    from monitor.terminal import redis_admin
 
-
-def _dead_letters(*, replay: bool) -> "list[Letter]":
-    import asyncio
-
-    from monitor.live import connections, generation, letters
-    from monitor.terminal import auditing
-
-    settings = _settings(stores=True)
-
-    async def work() -> "list[Letter]":
-        live = connections.connect(settings.redis_url, settings.cache_url, part="cli")
-        try:
-            found = await letters.dead_letters(live)
-            if replay:
-                opened, readable = (
-                    (await generation.generation(live)).name,
-                    [one for one in found if one.readable],
-                )
-                with auditing.audited(f"journal-replay:{len(readable)}"):
-                    if not await letters.revive(live, opened, readable):
-                        problem = "nothing can be replayed before a supervisor has opened the generation: try again"
-                        raise FeelerError(problem)
-            return found
-        finally:
-            await connections.close(live)
-
-    return asyncio.run(work())
+    replayed, left = redis_admin.replay_dead_letters(_settings(stores=True))
+    say(f"{replayed} entries replayed, {left} left that this version cannot read either")
 
 
 @app.command()
@@ -399,11 +364,12 @@ def main() -> None:
 
 def _show(client: "Client", registered: "RegisteredShape") -> None:
     """Print what is registered, and what the first look at it finds."""
-    from monitor.terminal.looking import first_look
+    from monitor.terminal.first_look import await_first_look
 
-    typer.echo(f"{registered['name']}\t{registered['url']}")
+    name = registered["name"]
+    typer.echo(f"{name}\t{registered['url']}")
     sys.stdout.flush()
-    say(f"{registered['name']}: {first_look(client, registered)}")
+    say(f"{name}: {await_first_look(client, registered)}")
 
 
 def _form(output: Format | None) -> Format:
@@ -426,10 +392,8 @@ def _client() -> "Client":
     return Client(_settings(stores=False))
 
 
-def _address(given: str) -> str:
-    """Return the URL that was given, or fetch it from where nobody can see it in the process
-    list.
-    """
+def _given_url(given: str) -> str:
+    """Return the URL that was given, or fetch it from where no process list shows it."""
     if given == "-":
         if sys.stdin.isatty():
             return str(typer.prompt("URL", hide_input=True, err=True))
@@ -440,9 +404,8 @@ def _address(given: str) -> str:
             raise InvalidInput("url", "the variable it names is not set here")
         return value
     if parse_address(given).password:
-        say(
-            "warning: a password on the command line is seen by every user of this machine; use - or env:NAME"
-        )
+        seen = "a password on the command line is seen by every user of this machine"
+        say(f"warning: {seen}; use - or env:NAME")
     return given
 
 

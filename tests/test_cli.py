@@ -34,7 +34,7 @@ from monitor.registry import fleet
 from monitor.registry.store import migrations, open_store
 from monitor.registry.transitions import read_transitions, write_transitions
 from monitor.secrets import SecretBox
-from monitor.terminal import looking
+from monitor.terminal import first_look
 from monitor.web.app import create_app
 from tests.servers import PostgresServer
 from tests.waiting import eventually
@@ -49,9 +49,9 @@ Run = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
-def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker runs here that could look at what is added."""
-    monkeypatch.setattr(looking, "PATIENCE", 0.05)
+    monkeypatch.setattr(first_look, "TIME_LIMIT", 0.05)
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
-"""The CLI's way to the web: answers as the shapes of monitor.shapes. The CLI and `up` import
-this.
+"""The CLI's way to the web: answers as the shapes of monitor.shapes. The CLI and `up` import this.
 
 The standard library's client: httpx costs 0.3 s of CPU before the first byte, here at every call.
 """
@@ -9,7 +8,7 @@ import time
 from collections.abc import Container, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any, Self, cast
+from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
 from monitor.config import Settings
@@ -24,12 +23,12 @@ from monitor.shapes import (
     TransitionsShape,
 )
 
-Params = Sequence[tuple[str, str]]
-PAGE = 200  # names in one request line
-# transitions looked at for news: one that comes late is told apart from an old one this far back
-WINDOW = 100
+NAMES_AT_ONCE = 200  # names in one request line
+WINDOW = 100  # transitions looked at for news: one that comes late is found this far back
 TIMEOUT = 10  # seconds
 SUCCESS = range(200, 300)
+
+Params = list[tuple[str, str]]
 
 
 class Refused(FeelerError):
@@ -47,13 +46,13 @@ class Client:
         parts = urlsplit(settings.url)
         connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._http = connect(parts.hostname or "", parts.port, timeout=TIMEOUT)
-        self._place, self._root = f"{self._http.host}:{self._http.port}", parts.path
+        self._place = f"{self._http.host}:{self._http.port}"
+        self._root = parts.path
         self._headers = {"Connection": "close", "Content-Type": "application/json"}
         if settings.token:
             self._headers["Authorization"] = f"Bearer {settings.token}"
-        self.now = (
-            time.time()
-        )  # the web's clock as of its last answer: ages must not show our own clock's error
+        # The web's clock as of its last answer: ages must not show our own clock's error.
+        self.now = time.time()
 
     def __enter__(self) -> Self:
         return self
@@ -65,90 +64,96 @@ class Client:
         self, names: Sequence[str], states: Sequence[str]
     ) -> Iterator[ObservationsShape]:
         """Yield the pages of the databases named, or of all."""
-        for start in range(0, max(1, len(names)), PAGE):
-            wanted = [("database", name) for name in names[start : start + PAGE]]
-            wanted += [("state", state) for state in states]
-            cursor: str | None = ""
-            while cursor is not None:
-                page: ObservationsShape = self._get("last_observation", wanted, cursor)
-                yield page
-                cursor = page["next_cursor"]
+        for start in range(0, max(1, len(names)), NAMES_AT_ONCE):
+            params = [("database", name) for name in names[start : start + NAMES_AT_ONCE]]
+            params += [("state", state) for state in states]
+            yield from self._pages("last_observation", params)
 
     def observation(self, name: str) -> LastObservationShape:
         """Return the last observation of one database."""
-        return cast(LastObservationShape, self._get(f"last_observation/{_segment(name)}"))
+        answer: LastObservationShape = self._get(f"last_observation/{_segment(name)}")
+        return answer
 
     def transitions(self, name: str, limit: int) -> list[TransitionShape]:
         """Return transitions of one database, newest first."""
         return self._transitions(name, limit)["data"]
 
     def news(self, name: str, known: Container[str]) -> list[TransitionShape]:
-        """Return transitions newer than the known identities, and late ones among these, newest
-        first.
-        """
+        """Return transitions newer than those known, and late ones among these, newest first."""
         news: list[TransitionShape] = []
         page = self._transitions(name, WINDOW)
-        while not any(row["identity"] in known for row in page["data"]) and page["next_before"]:
+        while page["next_before"]:
+            if any(row["identity"] in known for row in page["data"]):
+                break
             news += page["data"]
             page = self._transitions(name, WINDOW, page["next_before"])
-        return news + [row for row in page["data"] if row["identity"] not in known]
+        news += [row for row in page["data"] if row["identity"] not in known]
+        return news
 
     def _transitions(self, name: str, limit: int, before: int | None = None) -> TransitionsShape:
-        params = [("limit", str(limit))] + ([("before", str(before))] if before else [])
+        params = [("limit", str(limit))]
+        if before:
+            params.append(("before", str(before)))
         page: TransitionsShape = self._get(f"databases/{_segment(name)}/transitions", params)
         return page
 
     def databases(self) -> Iterator[RegisteredShape]:
         """Yield every registered database."""
-        cursor: str | None = ""
-        while cursor is not None:
-            page: FleetShape = self._get("databases", [("limit", "1000")], cursor)
+        page: FleetShape
+        for page in self._pages("databases", [("limit", "1000")]):
             yield from page["data"]
-            cursor = page["next_cursor"]
 
     def add(
         self, name: str, url: str, *, labels: Mapping[str, str], policy: str, zone: str
     ) -> RegisteredShape:
         """Register a database."""
         body = {"name": name, "url": url, "labels": dict(labels), "policy": policy, "zone": zone}
-        return cast(RegisteredShape, self._ask("POST", "databases", body))
+        added: RegisteredShape = self._ask("POST", "databases", body)
+        return added
 
     def change_url(self, name: str, url: str) -> RegisteredShape:
         """Give a registered database another address, or the same with another password."""
-        return cast(
-            RegisteredShape, self._ask("PATCH", f"databases/{_segment(name)}", {"url": url})
-        )
+        path = f"databases/{_segment(name)}"
+        changed: RegisteredShape = self._ask("PATCH", path, {"url": url})
+        return changed
 
     def remove(self, name: str) -> None:
         """Retire a database."""
         self._ask("DELETE", f"databases/{_segment(name)}")
 
     def observe(self, name: str) -> AcceptedShape:
-        """Ask the owner of a database to feel it now."""
-        return cast(AcceptedShape, self._ask("POST", f"databases/{_segment(name)}/observe"))
+        """Ask the owner of a database to probe it now."""
+        accepted: AcceptedShape = self._ask("POST", f"databases/{_segment(name)}/observe")
+        return accepted
 
     def trouble(self) -> dict[str, str]:
         """Return which checks of /readyz do not pass, and why."""
         status, content = self._exchange("GET", f"{self._root}/readyz")
+        trouble = {}
         try:
-            checks = json.loads(content)["checks"]
-            return {
-                name: check["detail"] for name, check in checks.items() if check["status"] != "pass"
-            }
+            for name, check in json.loads(content)["checks"].items():
+                if check["status"] != "pass":
+                    trouble[name] = str(check["detail"])
         except (ValueError, KeyError, TypeError, AttributeError):
             raise _refusal(status, content, self._place) from None
+        return trouble
 
-    def _get(self, path: str, params: Params = (), cursor: str = "") -> Any:
-        query = urlencode([*params, *([("cursor", cursor)] if cursor else [])])
-        return self._ask("GET", f"{path}?{query}" if query else path)
+    def _pages(self, path: str, params: Params) -> Iterator[Any]:
+        page = self._get(path, params)
+        yield page
+        while page["next_cursor"] is not None:
+            page = self._get(path, [*params, ("cursor", page["next_cursor"])])
+            yield page
+
+    def _get(self, path: str, params: Params | None = None) -> Any:
+        return self._ask("GET", f"{path}?{urlencode(params)}" if params else path)
 
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
-        status, content = self._exchange(
-            method, f"{self._root}/api/v1/{path}", json.dumps(body) if body else None
-        )
-        if status in SUCCESS:
-            return json.loads(content) if content else None
-        raise _refusal(status, content, self._place)
+        text = json.dumps(body) if body else None
+        status, content = self._exchange(method, f"{self._root}/api/v1/{path}", text)
+        if status not in SUCCESS:
+            raise _refusal(status, content, self._place)
+        return json.loads(content) if content else None
 
     def _exchange(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
         try:
@@ -157,10 +162,9 @@ class Client:
             content = response.read()
         except (OSError, HTTPException) as error:
             self._http.close()
+            why = type(error).__name__
             fix = "start it with `feeler up`, or set FEELER_URL"
-            raise Refused(
-                f"no feeler answers at {self._place}: {type(error).__name__} ({fix})"
-            ) from None
+            raise Refused(f"no feeler answers at {self._place}: {why} ({fix})") from None
         if date := response.headers.get("Date"):
             self.now = parsedate_to_datetime(date).timestamp()
         return response.status, content
@@ -168,7 +172,8 @@ class Client:
 
 def _segment(name: str) -> str:
     """Return a name as a part of a path; one that cannot be a name asks for nothing."""
-    if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+    letters = name.replace("-", "").replace("_", "")
+    if not letters.isascii() or not letters.isalnum():
         raise InvalidInput("name", "not a database's name", "a-z, 0-9, _ and -")
     return name
 
@@ -176,10 +181,12 @@ def _segment(name: str) -> str:
 def _refusal(status: int, content: bytes, place: str) -> FeelerError:
     try:
         problem = json.loads(content)
-        kind, detail = str(problem["type"]).rpartition(":")[2], str(problem["detail"])
+        kind = str(problem["type"]).rpartition(":")[2]
+        detail = str(problem["detail"])
         errors = [(str(item["pointer"]), str(item["detail"])) for item in problem["errors"]]
     except (ValueError, KeyError, TypeError):
         return Refused(f"{place} answered {status}, and not as a feeler would (check FEELER_URL)")
     if errors:
-        return InvalidInput(errors[0][0].strip("/") or "request", errors[0][1])
+        pointer, what = errors[0]
+        return InvalidInput(pointer.strip("/") or "request", what)
     return Refused(detail, missing=kind == "unknown-database")

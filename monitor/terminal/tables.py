@@ -1,5 +1,6 @@
-"""What the CLI draws on a terminal: rendering's words, with columns and colours. Only cli.py
-imports this.
+"""Rows and lines drawn on a terminal, with columns and colours. Only cli.py imports this.
+
+rich is loaded here, so this is imported where a table is wanted.
 """
 
 import sys
@@ -10,14 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from monitor.shapes import LastObservationShape, RegisteredShape, TransitionShape
-from monitor.terminal import rendering
-from monitor.terminal.rendering import GLYPHS, STALE
+from monitor.terminal import rows
+from monitor.terminal.rows import STALE
+from monitor.terminal.values import GLYPHS
 
 STYLES = {"available": "green", "uncertain": "yellow", "unavailable": "bold red", "new": "dim"}
 TROUBLE = "magenta"  # every other state
 PIPE_WIDTH = 240  # columns where there is no terminal to ask
+HEADING_WIDTH = len("unreachable_from")
 _STYLE_OF_GLYPH = {glyph: STYLES.get(state, TROUBLE) for state, glyph in GLYPHS.items()}
-_WHOLE = {"NAME", "STATE", "AT", "FROM", "TO"}  # columns never folded
+_NEVER_FOLDED = {"NAME", "STATE", "AT", "FROM", "TO"}
 
 
 def observations(
@@ -25,44 +28,45 @@ def observations(
 ) -> None:
     """Draw what `get` found."""
     if wide:
-        _draw(rendering.WIDE_COLUMNS, (rendering.wide_row(one, now) for one in answers))
+        _draw(rows.WIDE_COLUMNS, (rows.wide_row(answer, now) for answer in answers))
     else:
-        _draw(rendering.COLUMNS, (rendering.observation_row(one, now) for one in answers))
+        _draw(rows.COLUMNS, (rows.observation_row(answer, now) for answer in answers))
 
 
-def databases(rows: Iterable[RegisteredShape]) -> None:
+def databases(registered: Iterable[RegisteredShape]) -> None:
     """Draw registered databases."""
-    _draw(rendering.DATABASE_COLUMNS, map(rendering.database_row, rows))
+    _draw(rows.DATABASE_COLUMNS, map(rows.database_row, registered))
 
 
-def transitions(rows: Iterable[TransitionShape]) -> None:
+def transitions(found: Iterable[TransitionShape]) -> None:
     """Draw transitions."""
-    _draw(rendering.TRANSITION_COLUMNS, map(rendering.transition_row, rows))
+    _draw(rows.TRANSITION_COLUMNS, map(rows.transition_row, found))
 
 
 def info(answer: LastObservationShape, now: float) -> None:
     """Print what is true of one database now."""
-    name, state, since = rendering.info_head(answer, now)
+    name, state, since = rows.info_head(answer, now)
     console = _console()
-    console.print(
-        Text(f"{name}  ", style="bold") + _cell(state) + Text(f" {since}"), soft_wrap=True
-    )
-    for head, text in rendering.info_lines(answer):
-        console.print(Text(f"  {head:<11} ", style="dim") + Text(text), soft_wrap=True)
+    head = Text(f"{name}  ", style="bold") + _cell(state) + Text(f" {since}")
+    console.print(head, soft_wrap=True)
+    for heading, text in rows.info_lines(answer):
+        line = Text(f"  {heading:<{HEADING_WIDTH}} ", style="dim") + Text(text)
+        console.print(line, soft_wrap=True)
 
 
-def _draw(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def _draw(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, no_wrap=column in _WHOLE, overflow="fold")
-    for row in rows:
-        table.add_row(*map(_cell, row))
+        table.add_column(column, no_wrap=column in _NEVER_FOLDED, overflow="fold")
+    for line in lines:
+        table.add_row(*map(_cell, line))
     _console().print(table)
 
 
 def _cell(text: str) -> Text:
     """Return the text in its colour; colours repeat what words and glyphs say."""
-    return Text(text, style="reverse" if STALE in text else _STYLE_OF_GLYPH.get(text[:1], ""))
+    style = "reverse" if STALE in text else _STYLE_OF_GLYPH.get(text[:1], "")
+    return Text(text, style=style)
 
 
 def _console() -> Console:

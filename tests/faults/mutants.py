@@ -1137,8 +1137,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "condition-over-nothing",
         "monitor/cli.py",
         "get",
-        "max(1, len(names))",
-        "len(names)",
+        "max(1, len(wanted))",
+        "len(wanted)",
         ("tests/test_cli.py::test_a_condition_over_nothing_is_false",),
     ),
     Mutant(
@@ -1594,9 +1594,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "audit-not-of-commands",
-        "monitor/terminal/auditing.py",
+        "monitor/terminal/audit.py",
         "audited",
-        """sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} I feeler.audit {told}\\n")""",
+        r"""sys.stderr.write(f"{moment} I feeler.audit action=audit {fields}\n")""",
         "pass",
         (
             "tests/test_cli.py::test_migrate_checks_and_works",

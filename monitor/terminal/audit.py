@@ -1,6 +1,6 @@
 """A line for every change that a person makes past the web: who, what, from where.
 
-cli.py and adoption.py import this.
+Whatever in terminal/ changes a store imports this.
 """
 
 import os
@@ -28,8 +28,9 @@ def audited(what: str) -> Iterator[None]:
         result = "refused"
         raise
     finally:
-        told = f"action=audit who={_who()} what={what} result={result} from={_from()}"
-        sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} I feeler.audit {told}\n")
+        moment = time.strftime("%Y-%m-%d %H:%M:%S")
+        fields = f"who={_who()} what={what} result={result} from={_from()}"
+        sys.stderr.write(f"{moment} I feeler.audit action=audit {fields}\n")
 
 
 def _who() -> str:

@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.status import State
 from monitor.shapes import LastObservationShape
-from monitor.terminal import rendering
+from monitor.terminal import rows
+from monitor.terminal.values import timestamp
 
-NOW = rendering.seconds("2026-11-21T01:43:24.000Z")
+NOW = timestamp("2026-11-21T01:43:24.000Z")
 
 
 def answer(**changes: object) -> LastObservationShape:
@@ -72,48 +72,76 @@ def answer(**changes: object) -> LastObservationShape:
 
 
 def test_a_row_for_people():
-    row = list(rendering.observation_row(answer(), NOW))
+    row = list(rows.observation_row(answer(), NOW))
     assert row == ["orders-eu", "✔ available", "4m12s", "3s", "ok", "w4", "88", "44.2 GB", "99.1%"]
 
 
 def test_a_pooler_between_is_told():
-    told = dict(rendering.info_lines(answer(seen={"pooled": True})))
+    told = dict(rows.info_lines(answer(seen={"pooled": True})))
     assert told["pooled"].startswith("a pooler is between")
-    assert "pooled" not in dict(rendering.info_lines(answer()))
+    assert "pooled" not in dict(rows.info_lines(answer()))
 
 
 def test_a_stale_row_says_so_beside_its_state():
-    row = rendering.observation_row(answer(seen={"stale": True, "age_seconds": 90.0}), NOW)
+    row = rows.observation_row(answer(seen={"stale": True, "age_seconds": 90.0}), NOW)
     assert row[3] == "1m30s ◌ stale"
-    assert rendering.plain_row(answer(seen={"stale": True}))[-1] == "yes"
+    assert rows.plain_row(answer(seen={"stale": True}))[-1] == "yes"
 
 
 def test_a_database_never_observed():
     new = answer(
         observation=None, state="new", state_since=None, transition=None, reason=None, owner=""
     )
-    assert rendering.observation_row(new, NOW) == (
+    assert rows.observation_row(new, NOW) == (
         "orders-eu", "· new", "-", "never", "-", "-", "-", "-", "-",
     )  # fmt: skip
-    assert rendering.plain_row(new) == ("orders-eu", "new", *[""] * 8)
-    assert dict(rendering.info_lines(new)) == {
+    assert rows.plain_row(new) == ("orders-eu", "new", *[""] * 8)
+    assert dict(rows.info_lines(new)) == {
         "why": "never observed", "address": "postgresql://u:***@h:5432/d", "owner": "nobody", "labels": "env=prod",
     }  # fmt: skip
 
 
 def test_a_row_for_pipes_is_bare_and_as_wide_as_its_header():
-    row = rendering.plain_row(answer())
+    row = rows.plain_row(answer())
     assert row == (
         "orders-eu", "available", "2026-11-21T01:39:12.000Z", "3.9", "ok", "w4", "88", "44238471168", "99.12", "no",
     )  # fmt: skip
-    assert len(row) == len(rendering.PLAIN_COLUMNS)
+    assert len(row) == len(rows.PLAIN_COLUMNS)
+
+
+def test_a_server_that_refuses_logins_reads_as_one_that_is_up_and_machines_read_the_state():
+    refusing = answer(state="refusing")
+    assert rows.observation_row(refusing, NOW)[1] == "⊖ refusing logins (server is up)"
+    assert rows.info_head(refusing, NOW)[1] == "⊖ refusing logins (server is up)"
+    assert rows.plain_row(refusing)[1] == "refusing"
+    changed = {
+        "at": "2026-11-21T01:39:12.000Z",
+        "from": "available",
+        "to": "refusing",
+        "rule": "answered",
+        "worker": "w4",
+        "evidence": [{"cause": "role_full", "worker": "w4", "rounds": 2}],
+        "identity": "3.1.2",
+        "superseded": False,
+    }
+    assert rows.transition_row(changed)[1:3] == (
+        "✔ available",
+        "⊖ refusing logins (server is up)",
+    )
+    assert rows.plain_transition_row(changed)[1:6] == (
+        "available",
+        "refusing",
+        "answered",
+        "w4",
+        "role_full w4 x2",
+    )
 
 
 def test_info_shows_each_family_with_its_own_age_and_failure():
-    assert rendering.info_head(answer(), NOW) == (
+    assert rows.info_head(answer(), NOW) == (
         "orders-eu", "✔ available", "for 4m12s, since 2026-11-21T01:39:12.000Z",
     )  # fmt: skip
-    assert dict(rendering.info_lines(answer(unreachable_from=["w2"]))) == {
+    assert dict(rows.info_lines(answer(unreachable_from=["w2"]))) == {
         "why": "ok (rule first_ok, transition 3.1.2)",
         "address": "postgresql://u:***@h:5432/d",
         "owner": "w4",
@@ -134,81 +162,29 @@ def test_the_cause_stays_visible_in_info_and_in_the_wide_table():
         "advice": "Do this.",
         "revision": 3,
     }
-    told = dict(rendering.info_lines(answer(reason=reason)))
+    told = dict(rows.info_lines(answer(reason=reason)))
     assert (told["said"], told["next"]) == ("28P01 no�[2J", "Do this.")
-    row = dict(
-        zip(rendering.WIDE_COLUMNS, rendering.wide_row(answer(reason=reason), NOW), strict=True)
-    )
+    row = dict(zip(rows.WIDE_COLUMNS, rows.wide_row(answer(reason=reason), NOW), strict=True))
     assert (row["WHY"], row["SQLSTATE"], row["DETAIL"], row["NEXT"]) == (
         "wrong_password", "28P01", "no�[2J", "Do this.",
     )  # fmt: skip
     assert row["ADDRESS"] == "postgresql://u:***@h:5432/d"
-    assert rendering.wide_row(answer(reason=None), NOW)[-3:] == ("-", "-", "-")
+    assert rows.wide_row(answer(reason=None), NOW)[-3:] == ("-", "-", "-")
 
 
 @pytest.mark.parametrize("state", ["uncertain", "new", "unavailable"])
 def test_info_never_says_that_the_owner_reaches_what_it_does_not(state):
-    said = dict(rendering.info_lines(answer(unreachable_from=["w2"], state=state)))[
-        "unreachable_from"
-    ]
+    said = dict(rows.info_lines(answer(unreachable_from=["w2"], state=state)))["unreachable_from"]
     assert said == "w2 could not reach it lately"
-
-
-@pytest.mark.parametrize("state", State)
-def test_every_state_is_a_word_and_a_glyph_of_its_own(state):
-    assert rendering.state(state.value) == f"{rendering.GLYPHS[state]} {state}"
-    assert len(set(rendering.GLYPHS.values())) == len(State)
-
-
-@pytest.mark.parametrize(
-    ("span", "text"),
-    [
-        (0, "0s"),
-        (59.9, "59s"),
-        (60, "1m"),
-        (252, "4m12s"),
-        (3600, "1h"),
-        (90_061, "1d1h"),
-        (-5, "0s"),
-    ],
-)
-def test_duration(span, text):
-    assert rendering.duration(span) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (999, "999 B"), (4213, "4.21 kB"), (2.5e15, "2,500 TB")]
-)
-def test_size(count, text):
-    assert rendering.size(count) == text
 
 
 @given(st.text())
 def test_nothing_that_moves_a_cursor_gets_through(text):
-    assert rendering.clean(text).isprintable()
     nasty = answer(
         owner=text, reason={"code": text}, database={"name": text, "labels": {text: text}}
     )
     assert all(
-        cell.isprintable()
-        for cell in rendering.observation_row(nasty, NOW) + rendering.plain_row(nasty)
+        cell.isprintable() for cell in rows.observation_row(nasty, NOW) + rows.plain_row(nasty)
     )
-    assert all(cell.isprintable() for cell in rendering.wide_row(nasty, NOW))
-    assert all(text.isprintable() for line in rendering.info_lines(nasty) for text in line)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "text"),
-    [
-        ("db_size", 8_011_111, "8.01 MB"),
-        ("cache_hit_rate", 99.683, "99.7%"),
-        ("longest_transaction", 61.5, "1m1s"),
-        ("row_count", 91_823_711, "91,823,711"),
-        ("xact_rate", 2.801, "2.8"),
-        ("server_version_num", 150_018, "150018"),
-        ("role", "primary", "primary"),
-        ("services_available", True, "true"),
-    ],
-)
-def test_gauges_are_shown_in_their_units(name, value, text):
-    assert rendering.gauge(name, value) == text
+    assert all(cell.isprintable() for cell in rows.wide_row(nasty, NOW))
+    assert all(text.isprintable() for line in rows.info_lines(nasty) for text in line)
