@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from monitor.core.cause import Cause
-from monitor.core.event import Seen, Transition
+from monitor.core.event import Finding, Transition
 from monitor.core.status import Epoch, Identity, State
 from monitor.local.embedded import Postgres
 from monitor.registry import chains
@@ -54,7 +54,7 @@ def fill(store: Store, name: str, length: int) -> None:
 
 def one(name: str, n: int, prev: int) -> Transition:
     epoch, at = Epoch(1, 1), time.time()
-    seen = (Seen("w1", at - 0.1, at, Cause.OK, 1),)
+    seen = (Finding("w1", at - 0.1, at, Cause.OK, 1),)
     return Transition(
         name, Identity(epoch, n), Identity(epoch, prev), State.UNCERTAIN, State.AVAILABLE, "false_alarm", at, "w1",
         ("w1",), seen,

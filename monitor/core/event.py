@@ -12,7 +12,7 @@ from monitor.core.status import Identity, State
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Finding:
     """One observation kept as evidence; times in fleet seconds."""
 
     worker: str
@@ -38,7 +38,7 @@ class Transition:
     at: float
     worker: str
     observers: tuple[str, ...]
-    evidence: tuple[Seen, ...]
+    evidence: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +96,13 @@ def _transition(told: Mapping[str, Any]) -> Transition:
         "source": State(told["source"]),
         "target": State(told["target"]),
         "observers": tuple(str(worker) for worker in told["observers"]),
-        "evidence": tuple(map(decode_seen, told["evidence"])),
+        "evidence": tuple(map(decode_finding, told["evidence"])),
     }
     return Transition(**fitting(Transition, told) | read)
 
 
-def decode_seen(told: Mapping[str, Any]) -> Seen:
+def decode_finding(told: Mapping[str, Any]) -> Finding:
     """Read one observation kept as evidence."""
     moment(told["sent_at"])
     moment(told["at"])
-    return Seen(**fitting(Seen, told) | {"cause": Cause(told["cause"])})
+    return Finding(**fitting(Finding, told) | {"cause": Cause(told["cause"])})

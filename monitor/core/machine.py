@@ -1,5 +1,4 @@
-"""The state machine: TRANSITIONS says what may change a database's state, `tick` applies it to one
-observation.
+"""The state machine: TRANSITIONS says what may change a state, `tick` applies it to an observation.
 
 Pure: the observation's own time is the clock, so a recorded tape replays to the same end, under
 another policy too. Anyone may import this; nothing else imports `transitions`.
@@ -12,7 +11,7 @@ from transitions import EventData, Machine
 
 from monitor.core import verdict
 from monitor.core.cause import EVIDENCE, Cause, Evidence
-from monitor.core.event import CannotReach, Event, Seen, Transition
+from monitor.core.event import CannotReach, Event, Transition
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
 from monitor.core.status import MAX_UNREACHABLE_FROM, Doubt, Identity, State, Status
@@ -41,54 +40,66 @@ class Rule:
     targets: tuple[State, ...]  # none: the state stays
     evidence: frozenset[Evidence]
     when: str
-    proof: Callable[[Subject], tuple[Seen, ...]] = verdict.observed
+    proof: Callable[[Subject], verdict.Findings] = verdict.observed
 
     def target(self, cause: Cause) -> State | None:
         """Return where this cause leads, None when nowhere."""
         if len(self.targets) == 1:
             return self.targets[0]
-        return named if (named := NAMED_BY.get(cause)) in self.targets else None
+        named = NAMED_BY.get(cause)
+        return named if named in self.targets else None
 
 
-_N, _A, _U, _D = (State.NEW,), (State.AVAILABLE,), (State.UNCERTAIN,), (State.UNAVAILABLE,)
+_NEW, _AVAILABLE = (State.NEW,), (State.AVAILABLE,)
+_UNCERTAIN, _UNAVAILABLE = (State.UNCERTAIN,), (State.UNAVAILABLE,)
 _TALKING = (State.STARTING, State.REFUSING, State.LOCKED_OUT)
 _ALL = tuple(State)
-_OK, _ALIVE, _ABSENT = (
-    frozenset({Evidence.OK}),
-    frozenset({Evidence.ALIVE}),
-    frozenset({Evidence.ABSENT}),
-)
+_OK = frozenset({Evidence.OK})
+_ALIVE = frozenset({Evidence.ALIVE})
+_ABSENT = frozenset({Evidence.ABSENT})
 
 TRANSITIONS: tuple[Rule, ...] = (
-    Rule("first_ok", _N, _A, _OK, "the first ok"),
-    Rule("doubt", (*_N, *_A, *_TALKING), _U, NEGATIVE, "the first absent or silent; another worker is asked for"),
-    Rule("false_alarm", _U, _A, _OK, "ok, sent after the doubt began and after this worker's own negatives"),
+    Rule("first_ok", _NEW, _AVAILABLE, _OK, "the first ok"),
     Rule(
-        "confirm_absent", _U, _D, _ABSENT,
+        "doubt", (*_NEW, *_AVAILABLE, *_TALKING), _UNCERTAIN, NEGATIVE,
+        "the first absent or silent; another worker is asked for",
+    ),
+    Rule(
+        "false_alarm", _UNCERTAIN, _AVAILABLE, _OK,
+        "ok, sent after the doubt began and after this worker's own negatives",
+    ),
+    Rule(
+        "confirm_absent", _UNCERTAIN, _UNAVAILABLE, _ABSENT,
         "2 workers find it absent, 2 rounds and 2 s of nothing else; nobody reached it",
         verdict.confirm_absent,
     ),
     Rule(
-        "confirm_silent", _U, _D, NEGATIVE,
-        "2 workers find it absent or silent, 3 rounds, 10 s after the first failed probe; nobody reached it",
+        "confirm_silent", _UNCERTAIN, _UNAVAILABLE, NEGATIVE,
+        "2 workers find it absent or silent, 3 rounds, 10 s after the first failed probe; "
+        "nobody reached it",
         verdict.confirm_silent,
     ),
     Rule(
-        "single_observer", _U, _D, NEGATIVE,
-        "the same on one worker's word: the only eligible one for 30 s, where a leader is at work, its canaries green",
+        "single_observer", _UNCERTAIN, _UNAVAILABLE, NEGATIVE,
+        "the same by one worker: the only eligible one for 30 s, where a leader is at work, "
+        "its canaries green",
         verdict.single_observer,
     ),
     # Leaves `new` too: whoever typed a wrong password must be told locked_out, not new.
     Rule(
         "answered", _ALL, _TALKING, _ALIVE,
-        "the server spoke twice in a row, or once and a peer heard the same, or erred three times; the newest word "
-        "names the state",
+        "the server spoke twice in a row, or once and to a peer as well, or erred three times; "
+        "the newest answer names the state",
         verdict.answered,
     ),
-    Rule("recovered", _D, _A, _OK, "2 ok at least 2 s apart, nothing else between", verdict.recovered),
-    Rule("reopened", _TALKING, _A, _OK, "ok"),
+    Rule(
+        "recovered", _UNAVAILABLE, _AVAILABLE, _OK,
+        "2 ok at least 2 s apart, nothing else between",
+        verdict.recovered,
+    ),
+    Rule("reopened", _TALKING, _AVAILABLE, _OK, "ok"),
 )  # fmt: skip
-STEADY = Rule("steady", _ALL, (), frozenset(Evidence), "everything else; void always")
+STEADY = Rule("steady", _ALL, (), frozenset(Evidence), "everything else; our own fault always")
 
 
 def _wire(rule: Rule, target: State | None) -> dict[str, object]:
@@ -97,30 +108,31 @@ def _wire(rule: Rule, target: State | None) -> dict[str, object]:
     def holds(event: EventData) -> bool:
         subject = event.model
         assert isinstance(subject, Subject)
-        fits = (
-            subject.evidence in rule.evidence and rule.target(subject.observation.cause) is target
-        )
+        if subject.evidence not in rule.evidence:
+            return False
+        fits = rule.target(subject.observation.cause) is target
         return fits and bool(rule.proof(subject))
 
     def fired(event: EventData) -> None:
         subject = event.model
         assert isinstance(subject, Subject)
-        subject.rule, subject.proof = rule.name, rule.proof(subject)
+        subject.rule = rule.name
+        subject.proof = rule.proof(subject)
 
-    sources = [state for state in rule.sources if state is not target]
-    conditions = [holds] if target else None
     return {
         "trigger": "tick",
-        "source": sources,
+        "source": [state for state in rule.sources if state is not target],
         "dest": target,
-        "conditions": conditions,
+        "conditions": [holds] if target else None,
         "before": fired,
     }
 
 
 def _machine() -> Machine:
-    # One for all databases and threads: a Machine per database costs 85 us a tick, and add_model
-    # scans a list.
+    """Wire one machine for all databases and threads.
+
+    A machine for each database would cost 85 us a tick, and add_model scans a list.
+    """
     wires = [_wire(rule, target) for rule in TRANSITIONS for target in rule.targets]
     wires.append(_wire(STEADY, None))  # last: what nothing else took
     return Machine(
@@ -134,28 +146,26 @@ def _machine() -> Machine:
 
 
 def _can_move(state: State, cause: Cause) -> bool:
-    return any(
-        state in rule.sources
-        and EVIDENCE[cause] in rule.evidence
-        and rule.target(cause) not in (None, state)
-        for rule in TRANSITIONS
-    )
+    for rule in TRANSITIONS:
+        if state not in rule.sources or EVIDENCE[cause] not in rule.evidence:
+            continue
+        if rule.target(cause) not in (None, state):
+            return True
+    return False
 
 
 MACHINE = _machine()
-# The guard: causes that can move no database out of this state. A look costs a fraction of firing
-# the machine.
-QUIET = {
+# The guard: causes that move no database out of this state. A look at it costs a fraction of
+# firing the machine.
+CANNOT_MOVE = {
     state: frozenset(cause for cause in Cause if not _can_move(state, cause)) for state in State
 }
 
 
 def is_quiet(status: Status, observation: Observation) -> bool:
-    """Tell, without the machine, that nothing can change: no rule is in reach and nothing is
-    pending.
-    """
+    """Tell without the machine that nothing can change: no rule in reach, nothing pending."""
     return (
-        observation.cause in QUIET[status.state]
+        observation.cause in CANNOT_MOVE[status.state]
         and status.doubt is None
         and status.alive is None
         and not status.errors
@@ -167,11 +177,13 @@ def is_quiet(status: Status, observation: Observation) -> bool:
 def tick(
     status: Status, observation: Observation, context: Context
 ) -> tuple[Status, tuple[Event, ...]]:
-    """Return what to believe after this observation and what to tell of it; the same Status when
-    nothing changed.
+    """Return what to believe after this observation and what to tell of it.
+
+    Where nothing changed the Status is the same object.
     """
     quiet = is_quiet(status, observation)
-    if observation.at < (status.since if quiet else _newest(status)) - CLOCK_STEP:
+    newest = status.since if quiet else _newest(status)
+    if observation.at < newest - CLOCK_STEP:
         status = _redated(status, observation.at)
     if quiet:
         return status, ()
@@ -182,17 +194,14 @@ def tick(
 
 def _newest(status: Status) -> float:
     """Return the newest moment a Status knows of."""
+    newest = max(status.since, status.ok_since or 0.0, status.unreachable_at)
     doubt = status.doubt
-    asked = (
-        (
-            doubt.sent_at,
-            doubt.asked_at,
-            *(max(witness.sent_at, witness.at) for witness in doubt.witnesses),
-        )
-        if doubt
-        else ()
-    )
-    return max(status.since, status.ok_since or 0.0, status.unreachable_at, *asked)
+    if doubt is None:
+        return newest
+    newest = max(newest, doubt.sent_at, doubt.asked_at)
+    for witness in doubt.witnesses:
+        newest = max(newest, witness.sent_at, witness.at)
+    return newest
 
 
 def _redated(status: Status, now: float) -> Status:
@@ -200,153 +209,178 @@ def _redated(status: Status, now: float) -> Status:
 
     Else all observations would look outdated until the clock catches up.
     """
-    doubt = status.doubt
-    if doubt:
-        witnesses = tuple(
-            witness for witness in doubt.witnesses if max(witness.sent_at, witness.at) <= now
-        )
-        sent_at, asked_at = min(doubt.sent_at, now), min(doubt.asked_at, now)
-        doubt = replace(doubt, sent_at=sent_at, asked_at=asked_at, witnesses=witnesses)
-        if doubt.absent_since is not None and doubt.absent_since > now:
-            doubt = replace(doubt, absent_since=None, absent_rounds=0)
     recovering = status.ok_since is not None and status.ok_since <= now
     return replace(
         status,
         since=min(status.since, now),
-        doubt=doubt,
+        doubt=_redated_doubt(status.doubt, now) if status.doubt else None,
         ok_since=status.ok_since if recovering else None,
         ok_rounds=status.ok_rounds if recovering else 0,
         unreachable_at=min(status.unreachable_at, now),
     )
 
 
-def _moved(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
-    status, seen, context = subject.status, subject.observation, subject.context
-    last = status.identity
-    identity = Identity(context.epoch, last.n + 1 if last and last.epoch == context.epoch else 1)
-    doubt = None
-    cries: tuple[Event, ...] = ()
-    if subject.state is State.UNCERTAIN:
-        opened = Doubt(identity, seen.sent_at, seen.at, (), revision=context.revision)
-        doubt = verdict.hear(opened, seen, context.worker)
-        cries = (CannotReach(seen.database, identity, context.worker, seen.at, seen.cause),)
-    transition = Transition(
-        seen.database,
-        identity,
-        last,
-        source=status.state,
-        target=subject.state,
-        rule=subject.rule,
-        at=seen.at,
-        worker=context.worker,
-        observers=tuple(sorted({word.worker for word in subject.proof})),
-        evidence=subject.proof,
+def _redated_doubt(doubt: Doubt, now: float) -> Doubt:
+    witnesses = [one for one in doubt.witnesses if max(one.sent_at, one.at) <= now]
+    past = replace(
+        doubt,
+        sent_at=min(doubt.sent_at, now),
+        asked_at=min(doubt.asked_at, now),
+        witnesses=tuple(witnesses),
     )
+    if past.absent_since is not None and past.absent_since > now:
+        past = replace(past, absent_since=None, absent_rounds=0)
+    return past
+
+
+def _moved(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
+    """Return the Status after a rule that fired, the transition, and a request for a witness."""
+    seen = subject.observation
+    transition = _transition(subject)
+    events: tuple[Event, ...] = (transition,)
+    doubt = None
+    if subject.state is State.UNCERTAIN:
+        doubt = _opened(transition.identity, subject)
+        events = (transition, _request(transition.identity, subject))
     unreachable_from, unreachable_at = _unreachable_from(subject)
     moved = Status(
         subject.state,
         seen.at,
-        identity,
+        transition.identity,
         subject.rule,
         doubt,
         unreachable_from=unreachable_from,
         unreachable_at=unreachable_at,
     )
-    return moved, (transition, *cries)
+    return moved, events
+
+
+def _transition(subject: Subject) -> Transition:
+    seen, context = subject.observation, subject.context
+    last = subject.status.identity
+    n = last.n + 1 if last and last.epoch == context.epoch else 1
+    observers = {finding.worker for finding in subject.proof}
+    return Transition(
+        seen.database,
+        Identity(context.epoch, n),
+        last,
+        source=subject.status.state,
+        target=subject.state,
+        rule=subject.rule,
+        at=seen.at,
+        worker=context.worker,
+        observers=tuple(sorted(observers)),
+        evidence=subject.proof,
+    )
+
+
+def _opened(identity: Identity, subject: Subject) -> Doubt:
+    seen, context = subject.observation, subject.context
+    doubt = Doubt(identity, seen.sent_at, seen.at, (), revision=context.revision)
+    return verdict.add_witness(doubt, seen, context.worker)
+
+
+def _request(doubt: Identity, subject: Subject) -> CannotReach:
+    seen = subject.observation
+    return CannotReach(seen.database, doubt, subject.context.worker, seen.at, seen.cause)
 
 
 def _stayed(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
-    """Keep the books of a state that holds: rounds of a doubt, the first ok of a recovery, the
-    first sign of life.
-    """
+    """Keep the books of a state that holds: a doubt's rounds, the first ok, the first answer."""
     status, seen, evidence = subject.status, subject.observation, subject.evidence
     if evidence is Evidence.OUR_FAULT:
         return status, ()
     doubt = subject.doubt
+    requests: tuple[Event, ...] = ()
     if doubt and evidence is Evidence.ALIVE:
-        doubt = verdict.unheard(doubt)  # the server spoke
-    cries: tuple[Event, ...] = ()
-    if doubt and evidence in NEGATIVE and _must_ask_again(subject):
+        doubt = verdict.without_findings(doubt)  # the server spoke
+    if doubt and evidence in NEGATIVE and _must_ask_again(doubt, subject):
         doubt = replace(doubt, asked_at=seen.at)
-        cries = (
-            CannotReach(seen.database, doubt.identity, subject.context.worker, seen.at, seen.cause),
-        )
-    recovering = evidence is Evidence.OK and status.state is State.UNAVAILABLE
+        requests = (_request(doubt.identity, subject),)
+    ok_since, ok_rounds = _recovery(subject)
     unreachable_from, unreachable_at = _unreachable_from(subject)
     kept = replace(
         status,
         doubt=doubt,
-        ok_since=(seen.at if status.ok_since is None else status.ok_since) if recovering else None,
-        ok_rounds=status.ok_rounds + 1 if recovering else 0,
+        ok_since=ok_since,
+        ok_rounds=ok_rounds,
         alive=_sign_of_life(subject),
         errors=_errors(subject),
         unreachable_from=unreachable_from,
         unreachable_at=unreachable_at,
     )
-    return (status if kept == status else kept), cries
+    return (status if kept == status else kept), requests
+
+
+def _recovery(subject: Subject) -> tuple[float | None, int]:
+    """Return since when it has been ok again, and how often in a row."""
+    status = subject.status
+    if subject.evidence is not Evidence.OK or status.state is not State.UNAVAILABLE:
+        return None, 0
+    since = subject.observation.at if status.ok_since is None else status.ok_since
+    return since, status.ok_rounds + 1
 
 
 def _sign_of_life(subject: Subject) -> Cause | None:
-    """Return the one word that a second one may confirm. What a login said, the kept session cannot
-    take back.
+    """Return the one answer that a second one may confirm.
+
+    What a login was told, the kept session cannot take back.
     """
     status, seen = subject.status, subject.observation
     if not seen.fresh_login and seen.cause in (Cause.OK, Cause.LOGIN_NOT_PROVED):
         return status.alive
-    unnamed = (None, status.state)
-    return (
-        seen.cause
-        if seen.cause is not Cause.SERVER_ERROR and NAMED_BY.get(seen.cause) not in unnamed
-        else None
-    )
+    named = NAMED_BY.get(seen.cause)
+    if seen.cause is Cause.SERVER_ERROR or named in (None, status.state):
+        return None
+    return seen.cause
 
 
 def _errors(subject: Subject) -> int:
-    """Return the server_errors in a row. A negative in a doubt does not end the row: what errs and
-    falls silent in turn must not stay uncertain for ever."""
+    """Return the server_errors in a row.
+
+    A negative in a doubt does not end the row: what errs and falls silent in turn must not stay
+    uncertain for ever.
+    """
     status = subject.status
     if subject.observation.cause is Cause.SERVER_ERROR:
         return 0 if status.state is State.REFUSING else status.errors + 1
     return status.errors if subject.doubt and subject.evidence in NEGATIVE else 0
 
 
-def _must_ask_again(subject: Subject) -> bool:
-    """Tell whether a doubt would dead-end: nobody else's word can confirm it, and somebody else
-    could look.
-    """
-    assert subject.doubt
-    policy = subject.context.policy
+def _must_ask_again(doubt: Doubt, subject: Subject) -> bool:
+    """Tell whether a doubt would dead-end: nobody else's finding helps, and somebody could look."""
+    context, policy = subject.context, subject.context.policy
+    if elapsed(doubt.asked_at, subject.observation.at) < ASK_AGAIN or context.eligible <= 1:
+        return False
     absent = verdict.all_absent((subject.own, *subject.others))
-    others = subject.counted(policy.absent_seconds if absent else policy.silent_seconds)
-    waited = elapsed(subject.doubt.asked_at, subject.observation.at) >= ASK_AGAIN
-    return waited and not others and subject.context.eligible > 1
+    seconds = policy.absent_seconds if absent else policy.silent_seconds
+    return not subject.confirming(seconds)
 
 
 def _unreachable_from(subject: Subject) -> tuple[tuple[str, ...], float]:
-    """Return who cannot reach it though its owner can: new ones after a false alarm, else the old
-    ones for a while.
+    """Return who cannot reach it though its owner can, and since when.
+
+    After a false alarm these are new ones, else the old ones for a while.
     """
     status, seen, context = subject.status, subject.observation, subject.context
     if subject.state is State.UNAVAILABLE:
         return (), 0.0
     if subject.rule == "false_alarm":
-        negatives = sorted(filter(verdict.is_negative, subject.others), key=lambda word: -word.at)
-        if negatives:
-            return tuple(word.worker for word in negatives[:MAX_UNREACHABLE_FROM]), seen.at
-    if (
-        not status.unreachable_from
-        or elapsed(status.unreachable_at, seen.at) >= context.policy.unreachable_from_seconds
-    ):
+        negatives = filter(verdict.is_negative, subject.others)
+        newest = sorted(negatives, key=lambda finding: -finding.at)[:MAX_UNREACHABLE_FROM]
+        if newest:
+            return tuple(finding.worker for finding in newest), seen.at
+    if not status.unreachable_from:
+        return (), 0.0
+    if elapsed(status.unreachable_at, seen.at) >= context.policy.unreachable_from_seconds:
         return (), 0.0
     reached = context.worker if subject.evidence is Evidence.OK else None
-    unreachable_from = tuple(worker for worker in status.unreachable_from if worker != reached)
-    return unreachable_from, status.unreachable_at if unreachable_from else 0.0
+    still = tuple(worker for worker in status.unreachable_from if worker != reached)
+    return still, status.unreachable_at if still else 0.0
 
 
 def cadence(status: Status, policy: Policy, now: float) -> float:
-    """Return the seconds until the next beat: fast while a question is open or an outage is
-    young.
-    """
+    """Return the seconds until the next beat: fewer while a question is open, an outage young."""
     if status.state is State.UNCERTAIN or status.alive or status.errors:
         return policy.fast_interval
     if status.state in (State.NEW, State.AVAILABLE):
@@ -355,8 +389,7 @@ def cadence(status: Status, policy: Policy, now: float) -> float:
 
 
 def wants_login(status: Status) -> bool:
-    """Tell whether each beat needs a fresh login: a failed one is undecided, or both signals must
-    lead back.
+    """Tell whether each beat needs a login: a failed one is undecided, or both must lead back.
 
     A recovery under way began with a login; its session has only to last. Logins beside it wait for
     their turn, and the databases of a large server would hinder one another's recovery for ever.
@@ -367,21 +400,22 @@ def wants_login(status: Status) -> bool:
 
 
 def diagram() -> str:
-    """Return the table as a Mermaid state diagram; a rule with several targets passes a choice of
-    its own name.
+    """Return the table as a Mermaid state diagram.
+
+    A rule with several targets passes through a choice of its own name.
     """
-    lines = ["stateDiagram-v2", "    [*] --> new"]
+    choices: list[str] = []
     edges: dict[tuple[str, str], list[str]] = {}
     for rule in TRANSITIONS:
-        middle = rule.name if len(rule.targets) > 1 else ""
-        if middle:
-            lines.insert(1, f"    state {middle} <<choice>>")
+        choice = rule.name if len(rule.targets) > 1 else ""
         for source in rule.sources:
-            edges.setdefault((source, middle or rule.targets[0]), []).append(rule.name)
-        for target in rule.targets if middle else ():
-            edges.setdefault((middle, target), []).append(f"the newest word says {target}")
-    lines += [
-        f"    {source} --> {target}: {', '.join(names)}"
-        for (source, target), names in edges.items()
-    ]
+            edges.setdefault((source, choice or rule.targets[0]), []).append(rule.name)
+        if not choice:
+            continue
+        choices.insert(0, f"    state {choice} <<choice>>")
+        for target in rule.targets:
+            edges[choice, target] = [f"the newest answer says {target}"]
+    lines = ["stateDiagram-v2", *choices, "    [*] --> new"]
+    for (origin, end), names in edges.items():
+        lines.append(f"    {origin} --> {end}: {', '.join(names)}")
     return "\n".join(lines)

@@ -1,18 +1,17 @@
-"""What the words of workers prove about a database: one tick under way and the proof of each rule
-of the machine.
+"""What the findings of workers prove about a database: the proof of each rule of the machine.
 
-Only core/machine.py imports this (and the tests); Context and Opinion are named by it for everybody
-else.
+Only core/machine.py imports this, and who must know how long a rule waits (and the tests);
+Context and Opinion are named by the machine for everybody else.
 
-In a doubt the word of every other worker is the newest thing it said since the doubt began: as an
-earlier owner (a witness in the Status) or as a peer that was asked (an opinion in the Context).
+In a doubt the newest finding of every other worker since the doubt began counts: as an earlier
+owner's (a witness in the Status) or as that of a peer that was asked (an opinion in the Context).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from monitor.core.cause import EVIDENCE, FULL, LOCKS, Cause, Evidence
-from monitor.core.event import Seen
+from monitor.core.event import Finding
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
 from monitor.core.status import (
@@ -36,16 +35,17 @@ NAMED_BY = {
     **dict.fromkeys(LOCKS, State.LOCKED_OUT),
     Cause.SERVER_ERROR: State.REFUSING,  # whatever is the matter: it serves nobody
 }  # login_not_proved is alive too, but names no state
-ERRORS_MOST = 3  # server_errors without another word of the server between
+ERRORS_MOST = 3  # server_errors without another answer of the server between
+
+Findings = tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """A peer's completed feel, asked for in a doubt; in any other doubt it is void."""
+    """A peer's completed feel, asked for in a doubt; in any other doubt it counts for nothing."""
 
     doubt: Identity
     worker: str
-    round: int
     sent_at: float
     at: float
     cause: Cause
@@ -66,11 +66,13 @@ class Context:
 
 
 class Subject:
-    """One tick under way: what `transitions` moves through the table. An outdated observation
-    counts as void.
+    """One tick under way: what `transitions` moves through the table.
+
+    An outdated observation counts as a fault of our own.
     """
 
     __slots__ = (
+        "asked",
         "context",
         "doubt",
         "evidence",
@@ -84,276 +86,308 @@ class Subject:
 
     def __init__(self, status: Status, observation: Observation, context: Context) -> None:
         outdated = _is_outdated(status, observation, context.worker)
+        self.status = status
+        self.observation = observation
+        self.context = context
         self.state: State = status.state
-        self.status, self.observation, self.context = status, observation, context
         self.evidence = Evidence.OUR_FAULT if outdated else observation.evidence
-        self.doubt = _of_this_address(status.doubt, context.revision) if status.doubt else None
-        if self.doubt and self.evidence in NEGATIVE:
-            self.doubt = hear(self.doubt, observation, context.worker)
-        self.others = _words_of_others(self.doubt, context) if self.doubt else ()
         self.rule = ""
-        self.proof: tuple[Seen, ...] = ()
+        self.proof: Findings = ()
+        self.doubt: Doubt | None = None
+        self.others: Findings = ()  # the newest finding of each other worker in the doubt
+        self.asked: frozenset[str] = frozenset()  # those of them that are peers
+        if status.doubt:
+            self._take_up(status.doubt)
+
+    def _take_up(self, doubt: Doubt) -> None:
+        context = self.context
+        doubt = _of_this_address(doubt, context.revision)
+        if self.evidence in NEGATIVE:
+            doubt = add_witness(doubt, self.observation, context.worker)
+        opinions = _of_this_doubt(context.opinions, doubt)
+        self.doubt = doubt
+        self.others = _newest_of_others(doubt, opinions, context.worker)
+        self.asked = frozenset(opinion.worker for opinion in opinions)
 
     @property
-    def own(self) -> Seen:
-        """Return this observation as evidence; in a doubt it stands for all this worker's
-        rounds.
-        """
+    def own(self) -> Finding:
+        """Return this observation as a finding; in a doubt, for all rounds of this worker."""
         seen, worker = self.observation, self.context.worker
-        witnesses = self.doubt.witnesses if self.doubt and self.evidence in NEGATIVE else ()
-        rounds = sum(witness.rounds for witness in witnesses if witness.worker == worker) or 1
-        return Seen(worker, seen.sent_at, seen.at, seen.cause, rounds, seen.detail)
+        rounds = 1
+        if self.doubt and self.evidence in NEGATIVE:
+            rounds = _rounds(self.doubt, worker)
+        return Finding(worker, seen.sent_at, seen.at, seen.cause, rounds, seen.detail)
 
-    def counted(self, seconds: float) -> tuple[Seen, ...]:
-        """Return the negatives of others that may count beside this observation under a rule with
-        this patience.
+    def confirming(self, seconds: float) -> Findings:
+        """Return others' negatives that count beside this one under a rule that waits `seconds`.
 
-        A peer is asked again and again, so its word must be new. A former owner no longer probes:
-        its last word may be older by the rule's own patience, else a frozen server (it takes 10 s
-        to prove) could stay uncertain for ever. The observation must have been sent after it: the
-        last word is the owner's.
+        A peer is asked again and again, so what it found must be new. A former owner no longer
+        probes: what it found last may be older by the rule's own wait, else a frozen server (it
+        takes 10 s to prove) could stay uncertain for ever. This observation must have been sent
+        after theirs ended: the owner has the last word.
         """
+        policy, seen = self.context.policy, self.observation
+        grace_of_peers = policy.deadline + policy.opinion_grace
+        grace_of_owners = policy.handover_grace + seconds
+        confirming = []
+        for finding in self.others:
+            grace = grace_of_peers if finding.worker in self.asked else grace_of_owners
+            if finding.at > seen.sent_at or not is_negative(finding):
+                continue
+            if elapsed(finding.at, seen.at) <= grace:
+                confirming.append(finding)
+        return tuple(confirming)
+
+    def is_contradicted(self) -> bool:
+        """Tell whether another worker has reached the server since the doubt began."""
+        return not all(map(is_negative, self.others))
+
+    def are_enough(self, findings: Findings, rounds: int, seconds: float) -> bool:
+        """Tell whether these negatives are many, the doubt is old enough, nothing contradicts."""
         assert self.doubt
-        peers = {opinion.worker for opinion in _opinions(self.doubt, self.context)}
-        seen, policy = self.observation, self.context.policy
+        waited = elapsed(self.doubt.sent_at, self.observation.at)
+        if waited < seconds or self.is_contradicted():
+            return False
+        return sum(finding.rounds for finding in findings) >= rounds
 
-        def counts(word: Seen) -> bool:
-            grace = (
-                policy.deadline + policy.opinion_grace
-                if word.worker in peers
-                else policy.handover_grace + seconds
-            )
-            return (
-                word.at <= seen.sent_at and elapsed(word.at, seen.at) <= grace and is_negative(word)
-            )
+    def absent_for_long(self, findings: Findings) -> bool:
+        """Tell whether all these are absents, many and for long, nothing else between.
 
-        return tuple(word for word in self.others if counts(word))
-
-    def suffices(self, words: tuple[Seen, ...], rounds: int, seconds: float) -> bool:
-        """Tell whether these negatives are many and old enough, and nobody else reached the server
-        since.
-        """
-        assert self.doubt
-        patient = elapsed(self.doubt.sent_at, self.observation.at) >= seconds
-        return (
-            patient
-            and sum(word.rounds for word in words) >= rounds
-            and all(map(is_negative, self.others))
-        )
-
-    def absent_for_long(self, words: tuple[Seen, ...]) -> bool:
-        """Tell whether all these words are absents, many and for long, nothing else between; nobody
-        else reached it.
-
-        A silence before them counts for nothing: it is another kind of evidence, with a patience of
+        A silence before them counts for nothing: it is another kind of evidence, with a wait of
         its own.
         """
         assert self.doubt
-        policy, since = self.context.policy, self.doubt.absent_since
-        asked = {opinion.worker for opinion in _opinions(self.doubt, self.context)}
-        rounds = self.doubt.absent_rounds + sum(word.worker in asked for word in words)
-        patient = since is not None and elapsed(since, self.observation.at) >= policy.absent_seconds
-        return (
-            patient
-            and rounds >= policy.absent_rounds
-            and all_absent(words)
-            and all(map(is_negative, self.others))
-        )
+        policy = self.context.policy
+        since = self.doubt.absent_since
+        if since is None or not all_absent(findings):
+            return False
+        if self.is_contradicted():
+            return False
+        if elapsed(since, self.observation.at) < policy.absent_seconds:
+            return False
+        of_peers = sum(finding.worker in self.asked for finding in findings)
+        return self.doubt.absent_rounds + of_peers >= policy.absent_rounds
 
 
 def elapsed(since: float, at: float) -> float:
-    """Return the seconds between two moments: two milliseconds-exact floats differ by 1.9999998
-    where 2 is meant.
-    """
+    """Return the seconds between two moments to the millisecond: floats say 1.9999998 for 2."""
     return round(at - since, 3)
 
 
-def is_negative(word: Seen) -> bool:
-    """Tell whether this worker got no word from the server: any word at all proves that it is not
-    down.
-    """
-    return EVIDENCE[word.cause] in NEGATIVE
+def is_negative(finding: Finding) -> bool:
+    """Tell whether the server said nothing at all: any answer proves that it is not down."""
+    return EVIDENCE[finding.cause] in NEGATIVE
 
 
-def all_absent(words: Iterable[Seen]) -> bool:
+def all_absent(findings: Iterable[Finding]) -> bool:
     """Tell whether the host answered every one of these workers, and the service none."""
-    return all(EVIDENCE[word.cause] is Evidence.ABSENT for word in words)
+    return all(EVIDENCE[finding.cause] is Evidence.ABSENT for finding in findings)
 
 
-def patience(policy: Policy, cause: Cause | None) -> float:
-    """Return the seconds that the rule for negatives of this kind waits; the longer where the kind
-    is not known.
-    """
-    return (
-        policy.absent_seconds
-        if cause and EVIDENCE[cause] is Evidence.ABSENT
-        else policy.silent_seconds
-    )
+def seconds_required(policy: Policy, cause: Cause | None) -> float:
+    """Return how long the rule for such negatives waits; the longer one where it is not known."""
+    if cause and EVIDENCE[cause] is Evidence.ABSENT:
+        return policy.absent_seconds
+    return policy.silent_seconds
 
 
-# The proof of a rule: the evidence that fires it, empty when it does not hold.
+# The proof of a rule: the findings that fire it, none when it does not hold.
 
 
-def observed(subject: Subject) -> tuple[Seen, ...]:
+def observed(subject: Subject) -> Findings:
     """Prove what one observation proves."""
     return (subject.own,)
 
 
-def confirm_absent(subject: Subject) -> tuple[Seen, ...]:
+def confirm_absent(subject: Subject) -> Findings:
     """Prove by two workers that the host is there and the service is not."""
+    others = subject.confirming(subject.context.policy.absent_seconds)
+    findings = (subject.own, *others)
+    if not others or not subject.absent_for_long(findings):
+        return ()
+    return findings
+
+
+def confirm_silent(subject: Subject) -> Findings:
+    """Prove by two workers that nothing answers, or a mix where the quicker rule came too late."""
     policy = subject.context.policy
-    others = subject.counted(policy.absent_seconds)
-    words = (subject.own, *others)
-    return words if others and subject.absent_for_long(words) else ()
+    others = subject.confirming(policy.silent_seconds)
+    findings = (subject.own, *others)
+    if not others:
+        return ()
+    enough = subject.are_enough(findings, policy.silent_rounds, policy.silent_seconds)
+    if not enough or confirm_absent(subject):
+        return ()
+    return findings
 
 
-def confirm_silent(subject: Subject) -> tuple[Seen, ...]:
-    """Prove by two workers that nothing answers, or a mix; by absent ones too when the quicker rule
-    came too late.
-    """
-    policy = subject.context.policy
-    others = subject.counted(policy.silent_seconds)
-    words = (subject.own, *others)
-    agreed = others and subject.suffices(words, policy.silent_rounds, policy.silent_seconds)
-    return words if agreed and not confirm_absent(subject) else ()
-
-
-def single_observer(subject: Subject) -> tuple[Seen, ...]:
-    """Prove by the only worker there is; the only proof that rests on one worker's word."""
-    context, policy, word = subject.context, subject.context.policy, subject.own
+def single_observer(subject: Subject) -> Findings:
+    """Prove by the only worker there is; the only proof that rests on what one worker found."""
+    context, policy = subject.context, subject.context.policy
     if context.eligible != 1 or context.alone_since is None or not context.canaries_green:
         return ()
-    unbroken = elapsed(context.alone_since, subject.observation.at) >= policy.alone_seconds
-    silent = subject.suffices((word,), policy.silent_rounds, policy.silent_seconds)
-    agreed = unbroken and (silent or subject.absent_for_long((word,)))
-    return (word,) if agreed and not confirm_absent(subject) and not confirm_silent(subject) else ()
+    if elapsed(context.alone_since, subject.observation.at) < policy.alone_seconds:
+        return ()
+    findings = (subject.own,)
+    silent = subject.are_enough(findings, policy.silent_rounds, policy.silent_seconds)
+    if not silent and not subject.absent_for_long(findings):
+        return ()
+    if confirm_absent(subject) or confirm_silent(subject):
+        return ()
+    return findings
 
 
-def answered(subject: Subject) -> tuple[Seen, ...]:
-    """Prove that the server speaks and does not let us in: twice in a row, or once with a peer's
-    agreement.
+def answered(subject: Subject) -> Findings:
+    """Prove that the server speaks and lets nobody in: twice in a row, or once and to a peer too.
 
     An error that says nothing of logins must come three times: one may be the fault of a single
     statement.
     """
     if subject.observation.cause is Cause.SERVER_ERROR:
-        return (subject.own,) if subject.status.errors + 1 >= ERRORS_MOST else ()
-    target, policy = NAMED_BY.get(subject.observation.cause), subject.context.policy
-
-    def agrees(word: Seen) -> bool:
-        age = elapsed(word.at, subject.observation.at)
-        return (
-            word.cause is not Cause.SERVER_ERROR
-            and NAMED_BY.get(word.cause) is target
-            and age <= policy.deadline + policy.opinion_grace
-        )
-
-    agreeing = tuple(word for word in subject.others if agrees(word))
-    return (subject.own, *agreeing) if agreeing or subject.status.alive else ()
+        enough = subject.status.errors + 1 >= ERRORS_MOST
+        return (subject.own,) if enough else ()
+    agreeing = _agreeing(subject)
+    if not agreeing and not subject.status.alive:
+        return ()
+    return (subject.own, *agreeing)
 
 
-def recovered(subject: Subject) -> tuple[Seen, ...]:
+def _agreeing(subject: Subject) -> list[Finding]:
+    """Return what others found lately that names the same state."""
+    seen, policy = subject.observation, subject.context.policy
+    target = NAMED_BY.get(seen.cause)
+    grace = policy.deadline + policy.opinion_grace
+    agreeing = []
+    for finding in subject.others:
+        if finding.cause is Cause.SERVER_ERROR or NAMED_BY.get(finding.cause) is not target:
+            continue
+        if elapsed(finding.at, seen.at) <= grace:
+            agreeing.append(finding)
+    return agreeing
+
+
+def recovered(subject: Subject) -> Findings:
     """Prove that the database is back to stay: some oks, some seconds apart."""
-    policy, at = subject.context.policy, subject.observation.at
-    since = at if subject.status.ok_since is None else subject.status.ok_since
-    enough = (
-        subject.status.ok_rounds + 1 >= policy.recovery_rounds
-        and elapsed(since, at) >= policy.recovery_seconds
-    )
-    return (subject.own,) if enough else ()
+    policy, status, at = subject.context.policy, subject.status, subject.observation.at
+    since = at if status.ok_since is None else status.ok_since
+    many = status.ok_rounds + 1 >= policy.recovery_rounds
+    if not many or elapsed(since, at) < policy.recovery_seconds:
+        return ()
+    return (subject.own,)
 
 
 def _is_outdated(status: Status, observation: Observation, worker: str) -> bool:
-    """Tell whether it is older than what the Status knows already: clocks are re-anchored, feels
-    may be told twice.
+    """Tell whether the Status knows something newer.
+
+    Clocks are anchored anew, and a feel may be told twice.
     """
     if observation.at < max(status.since, status.ok_since or 0.0):
         return True
     doubt = status.doubt
-    return doubt is not None and (
-        observation.sent_at < doubt.sent_at
-        or any(
-            witness.worker == worker
-            and (observation.sent_at <= witness.sent_at or observation.at < witness.at)
-            for witness in doubt.witnesses
-        )
-    )
+    if doubt is None:
+        return False
+    if observation.sent_at < doubt.sent_at:
+        return True
+    for witness in doubt.witnesses:
+        if witness.worker != worker:
+            continue
+        if observation.sent_at <= witness.sent_at or observation.at < witness.at:
+            return True
+    return False
 
 
 def _of_this_address(doubt: Doubt, revision: int) -> Doubt:
     """Return the doubt without what was found at an address that the database no longer has."""
     if revision in (0, doubt.revision):
         return doubt
-    return replace(unheard(doubt) if doubt.revision else doubt, revision=revision)
+    if doubt.revision:
+        doubt = without_findings(doubt)
+    return replace(doubt, revision=revision)
 
 
-def unheard(doubt: Doubt) -> Doubt:
+def without_findings(doubt: Doubt) -> Doubt:
     """Return a doubt whose counting starts afresh at the next negative."""
     return replace(doubt, witnesses=(), absent_since=None, absent_rounds=0)
 
 
-def hear(doubt: Doubt, observation: Observation, worker: str) -> Doubt:
-    """Return the doubt with this worker's newest negative in it; the first one after proof of life
-    dates it anew.
+def add_witness(doubt: Doubt, observation: Observation, worker: str) -> Doubt:
+    """Return the doubt with this worker's newest negative in it.
+
+    The first one after proof of life dates the doubt anew.
     """
     doubt = _where_it_leads(doubt, observation)
-    others = [witness for witness in doubt.witnesses if witness.worker != worker]
-    before = sum(witness.rounds for witness in doubt.witnesses if witness.worker == worker)
-    rounds = min(before + 1, MAX_ROUNDS)
+    rounds = min(_rounds(doubt, worker) + 1, MAX_ROUNDS)
     own = Witness(worker, rounds, observation.sent_at, observation.at, observation.cause)
+    others = [witness for witness in doubt.witnesses if witness.worker != worker]
     sent_at = doubt.sent_at if doubt.witnesses else observation.sent_at
-    since, absents = doubt.absent_since, min(doubt.absent_rounds + 1, MAX_ROUNDS)
-    if observation.evidence is not Evidence.ABSENT:
-        since, absents = None, 0
-    elif since is None:
-        since, absents = observation.sent_at, 1
     witnesses = (*others, own)[-MAX_WITNESSES:]
+    absent_since, absent_rounds = _absents(doubt, observation)
     return replace(
-        doubt, sent_at=sent_at, witnesses=witnesses, absent_since=since, absent_rounds=absents
+        doubt,
+        sent_at=sent_at,
+        witnesses=witnesses,
+        absent_since=absent_since,
+        absent_rounds=absent_rounds,
     )
 
 
+def _rounds(doubt: Doubt, worker: str) -> int:
+    return sum(witness.rounds for witness in doubt.witnesses if witness.worker == worker)
+
+
+def _absents(doubt: Doubt, observation: Observation) -> tuple[float | None, int]:
+    """Return since when all findings have been absents, and how many they are, with this one."""
+    if observation.evidence is not Evidence.ABSENT:
+        return None, 0
+    if doubt.absent_since is None:
+        return observation.sent_at, 1
+    return doubt.absent_since, min(doubt.absent_rounds + 1, MAX_ROUNDS)
+
+
 def _where_it_leads(doubt: Doubt, observation: Observation) -> Doubt:
-    """Return the doubt without what was found before an address came up that was not tried before.
+    """Return the doubt without what was found before an untried address came up.
 
     The name leads elsewhere, and nothing found where it led counts. An address that comes up again
     changes nothing: each observer may have an answer of its own for a name.
     """
-    marks = tuple(map(mark, observation.tried))
+    marks = map(mark, observation.tried)
     came_up = tuple(one for one in marks if one not in doubt.tried)
     if not came_up or len(doubt.tried) + len(came_up) > MAX_TRIED:
         return doubt
-    return replace(unheard(doubt) if doubt.tried else doubt, tried=doubt.tried + came_up)
+    tried = doubt.tried + came_up
+    if doubt.tried:
+        doubt = without_findings(doubt)
+    return replace(doubt, tried=tried)
 
 
-def _words_of_others(doubt: Doubt, context: Context) -> tuple[Seen, ...]:
-    """Return the newest word of every worker but this one; `rounds` counts its negatives since it
-    was last positive.
+def _newest_of_others(doubt: Doubt, opinions: Iterable[Opinion], worker: str) -> Findings:
+    """Return the newest finding of every worker but this one.
 
-    What a newer version found and this one has no word for is nobody's word: it neither proves nor
-    hinders.
+    `rounds` counts its negatives since it was last positive. A cause that only a newer version
+    knows neither proves nor hinders.
     """
-    words = {w.worker: Seen(w.worker, w.sent_at, w.at, w.cause, w.rounds) for w in doubt.witnesses}
-    for opinion in sorted(_opinions(doubt, context), key=lambda opinion: opinion.at):
-        known = words.get(opinion.worker)
+    newest: dict[str, Finding] = {}
+    for one in doubt.witnesses:
+        newest[one.worker] = Finding(one.worker, one.sent_at, one.at, one.cause, one.rounds)
+    for opinion in opinions:
+        known = newest.get(opinion.worker)
         if known and opinion.at <= known.at:
             continue  # the same answer again, or older than what it found as the owner
-        new = Seen(opinion.worker, opinion.sent_at, opinion.at, opinion.cause)
-        if known and is_negative(known) and is_negative(new):
-            new = Seen(new.worker, new.sent_at, new.at, new.cause, known.rounds + 1)
-        words[opinion.worker] = new
-    return tuple(
-        word
-        for word in words.values()
-        if word.worker != context.worker and EVIDENCE[word.cause] is not Evidence.OUR_FAULT
-    )
+        finding = Finding(opinion.worker, opinion.sent_at, opinion.at, opinion.cause)
+        if known and is_negative(known) and is_negative(finding):
+            finding = replace(finding, rounds=known.rounds + 1)
+        newest[opinion.worker] = finding
+    newest.pop(worker, None)
+    findings = newest.values()
+    return tuple(one for one in findings if EVIDENCE[one.cause] is not Evidence.OUR_FAULT)
 
 
-def _opinions(doubt: Doubt, context: Context) -> list[Opinion]:
-    return [
-        opinion
-        for opinion in context.opinions
-        if opinion.doubt == doubt.identity
-        and opinion.sent_at >= doubt.sent_at
-        and EVIDENCE[opinion.cause] is not Evidence.OUR_FAULT
-    ]
+def _of_this_doubt(opinions: Iterable[Opinion], doubt: Doubt) -> list[Opinion]:
+    """Return the opinions that speak of this doubt, the oldest first."""
+    speaking = []
+    for opinion in opinions:
+        if opinion.doubt != doubt.identity or opinion.sent_at < doubt.sent_at:
+            continue
+        if EVIDENCE[opinion.cause] is not Evidence.OUR_FAULT:
+            speaking.append(opinion)
+    return sorted(speaking, key=lambda opinion: opinion.at)

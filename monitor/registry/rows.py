@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from monitor.core.event import Transition, decode_seen, encode
+from monitor.core.event import Transition, decode_finding, encode
 from monitor.core.status import MAX_WITNESSES, Doubt, Epoch, Identity, State, Status, Witness
 
 Key = tuple[str, Identity]  # a database's name, and which of its transitions
@@ -90,7 +90,7 @@ def transition_of(row: Row[Any]) -> Transition:
         at=seconds(row.at),
         worker=row.worker,
         observers=tuple(row.observers),
-        evidence=tuple(map(decode_seen, row.evidence)),
+        evidence=tuple(map(decode_finding, row.evidence)),
     )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from monitor.core.event import Seen
+from monitor.core.event import Finding
 from monitor.registry import fleet
 from monitor.registry.rows import TransitionRow
 from monitor.registry.transitions import read_transitions
@@ -53,7 +53,7 @@ def _shape(row: TransitionRow) -> TransitionShape:
     }
 
 
-def _seen(seen: Seen) -> SeenShape:
+def _seen(seen: Finding) -> SeenShape:
     return {
         "worker": seen.worker,
         "sent_at": moment(seen.sent_at),

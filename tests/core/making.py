@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from monitor.core.cause import Cause
-from monitor.core.event import CannotReach, Event, Seen, Transition
+from monitor.core.event import CannotReach, Event, Finding, Transition
 from monitor.core.machine import Context, tick
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
@@ -108,7 +108,7 @@ epochs = st.builds(Epoch, st.integers(1, 2**31), st.integers(0, 2**32 - 1))
 identities = st.builds(Identity, epochs, st.integers(1, 10**9))
 texts = st.text(max_size=20)
 seens = st.builds(
-    Seen,
+    Finding,
     worker=worker_ids,
     sent_at=moments,
     at=moments,

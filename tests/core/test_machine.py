@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.event import CannotReach, Transition
 from monitor.core.machine import (
-    CLOCK_STEP,
+    CANNOT_MOVE,
     MACHINE,
     NAMED_BY,
-    QUIET,
     STEADY,
     TRANSITIONS,
     Opinion,
@@ -26,6 +25,7 @@ from monitor.core.machine import (
 )
 from monitor.core.policy import Policy
 from monitor.core.status import Doubt, Epoch, Identity, State, Status, Witness, decode, encode
+from monitor.core.timing import CLOCK_STEP
 from monitor.core.verdict import ERRORS_MOST, Subject, elapsed
 from tests.core.making import POLICY, START, context, examples, seen
 
@@ -188,7 +188,9 @@ def test_the_guard_and_the_machine_agree():
         elif rule != STEADY.name:
             assert (after.rule, after.state) == (rule, events[0].target)
             moved.add((status.state, observation.cause))
-    reach = {(state, cause) for state in State for cause in CAUSES if cause not in QUIET[state]}
+    reach = {
+        (state, cause) for state in State for cause in CAUSES if cause not in CANNOT_MOVE[state]
+    }
     assert (
         moved == reach
     )  # the guard is exact: what it lets through can move, what it holds back can not

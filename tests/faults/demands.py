@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from monitor.core.cause import EVIDENCE, Evidence
-from monitor.core.event import Seen, Transition
+from monitor.core.event import Finding, Transition
 from monitor.core.machine import TRANSITIONS
 from monitor.core.status import Identity, State
 from monitor.core.verdict import NEGATIVE
@@ -124,13 +124,13 @@ def allowance(history: History, since: float, until: float, bounds: Bounds) -> f
     return sum(overlaps) + bounds.allowance * len(touching)
 
 
-def is_negative(seen: Seen) -> bool:
+def is_negative(seen: Finding) -> bool:
     """Tell whether this piece of evidence says that nothing came back."""
     return EVIDENCE[seen.cause] in NEGATIVE
 
 
 def is_true(
-    history: History, database: str, seen: Seen, effects: Iterable[Effect], bounds: Bounds
+    history: History, database: str, seen: Finding, effects: Iterable[Effect], bounds: Bounds
 ) -> bool:
     """Tell whether a piece of evidence lies in a moment when this worker could not but see it."""
     return any(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.core.cause import Cause
-from monitor.core.event import CannotReach, Seen, Transition
+from monitor.core.event import CannotReach, Finding, Transition
 from monitor.core.machine import Context, cadence, tick
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
@@ -897,7 +897,7 @@ def lost_at_85(*faults: Fault) -> History:
     """Return a history with a doubt that was accepted and never became durable."""
     history = tell(80)
     history.ended, history.faults = at(120), list(faults)
-    seen = Seen("w1", at(84.9), at(85), Cause.PORT_CLOSED)
+    seen = Finding("w1", at(84.9), at(85), Cause.PORT_CLOSED)
     source, target = State.AVAILABLE, State.UNCERTAIN
     told = {"rule": "doubt", "evidence": (seen,), "at": at(85), "source": source, "target": target}
     history.journal.append(Journaled(at(85.1), another(history, **told), False))

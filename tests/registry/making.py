@@ -1,7 +1,7 @@
 """Transitions to write, made short."""
 
 from monitor.core.cause import Cause
-from monitor.core.event import Seen, Transition
+from monitor.core.event import Finding, Transition
 from monitor.core.status import Identity, State
 
 NOON = 1_764_000_000.125  # fleet seconds
@@ -28,8 +28,8 @@ def transition(
         worker=worker,
         observers=(worker, "w2-0a0b0c"),
         evidence=(
-            Seen(worker, at - 0.5, at, Cause.PORT_CLOSED, 2, "connection refused"),
-            Seen("w2", 1.0, 2.0, Cause.RESET),
+            Finding(worker, at - 0.5, at, Cause.PORT_CLOSED, 2, "connection refused"),
+            Finding("w2", 1.0, 2.0, Cause.RESET),
         ),
     )
 

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 
 from monitor.core import chain
 from monitor.core.cause import Cause
-from monitor.core.event import Seen, Transition, decode, encode
+from monitor.core.event import Finding, Transition, decode, encode
 from monitor.core.status import MAX_WITNESSES, Epoch, Identity, State, Status
 from monitor.registry import chains
 from monitor.registry.store import Store
@@ -69,7 +69,7 @@ def test_a_transition_comes_back_as_it_was(store: Store) -> None:
 floats = st.integers(0, 4_000_000_000_000).map(lambda milliseconds: milliseconds / 1000)
 words = st.text("abc019-_", min_size=1, max_size=20)
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
-seen = st.builds(Seen, words, floats, floats, st.sampled_from(Cause), st.integers(1, 9), texts)
+seen = st.builds(Finding, words, floats, floats, st.sampled_from(Cause), st.integers(1, 9), texts)
 
 
 @few
@@ -251,7 +251,7 @@ def test_the_last_status_of_an_open_doubt_says_who_doubted(store: Store) -> None
         target=State.UNCERTAIN,
         rule="doubt",
         at=at,
-        evidence=tuple(Seen(f"w{n}", at - n, at, Cause.HUNG, n) for n in range(1, 7)),
+        evidence=tuple(Finding(f"w{n}", at - n, at, Cause.HUNG, n) for n in range(1, 7)),
     )
     write_transitions(store, [one])
     status = last_status(store, ["db1"])["db1"]

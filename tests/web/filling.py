@@ -6,7 +6,7 @@ from monitor.core.access import UNKNOWN, Access
 from monitor.core.assignment import Assignment
 from monitor.core.beat import Beat, Reply
 from monitor.core.cause import Cause
-from monitor.core.event import Seen, Transition
+from monitor.core.event import Finding, Transition
 from monitor.core.observation import FAMILIES, GAUGES, Observation, Reading, ReadingStatus
 from monitor.core.policy import Policy
 from monitor.core.status import Epoch, Identity, State, Status
@@ -127,7 +127,7 @@ class Filler:
     ) -> Transition:
         same = status.identity is not None and status.identity.epoch == epoch
         identity = Identity(epoch, status.identity.n + 1 if same and status.identity else 1)
-        evidence = (Seen(seen.worker, seen.sent_at, seen.at, seen.cause),)
+        evidence = (Finding(seen.worker, seen.sent_at, seen.at, seen.cause),)
         return Transition(
             seen.database,
             identity,
