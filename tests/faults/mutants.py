@@ -163,8 +163,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "deposed-too-late",
         "workers/supervisor/leader.py",
-        "Leader._sweep",
-        "if term > self.lease.term or",
+        "Leader._check_lead",
+        "if standing.term > self.lease.term or",
         "if",
         (f"{_WORKERS}/test_leader.py::test_an_older_term_steps_down",),
     ),
@@ -1045,8 +1045,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "stuck-leader",
         "workers/supervisor/process.py",
-        "Supervisor._hold",
-        "leader.unswept >= self._settings.lease",
+        "Supervisor._hold_lead",
+        "leader.stuck_for >= self._settings.lease",
         "False",
         (
             f"{_WORKERS}/test_supervisor.py::test_a_leader_that_completes_no_sweep_makes_way_whatever_the_reason",
@@ -1348,10 +1348,10 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "change-forgotten",
-        "workers/supervisor/leader.py",
-        "Leader._refresh_fleet",
-        "self._fleet_at = self._fleet_at and ",
-        "self._fleet_at = ",
+        "workers/supervisor/fleet_view.py",
+        "FleetView.refresh",
+        "if self._due_at:",
+        "if True:",
         (f"{_WORKERS}/test_leader.py::test_a_change_told_during_a_read_of_the_fleet_is_read_too",),
     ),
     Mutant(
@@ -1366,8 +1366,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "retired-goes-on",
         "workers/supervisor/leader.py",
         "Leader._withdraw",
-        "self._places.keys() - self._fleet.keys()",
-        "self._places.keys() & self._paused",
+        "self._places.keys() - fleet.databases.keys()",
+        "self._places.keys() & fleet.paused",
         (f"{_FAULTS}/test_targets.py::test_no_longer_watched",),
     ),
     # --- the door ---------------------------------------------------------------------------------
@@ -1551,7 +1551,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "fleet-row-unread-is-withdrawn",
         "workers/supervisor/leader.py",
         "Leader._withdraw",
-        " - self._unreadable",
+        " - fleet.unreadable",
         "",
         (
             f"{_WORKERS}/test_leader.py::test_a_row_of_the_registry_that_cannot_be_read_is_left_as_it_is",

@@ -9,7 +9,8 @@ from monitor.registry.transitions import read_transitions
 from tests.factories import transition
 from tests.live.builders import opened
 from tests.registry.test_retention import DAYS, flapping, kept, numbered, write
-from workers.supervisor.historian import GROUP, Historian, Pruner
+from workers.supervisor.historian import GROUP, Historian
+from workers.supervisor.sampler import Pruner
 
 NAMES = ("flapper", "ledger", "orders")
 

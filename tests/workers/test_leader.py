@@ -69,14 +69,14 @@ def lead(live: Live, store: Store, nudges: Nudges, name: str) -> Leader:
         leadership.release(store, current)
     lease = leadership.acquire(store, name)
     assert lease
-    return Leader(live, store, lease, nudges)  # type: ignore[arg-type]
+    return Leader(live, store, lease, nudges, asyncio.Event())  # type: ignore[arg-type]
 
 
 async def sweep(leader: Leader) -> None:
     """Sweep once, on the fleet as it is now."""
     await leader.sweep()
-    if leader.reading:
-        await asyncio.wait({leader.reading})
+    if reading := leader._fleet.reading:
+        await asyncio.wait({reading})
         await leader.sweep()
 
 
@@ -144,7 +144,7 @@ async def test_a_row_of_the_registry_that_cannot_be_read_is_left_as_it_is(
         )
 
 
-async def test_a_cry_moves_the_database_once_and_away_from_the_doubter(
+async def test_a_request_moves_the_database_once_and_away_from_who_made_it(
     live: Live, store: Store, leader: Leader, arrive: Arrive
 ) -> None:
     register(store, "orders")
@@ -168,9 +168,7 @@ async def test_a_cry_moves_the_database_once_and_away_from_the_doubter(
 async def test_a_blip_that_is_over_moves_nothing(
     live: Live, store: Store, leader: Leader, arrive: Arrive
 ) -> None:
-    """The cry is heard and the move is refused, since the owner reached it again; the news of that
-    comes next.
-    """
+    """The move is refused, since its owner reached it again before; the news of that comes next."""
     register(store, "orders")
     await arrive("w1", "w2")
     await sweep(leader)
@@ -292,7 +290,7 @@ async def test_a_leader_that_follows_itself_knows_its_workers(
     for _ in range(others):
         lead(live, store, nudges, "other")
     again = lead(live, store, nudges, "first")
-    again.inherit(leader)
+    again.continue_from(leader)
     await sweep(again)
     assert not (await generation.generation(live)).open, "nobody has restored yet"
     await generation.restore(live, "w1", [], 1, "")
@@ -349,10 +347,10 @@ async def test_an_absence_counts_only_once_redis_has_answered_for_a_while(
     await beat(live, "orders", Cause.OK)
     await arrive("w2")
     await live.bus.delete(presence_key("w1"))
-    leader._steady_since = time.monotonic()
+    leader._roster.steady_since = time.monotonic()
     await sweep(leader)
     assert (await place(live, "orders")).owner == "w1", "it may only not have been back yet"
-    leader._steady_since = 0.0
+    leader._roster.steady_since = 0.0
     await sweep(leader)
     assert (await place(live, "orders")).owner == "w2"
 
@@ -368,7 +366,7 @@ async def test_a_presence_that_outlives_its_worker_keeps_nothing(
     await beat(live, "orders", Cause.OK)
     await live.bus.pexpire(presence_key("w1"), 3_600_000)
     monkeypatch.setattr(presence, "PRESENCE_TTL", 1.0)
-    leader._steady_since = 0.0
+    leader._roster.steady_since = 0.0
 
     async def taken_over() -> bool:
         await arrive("w2")
@@ -425,14 +423,15 @@ async def test_a_change_told_during_a_read_of_the_fleet_is_read_too(
     live: Live, store: Store, leader: Leader
 ) -> None:
     await leader.sweep()
-    assert leader.reading
-    await asyncio.wait({leader.reading})  # read, and not yet taken up
+    reading = leader._fleet.reading
+    assert reading
+    await asyncio.wait({reading})  # read, and not yet taken up
     register(store, "orders")
     await requests.ask(live, "fleet_changed")
     await leader.sweep()
-    assert leader._fleet == {}
+    assert leader._fleet.databases == {}
     await sweep(leader)
-    assert set(leader._fleet) == {"orders"}
+    assert set(leader._fleet.databases) == {"orders"}
 
 
 async def test_what_its_owner_never_proves_is_moved_and_who_proves_nothing_gets_nothing(

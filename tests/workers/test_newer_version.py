@@ -15,7 +15,8 @@ from tests.servers import PostgresServer
 from tests.waiting import eventually
 from tests.workers.test_leader import Arrive, Nudges, beat, lead, place, register, sweep
 from tests.workers.test_patrol import OURS, assigned, opened, working
-from workers.supervisor.historian import Historian, Sampler
+from workers.supervisor.historian import Historian
+from workers.supervisor.sampler import Sampler
 
 
 async def watched(live: Live, store: Store, arrive: Arrive, *names: str) -> None:
@@ -50,7 +51,7 @@ async def test_a_leader_leads_on_past_a_state_it_does_not_know(
     assert (await place(live, "new")).owner in {"w1", "w2"}
     assert (await place(live, "orders")).owner == before.owner, "not free for the taking"
     await live.bus.delete(presence_key(before.owner))
-    leader._steady_since = 0.0
+    leader._roster.steady_since = 0.0
     await sweep(leader)
     assert (await place(live, "orders")).owner == ({"w1", "w2"} - {before.owner}).pop(), (
         "nor lost with its owner"

@@ -26,7 +26,8 @@ from tests.conftest import numbers
 from tests.proxy import Proxy
 from tests.servers import PostgresServer, RedisServer
 from tests.waiting import eventually
-from workers.supervisor.leader import Deposed, Leader
+from workers.supervisor.leader import Leader
+from workers.supervisor.placements import Deposed
 from workers.supervisor.process import Supervisor
 from workers.worker.recorder import Recorder
 
@@ -54,7 +55,7 @@ async def make_supervisor(
 async def step(*supervisors: Supervisor) -> None:
     """Let each try to hold the lead and to sweep, once."""
     for one in supervisors:
-        for part in (one._hold, one._sweep):
+        for part in (one._hold_lead, one._sweep):
             with contextlib.suppress(StoreUnavailable, ForeignRedis):
                 await part()
 
@@ -183,10 +184,10 @@ async def test_a_redis_that_is_full_of_acknowledged_entries_gets_room_again(
     await step(one)
     for group in journal.DURABLE:
         await journal.ensure(one._live, group)
-    cry = encode(CannotReach("a", Identity(Epoch(1, 1), 1), "w", 1.0, Cause.DNS))
+    request = encode(CannotReach("a", Identity(Epoch(1, 1), 1), "w", 1.0, Cause.DNS))
     pipe = one._live.cache.pipeline(transaction=False)
     for _ in range(10_000):
-        pipe.xadd(partition_key(3, "journal"), {"event": cry})
+        pipe.xadd(partition_key(3, "journal"), {"event": request})
     await pipe.execute()
     for group in journal.DURABLE:
         while entries := await journal.read(one._live, group, "one", count=16_000, block=0.1):
@@ -206,12 +207,12 @@ async def test_a_sweep_that_gets_on_may_take_longer_than_a_lease(
     leader = production._leader
     assert leader
     leader._swept_at -= 60
-    assert leader.unswept < LEASE, "it assigned a moment ago"
+    assert leader.stuck_for < LEASE, "it assigned a moment ago"
     monkeypatch.setattr(leader, "_review", None)
     leader._review_at = 0.0
     with contextlib.suppress(TypeError):
         await leader.sweep()
-    assert leader.unswept > 60, "what failed got nowhere"
+    assert leader.stuck_for > 60, "what failed got nowhere"
 
 
 async def test_nobody_leads_who_cannot_reach_redis(
@@ -219,7 +220,7 @@ async def test_nobody_leads_who_cannot_reach_redis(
 ) -> None:
     link.mode = "refuse"
     with pytest.raises(StoreUnavailable):
-        await make_supervisor(link.url(redis_url))._hold()
+        await make_supervisor(link.url(redis_url))._hold_lead()
     assert leadership.current(store) is None
 
 
@@ -233,7 +234,7 @@ async def test_the_supervisor_of_another_registry_leads_nowhere_else(
     stranger = make_supervisor(redis_url, staging)
     for _ in range(3):
         with pytest.raises(ForeignRedis, match="feeler redis adopt"):
-            await stranger._hold()
+            await stranger._hold_lead()
         await step(production, stranger)
     assert leadership.current(staging) is None
     assert production._leader
@@ -272,7 +273,7 @@ async def test_of_two_registries_at_one_empty_redis_one_leads_wholly(
             "staging" if loser._store is store else leadership.registry(store)
         )
         with pytest.raises(ForeignRedis, match="feeler redis adopt"):
-            await loser._hold()
+            await loser._hold_lead()
 
 
 async def test_a_leader_claims_before_it_opens(
@@ -289,7 +290,7 @@ async def test_a_leader_claims_before_it_opens(
 
     await live.cache.flushall()
     assert await generation.lead(live, 1, "0123abcdef" * 3)
-    monkeypatch.setattr(leader._recovery, "ready", everybody)
+    monkeypatch.setattr(leader._recovery, "reports", everybody)
     with pytest.raises(Deposed):
         await leader._recover({}, 0)
 
@@ -307,7 +308,7 @@ async def test_a_leader_steps_down_where_another_registry_is_named(
     stranger = make_supervisor(redis_url, staging)
     lease = leadership.acquire(staging, "stranger", seen=99)
     assert lease
-    stranger._leader = Leader(live, staging, lease, stranger._nudger)
+    stranger._leader = Leader(live, staging, lease, stranger._nudger, asyncio.Event())
     await step(stranger)
     assert stranger._leader is None
     assert await observations.names(live) == ["ledger", "orders"]
@@ -330,7 +331,7 @@ async def test_a_redis_that_forgot_its_registry_is_left_to_those_who_remember(
     assert stranger._leader is None, "the name stood there a moment ago"
     await worker.follow_generation()
     with pytest.raises(ForeignRedis):
-        await stranger._hold()
+        await stranger._hold_lead()
 
 
 async def test_a_take_over_by_a_persons_word_is_obeyed(
@@ -429,7 +430,7 @@ async def swept_often(supervisor: Supervisor) -> None:
 
     async def knows() -> bool:
         await step(supervisor)
-        return supervisor._leader is not None and supervisor._leader._fleet_known
+        return supervisor._leader is not None and supervisor._leader._fleet.known
 
     await eventually(knows)
     for _ in range(3):
@@ -479,7 +480,7 @@ async def test_a_last_word_counts_for_the_next_leader_alone(
     assert not (await generation.generation(live)).open
 
 
-async def test_a_standby_waits_for_memories_before_it_leads(
+async def test_a_standby_waits_for_reports_before_it_leads(
     production: Supervisor,
     make_supervisor: MakeSupervisor,
     redis_url: str,

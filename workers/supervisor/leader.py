@@ -1,33 +1,23 @@
-"""What the leading supervisor does in each sweep: see who is here, plan, assign, nudge. For
-supervisor.py alone.
+"""One term of leadership: each sweep sees, decides and carries out. For process.py alone.
 
 The leader's memory is a cache: all of it is rebuilt from Postgres (the fleet), Redis (places) and
-the journal.
+the journal. Whatever it does may come late, after a freeze or a lost reply: every write is fenced
+by its term, so that a leader that was succeeded changes nothing any more.
 """
 
 import asyncio
 import logging
-import math
 import time
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 
 from monitor.core import assignment as planner
 from monitor.core.assignment import Move
-from monitor.core.database import DatabaseStatus
 from monitor.core.doubts import Doubts
 from monitor.core.errors import StoreUnavailable
 from monitor.core.event import CannotReach, Transition
 from monitor.core.placement import Place
-from monitor.core.policy import Policy
 from monitor.core.status import Status
-from monitor.core.timing import (
-    ABSENCE_GRACE,
-    FLEET_EVERY,
-    LEADER_ABANDONED,
-    LEASE,
-    LISTEN,
-    REVIEW_EVERY,
-)
+from monitor.core.timing import LEADER_ABANDONED, LEASE, LISTEN, REVIEW_EVERY
 from monitor.core.unproven import Unproven
 from monitor.live import (
     assignments,
@@ -37,28 +27,25 @@ from monitor.live import (
     observations,
     presence,
     requests,
-    targets,
 )
 from monitor.live.connections import Live
 from monitor.live.journal import Entry
-from monitor.live.presence import Alive, Presence
-from monitor.live.targets import Target
-from monitor.registry import fleet
-from monitor.registry.fleet import Database, Registry
+from monitor.live.presence import Presence
 from monitor.registry.leadership import Lease
 from monitor.registry.store import Store
 from workers.nudges import Nudger
-from workers.supervisor.placements import Deposed, Placements
+from workers.supervisor.fleet_view import FleetView
+from workers.supervisor.placements import CHUNK, Deposed, Placements
 from workers.supervisor.recovery import Recovery
+from workers.supervisor.roster import Roster
 
 log = logging.getLogger("feeler.leader")
 
 GROUP = "supervisor"
-CHUNK = 200  # commands in flight at once
 
 
 class Leader:
-    """One term of leadership."""
+    """One term of leadership. `wake` is set when a sweep would find something to do."""
 
     def __init__(
         self,
@@ -66,162 +53,155 @@ class Leader:
         store: Store,
         lease: Lease,
         nudger: Nudger,
+        wake: asyncio.Event,
         lease_seconds: float = LEASE,
         waiting_since: float | None = None,
     ) -> None:
-        self._live, self._store, self._nudger = live, store, nudger
+        self._live, self._nudger, self._wake = live, nudger, wake
+        self.lease = lease
+        self._fleet = FleetView(store, wake)
+        self._roster = Roster(live)
         self._placements = Placements(live, store, lease)
         self._recovery = Recovery(live, store, self._placements, lease_seconds, waiting_since)
-        self.lease = lease
-        self.wake = asyncio.Event()
-        self._fleet: dict[str, Database] = {}
-        self._paused: set[str] = set()
-        self._claimed = False
-        self._unreadable: frozenset[str] = (
-            frozenset()
-        )  # registered, but nobody knows how: they stay as they are
-        self._fleet_known = False
-        self.reading: asyncio.Task[Registry] | None = None
-        self._published: dict[str, int] = {}  # revision of each target in Redis
-        self._doubts = Doubts(self._policy)
+        self._doubts = Doubts(self._fleet.policy)
         self._unproven = Unproven()
-        self._alive = Alive()
-        self._heard: list[Entry] = []
-        self._members: set[str] = set()
-        self._fleet_at = self._review_at = 0.0
-        self._steady_since = time.monotonic()  # Redis has answered without a break since
+        self._news: list[Entry] = []  # of the journal: read, not yet taken up
+        self._claimed = False  # our term and our registry's name stand in Redis
+        self._review_at = 0.0  # monotonic seconds
         self._swept_at = time.monotonic()  # when a sweep was completed last
         self._failing = False  # the last sweep was not completed
 
     @property
-    def unswept(self) -> float:
+    def stuck_for(self) -> float:
         """Return the seconds since a sweep was completed, or since the one under way got further.
 
         One that failed got nowhere: what it did it will do again.
         """
-        since = self._swept_at if self._failing else max(self._swept_at, self._placements.worked_at)
+        since = self._swept_at
+        if not self._failing:
+            since = max(since, self._placements.progress_at)
         return time.monotonic() - since
 
-    def inherit(self, before: "Leader") -> None:
-        """Know the workers `before` knew, where nobody led in between: no others can have been
-        given anything.
-        """
-        if before.lease.term + 1 == self.lease.term:
-            self._members = before._members
-
     @property
-    def _places(self) -> dict[str, Place]:
+    def _places(self) -> Mapping[str, Place]:
         return self._placements.places
 
-    async def rest(self) -> None:
-        """Say a last word, if this memory of Redis is known to be whole."""
+    def continue_from(self, previous: "Leader") -> None:
+        """Know the workers of an earlier term of this process, if nobody led in between.
+
+        Nobody else can have given anything to a worker that we never met.
+        """
+        if previous.lease.term + 1 == self.lease.term:
+            self._roster.met = previous._roster.met
+
+    async def sign_off(self) -> None:
+        """Mark Redis's memory as complete, as our last write, if we know that it is."""
         standing = await generation.standing(self._live)
-        ours = standing.term == self.lease.term and not standing.holder(self.lease.registry)
-        if ours and (await generation.generation(self._live)).open:
+        if standing.term != self.lease.term or standing.holder(self.lease.registry):
+            return
+        if (await generation.generation(self._live)).open:
             await generation.mark_complete(self._live, self.lease.named)
 
     async def listen(self) -> None:
-        """Take news from the journal and wake the sweep: a cry for another worker is answered at
-        once.
-        """
-        entries = await journal.read(self._live, GROUP, self.lease.owner, count=CHUNK, block=LISTEN)
-        if entries:
-            self._heard += entries
-            self.wake.set()
+        """Read the journal and wake the sweep: a request for another worker is met at once."""
+        read = await journal.read(self._live, GROUP, self.lease.owner, count=CHUNK, block=LISTEN)
+        if read:
+            self._news += read
+            self._wake.set()
+
+    # --- the sweep --------------------------------------------------------------------------------
 
     async def sweep(self) -> None:
-        """Bring assignments in line with the fleet, the workers and their cries."""
+        """Bring assignments in line with the fleet, the workers and what they cannot reach."""
         try:
             await self._sweep()
         except Exception as exc:
             self._failing = True
             if isinstance(exc, StoreUnavailable) and exc.store == "redis":
-                self._steady_since = time.monotonic()
+                self._roster.interrupted()
             raise
         self._failing, self._swept_at = False, time.monotonic()
         await presence.mark_swept(self._live, self.lease.owner)
 
     async def _sweep(self) -> None:
-        standing = await generation.standing(self._live)
-        term = standing.term
-        if term > self.lease.term or standing.holder(self.lease.registry):
-            raise Deposed
-        if not await presence.mark_bus(self._live, self.lease.owner):
-            self._steady_since = time.monotonic()
-        await self._take_requests()
-        self._refresh_fleet()
-        if not self._fleet_known:
+        """See, decide, carry out; in a closed generation recover and do nothing else."""
+        term_seen = await self._check_lead()
+        await self._see()
+        if not self._fleet.known:
             return
-        present = await self._present()
+        present = await self._roster.present()
         if not (await generation.generation(self._live)).open:
-            await self._recover(present, term)
+            await self._recover(present, term_seen)
             return
-        self._recovery.over()
-        if term < self.lease.term or not self._claimed:
+        self._recovery.generation_is_open()
+        if term_seen < self.lease.term or not self._claimed:
             await self._claim()
         await self._review()
-        await self._hear()
+        await self._take_news()
         await self._publish()
         await self._withdraw()
         await self._reassign(present)
 
-    async def _claim(self) -> None:
-        """Have our term and our registry's name stand everywhere before anything is written under
-        them.
+    async def _check_lead(self) -> int:
+        """Step down where Redis knows of a later leader or another registry's; return its term.
+
+        A leader that was frozen, or cut off Postgres, learns of its successor here first.
         """
+        standing = await generation.standing(self._live)
+        if standing.term > self.lease.term or standing.holder(self.lease.registry):
+            raise Deposed
+        return standing.term
+
+    async def _claim(self) -> None:
+        """Have our term and our registry's name stand everywhere before we write under them."""
         self._claimed = await generation.lead(self._live, self.lease.term, self.lease.registry)
         if not self._claimed:
             raise Deposed
 
+    async def _recover(self, present: Mapping[str, Presence], term_seen: int) -> None:
+        """Open a new generation once the workers have reported what they know to be accepted."""
+        reports = await self._recovery.reports(self._roster.met, term_seen)
+        if reports is None:
+            return
+        await self._claim()
+        self._fleet.publish_all_again()
+        await self._publish()
+        opened = await self._recovery.reopen(self._fleet.zones(), present, reports)
+        # Targets of databases that got no owner went with their old epochs.
+        self._fleet.publish_all_again()
+        if opened:
+            for worker in present:
+                self._nudger.nudge(worker, "watch", [])
+        self._review_at = 0.0
+        self._wake.set()
+
     # --- seeing -----------------------------------------------------------------------------------
 
-    async def _present(self) -> dict[str, Presence]:
-        return self._alive.among(await presence.present(self._live), time.monotonic())
+    async def _see(self) -> None:
+        if not await presence.mark_bus(self._live, self.lease.owner):
+            self._roster.interrupted()
+        await self._take_requests()
+        self._fleet.refresh()
 
     async def _take_requests(self) -> None:
         for request in await requests.take(self._live, self.lease.owner):
             if request.kind == "fleet_changed":
-                self._fleet_at = 0.0
-            elif (place := self._places.get(request.database)) and place.owner:
-                self._nudger.nudge(place.owner, "observe_now", [request.database])
-
-    def _refresh_fleet(self) -> None:
-        """Read the registry in the background: a Postgres that hangs holds no sweep up, the last
-        fleet stays.
-        """
-        if self.reading is None and time.monotonic() >= self._fleet_at:
-            self._fleet_at = (
-                math.inf
-            )  # a request that comes during the read takes it back to 0: read again
-            self.reading = asyncio.create_task(asyncio.to_thread(fleet.fleet, self._store))
-            self.reading.add_done_callback(lambda _: self.wake.set())
-        if self.reading is None or not self.reading.done():
-            return
-        reading, self.reading = self.reading, None
-        self._fleet_at = self._fleet_at and time.monotonic() + FLEET_EVERY
-        try:
-            rows = reading.result()
-        except StoreUnavailable as exc:
-            log.warning("action=fleet_unread known=%d error=%s", len(self._fleet), exc.detail)
-            return
-        kept = {name: row for name, row in self._fleet.items() if name in rows.unreadable}
-        self._fleet = kept | {row.name: row for row in rows if row.status is DatabaseStatus.ACTIVE}
-        self._paused = {row.name for row in rows} - self._fleet.keys()
-        self._unreadable = rows.unreadable
-        self._fleet_known = True
+                self._fleet.read_now()
+            elif owner := self._placements.owner(request.database):
+                self._nudger.nudge(owner, "observe_now", [request.database])
 
     async def _review(self) -> None:
-        """Read every place and rewrite every index, at first and once a minute."""
+        """Read every place and rewrite every index, at first and once a minute.
+
+        It mends what was missed: what another leader did last, and what a crash left half done.
+        """
         if time.monotonic() < self._review_at:
             return
-        known = set(await observations.names(self._live)) | self._fleet.keys()
-        places = await assignments.places(self._live, sorted(known))
-        self._placements.places = {
-            name: place for name, place in places.items() if place.owner or name not in self._paused
-        }
+        known = await observations.names(self._live)
+        await self._placements.read(self._fleet.databases.keys() | known, self._fleet.paused)
         self._doubts.review(self._places.values())
         self._unproven.note(self._places.values(), time.monotonic())
-        self._heard += await journal.claim(
+        self._news += await journal.claim(
             self._live, GROUP, self.lease.owner, idle=LEADER_ABANDONED
         )
         await self._clean_up()
@@ -230,216 +210,157 @@ class Leader:
     async def _clean_up(self) -> None:
         """Rewrite the indexes, forget workers that are gone and own nothing."""
         known = await presence.known(self._live)
-        owners = {place.owner for place in self._places.values() if place.owner}
+        owners = self._placements.owners()
         await assignments.rewrite_indexes(self._live, self._places, known | owners)
-        for worker in known - owners - (await self._present()).keys():
+        for worker in await self._roster.gone(known, owners):
             await presence.forget(self._live, worker)
             self._nudger.remove(worker)
 
-    async def _hear(self) -> None:
-        """Note what workers said since the last sweep; an entry is acknowledged once its effect is
-        in memory.
+    async def _take_news(self) -> None:
+        """Take up what workers said since the last sweep.
+
+        An entry is acknowledged once its effect is in memory: a crash before that tells it again,
+        one after it loses what the next leader's review finds in the hashes.
         """
-        entries, self._heard = self._heard, []
-        for entry in entries:
+        news, self._news = self._news, []
+        for entry in news:
             event = entry.event
             if isinstance(event, CannotReach):
                 self._doubts.request(event)
-            elif isinstance(event, Transition):
-                self._note(event)
-        if entries:
-            await journal.ack(self._live, GROUP, entries)
-
-    def _note(self, event: Transition) -> None:
-        place = self._places.get(event.database)
-        if place and (place.identity is None or event.identity > place.identity):
-            self._places[event.database] = replace(
-                place, state=event.target, identity=event.identity
-            )
-            self._doubts.decided(event)
-
-    def _policy(self, database: str) -> Policy:
-        row = self._fleet.get(database)
-        return row.policy if row else Policy()
+            elif isinstance(event, Transition) and self._placements.note(event):
+                self._doubts.decided(event)
+        if news:
+            await journal.ack(self._live, GROUP, news)
 
     # --- deciding ---------------------------------------------------------------------------------
 
-    def _workers(self, present: dict[str, Presence]) -> dict[str, planner.Worker]:
-        """Return who may own databases; while Redis has not been steady, absence proves nothing.
-
-        Whoever can watch nothing owns nothing, unless nobody can.
-        """
-        staying = [one for one in present.values() if not one.leaving]
-        able = [one for one in staying if one.able] or staying
-        here = {one.worker: planner.Worker(one.worker, one.zone, one.capacity) for one in able}
-        if time.monotonic() - self._steady_since < ABSENCE_GRACE:
-            owners = {
-                place.owner for place in self._places.values() if place.owner
-            } - present.keys()
-            here |= {owner: planner.Worker(owner) for owner in owners}
+    async def _reassign(self, present: Mapping[str, Presence]) -> None:
+        """Plan on what is known now and carry it out."""
+        now = await connections.now(self._live)
+        await self._give_up_unproven(now)
+        spared = set[str]()
+        if self._roster.is_shaken:
+            spared = self._placements.owners() - present.keys()
         barred = self._unproven.barred(time.monotonic())
-        return {worker: one for worker, one in here.items() if worker not in barred} or here
+        workers = self._roster.candidates(present, spared, barred)
+        alive = present.keys() | workers.keys()
+        self._roster.met = alive
+        if not workers:
+            return
+        zones = self._fleet.zones()
+        current: dict[str, str] = {}
+        for name, place in self._places.items():
+            if place.owner and name in zones:
+                current[name] = place.owner
+        refusals = self._doubts.refusals(self._places, now)
+        refusals += self._unproven.refusals(now)
+        moves = planner.plan(zones, workers.values(), current, refusals, now)
+        await self._carry_out(moves, alive, now)
+        await self._placements.seed_waiting(zones, now)
 
     async def _give_up_unproven(self, now: float) -> None:
-        """Take from their owners what they have not watched for long; a worker that watches nothing
-        gets nothing.
+        """Take from their owners what they have not watched for long.
+
+        A worker of whom nothing at all was accepted gets nothing for a while.
         """
-        overdue = self._unproven.overdue(time.monotonic(), self._steady_since)
+        overdue = self._unproven.overdue(time.monotonic(), self._roster.steady_since)
         if not overdue:
             return
-        fresh = await assignments.places(self._live, overdue)
-        self._places.update(fresh)
-        for worker in self._unproven.give_up(list(fresh.values()), time.monotonic(), now):
-            idle = not any(place.proven for place in self._places.values() if place.owner == worker)
+        fresh = await self._placements.reread(overdue)  # the leader is not told of every beat
+        proven = {place.owner for place in self._places.values() if place.proven}
+        for worker in self._unproven.give_up(fresh, time.monotonic(), now):
+            idle = worker not in proven
             log.warning("action=unproven worker=%s barred=%s", worker, idle)
             if idle:
                 self._unproven.bar(worker, time.monotonic())
 
-    async def _reassign(self, present: dict[str, Presence]) -> None:
-        """Plan on what is known now and carry it out."""
-        now = await connections.now(self._live)
-        await self._give_up_unproven(now)
-        workers = self._workers(present)
-        self._members = present.keys() | workers.keys()
-        if not workers:
-            return
-        current = {
-            name: place.owner
-            for name in self._fleet
-            if (place := self._places.get(name)) and place.owner
-        }
-        refusals = self._doubts.refusals(self._places, now) + self._unproven.refusals(now)
-        moves = planner.plan(self._zones(), workers.values(), current, refusals, now)
-        alive = present.keys() | workers.keys()
-        await self._carry_out(moves, alive, now)
-        await self._seed_unknown(now)
+    # --- carrying out -----------------------------------------------------------------------------
 
-    async def _carry_out(self, moves: tuple[Move, ...], alive: set[str], now: float) -> None:
-        """Assign; a move away from a live owner waits for that owner's first accepted beat, but not
-        for ever.
-        """
+    async def _carry_out(self, moves: Sequence[Move], alive: Collection[str], now: float) -> None:
+        """Assign; a chunk of moves takes about one round trip."""
         for start in range(0, len(moves), CHUNK):
             chunk = moves[start : start + CHUNK]
-            seeds = await self._unseeded([move.database for move in chunk])
-            results = await asyncio.gather(
-                *(self._move(move, move.source in alive, seeds, now) for move in chunk)
-            )
-            placed = filter(None, (self._places.get(move.database) for move in chunk))
-            self._unproven.note(placed, time.monotonic())
-            self._nudge([move for move, done in zip(chunk, results, strict=True) if done])
+            names = [move.database for move in chunk]
+            seeds = await self._placements.seeds_of_unseeded(names)
+            tries = [self._move(move, alive, seeds.get(move.database), now) for move in chunk]
+            results = await asyncio.gather(*tries)
+            done = [move for move, assigned in zip(chunk, results, strict=True) if assigned]
+            self._wait_for_proofs(names)
+            self._nudge_both(done)
 
-    async def _move(self, move: Move, planned: bool, seeds: dict[str, Status], now: float) -> bool:
-        doubt = (
-            self._doubts.answered_by_move(move.database, move.source)
-            if move.reason == "cannot_reach"
-            else None
-        )
-        planned = planned and not self._unproven.was_given_up(move.database, move.source or "")
-        done = await self._placements.assign(
+    async def _move(
+        self, move: Move, alive: Collection[str], seed: Status | None, now: float
+    ) -> bool:
+        """Assign one database.
+
+        A planned move, away from an owner that lives, waits in Redis for that owner's first
+        accepted beat: else assignments could outrun each other and nobody would ever watch. But
+        not for ever.
+        """
+        source = move.source or ""
+        given_up = self._unproven.was_given_up(move.database, source)
+        doubt = None
+        if move.reason == "cannot_reach":
+            doubt = self._doubts.answered_by_move(move.database, source)
+        assigned = await self._placements.assign(
             move.database,
             move.target,
-            planned=planned,
+            planned=source in alive and not given_up,
             doubt=doubt,
-            seed=seeds.get(move.database),
+            seed=seed,
             now=now,
         )
-        if done:
+        if assigned:
             log.info(
                 "action=assigned database=%s from=%s to=%s reason=%s",
-                move.database, move.source or "-", move.target, move.reason,
-            )  # fmt: skip
-        return done
-
-    def _nudge(self, moves: list[Move]) -> None:
-        for function, side in (("watch", "target"), ("release", "source")):
-            by_worker: dict[str, list[str]] = {}
-            for move in moves:
-                if worker := getattr(move, side):
-                    by_worker.setdefault(worker, []).append(move.database)
-            for worker, databases in by_worker.items():
-                self._nudger.nudge(worker, function, databases)
-
-    async def _unseeded(self, databases: list[str]) -> dict[str, Status]:
-        return await self._placements.seeds(
-            [name for name in databases if not self._placements.is_seeded(name)]
-        )
-
-    async def _seed_unknown(self, now: float) -> None:
-        """Give owners that feel and wait the Status Postgres could not tell before."""
-        waiting = [
-            name for name, place in self._places.items() if name in self._fleet and place.owner
-        ]
-        waiting = [name for name in waiting if not self._places[name].seeded][:CHUNK]
-        for name, seed in (await self._unseeded(waiting)).items():
-            await self._placements.assign(
-                name, self._places[name].owner, planned=False, seed=seed, now=now
+                move.database,
+                source or "-",
+                move.target,
+                move.reason,
             )
+        return assigned
 
-    # --- keeping targets and retired databases in line --------------------------------------------
+    def _wait_for_proofs(self, databases: Collection[str]) -> None:
+        places = [self._places[name] for name in databases if name in self._places]
+        self._unproven.note(places, time.monotonic())
+
+    def _nudge_both(self, moves: Collection[Move]) -> None:
+        """Hint both sides of each move; who gets no hint finds out within a second or two."""
+        gained: dict[str, list[str]] = {}
+        lost: dict[str, list[str]] = {}
+        for move in moves:
+            gained.setdefault(move.target, []).append(move.database)
+            if move.source:
+                lost.setdefault(move.source, []).append(move.database)
+        for worker, databases in gained.items():
+            self._nudger.nudge(worker, "watch", databases)
+        for worker, databases in lost.items():
+            self._nudger.nudge(worker, "release", databases)
 
     async def _publish(self) -> None:
-        """Put new and changed target addresses (ciphertext) where workers find them."""
-        changed = [
-            row for name, row in self._fleet.items() if self._published.get(name) != row.revision
-        ]
+        """Put new and changed targets where workers find them."""
+        changed = self._fleet.unpublished()
         for start in range(0, len(changed), CHUNK):
             chunk = changed[start : start + CHUNK]
-            lease = self.lease
-            await asyncio.gather(
-                *(
-                    targets.publish(self._live, row.name, _target(row), lease.term, lease.registry)
-                    for row in chunk
-                )
-            )
-            self._placements.worked_at = time.monotonic()
-            for row in chunk:
-                self._published[row.name] = row.revision
-        owners = {
-            place.owner for row in changed if (place := self._places.get(row.name)) and place.owner
-        }
-        for owner in owners:
+            await self._placements.publish(chunk)
+            self._fleet.note_published(chunk)
+        owners = {self._placements.owner(row.name) for row in changed}
+        for owner in owners - {""}:
             self._nudger.nudge(owner, "watch", [])
 
     async def _withdraw(self) -> None:
-        """Take databases nobody wants monitored from their owners; of retired ones nothing
-        stays.
+        """Take databases nobody wants monitored from their owners; of retired ones nothing stays.
+
+        One whose row cannot be read is not retired: it stays where it is.
         """
-        for name in self._places.keys() - self._fleet.keys() - self._unreadable:
-            place = self._places.pop(name)
-            take = assignments.unassign if name in self._paused else assignments.forget
-            if not await take(self._live, name, self.lease.term, self.lease.registry):
-                raise Deposed
-            self._published.pop(name, None)
-            if place.owner:
-                self._nudger.nudge(place.owner, "release", [name])
+        fleet = self._fleet
+        for name in self._places.keys() - fleet.databases.keys() - fleet.unreadable:
+            owner = self._placements.owner(name)
+            if name in fleet.paused:
+                await self._placements.unassign(name)
+            else:
+                await self._placements.forget(name)
+            fleet.note_withdrawn(name)
+            if owner:
+                self._nudger.nudge(owner, "release", [name])
             log.info("action=withdrawn database=%s", name)
-
-    # --- a new life of Redis ----------------------------------------------------------------------
-
-    async def _recover(self, present: dict[str, Presence], term_seen: int) -> None:
-        """Wait for the workers' memories, then give every database a fresh epoch and open the
-        generation last.
-        """
-        reports = await self._recovery.ready(self._members, term_seen)
-        if reports is None:
-            return
-        await self._claim()
-        self._published.clear()
-        await self._publish()
-        opened = await self._recovery.reopen(self._zones(), present, reports)
-        # the targets of databases without an owner went with their old epochs
-        self._published.clear()
-        if opened:
-            for worker in present:
-                self._nudger.nudge(worker, "watch", [])
-        self._review_at = 0.0
-        self.wake.set()
-
-    def _zones(self) -> dict[str, str]:
-        return {name: row.zone for name, row in self._fleet.items()}
-
-
-def _target(row: Database) -> Target:
-    return Target(
-        ciphertext=row.ciphertext, policy=row.policy, labels=row.labels, revision=row.revision
-    )
