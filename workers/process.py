@@ -1,6 +1,4 @@
-"""What every process of ours does at start and while it runs. Imported by worker.py and
-supervisor.py.
-"""
+"""What every process of ours does at start and while it runs. For the two processes alone."""
 
 import asyncio
 import logging
@@ -14,14 +12,16 @@ from workers.troubles import Trouble
 
 log = logging.getLogger("feeler.process")
 
-HINDERED = 0.5  # seconds of rest, at least, after a step that failed
+RETRY_AFTER = 0.5  # seconds, at least, before a step that failed is tried again
 
 
 def start() -> Settings:
     """Set up logs and read the settings; exit with one line when they are not usable."""
     level = os.environ.get("FEELER_LOG", "INFO").upper()
     logging.basicConfig(
-        level=level, format="%(asctime)s %(levelname).1s %(name)s %(message)s", stream=sys.stderr
+        level=level,
+        format="%(asctime)s %(levelname).1s %(name)s %(message)s",
+        stream=sys.stderr,
     )
     logging.getLogger("transitions").setLevel(logging.WARNING)  # it tells every callback
     try:
@@ -33,28 +33,26 @@ def start() -> Settings:
 async def keep(
     step: Callable[[], Awaitable[object]], *, every: float, wake: asyncio.Event | None = None
 ) -> None:
-    """Run `step` for ever, `every` seconds apart or when `wake` is set; a store that is away ends
-    nothing.
-    """
+    """Run `step` for ever, `every` seconds apart or when `wake` is set; no failure ends it."""
     trouble = Trouble(step.__name__)
     while True:
         if wake:
-            wake.clear()
-        rest = max(every, HINDERED)
+            wake.clear()  # before the step: what comes up during it wakes the next one
+        pause = max(every, RETRY_AFTER)
         try:
             await step()
-            trouble.well()
-            rest = every
+            trouble.worked()
+            pause = every
         except StoreUnavailable as exc:
-            trouble.came(f"{exc.store}:{exc.detail}")
+            trouble.failed(f"{exc.store}:{exc.detail}")
         except FeelerError as exc:
-            trouble.came(str(exc))
+            trouble.failed(str(exc))
         except Exception:
             log.exception("action=step_failed step=%s", step.__name__)
-        await _rest(rest, wake)
+        await _pause(pause, wake)
 
 
-async def _rest(seconds: float, wake: asyncio.Event | None) -> None:
+async def _pause(seconds: float, wake: asyncio.Event | None) -> None:
     if wake is None:
         await asyncio.sleep(seconds)
         return

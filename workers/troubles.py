@@ -1,5 +1,6 @@
-"""What goes wrong again and again is logged when it begins, and when it is over with how often it
-came. A leaf.
+"""What fails again and again is logged when it begins and when it is over. For workers alone.
+
+A step runs several times a second; a Redis that is away for an hour must not fill the log.
 """
 
 import logging
@@ -16,18 +17,19 @@ class Trouble:
 
     def __init__(self, step: str) -> None:
         self._step = step
-        self._times: Counter[str] = Counter()
-        self._last = 0.0
+        self._failures: Counter[str] = Counter()  # by kind
+        self._failed_at = 0.0  # monotonic seconds
 
-    def came(self, trouble: str) -> None:
+    def failed(self, kind: str) -> None:
         """Note a failure; each kind is told once."""
-        if trouble not in self._times:
-            log.warning("action=step_hindered step=%s trouble=%s", self._step, trouble)
-        self._times[trouble] += 1
-        self._last = time.monotonic()
+        if kind not in self._failures:
+            log.warning("action=step_failing step=%s trouble=%s", self._step, kind)
+        self._failures[kind] += 1
+        self._failed_at = time.monotonic()
 
-    def well(self) -> None:
-        """Note that the step was done."""
-        if self._times and time.monotonic() - self._last >= CALM:
-            log.warning("action=step_well step=%s failures=%d", self._step, self._times.total())
-            self._times.clear()
+    def worked(self) -> None:
+        """Note that the step was done; once that has lasted, tell how often it failed before."""
+        if self._failures and time.monotonic() - self._failed_at >= CALM:
+            failures = self._failures.total()
+            log.warning("action=step_recovered step=%s failures=%d", self._step, failures)
+            self._failures.clear()

@@ -1017,7 +1017,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "foreign-journal",
         "workers/supervisor/historian.py",
-        "Historian._check",
+        "Historian._check_registry",
         "raise ForeignRedis(self._ours, holder)",
         "pass",
         (
@@ -1579,8 +1579,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "trouble-told-each-time",
         "workers/troubles.py",
-        "Trouble.came",
-        "if trouble not in self._times:",
+        "Trouble.failed",
+        "if kind not in self._failures:",
         "if True:",
         (f"{_FAULTS}/test_redis.py::test_out_of_memory_for_long",),
     ),

@@ -24,18 +24,18 @@ def test_it_is_told_once_and_its_end_with_how_often(
 ) -> None:
     caplog.set_level(logging.INFO)
     trouble = Trouble("record")
-    trouble.well()
+    trouble.worked()
     for _ in range(77):
-        trouble.came("redis:cannot_persist")
+        trouble.failed("redis:cannot_persist")
         clock[0] += 0.3
-    trouble.came("redis:timeout")
+    trouble.failed("redis:timeout")
     clock[0] += troubles.CALM
-    trouble.well()
-    trouble.well()
+    trouble.worked()
+    trouble.worked()
     assert told(caplog) == [
-        "step_hindered step=record trouble=redis:cannot_persist",
-        "step_hindered step=record trouble=redis:timeout",
-        "step_well step=record failures=78",
+        "step_failing step=record trouble=redis:cannot_persist",
+        "step_failing step=record trouble=redis:timeout",
+        "step_recovered step=record failures=78",
     ]
 
 
@@ -44,10 +44,10 @@ def test_what_comes_and_goes_is_one_trouble(
 ) -> None:
     trouble = Trouble("record")
     for _ in range(50):
-        trouble.came("redis:out_of_memory")
+        trouble.failed("redis:out_of_memory")
         clock[0] += 1
-        trouble.well()
-    assert told(caplog) == ["step_hindered step=record trouble=redis:out_of_memory"]
+        trouble.worked()
+    assert told(caplog) == ["step_failing step=record trouble=redis:out_of_memory"]
 
 
 def test_it_is_told_again_when_it_comes_back(
@@ -55,7 +55,7 @@ def test_it_is_told_again_when_it_comes_back(
 ) -> None:
     trouble = Trouble("sweep")
     for _ in range(2):
-        trouble.came("redis:timeout")
+        trouble.failed("redis:timeout")
         clock[0] += troubles.CALM
-        trouble.well()
-    assert [line.split()[0] for line in told(caplog)] == ["step_hindered", "step_well"] * 2
+        trouble.worked()
+    assert [line.split()[0] for line in told(caplog)] == ["step_failing", "step_recovered"] * 2

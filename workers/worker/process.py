@@ -24,7 +24,7 @@ from monitor.live.connections import Live
 from monitor.live.presence import Alive, Presence
 from monitor.secrets import SecretBox, load_keys
 from workers import nudges
-from workers.process import HINDERED, keep, start
+from workers.process import RETRY_AFTER, keep, start
 from workers.worker import jobs
 from workers.worker.patrol import Patrol, Peers
 
@@ -55,7 +55,7 @@ async def claim_id(live: Live) -> str:
             log.warning("action=id_taken worker=%s", drawn)
         except StoreUnavailable as exc:
             log.warning("action=id_unclaimed error=%s", exc.detail)
-            await asyncio.sleep(HINDERED)
+            await asyncio.sleep(RETRY_AFTER)
 
 
 def descriptors() -> int:

@@ -157,9 +157,9 @@ class Recorder:
         try:
             verdicts = await self._record([beat for beat, _ in beats])
             self._bytes = min(BYTES, 2 * self._bytes)
-            self._trouble.well()
+            self._trouble.worked()
         except StoreUnavailable as exc:
-            self._trouble.came(f"{exc.store}:{exc.detail}")
+            self._trouble.failed(f"{exc.store}:{exc.detail}")
             self._retreat(late=exc.detail == "timeout")
             return False
         finally:
