@@ -1,7 +1,6 @@
-"""The historian's steps: drain, mark_durable, ack; and the leader's trim. Only tests/model may
-import this.
+"""The steps of historian and trim. Only tests/model may import this.
 
-An event is `drained` by identity (what workers ask for) and `acked` as an entry of the journal
+An event is `durable` by identity (what workers ask for) and `acked` as an entry of the journal
 (what the trim asks for). An entry that is replayed is another entry: nobody has acknowledged it.
 What a historian holds in its hands is forgotten between two steps: any other may take its entries
 over.
@@ -41,13 +40,12 @@ def drain(world: World, event: Event, without: Without) -> World | None:
 def mark_durable(world: World, without: Without) -> World | None:
     """Tell Redis by identity what is durable."""
     redis = world.redis
-    durable = [
-        e.identity for e in redis.journal if e in world.postgres.rows and e not in redis.acked
-    ]
-    drained = joined(redis.drained, durable)
-    return (
-        world._replace(redis=redis._replace(drained=drained)) if drained != redis.drained else None
-    )
+    unacked = without_those(redis.journal, redis.acked)
+    found = [e.identity for e in unacked if e in world.postgres.rows]
+    durable = joined(redis.durable, found)
+    if durable == redis.durable:
+        return None
+    return world._replace(redis=redis._replace(durable=durable))
 
 
 def ack(world: World, without: Without) -> World | None:
@@ -55,7 +53,7 @@ def ack(world: World, without: Without) -> World | None:
     redis = world.redis
     done = [e for e in redis.journal if e in world.postgres.rows]
     if Repair.ACKED_LAST not in without:
-        done = [e for e in done if e.identity in redis.drained]
+        done = [e for e in done if e.identity in redis.durable]
     acked = joined(redis.acked, done)
     return world._replace(redis=redis._replace(acked=acked)) if acked != redis.acked else None
 
@@ -84,8 +82,8 @@ def trim_by_force(world: World, event: Event) -> World | None:
 
 
 def expire(world: World, identity: Identity) -> World:
-    """Forget a drained identity: it is an hour old."""
+    """Forget a durable identity: it is an hour old."""
     redis = world.redis
     return world._replace(
-        redis=redis._replace(drained=tuple(i for i in redis.drained if i != identity))
+        redis=redis._replace(durable=tuple(i for i in redis.durable if i != identity))
     )

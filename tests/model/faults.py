@@ -31,8 +31,8 @@ from tests.model.world import (
 
 
 def flush(world: World) -> World | None:
-    """FLUSHALL: everything is gone, the life stays the same."""
-    empty = Redis(life=world.redis.life)
+    """FLUSHALL: everything is gone, the instance stays the same."""
+    empty = Redis(instance=world.redis.instance)
     return _remembering(world, empty) if world.redis != empty else None
 
 
@@ -42,27 +42,25 @@ def lag(world: World) -> World:
 
 
 def failover(world: World, without: Without) -> World | None:
-    """The replica becomes the master in a life of its own: all since `lag` is lost."""
+    """The replica becomes the master in an instance of its own: all since `lag` is lost."""
     if not world.replica:
         return None
-    return _remembering(world, _reborn(world.replica[0], world.redis.life + 1, without))._replace(
-        replica=()
-    )
+    return _remembering(
+        world, _reborn(world.replica[0], world.redis.instance + 1, without)
+    )._replace(replica=())
 
 
-def _reborn(redis: Redis, life: int, without: Without) -> Redis:
-    """Begin another life: the reports in it are another life's, and count no more."""
+def _reborn(redis: Redis, instance: int, without: Without) -> Redis:
+    """Begin another instance: the reports in it are another instance's, and count no more."""
     if Repair.ASKED not in without:
         redis = redis._replace(begun=(), reported=())
-    return redis._replace(life=life)
+    return redis._replace(instance=instance)
 
 
 def split(
     world: World, worker: int, leader: int | None, without: Without, *, apart: bool
 ) -> World | None:
-    """The replica becomes a master while the old one goes on: a worker, or a leader too, is left
-    with that one.
-    """
+    """Make the replica a master while the old one goes on with a worker, and maybe a leader."""
     after = failover(world, without)
     if after is None or not world.workers[worker].alive:
         return None
@@ -75,9 +73,7 @@ def split(
 
 
 def swapped(world: World) -> World:
-    """Put the old master in the place of the new one, and back; what happened at each is judged by
-    itself.
-    """
+    """Put the old master in the new one's place, and back; each is judged on its own."""
     side, past = world.old[0], world.past
     if not side.apart:
         return world._replace(redis=side.redis, old=(side._replace(redis=world.redis),))
@@ -87,9 +83,7 @@ def swapped(world: World) -> World:
 
 
 def known_here(world: World) -> World:
-    """Count what was accepted at the old master as accepted, once the new one has been told of
-    it.
-    """
+    """Count what the old master accepted as accepted, once the new one knows of it."""
     status, past = world.redis.status, world.past
     if not world.old or status in past.accepted or status not in world.old[0].accepted:
         return world
@@ -121,31 +115,29 @@ def stray(world: World, who: int) -> World | None:
 
 
 def abandon(world: World) -> World:
-    """The old master is no more: what it accepted alone may be built past, but reaches Postgres if
-    anybody knows it.
-    """
+    """End the old master: what it accepted may be built past, and is durable if anybody knows."""
     if not world.old:
         return world
     side = world.old[0]
-    heard = tuple(e for e in side.accepted if not _unheard_of(world, world.redis, e))
+    known = tuple(e for e in side.accepted if not _is_unknown(world, world.redis, e))
     workers = tuple(w._replace(left=False) for w in world.workers)
     leaders = tuple(v._replace(left=False) for v in world.leaders)
     past = world.past
-    excused = joined(past.excused, (e.content for e in heard if e not in past.accepted))
-    past = past._replace(accepted=joined(past.accepted, heard), excused=excused)
+    excused = joined(past.excused, (e.content for e in known if e not in past.accepted))
+    past = past._replace(accepted=joined(past.accepted, known), excused=excused)
     return world._replace(old=(), workers=workers, leaders=leaders, past=past)
 
 
 def failback(world: World, without: Without) -> World | None:
     """The first master, in sync by now, is promoted again: its process never ended."""
-    if world.redis.life == 1:
+    if world.redis.instance == 1:
         return None
-    life = 1 if Repair.REPLICATION_ID in without else world.redis.life + 1
-    return world._replace(redis=_reborn(world.redis, life, without))
+    instance = 1 if Repair.REPLICATION_ID in without else world.redis.instance + 1
+    return world._replace(redis=_reborn(world.redis, instance, without))
 
 
 def lost_reply(world: World, who: int) -> World | None:
-    """A beat is sent and its worker hears nothing: Redis gets it now or later."""
+    """A beat is sent and its worker gets no reply: Redis gets it now or later."""
     worker = world.workers[who]
     if not worker.owns or not worker.pending or worker.flying or world.late:
         return None
@@ -153,9 +145,7 @@ def lost_reply(world: World, who: int) -> World | None:
 
 
 def late_answer(world: World, who: int, without: Without) -> World | None:
-    """A beat is accepted, and its answer is still on its way while the worker goes on with all but
-    recording.
-    """
+    """Accept a beat whose reply is on its way while the worker goes on with all but recording."""
     worker = world.workers[who]
     if not worker.alive or not worker.owns or worker.behind or worker.flying or not worker.pending:
         return None
@@ -166,14 +156,12 @@ def late_answer(world: World, who: int, without: Without) -> World | None:
 
 
 def lost_part(world: World, who: int, without: Without) -> World | None:
-    """A part of a report is sent and its worker hears nothing: Redis gets it later, the worker
-    begins anew.
-    """
-    telling = restoring.next_part(world, who, without)
-    if telling is None or world.late:
+    """Lose the reply to a part of a report: Redis gets it later, the worker begins anew."""
+    report = restoring.next_part(world, who, without)
+    if report is None or world.late:
         return None
-    world = worked(world, who, world.workers[who]._replace(telling=()), world.redis)
-    return world._replace(late=(Part(who, telling),))
+    world = worked(world, who, world.workers[who]._replace(reporting=()), world.redis)
+    return world._replace(late=(Part(who, report),))
 
 
 def arrive(world: World, without: Without) -> World | None:
@@ -187,7 +175,7 @@ def arrive(world: World, without: Without) -> World | None:
 
 
 def crash(world: World, who: int) -> World | None:
-    """A worker dies; its memory is kept in the model to know what died with it."""
+    """A worker dies; what it knew is kept in the model to know what died with it."""
     worker = world.workers[who]
     if not worker.alive or worker.epoch == NO_EPOCH:
         return None
@@ -218,17 +206,15 @@ def mended(world: World, who: int) -> World | None:
 
 
 def intruded(world: World, without: Without) -> World | None:
-    """The supervisor of another registry leads here, with as high a term as it needs, where nothing
-    refuses it.
+    """Have another registry's supervisor lead, in any term it needs, where nothing refuses it.
 
-    An unsigned Redis that nobody who knows better has told of is free to have: that is where the
-    search ends.
+    An unsigned Redis is free until somebody who knows better reports: the search ends there.
     """
     redis = world.redis
     if redis.signed and Repair.SIGNED not in without:
         return None
-    told = any(world.workers[who].opened != NO_EPOCH for who in redis.reported)
-    if not told and not is_open(redis):
+    reported = any(world.workers[who].opened != NO_EPOCH for who in redis.reported)
+    if not reported and not is_open(redis):
         return None
     return world._replace(
         past=violated(world.past, "TAKEN: a leader of another registry assigns and forgets")
@@ -246,15 +232,13 @@ def postgres_back(world: World) -> World | None:
 
 
 def calmed(world: World) -> World:
-    """Return the world without its faults: what is cut off is back, what was on its way is lost or
-    heard.
-    """
+    """Return the world without faults: what is cut off is back, what was on its way is settled."""
     world = abandon(postgres_back(world) or world)
     for who, worker in enumerate(world.workers):
         if worker.flying:
             world = protocol.apply_reply(world, who, frozenset()) or world
-        if worker.telling or worker.looked or worker.entering != NO_NAME:
-            rested = world.workers[who]._replace(telling=(), entering=NO_NAME, looked=())
+        if worker.reporting or worker.looked or worker.entering != NO_NAME:
+            rested = world.workers[who]._replace(reporting=(), entering=NO_NAME, looked=())
             world = worked(world, who, rested, world.redis)
     for who in range(len(world.leaders)):
         world = mended(world, who) or world
@@ -264,12 +248,12 @@ def calmed(world: World) -> World:
 def _remembering(world: World, redis: Redis) -> World:
     """Let Redis lose its memory: what it accepted last without anybody knowing never happened."""
     accepted = world.past.accepted
-    while accepted and _unheard_of(world, redis, accepted[-1]):
+    while accepted and _is_unknown(world, redis, accepted[-1]):
         accepted = accepted[:-1]
     return world._replace(redis=redis, past=world.past._replace(accepted=accepted))
 
 
-def _unheard_of(world: World, redis: Redis, event: Event) -> bool:
+def _is_unknown(world: World, redis: Redis, event: Event) -> bool:
     """Say whether a transition stood in Redis alone, its worker never having had the answer."""
     known = any(
         event in (*w.retained, *_flying(w.flying)) or w.accepted >= event for w in world.workers

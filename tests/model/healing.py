@@ -1,6 +1,4 @@
-"""What must hold once the faults have stopped and everybody gets its turns. Only tests/model may
-import this.
-"""
+"""What must hold once faults have stopped and all get turns. Only tests/model may import this."""
 
 from tests.model import protocol
 from tests.model.faults import calmed
@@ -22,7 +20,7 @@ from tests.model.world import (
 
 CALM_ROUNDS = 8
 RESTLESS_ROUNDS = 4
-DIED = "a worker died, and Redis lost memory or entries"
+DIED = "a worker died, and Redis lost its memory or entries"
 LOSSES = {"flush", "flush_again", "failover", "left_worker", "left_leader", "force"}
 
 
@@ -79,7 +77,7 @@ def _without_history(world: World) -> World:
     rows = (last_row(world.postgres),)
     workers = tuple(w._replace(retained=()) for w in world.workers)
     leaders = tuple(v if v.term == world.postgres.term else Leader() for v in world.leaders)
-    redis = world.redis._replace(journal=(), acked=(), drained=())
+    redis = world.redis._replace(journal=(), acked=(), durable=())
     postgres = world.postgres._replace(rows=rows)
     return World(redis, postgres=postgres, workers=workers, leaders=leaders, past=Past(feels=100))
 
@@ -102,9 +100,7 @@ def _leaders_turn(world: World, without: Without) -> World:
 
 
 def _open(world: World, who: int, without: Without) -> World:
-    """One leader's whole way from a closed generation to an open one, every live worker restoring
-    in time.
-    """
+    """Take one leader from a closed generation to an open one, all live workers restoring."""
     world = protocol.begin(world, who, without) or world
     for worker in staff(world):
         world = protocol.restore(world, worker, without) or world
@@ -196,9 +192,7 @@ def _judge_owner(world: World) -> str:
 
 
 def _died(world: World, event: Event) -> bool:
-    """The one loss that is allowed: its accepting worker died, and Redis lost its memory or the
-    entry by force.
-    """
+    """Allow one loss: its accepting worker died, and Redis lost its memory or that entry."""
     holders = [
         w for w in world.workers if not w.alive and (event in w.retained or event in w.pending)
     ]

@@ -1,6 +1,4 @@
-"""What must hold in every world, judged by what really happened. Only tests/model may import
-this.
-"""
+"""What must hold in every world, by what really happened. Only tests/model may import this."""
 
 from tests.model.repairs import Repair, Without
 from tests.model.world import ABSENT, NEW, Event, Past, Worker, World, staff, violated

@@ -20,7 +20,7 @@ from tests.model.world import (
 
 
 def acquire(world: World, who: int, without: Without) -> World | None:
-    """Take the lease in Postgres; the former holder is not told."""
+    """Take the lease in Postgres; the former holder does not notice."""
     postgres, leader = world.postgres, world.leaders[who]
     if not postgres.up or leader.cut:
         return None
@@ -35,48 +35,40 @@ def acquire(world: World, who: int, without: Without) -> World | None:
     return _led(world._replace(postgres=postgres), who, after, world.redis)
 
 
-def rest(world: World, who: int) -> World | None:
-    """Give the lead up in order, with a last word in an open Redis: this memory knows all workers
-    there are.
-    """
+def mark_complete(world: World, who: int) -> World | None:
+    """Give the lead up in order; its last word in an open Redis: this knows all workers."""
     redis, leader = world.redis, world.leaders[who]
     if not leader.term or not is_open(redis) or redis.term > leader.term:
         return None
-    return _step_down(world._replace(redis=redis._replace(rest=leader.term)), who)
+    return _step_down(world._replace(redis=redis._replace(complete=leader.term)), who)
 
 
 def begin(world: World, who: int, without: Without) -> World | None:
-    """Mark a closed Redis with the name about to be opened: the mark dies with this life of
-    Redis.
-    """
+    """Mark a closed Redis with the name about to be opened: the mark dies with this instance."""
     redis, leader = world.redis, world.leaders[who]
     if not leader.term or is_open(redis):
         return None
     marked = redis.opening == leader.opening or Repair.BEGUN in without
-    if leader.opening.life == redis.life and marked:
+    if leader.opening.instance == redis.instance and marked:
         return None
     if redis.term > leader.term:
         return _step_down(world, who)
     epoch = Epoch(leader.term, leader.counter + 1)
-    name = Name(redis.life, epoch)
+    name = Name(redis.instance, epoch)
     redis = _closed(redis)._replace(opening=name, term=leader.term)
     leader = leader._replace(counter=epoch.counter, opening=name, confirmed=False, reissued=False)
     return _led(world, who, leader, redis)
 
 
 def _closed(redis: Redis) -> Redis:
-    """Forget the names of other lives: they open nothing. A name of this life stands in a half-open
-    Redis.
-    """
-    here = redis.generation if redis.generation.life == redis.life else NO_NAME
-    others = redis.others if redis.others.life == redis.life else NO_NAME
+    """Forget names of other instances: they open nothing. One of this: a half-open Redis."""
+    here = redis.generation if redis.generation.instance == redis.instance else NO_NAME
+    others = redis.others if redis.others.instance == redis.instance else NO_NAME
     return redis._replace(generation=here, others=others)
 
 
 def seed(world: World, who: int, without: Without) -> World | None:
-    """Confirm the lease in Postgres and merge the last row into the hash, below whatever workers
-    restore.
-    """
+    """Confirm the lease in Postgres and merge the last row below whatever workers restore."""
     leader, postgres = world.leaders[who], world.postgres
     if leader.opening == NO_NAME or leader.confirmed or not postgres.up or leader.cut:
         return None
@@ -117,9 +109,7 @@ def assign_restored(world: World, who: int, worker: int, without: Without) -> Wo
 
 
 def unassign(world: World, who: int, without: Without) -> World | None:
-    """Take the database from everybody in a closed generation: no worker is here, none may count as
-    its owner.
-    """
+    """Take the database from everybody in a closed generation: no worker is here to own it."""
     redis, leader = world.redis, world.leaders[who]
     if leader.opening == NO_NAME or leader.reissued or is_open(redis):
         return None
@@ -132,9 +122,7 @@ def unassign(world: World, who: int, without: Without) -> World | None:
 
 
 def _claimed(redis: Redis) -> Redis:
-    """Have the name of our registry stand before anything is written under its term: see
-    test_claiming.
-    """
+    """Have our registry's name stand before anything under its term: see test_claiming."""
     return redis._replace(signed=True)
 
 
@@ -165,9 +153,7 @@ def open(world: World, who: int, without: Without) -> World | None:
 
 
 def open_half(world: World, who: int, without: Without, *, here: bool) -> World | None:
-    """Open the database's partition or the others; workers that have not restored by now are passed
-    over.
-    """
+    """Open the database's partition or the others; who has not restored by now is passed over."""
     redis, leader = world.redis, world.leaders[who]
     name = named(leader.opening, without)
     if not _ready(world, who, without) or (redis.generation if here else redis.others) == name:
@@ -175,7 +161,7 @@ def open_half(world: World, who: int, without: Without, *, here: bool) -> World 
     if redis.term > leader.term:
         return _step_down(world, who)
     ours = redis.opening == leader.opening or Repair.BEGUN in without
-    if leader.opening.life != redis.life or not ours:
+    if leader.opening.instance != redis.instance or not ours:
         return _led(world, who, _anew(leader), redis)
     if here:
         world = world._replace(
@@ -193,9 +179,7 @@ def open_half(world: World, who: int, without: Without, *, here: bool) -> World 
 
 
 def _ready(world: World, who: int, without: Without) -> bool:
-    """Say whether the leader may open, or has begun to: with its lease confirmed, or on everybody's
-    memory.
-    """
+    """Say whether the leader may open: with its lease confirmed, or everybody's report."""
     redis, leader = world.redis, world.leaders[who]
     if leader.opening == NO_NAME or not (leader.reissued or Repair.FRESH_EPOCHS in without):
         return False
@@ -221,8 +205,10 @@ def _everybody(world: World, who: int, without: Without) -> bool:
     redis, leader = world.redis, world.leaders[who]
     if leader.met:
         return set(redis.reported) >= set(staff(world))
-    rested = redis.rest and (redis.rest == leader.before or Repair.RESTED in without)
-    trusted = leader.term == 1 or rested or (Repair.MET in without and redis.announced)
+    complete = redis.complete and (
+        redis.complete == leader.before or Repair.MARKED_COMPLETE in without
+    )
+    trusted = leader.term == 1 or complete or (Repair.MET in without and redis.announced)
     return bool(trusted and set(redis.reported) >= set(redis.announced))
 
 

@@ -12,10 +12,10 @@ dead, a leader act on a lease it lost. What takes several requests is one step, 
 as the bounds say.
 
 Another registry's supervisor is one step, allowed or not. Not modelled: take-overs by a person's
-word, the index and the nudges, cries and second opinions, retirement, eviction of single keys, a
+word, the index and the nudges, requests for second opinions, retirement, eviction of single keys, a
 Postgres that loses rows (but in a start), clocks, ids of journal entries (a historian that
-acknowledges by an id of another life). A worker never comes back under its id; a twin, that draws
-the id of a live one, reports as itself.
+acknowledges by an id of another instance). A worker never comes back under its id; a twin, that
+draws the id of a live one, reports as itself.
 
 Only tests/model may import this.
 """
@@ -28,14 +28,14 @@ from tests.model.leading import (
     assign_restored,
     begin,
     give_up,
+    mark_complete,
     named,
     open,
     open_half,
-    rest,
     seed,
     unassign,
 )
-from tests.model.restoring import close, restore, tell
+from tests.model.restoring import close, report_part, restore
 from tests.model.watching import (
     Reply,
     adopt,
@@ -74,6 +74,7 @@ __all__ = [
     "judge",
     "learn",
     "look",
+    "mark_complete",
     "mark_durable",
     "named",
     "observe",
@@ -83,10 +84,9 @@ __all__ = [
     "repeat",
     "replay",
     "replay_only",
-    "rest",
+    "report_part",
     "restore",
     "seed",
-    "tell",
     "trim",
     "trim_by_force",
     "unassign",

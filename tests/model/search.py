@@ -1,8 +1,4 @@
-"""Breadth-first search over all worlds within bounds: the first violation met has a shortest
-history.
-
-Only tests/model may import this.
-"""
+"""Breadth-first search of all worlds within bounds: what it meets first has a shortest history."""
 
 import gc
 import time
@@ -33,11 +29,11 @@ class Bounds(NamedTuple):
     feels: int = 2
     assigns: int = 2
     elections: int = 1
-    states: int = 300_000
+    states: int = 2_000_000
     strained: bool = False
     parts: tuple[str, ...] = ()  # which steps are cut into theirs
     ownerless: bool = False  # a generation may be opened with no worker there
-    resting: bool = False  # leaders may give the lead up in order
+    resigning: bool = False  # leaders may give the lead up in order
     one_truth: bool = False  # two masters at a time are judged as one
 
 
@@ -53,7 +49,8 @@ class Found(NamedTuple):
 
     def __str__(self) -> str:
         extent = "exhausted" if self.exhausted else "BOUND HIT" if not self.violation else "stopped"
-        head = f"{self.states} states, {extent}, {self.seconds:.1f} s: {self.violation or 'no violation'}"
+        outcome = self.violation or "no violation"
+        head = f"{self.states} states, {extent}, {self.seconds:.1f} s: {outcome}"
         return "\n".join((head, *(f"  {i:2}. {step}" for i, step in enumerate(self.history, 1))))
 
 
@@ -79,7 +76,7 @@ def _all_moves(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe
     yield "the late request arrives", faults.arrive(world, without)
     for who in staff(world):
         if world.workers[who].flying:
-            yield f"W{who} hears its answer", protocol.apply_reply(world, who, without)
+            yield f"W{who} gets its reply", protocol.apply_reply(world, who, without)
     for fault in bounds.faults:
         if fault not in world.past.faults:
             for name, following in _faults(world, fault, bounds, without):
@@ -135,8 +132,8 @@ def _leader(world: World, who: int, bounds: Bounds, without: Without) -> Iterato
         yield f"L{who} reaches Postgres again", faults.mended(world, who)
     if not world.leaders[who].term:
         return
-    if bounds.resting:
-        yield f"L{who} rests", protocol.rest(world, who)
+    if bounds.resigning:
+        yield f"L{who} marks it complete", protocol.mark_complete(world, who)
     yield f"L{who} begins", _begun(world, who, without)
     yield f"L{who} seeds", protocol.seed(world, who, without)
     if OPENING in bounds.parts:
@@ -160,9 +157,7 @@ def _assigns(world: World, who: int, bounds: Bounds, without: Without) -> Iterat
 
 
 def _begun(world: World, who: int, without: Without) -> World | None:
-    """Begin and seed at once while Postgres answers: a later look at the lease would only be a
-    fresher one.
-    """
+    """Begin and seed at once while Postgres answers: a later look at the lease is but fresher."""
     begun = protocol.begin(world, who, without)
     return begun and (protocol.seed(begun, who, without) or begun)
 
@@ -170,7 +165,7 @@ def _begun(world: World, who: int, without: Without) -> World | None:
 def _worker(world: World, who: int, bounds: Bounds, without: Without) -> Iterator[Maybe]:
     yield f"W{who} closes what it outlived", protocol.close(world, who, without)
     if RESTORING in bounds.parts:
-        yield f"W{who} tells a part", protocol.tell(world, who, without)
+        yield f"W{who} sends a part", protocol.report_part(world, who, without)
     else:
         yield f"W{who} restores", protocol.restore(world, who, without)
     if ENTERING in bounds.parts:
@@ -220,7 +215,7 @@ def _acknowledged(world: World, without: Without) -> World | None:
         for e in (*done.redis.journal, *(e for w in done.workers for e in _may_be_retained(w)))
     }
     return done._replace(
-        redis=done.redis._replace(drained=tuple(i for i in done.redis.drained if i in asked))
+        redis=done.redis._replace(durable=tuple(i for i in done.redis.durable if i in asked))
     )
 
 
@@ -264,7 +259,7 @@ def _journal_faults(world: World, fault: str) -> Iterator[Maybe]:
         for event in world.redis.journal:
             yield f"{event.identity} is TRIMMED BY FORCE", protocol.trim_by_force(world, event)
     else:
-        for identity in world.redis.drained:
+        for identity in world.redis.durable:
             yield f"an HOUR after {identity}", protocol.expire(world, identity)
 
 
@@ -273,14 +268,14 @@ def _worker_faults(world: World, fault: str, who: int, without: Without) -> Iter
         case "crash":
             yield f"W{who} CRASHES", faults.crash(world, who)
         case "lost_reply":
-            yield f"W{who} records and HEARS NOTHING", faults.lost_reply(world, who)
+            yield f"W{who} records and GETS NO REPLY", faults.lost_reply(world, who)
         case "late_answer":
             yield (
-                f"W{who} records, its answer is ON ITS WAY",
+                f"W{who} records, its reply is ON ITS WAY",
                 faults.late_answer(world, who, without),
             )
         case "lost_part":
-            yield f"W{who} tells a part and HEARS NOTHING", faults.lost_part(world, who, without)
+            yield f"W{who} sends a part and GETS NO REPLY", faults.lost_part(world, who, without)
         case "twin":
             yield f"W{who} draws the OWNER'S ID", faults.twin(world, who)
         case "stray":

@@ -1,29 +1,23 @@
-"""Situations a search must have met, or it did not explore what its bounds claim. Only tests/model
-may import this.
-"""
+"""Situations a search must meet to say anything. Only tests/model may import this."""
 
 from tests.model.world import NO_NAME, NOBODY, Redis, World, is_open, is_open_here
 
 
 def replayed_after_the_drain(world: World) -> bool:
-    """The journal holds an entry nobody acknowledged, of a transition that is durable and was
-    acknowledged before.
-    """
+    """The journal holds an unacknowledged entry of a transition acknowledged as durable before."""
     redis = world.redis
-    return any(e.identity in redis.drained and e not in redis.acked for e in redis.journal)
+    return any(e.identity in redis.durable and e not in redis.acked for e in redis.journal)
 
 
 def trimmed_while_retained(world: World) -> bool:
     """An entry is gone that a worker still retains, durable and acknowledged."""
     redis = world.redis
     gone = {e for w in world.workers for e in w.retained} - set(redis.journal)
-    return any(e.identity in redis.drained for e in gone)
+    return any(e.identity in redis.durable for e in gone)
 
 
 def lost_to_the_journal(world: World) -> bool:
-    """A transition was accepted in this very generation, and is neither durable nor in the
-    journal.
-    """
+    """What was accepted in this very generation is neither durable nor in the journal."""
     redis = world.redis
     return (
         is_open(redis)
@@ -37,10 +31,10 @@ def lost_to_the_journal(world: World) -> bool:
 
 
 def durable_and_forgotten(world: World) -> bool:
-    """A worker retains what is durable, and nobody will tell it so."""
+    """A worker retains what is durable, and nobody will say so."""
     redis = world.redis
     return is_open(redis) and any(
-        e in world.postgres.rows and e not in redis.journal and e.identity not in redis.drained
+        e in world.postgres.rows and e not in redis.journal and e.identity not in redis.durable
         for w in world.workers
         for e in w.retained
     )
@@ -48,14 +42,14 @@ def durable_and_forgotten(world: World) -> bool:
 
 def reporting_into_an_open_generation(world: World) -> bool:
     """A report is half-way, and the leader has opened without it."""
-    return is_open(world.redis) and any(w.telling and w.telling[0].part for w in world.workers)
+    return is_open(world.redis) and any(w.reporting and w.reporting[0].part for w in world.workers)
 
 
 def reporting_into_another_memory(world: World) -> bool:
     """A worker is in the middle of a report that Redis has lost."""
     begun = world.redis.begun
     return any(
-        w.telling and (who, w.telling[0].attempt) not in begun
+        w.reporting and (who, w.reporting[0].attempt) not in begun
         for who, w in enumerate(world.workers)
     )
 
@@ -74,7 +68,7 @@ def half_open(world: World) -> bool:
 def others_open_first(world: World) -> bool:
     """Other partitions are open, the database's is not."""
     redis = world.redis
-    return redis.others.life == redis.life and not is_open_here(redis)
+    return redis.others.instance == redis.instance and not is_open_here(redis)
 
 
 def entering_what_is_closed(world: World) -> bool:
@@ -83,14 +77,12 @@ def entering_what_is_closed(world: World) -> bool:
 
 
 def read_in_another_generation(world: World) -> bool:
-    """A worker is about to learn from a hash that it read after memory was lost and before it
-    restored.
-    """
+    """A worker is about to learn from a hash it read after a loss, before it restored."""
     return any(_seen(w.looked) and w.generation != world.redis.generation for w in world.workers)
 
 
 def _seen(looked: tuple[Redis, ...]) -> bool:
-    return bool(looked) and bool(looked[0].life)
+    return bool(looked) and bool(looked[0].instance)
 
 
 def open_without_an_owner(world: World) -> bool:
@@ -99,28 +91,24 @@ def open_without_an_owner(world: World) -> bool:
 
 
 def released_in_flight(world: World) -> bool:
-    """A worker has given the database up before it heard that its beat was accepted."""
+    """A worker has given the database up before it knew that its beat was accepted."""
     return any(w.flying and not w.owns for w in world.workers)
 
 
 def lost_in_flight(world: World) -> bool:
-    """Redis lost what it accepted before its worker heard of it."""
+    """Redis lost what it accepted before its worker knew of it."""
     return any(w.flying and w.flying[0].status > world.redis.status for w in world.workers)
 
 
 def two_masters_disagree(world: World) -> bool:
-    """The old master accepted a transition that the new one does not know, and the new one is
-    open.
-    """
+    """The old master accepted a transition that the new one, open, does not know."""
     return is_open(world.redis) and any(
         e not in world.past.accepted for side in world.old for e in side.accepted
     )
 
 
 def strayed(world: World) -> bool:
-    """A worker that has entered the new generation stands before the old master, which still takes
-    beats.
-    """
+    """A worker of the new generation stands before the old master, which still takes beats."""
     return any(
         w.left and w.opened > side.redis.generation.epoch
         for w in world.workers
@@ -149,15 +137,13 @@ def passed_over(world: World) -> bool:
     return bool(world.past.excused) and is_open(world.redis)
 
 
-def three_memories(world: World) -> bool:
+def three_last_statuses(world: World) -> bool:
     """Three workers know three different last transitions."""
     return len({w.accepted for w in world.workers}) > 2
 
 
 def gone_for_good(world: World) -> bool:
-    """An accepted transition is neither durable nor in a journal, and no live worker can bring it
-    back.
-    """
+    """No live worker can bring back an accepted transition, neither durable nor in a journal."""
     kept = {*world.postgres.rows, *world.redis.journal}
     for worker in world.workers:
         if worker.alive:

@@ -15,9 +15,7 @@ def fresh(without: Without = frozenset()) -> World:
 
 
 def running(without: Without = frozenset(), *, others: int = 1) -> World:
-    """Return the quiet middle: L0 leads by term 1, its generation is open, W0 owns the database in
-    state new.
-    """
+    """Return the quiet middle: L0 leads and has opened, W0 owns the database, in state new."""
     name, epoch = protocol.named(Name(1, Epoch(1, 1)), without), Epoch(1, 2)
     other = Worker(generation=name, opened=name.epoch)
     return World(
@@ -46,9 +44,7 @@ def crowded(without: Without = frozenset()) -> World:
 
 
 def joining(without: Without = frozenset()) -> World:
-    """Return the quiet middle after W1 started and got the database; the replica has not heard of
-    that.
-    """
+    """Return the quiet middle after W1 got the database, of which the replica knows nothing."""
     before, epoch = running(without), Epoch(1, 3)
     w0, w1 = before.workers
     return before._replace(
@@ -64,14 +60,12 @@ def joining(without: Without = frozenset()) -> World:
 
 
 def relieved(without: Without = frozenset()) -> World:
-    """Return the middle of `joining` where L1 leads, after L0 rested: the replica has only heard of
-    that.
-    """
+    """Return the middle of `joining` after L0 gave the lead up to L1; the replica knows that."""
     world = joining(without)
     assert world.replica
-    replica, w1 = world.replica[0]._replace(rest=1), world.workers[1]
+    replica, w1 = world.replica[0]._replace(complete=1), world.workers[1]
     return world._replace(
-        redis=world.redis._replace(rest=1, term=2, epoch=Epoch(2, 1)),
+        redis=world.redis._replace(complete=1, term=2, epoch=Epoch(2, 1)),
         replica=(replica,),
         postgres=Postgres(holder=1, term=2),
         workers=(world.workers[0], w1._replace(epoch=Epoch(2, 1), term=2)),
@@ -80,9 +74,7 @@ def relieved(without: Without = frozenset()) -> World:
 
 
 def opening(without: Without = frozenset()) -> World:
-    """Return the middle of the first opening: L0 has begun and assigned W0 in the closed
-    generation.
-    """
+    """Return the middle of the first opening: L0 has begun, and assigned W0 in what is closed."""
     name, epoch = Name(1, Epoch(1, 1)), Epoch(1, 2)
     return World(
         redis=Redis(opening=name, term=1, owner=0, epoch=epoch, status=NEW, announced=(0, 1)),
@@ -92,9 +84,7 @@ def opening(without: Without = frozenset()) -> World:
 
 
 def deposed(without: Without = frozenset()) -> World:
-    """Return the quiet middle after a change of leaders: L1 gave the database to W1, L0 has not
-    noticed, nor has W0.
-    """
+    """Return the middle after L1 gave the database to W1, and neither L0 nor W0 has noticed."""
     world, epoch = running(without), Epoch(2, 1)
     w0, w1 = world.workers
     return world._replace(
@@ -107,9 +97,7 @@ def deposed(without: Without = frozenset()) -> World:
 
 
 def outlived(without: Without = frozenset()) -> World:
-    """Return the middle after Redis forgot all and Postgres was set back, while W1, that knows
-    better, was cut off.
-    """
+    """Return the middle after Redis forgot all and Postgres was set back; W1 knows better."""
     world, lost = running(without), Event(Identity(Epoch(5, 2), 1), NEW.identity, 1)
     w1 = Worker(
         epoch=Epoch(5, 2), term=5, opened=Epoch(5, 1), owns=True, accepted=lost, retained=(lost,)
@@ -121,14 +109,12 @@ def outlived(without: Without = frozenset()) -> World:
 
 
 def parted(without: Without = frozenset()) -> World:
-    """Return the quiet middle after a failover that everybody has noticed; the first master still
-    answers.
-    """
+    """Return the middle after a failover that all have noticed; the first master still answers."""
     before = running(without)
     name, epoch = protocol.named(Name(2, Epoch(1, 3)), without), Epoch(1, 4)
     w0, w1 = (w._replace(generation=name, opened=name.epoch) for w in before.workers)
     return before._replace(
-        redis=before.redis._replace(life=2, generation=name, others=name, epoch=epoch),
+        redis=before.redis._replace(instance=2, generation=name, others=name, epoch=epoch),
         old=(Side(before.redis, (), Epoch(1, 2)),),
         workers=(w0._replace(epoch=epoch), w1),
         leaders=(before.leaders[0]._replace(counter=4), Leader()),

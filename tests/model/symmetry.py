@@ -1,5 +1,4 @@
-"""Workers are interchangeable: worlds that differ only in who is who are searched once. For
-tests/model alone.
+"""Search worlds that differ only in which worker is which once. For tests/model alone.
 
 No step compares workers with each other, so a permutation of a way through the worlds is a way,
 too.
@@ -14,8 +13,8 @@ from tests.model.world import NOBODY, Redis, World
 def canonical(world: World) -> World:
     """Return the world with its workers in the order of what they know and what is known of them.
 
-    It is one of its permutations, whatever the order: where two workers are told apart by a third
-    one alone, the same world may be searched twice, but none is left out.
+    It is one of its permutations, whatever the order: where only a third worker distinguishes two,
+    the same world may be searched twice, but none is left out.
     """
     order = sorted(range(len(world.workers)), key=lambda who: _seen(world, who))
     return world if order == sorted(order) else permuted(world, order)

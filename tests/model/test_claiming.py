@@ -1,7 +1,7 @@
 """Two registries claim one empty Redis at once, partition by partition, and may die on the way:
 every interleaving.
 
-Each partition keeps the first name it hears, as the step `lead` does; replies come in any order.
+Each partition keeps the first name it gets, as the step `lead` does; replies come in any order.
 With the claim of all partitions at once, which is how the product had it, names mix and nobody
 leads.
 """

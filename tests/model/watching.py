@@ -1,5 +1,4 @@
-"""The worker's steps: replay, learn, feel, record, hear, forget; and `judge`, what record does in
-Redis.
+"""The worker's steps, and `judge`, what record does in Redis.
 
 Only tests/model may import this.
 """
@@ -9,7 +8,7 @@ from enum import Enum, auto
 from monitor.core.status import Identity
 from tests.model import judging
 from tests.model.repairs import Repair, Without
-from tests.model.restoring import is_untold
+from tests.model.restoring import must_report
 from tests.model.world import (
     ABSENT,
     NO_EPOCH,
@@ -54,9 +53,7 @@ def replay(world: World, who: int, without: Without) -> World | None:
 
 
 def replay_only(world: World, who: int, without: Without) -> World | None:
-    """Put into the journal of the open generation whatever is retained; a worker may pause before
-    it enters.
-    """
+    """Put what is retained into the open generation's journal; it may pause before it enters."""
     redis, worker = world.redis, world.workers[who]
     if (
         not worker.alive
@@ -66,8 +63,8 @@ def replay_only(world: World, who: int, without: Without) -> World | None:
         return None
     if redis.generation.epoch < worker.opened and Repair.NEVER_BACK not in without:
         return None  # a server that was left behind
-    unsettled = worker.flying and Repair.SETTLED not in without
-    if unsettled or is_untold(world, who, without):
+    unsettled = worker.flying and Repair.NONE_FLYING not in without
+    if unsettled or must_report(world, who, without):
         return None  # what it knows comes first
     mine = redis.owner == called(worker, who) and redis.epoch == worker.epoch
     lost = worker.retained
@@ -78,9 +75,7 @@ def replay_only(world: World, who: int, without: Without) -> World | None:
 
 
 def enter(world: World, who: int, without: Without) -> World | None:
-    """Go on in the generation that was restored and replayed into, whatever became of it
-    meanwhile.
-    """
+    """Go on in the generation that was restored and replayed into, whatever became of it."""
     worker = world.workers[who]
     if not worker.alive or worker.entering == NO_NAME:
         return None
@@ -90,9 +85,7 @@ def enter(world: World, who: int, without: Without) -> World | None:
 
 
 def repeat(world: World, who: int, without: Without) -> World | None:
-    """Replay once more what has been retained for an hour: it was trimmed by force, or its identity
-    forgotten.
-    """
+    """Replay what is retained for an hour: trimmed by force, or not known as durable now."""
     redis, worker = world.redis, world.workers[who]
     if not HOURS & set(world.past.faults):
         return None  # all that is promised without it comes sooner
@@ -113,7 +106,7 @@ def _journaled(redis: Redis, events: Events) -> Redis:
 def look(world: World, who: int, without: Without) -> World | None:
     """Take the two looks `learn` rests on one at a time: at the generation, then at the hash."""
     redis, worker = world.redis, world.workers[who]
-    if not worker.alive or (worker.looked and worker.looked[0].life):
+    if not worker.alive or (worker.looked and worker.looked[0].instance):
         return None
     if worker.looked:
         seen = Redis(1, owner=redis.owner, epoch=redis.epoch, term=redis.term, status=redis.status)
@@ -135,7 +128,7 @@ def learn(world: World, who: int, without: Without) -> World | None:
 def adopt(world: World, who: int, without: Without) -> World | None:
     """Learn from the hash as it was when `look` read it."""
     worker = world.workers[who]
-    if not worker.alive or not worker.looked or not worker.looked[0].life:
+    if not worker.alive or not worker.looked or not worker.looked[0].instance:
         return None
     seen = worker.looked[0]
     world = worked(world, who, worker._replace(looked=()), world.redis)
@@ -171,7 +164,7 @@ def _learned(world: World, who: int, seen: Redis, without: Without) -> World | N
             )
         else:
             base = worker.accepted
-    found, carried = _settle(worker.pending, base, without)
+    found, carried = _split_pending(worker.pending, base, without)
     worker = _found(worker, found, without)._replace(
         owns=True,
         epoch=seen.epoch,
@@ -188,7 +181,7 @@ def _release(world: World, who: int, seen: Redis, without: Without) -> World:
     worker = world.workers[who]
     found: Events = ()
     if Repair.GIVEN_UP not in without:
-        found, _ = _settle(worker.pending, seen.status, without)
+        found, _ = _split_pending(worker.pending, seen.status, without)
     accepted = found[-1] if found else worker.accepted
     worker = _found(worker, found, without)._replace(
         owns=False, term=max(worker.term, seen.term), behind=False, accepted=accepted, pending=()
@@ -196,7 +189,7 @@ def _release(world: World, who: int, seen: Redis, without: Without) -> World:
     return worked(world, who, worker, world.redis)
 
 
-def _settle(pending: Events, base: Event, without: Without) -> tuple[Events, Events]:
+def _split_pending(pending: Events, base: Event, without: Without) -> tuple[Events, Events]:
     """Return which pending events the hash shows accepted, and which go on under their identity."""
     if base in pending and Repair.SAME_AGAIN not in without:
         cut = pending.index(base) + 1
@@ -255,21 +248,19 @@ def record(world: World, who: int, without: Without) -> World | None:
 
 
 def apply_reply(world: World, who: int, without: Without) -> World | None:
-    """Get the answer of a beat accepted some time ago; the worker may have learned or released
-    meanwhile.
-    """
+    """Take the reply to a beat accepted some time ago, after learning or releasing maybe."""
     worker = world.workers[who]
     if not worker.alive or not worker.flying:
         return None
     flight, worker = worker.flying[0], worker._replace(flying=())
     mine = worker.owns and worker.epoch == flight.epoch
-    if mine or Repair.HEARD_LATE not in without:
+    if mine or Repair.REPLIED_LATE not in without:
         worker = worker._replace(retained=joined(worker.retained, flight.events))
     if mine:
         worker = worker._replace(
             accepted=flight.status, pending=without_those(worker.pending, flight.events)
         )
-    elif not worker.owns and Repair.HEARD_LATE not in without:
+    elif not worker.owns and Repair.REPLIED_LATE not in without:
         worker = worker._replace(accepted=max(worker.accepted, flight.status))
     if worker.accepted < world.workers[who].accepted:
         world = world._replace(
@@ -295,7 +286,7 @@ def flight(worker: Worker) -> Flight:
 
 def _refusal(redis: Redis, who: int, worker: Worker, without: Without) -> Reply | None:
     """Return why this process may not write now, whatever it says."""
-    opened = redis.generation != NO_NAME if Repair.LIFE in without else is_open_here(redis)
+    opened = redis.generation != NO_NAME if Repair.INSTANCE in without else is_open_here(redis)
     if not (opened and worker.generation == redis.generation) and Repair.GATED not in without:
         return Reply.CLOSED
     if redis.owner != called(worker, who) or redis.epoch != worker.epoch:
@@ -327,7 +318,7 @@ def judge(redis: Redis, who: int, worker: Worker, without: Without) -> tuple[Rep
 
 def forget(world: World, who: int, without: Without) -> World | None:
     """Drop what the historian has acknowledged from the retained events."""
-    worker, drained = world.workers[who], world.redis.drained
+    worker, drained = world.workers[who], world.redis.durable
     if Repair.ACKNOWLEDGED in without and drained:
         kept = tuple(e for e in worker.retained if e.identity > drained[-1])
     else:

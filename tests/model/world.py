@@ -1,5 +1,4 @@
-"""The world of the fencing model: what Redis, Postgres, the workers and the leaders hold, and what
-really happened.
+"""The world of the fencing model: what everybody holds, and what really happened.
 
 One database, two or three workers, two leaders. Only tests/model may import this. Nothing here
 acts: `protocol` holds the steps, `faults` what the environment does, `healing` what must hold once
@@ -38,11 +37,9 @@ Events = tuple[Event, ...]
 
 
 class Name(NamedTuple):
-    """The name of a generation: which life of Redis, and the leader's fresh epoch that opened
-    it.
-    """
+    """The name of a generation: the instance of Redis, and the fresh epoch that opened it."""
 
-    life: int  # the replication id: new at each start and promotion, kept by FLUSHALL
+    instance: int  # the replication id: new at each start and promotion, kept by FLUSHALL
     epoch: Epoch
 
 
@@ -50,20 +47,19 @@ NO_NAME = Name(0, NO_EPOCH)
 
 
 class Redis(NamedTuple):
-    """What the master holds; a flush empties all but `life`, a failover brings back older contents
-    in a new life.
+    """What the master holds: a flush empties all but `instance`, a failover brings older contents.
 
     It is the database's own partition; of the others only the generation counts.
     """
 
-    life: int = 1
+    instance: int = 1
     generation: Name = NO_NAME
     # the generation in the other partitions: another one while an opening stands half-way
     others: Name = NO_NAME
-    opening: Name = NO_NAME  # the leader's mark in this life: the name it is about to open
+    opening: Name = NO_NAME  # the leader's mark in this instance: the name it is about to open
     term: int = 0
     signed: bool = False  # it holds the name of our registry
-    rest: int = 0  # the term of the leader that gave the lead up in order, as its last word
+    complete: int = 0  # the term of the leader that gave the lead up in order, as its last word
     owner: int = NOBODY
     epoch: Epoch = NO_EPOCH
     proven: bool = False  # the owner has had a beat accepted under its epoch
@@ -73,11 +69,11 @@ class Redis(NamedTuple):
     claim: Epoch = NO_EPOCH
     begun: tuple[tuple[int, int], ...] = ()  # reports begun and not done: who, attempt
     reported: tuple[int, ...] = ()  # which workers have restored
-    announced: tuple[int, ...] = ()  # which workers this memory knows of
+    announced: tuple[int, ...] = ()  # which workers this Redis knows of
     journal: Events = ()
     acked: Events = ()  # entries of the journal that the historian's group has acknowledged
     grouped: bool = False  # that group exists in this journal
-    drained: tuple[Identity, ...] = ()
+    durable: tuple[Identity, ...] = ()
 
 
 class Postgres(NamedTuple):
@@ -89,16 +85,16 @@ class Postgres(NamedTuple):
     rows: Events = ()
 
 
-class Telling(NamedTuple):
+class Report(NamedTuple):
     """A report on its way, part by part: what the worker knew when it began."""
 
     attempt: int
-    life: int
+    instance: int
     part: int  # the next one to be sent: see `restoring`
     status: Event
     claim: Epoch
     term: int
-    named: bool  # it tells the name of our registry
+    named: bool  # it carries the name of our registry
 
 
 class Flight(NamedTuple):
@@ -110,7 +106,7 @@ class Flight(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """A worker's memory of the database."""
+    """What a worker knows of the database."""
 
     alive: bool = True
     owns: bool = False
@@ -120,9 +116,9 @@ class Worker(NamedTuple):
     opened: Epoch = NO_EPOCH  # of the newest generation it has entered
     accepted: Event = ABSENT  # the last accepted Status it knows
     pending: Events = ()  # tentative, oldest first
-    behind: bool = False  # told AHEAD: reads the hash before anything else
+    behind: bool = False  # was answered AHEAD: reads the hash before anything else
     retained: Events = ()  # accepted, not yet acknowledged
-    telling: tuple[Telling, ...] = ()
+    reporting: tuple[Report, ...] = ()
     entering: Name = NO_NAME  # the generation it looked at and is about to enter
     looked: tuple[Redis, ...] = ()  # the hash it has read and not yet learned from
     flying: tuple[Flight, ...] = ()
@@ -168,13 +164,11 @@ class Part(NamedTuple):
     """A part of a report on its way."""
 
     who: int
-    telling: Telling
+    report: Report
 
 
 class Side(NamedTuple):
-    """A master that was left behind and goes on, and what really happened there; `apart` while it
-    is judged alone.
-    """
+    """A master left behind that goes on, and what happened there; `apart`: judged alone."""
 
     redis: Redis
     accepted: Events
@@ -183,9 +177,7 @@ class Side(NamedTuple):
 
 
 class World(NamedTuple):
-    """One state of everything: `replica` is where a lagging one stands, `late` a request nobody
-    waits for any more.
-    """
+    """One state of everything; `replica`: where it stands; `late`: what nobody waits for."""
 
     redis: Redis = Redis()
     replica: tuple[Redis, ...] = ()
@@ -231,17 +223,13 @@ def without_those(items: Iterable[T], those: Iterable[T]) -> tuple[T, ...]:
 
 
 def is_open_here(redis: Redis) -> bool:
-    """Say whether the database's partition was opened in this very life of Redis: all that a Lua
-    step can see.
-    """
-    return redis.generation.life == redis.life
+    """Say whether this instance was opened in the database's partition: all a Lua step can see."""
+    return redis.generation.instance == redis.instance
 
 
 def is_open(redis: Redis) -> bool:
-    """Say whether this very life of Redis was opened in all partitions: what workers and leaders
-    look at.
-    """
-    return redis.generation.life == redis.life and redis.others == redis.generation
+    """Say whether this instance was opened in all partitions: what workers and leaders look at."""
+    return redis.generation.instance == redis.instance and redis.others == redis.generation
 
 
 def last_row(postgres: Postgres) -> Event:
