@@ -1,9 +1,10 @@
-"""RQ as feeler uses it: one queue per worker, JSON jobs from an allow-list, no command channel.
-Sole user of rq.
+"""Nudges: hints to a worker to look at its assignments now. Sole user of rq; for both processes.
 
-RQ carries nudges only: a lost, doubled, late or reordered job changes nothing. Traps this module
-answers: pickled jobs and `enqueue('os.system', ...)`, callbacks and webhooks by name, pub/sub
-commands that stop a worker, signal handlers in threads, a worker that quits on anything but a
+A lost, doubled, late or reordered nudge changes nothing: workers look every few seconds anyway.
+
+RQ as feeler uses it has one queue per worker, JSON jobs from an allow-list and no command channel.
+That answers pickled jobs and `enqueue('os.system', ...)`, callbacks and webhooks by name, pub/sub
+commands that stop a worker, signal handlers in threads, and a worker that quits on anything but a
 ConnectionError.
 """
 
@@ -14,6 +15,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rq import Queue, SimpleWorker
@@ -34,8 +36,9 @@ ALLOWED = frozenset(
     }
 )
 JOB_SECONDS = 10
-TELL_EVERY = 60.0  # seconds between two lines about the same trouble
 NUDGE_TTL = 60  # seconds after which a nudge nobody took is worth nothing
+FAILED_TTL = 3600  # seconds for which people can look at a job that failed
+LOG_EVERY = 60.0  # seconds between two lines about the same trouble
 
 
 class ForbiddenJob(Exception):
@@ -48,9 +51,9 @@ class AllowedJob(Job):
     def restore(self, raw_data: Any) -> Any:
         """Read a job from Redis without its callbacks and webhooks: ours have none."""
         result = super().restore(raw_data)
-        self._success_callback_name = self._failure_callback_name = self._stopped_callback_name = (
-            None
-        )
+        self._success_callback_name = None
+        self._failure_callback_name = None
+        self._stopped_callback_name = None
         self.webhooks = []
         return result
 
@@ -92,51 +95,60 @@ def _queue(connection: RqConnection, worker: str) -> Queue:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """A nudge to send; without a function, a queue to delete."""
+
+    worker: str
+    function: str = ""
+    databases: tuple[str, ...] = ()
+
+
 class Nudger:
     """Sends nudges from a thread of its own: RQ is synchronous, and no sweep waits for a nudge."""
 
     def __init__(self, connection: RqConnection) -> None:
         self._connection = connection
-        self._orders: queue.SimpleQueue[tuple[str, str, tuple[str, ...]]] = queue.SimpleQueue()
-        threading.Thread(target=self._send, name="nudger", daemon=True).start()
+        self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
+        threading.Thread(target=self._send_all, name="nudger", daemon=True).start()
 
     def nudge(self, worker: str, function: str, databases: Sequence[str]) -> None:
-        """Call `workers.worker.jobs.<function>` in a worker, soon; an order that cannot be sent is
-        dropped.
-        """
-        self._orders.put((worker, function, tuple(databases)))
+        """Call `workers.worker.jobs.<function>` in a worker; what cannot be sent is dropped."""
+        self._orders.put(_Order(worker, function, tuple(databases)))
 
     def remove(self, worker: str) -> None:
         """Delete the queue of a worker that is gone, with its jobs."""
-        self._orders.put((worker, "", ()))
+        self._orders.put(_Order(worker))
 
-    def _send(self) -> None:
+    def _send_all(self) -> None:
         while True:
-            worker, function, databases = self._orders.get()
+            order = self._orders.get()
             try:
-                if function:
-                    enqueue(self._connection, worker, function, databases)
-                else:
-                    forget(self._connection, worker)
+                self._send(order)
             except Exception as exc:
                 log.warning(
                     "action=nudge_lost worker=%s function=%s error=%s",
-                    worker,
-                    function,
+                    order.worker,
+                    order.function,
                     type(exc).__name__,
                 )
 
+    def _send(self, order: _Order) -> None:
+        if order.function:
+            enqueue(self._connection, order.worker, order.function, order.databases)
+        else:
+            forget(self._connection, order.worker)
+
 
 def forget(connection: RqConnection, worker: str) -> None:
-    """Delete a worker's queue with its jobs, and what RQ remembers of its lives: none of that has
-    an end of its own.
-    """
+    """Delete a worker's queue, its jobs and what RQ keeps of its runs: none of it ever expires."""
     mine = _queue(connection, worker)
     mine.delete(delete_jobs=True)
     connection.delete(mine.intermediate_queue_key, mine.failed_job_registry.key)
-    if lives := connection.smembers(WORKERS_BY_QUEUE_KEY % mine.name):
-        connection.srem(REDIS_WORKER_KEYS, *lives)
-        connection.delete(WORKERS_BY_QUEUE_KEY % mine.name, *lives)
+    runs_key = WORKERS_BY_QUEUE_KEY % mine.name
+    if runs := connection.smembers(runs_key):
+        connection.srem(REDIS_WORKER_KEYS, *runs)
+        connection.delete(runs_key, *runs)
 
 
 def enqueue(connection: RqConnection, worker: str, function: str, databases: Sequence[str]) -> None:
@@ -147,33 +159,35 @@ def enqueue(connection: RqConnection, worker: str, function: str, databases: Seq
         job_timeout=JOB_SECONDS,
         ttl=NUDGE_TTL,
         result_ttl=0,
-        failure_ttl=3600,
+        failure_ttl=FAILED_TTL,
     )
 
 
 def listen(connection: RqConnection, worker: str) -> None:
-    """Take nudges for ever, in a daemon thread; outlives whatever ends RQ's own loop (time-outs,
-    failovers, OOM).
+    """Take nudges for ever, in a daemon thread, whatever ends RQ's own loop.
+
+    That may be a time-out, a failover or a Redis out of memory: RQ returns or raises, and we begin
+    again.
     """
-    ends = _Ends()
-    logging.getLogger("rq.worker").addFilter(ends)
-    told, told_at = "", 0.0
-    for life in itertools.count(1):
-        ends.error = "none"
+    reasons = _EndReasons()
+    logging.getLogger("rq.worker").addFilter(reasons)
+    logged, logged_at = "", 0.0
+    for run in itertools.count(1):
+        reasons.latest = "none"
         try:
-            _live(connection, worker, life)
+            _work(connection, worker, run)
         except Exception as exc:
-            ends.error = trouble(exc) or type(exc).__name__
-        if ends.error != told or time.monotonic() - told_at > TELL_EVERY:
-            log.warning("action=nudges_interrupted worker=%s error=%s", worker, ends.error)
-            told, told_at = ends.error, time.monotonic()
-        time.sleep(random.uniform(0.2, 2.0))
+            reasons.latest = trouble(exc) or type(exc).__name__
+        if reasons.latest != logged or time.monotonic() - logged_at > LOG_EVERY:
+            logged, logged_at = reasons.latest, time.monotonic()
+            log.warning("action=nudges_interrupted worker=%s error=%s", worker, logged)
+        time.sleep(random.uniform(0.2, 2.0))  # workers need not all come back at once
 
 
-def _live(connection: RqConnection, worker: str, life: int) -> None:
+def _work(connection: RqConnection, worker: str, run: int) -> None:
     rq = NudgeWorker(
         [_queue(connection, worker)],
-        name=f"{worker}-{life}",  # a name is taken for minutes after a crash
+        name=f"{worker}-{run}",  # RQ keeps a name taken for minutes after a crash
         connection=connection,
         serializer=JSONSerializer,
         worker_ttl=30,
@@ -181,17 +195,15 @@ def _live(connection: RqConnection, worker: str, life: int) -> None:
     rq.work(logging_level="WARNING")
 
 
-class _Ends(logging.Filter):
-    """Takes over what RQ says, traceback and all, when a Redis that refuses or is away ends its
-    loop.
-    """
+class _EndReasons(logging.Filter):
+    """Keeps why RQ's loop ended last, in place of its traceback, where Redis was the reason."""
 
-    error = "none"
+    latest = "none"
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let all else through."""
         kind = trouble(record.exc_info[1]) if record.exc_info else ""
         if record.msg.endswith("Redis connection timeout, quitting..."):
             kind = "timeout"
-        self.error = kind or self.error
+        self.latest = kind or self.latest
         return not kind
