@@ -42,7 +42,8 @@ class FleetView:
         if self.reading is None and time.monotonic() >= self._due_at:
             # Until it is read nothing is due; but who asks meanwhile wants what comes after it.
             self._due_at = math.inf
-            self.reading = asyncio.create_task(asyncio.to_thread(fleet.fleet, self._store))
+            read = asyncio.to_thread(fleet.fleet, self._store)
+            self.reading = asyncio.create_task(read)
             self.reading.add_done_callback(lambda _: self._wake.set())
         if self.reading and self.reading.done():
             reading, self.reading = self.reading, None
@@ -57,12 +58,18 @@ class FleetView:
             log.warning("action=fleet_unread known=%d error=%s", len(self.databases), exc.detail)
             return
         # A row that cannot be read is no reason to stop watching: it stays as it was.
-        databases = {name: row for name, row in self.databases.items() if name in rows.unreadable}
+        databases: dict[str, Database] = {}
+        for name, row in self.databases.items():
+            if name in rows.unreadable:
+                databases[name] = row
+        paused: set[str] = set()
         for row in rows:
             if row.status is DatabaseStatus.ACTIVE:
                 databases[row.name] = row
+            else:
+                paused.add(row.name)
         self.databases = databases
-        self.paused = {row.name for row in rows} - databases.keys()
+        self.paused = paused
         self.unreadable = rows.unreadable
         self.known = True
 
@@ -77,8 +84,11 @@ class FleetView:
 
     def unpublished(self) -> list[Database]:
         """Return the databases whose newest target does not stand in Redis."""
-        published = self._published
-        return [row for name, row in self.databases.items() if published.get(name) != row.revision]
+        rows: list[Database] = []
+        for name, row in self.databases.items():
+            if self._published.get(name) != row.revision:
+                rows.append(row)
+        return rows
 
     def note_published(self, rows: list[Database]) -> None:
         """Note that these targets stand in Redis."""

@@ -6,9 +6,10 @@ by its term, so that a leader that was succeeded changes nothing any more.
 """
 
 import asyncio
+import itertools
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from monitor.core import assignment as planner
 from monitor.core.assignment import Move
@@ -57,7 +58,9 @@ class Leader:
         lease_seconds: float = LEASE,
         waiting_since: float | None = None,
     ) -> None:
-        self._live, self._nudger, self._wake = live, nudger, wake
+        self._live = live
+        self._nudger = nudger
+        self._wake = wake
         self.lease = lease
         self._fleet = FleetView(store, wake)
         self._roster = Roster(live)
@@ -197,8 +200,9 @@ class Leader:
         """
         if time.monotonic() < self._review_at:
             return
+        fleet = self._fleet
         known = await observations.names(self._live)
-        await self._placements.read(self._fleet.databases.keys() | known, self._fleet.paused)
+        await self._placements.read(fleet.databases.keys() | known, fleet.paused)
         self._doubts.review(self._places.values())
         self._unproven.note(self._places.values(), time.monotonic())
         self._news += await journal.claim(
@@ -282,14 +286,17 @@ class Leader:
             chunk = moves[start : start + CHUNK]
             names = [move.database for move in chunk]
             seeds = await self._placements.seeds_of_unseeded(names)
-            tries = [self._move(move, alive, seeds.get(move.database), now) for move in chunk]
-            results = await asyncio.gather(*tries)
-            done = [move for move, assigned in zip(chunk, results, strict=True) if assigned]
+            tries = (self._move(move, alive, seeds.get(move.database), now) for move in chunk)
+            done = await asyncio.gather(*tries)
             self._wait_for_proofs(names)
-            self._nudge_both(done)
+            self._nudge_both(itertools.compress(chunk, done))
 
     async def _move(
-        self, move: Move, alive: Collection[str], seed: Status | None, now: float
+        self,
+        move: Move,
+        alive: Collection[str],
+        seed: Status | None,
+        now: float,
     ) -> bool:
         """Assign one database.
 
@@ -321,10 +328,10 @@ class Leader:
         return assigned
 
     def _wait_for_proofs(self, databases: Collection[str]) -> None:
-        places = [self._places[name] for name in databases if name in self._places]
-        self._unproven.note(places, time.monotonic())
+        places = [self._places.get(name) for name in databases]
+        self._unproven.note(filter(None, places), time.monotonic())
 
-    def _nudge_both(self, moves: Collection[Move]) -> None:
+    def _nudge_both(self, moves: Iterable[Move]) -> None:
         """Hint both sides of each move; who gets no hint finds out within a second or two."""
         gained: dict[str, list[str]] = {}
         lost: dict[str, list[str]] = {}

@@ -10,7 +10,7 @@ and the next sweep begins where it must.
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from monitor.core import assignment as planner
 from monitor.core.assignment import Worker
@@ -46,11 +46,13 @@ async def wait_ahead(live: Live, supervisor: str, since: float | None) -> float 
     """
     if (await generation.generation(live)).open:
         return None
-    if since is not None and mark(supervisor) in await generation.reported(live):
+    our_mark = mark(supervisor)
+    if since is not None and our_mark in await generation.reported(live):
         return since
     now = time.monotonic()
-    marked = await generation.restore(live, mark(supervisor), [], 0, "")
-    return now if marked else None
+    if await generation.restore(live, our_mark, rows=[], term=0, signature=""):
+        return now
+    return None
 
 
 class Recovery:
@@ -64,7 +66,8 @@ class Recovery:
         lease_seconds: float,
         since: float | None = None,
     ) -> None:
-        self._live, self._store, self._placements = live, store, placements
+        self._live, self._store = live, store
+        self._placements = placements
         self._lease_seconds = lease_seconds
         self._mark = mark(placements.lease.owner)
         self._since = since  # when the wait began (monotonic), as a standby maybe
@@ -94,10 +97,9 @@ class Recovery:
         return reports if await self._confirm_lease(everybody=everybody) else None
 
     async def _begin_wait(self, met: Collection[str], term_seen: int) -> None:
-        lease = self._placements.lease
         log.warning("action=generation_closed term_seen=%d workers=%d", term_seen, len(met))
         self._since = time.monotonic()
-        await generation.restore(self._live, self._mark, [], lease.term, lease.registry)
+        await self._report([])
 
     async def _has_everybody(self, reports: Collection[str], met: Collection[str]) -> bool:
         """Tell whether every worker has reported that can have had anything accepted.
@@ -106,8 +108,8 @@ class Recovery:
         them if we met them ourselves, if nobody ever led before, or if the leader just before us
         marked this very memory as complete.
         """
-        known = set(met) | await presence.known(self._live)
-        if not known <= set(reports):
+        known = await presence.known(self._live)
+        if not known.union(met).issubset(reports):
             return False
         lease = self._placements.lease
         if met or lease.term == 1:
@@ -136,7 +138,10 @@ class Recovery:
     # --- merge, assign and open -------------------------------------------------------------------
 
     async def reopen(
-        self, zones: Mapping[str, str], present: Mapping[str, Presence], reports: set[str]
+        self,
+        zones: Mapping[str, str],
+        present: Mapping[str, Presence],
+        reports: Collection[str],
     ) -> bool:
         """Merge, assign and open; False where the generation could not be opened: then wait anew.
 
@@ -157,9 +162,15 @@ class Recovery:
 
     async def _merge_history(self, databases: Collection[str]) -> None:
         """Put what Postgres knows below what was reported: it counts where nobody knew more."""
-        lease = self._placements.lease
+        rows: list[Restored] = []
         seeds = await self._placements.seeds(sorted(databases))
-        rows = [Restored(name, status, None, "") for name, status in seeds.items()]
+        for name, status in seeds.items():
+            rows.append(Restored(name, status, epoch=None, owner=""))
+        await self._report(rows)
+
+    async def _report(self, rows: Sequence[Restored]) -> None:
+        """Report as one who never held a database itself; without rows it is our mark alone."""
+        lease = self._placements.lease
         await generation.restore(self._live, self._mark, rows, lease.term, lease.registry)
 
     def _owners(
@@ -171,14 +182,16 @@ class Recovery:
     ) -> dict[str, str]:
         """Leave each database with the claimant of its highest epoch if it lives; plan the rest."""
         # Who reported lives, announced again or not; a supervisor's mark is no worker.
-        here = {who: Worker(who) for who in reports if not who.startswith(_MARK)}
+        reporters = [who for who in reports if not who.startswith(_MARK)]
+        here = {worker: Worker(worker) for worker in reporters}
         here |= roster.workers(present.values())
         owners: dict[str, str] = {}
         for name, place in self._placements.places.items():
             if place.claimant in here:
                 owners[name] = place.claimant
         unclaimed = {name: zone for name, zone in zones.items() if name not in owners}
-        for move in planner.plan(unclaimed, here.values(), {}, (), now):
+        moves = planner.plan(unclaimed, here.values(), current={}, refusals=(), now=now)
+        for move in moves:
             owners[move.database] = move.target
         return owners
 
@@ -188,10 +201,11 @@ class Recovery:
         for database in set(known) - set(owners):
             await self._placements.unassign(database)
 
-    async def _open(self, reports: set[str]) -> str | None:
+    async def _open(self, reports: Collection[str]) -> str | None:
         """Open last: from here on workers record, each under the epoch it was just given.
 
         Refused where a report that we rely on, or our mark, is gone: Redis forgot on the way.
         """
-        epoch, registry = self._placements.epoch(), self._placements.lease.registry
+        epoch = self._placements.epoch()
+        registry = self._placements.lease.registry
         return await generation.open_generation(self._live, epoch, reports, registry)

@@ -1,4 +1,4 @@
-"""The workers: who is here, who may own databases, whom the leader has met. For the leader alone."""
+"""The workers: who is here, who may own databases, whom we have met. For the leader alone."""
 
 import time
 from collections.abc import Collection, Iterable, Mapping
