@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from monitor.core.beat import Beat, Reply
 from monitor.core.cause import Cause
+from monitor.core.errors import StoreUnavailable
 from monitor.core.machine import Context, tick
 from monitor.core.observation import Observation
 from monitor.core.placement import Place
@@ -240,6 +241,34 @@ async def test_after_a_flush_the_claimant_keeps_its_database_and_its_status(
     assert after.epoch
     assert before.epoch
     assert after.epoch > before.epoch
+
+
+async def test_while_postgres_is_away_all_reports_do_however_late_the_last_one_comes(
+    live: Live,
+    store: Store,
+    leader: Leader,
+    arrive: Arrive,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    register(store, "orders")
+    await arrive("w1")
+    await sweep(leader)
+    await sweep(leader)
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+
+    def away(*_: object) -> bool:
+        raise StoreUnavailable("postgres", "away")
+
+    monkeypatch.setattr(leadership, "renew", away)
+    monkeypatch.setattr("workers.supervisor.recovery.RESTORE_GRACE", 0.0)
+    await arrive("w1", restored=False)
+    await sweep(leader)
+    assert not (await generation.generation(live)).open, "nobody says who leads"
+    await generation.restore(live, "w1", [], 1, "")
+    await sweep(leader)
+    assert (await generation.generation(live)).open
 
 
 async def test_a_leader_new_to_its_workers_waits_for_those_an_older_memory_does_not_know(

@@ -459,7 +459,7 @@ async def test_after_an_orderly_stop_nobody_is_waited_for(
     assert (await generation.generation(live)).open == orderly
 
 
-async def test_a_last_word_counts_for_the_next_leader_alone(
+async def test_a_memory_marked_complete_counts_for_the_next_leader_alone(
     production: Supervisor,
     make_supervisor: MakeSupervisor,
     redis_url: str,

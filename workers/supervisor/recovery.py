@@ -85,9 +85,9 @@ class Recovery:
         workers this leader has seen itself.
         """
         if self._since is None:
-            await self._begin_wait(met, term_seen)
+            self._since = await self._begin_wait(met, term_seen)
         reports = await generation.reported(self._live)
-        if self._since is None or self._mark not in reports:
+        if self._mark not in reports:
             self._since = None  # Redis forgot once more, and reports with it: wait anew
             return None
         everybody = await self._has_everybody(reports, met)
@@ -96,10 +96,12 @@ class Recovery:
             return None
         return reports if await self._confirm_lease(everybody=everybody) else None
 
-    async def _begin_wait(self, met: Collection[str], term_seen: int) -> None:
+    async def _begin_wait(self, met: Collection[str], term_seen: int) -> float:
+        """Leave our mark; return since when we wait."""
         log.warning("action=generation_closed term_seen=%d workers=%d", term_seen, len(met))
-        self._since = time.monotonic()
+        now = time.monotonic()
         await self._report([])
+        return now
 
     async def _has_everybody(self, reports: Collection[str], met: Collection[str]) -> bool:
         """Tell whether every worker has reported that can have had anything accepted.
