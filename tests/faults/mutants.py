@@ -1076,7 +1076,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "is_complete",
         "== {lease}",
         "!= {None}",
-        (f"{_WORKERS}/test_supervisor.py::test_a_memory_marked_complete_counts_for_the_next_leader_alone",),
+        (
+            f"{_WORKERS}/test_supervisor.py::test_a_memory_marked_complete_counts_for_the_next_leader_alone",
+        ),
     ),
     Mutant(
         "history-all-or-nothing",

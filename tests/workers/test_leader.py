@@ -1,6 +1,4 @@
-"""The leader on real stores; the workers are only announced, so that each step of the protocol can
-be seen.
-"""
+"""The leader on real stores; workers are only announced: each step of the protocol can be seen."""
 
 import asyncio
 import time
@@ -307,9 +305,7 @@ async def test_a_leader_that_follows_itself_knows_its_workers(
     nudges: Nudges,
     redis_url: str,
 ) -> None:
-    """Redis was away for longer than a lease and came back empty; waiting helps only where others
-    led in between.
-    """
+    """Redis came back empty after a lease; waiting helps only where others led in between."""
     register(store, "orders")
     await arrive("w1")
     await sweep(leader)

@@ -302,9 +302,7 @@ async def test_a_leader_steps_down_where_another_registry_is_named(
     redis_url: str,
     live: Live,
 ) -> None:
-    """Its term may be the higher one, or the very same: it led before it was pointed here, or the
-    name came late.
-    """
+    """Its term may be the higher one: it led before it was pointed here, or the name came late."""
     stranger = make_supervisor(redis_url, staging)
     lease = leadership.acquire(staging, "stranger", seen=99)
     assert lease
@@ -363,9 +361,7 @@ async def test_a_take_over_by_a_persons_word_is_obeyed(
 async def test_a_worker_that_outlived_all_others_is_followed_and_follows(
     make_supervisor: MakeSupervisor, redis_url: str, live: Live, term: int
 ) -> None:
-    """Redis forgot, Postgres was restored from an older copy, and both were at work again before it
-    came back.
-    """
+    """Redis forgot, Postgres is an older copy, and both were at work before the worker was back."""
     worker, leader = Recorder(live, "w1", lambda: None), make_supervisor(redis_url)
     await generation.restore(live, "before", [], term, "")
     assert await generation.open_generation(live, Epoch(term, 7), {"before"}, "")
@@ -417,9 +413,7 @@ async def test_the_journal_is_trimmed_though_no_place_can_be_read(
 
 
 async def restarted(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Close the generation as a restart from disk does; nobody waits out what a new leader does not
-    know.
-    """
+    """Close the generation as a restart from disk does; no wait of a new leader ends by itself."""
     for number in range(PARTITIONS):
         await live.cache.set(partition_key(number, "generation"), "0" * 40 + ":1.1")
     monkeypatch.setattr("workers.supervisor.recovery.RESTORE_GRACE", 3600.0)
