@@ -107,7 +107,7 @@ def uncertain_statuses() -> list[Status]:
 
 
 def opinion(cause: Cause, ago: float, worker: str = "w4", doubt: Identity = ID) -> Opinion:
-    return Opinion(doubt, worker, 1, START + NOW - ago - 0.1, START + NOW - ago, cause)
+    return Opinion(doubt, worker, START + NOW - ago - 0.1, START + NOW - ago, cause)
 
 
 OPINIONS = [

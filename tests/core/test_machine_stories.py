@@ -24,7 +24,7 @@ def opinion(
     cause: Cause, at: float, *, worker: str = "w2", doubt: str = "1.1.2", sent: float | None = None
 ) -> Opinion:
     sent_at = START + (at if sent is None else sent)
-    return Opinion(Identity.parse(doubt), worker, 1, sent_at, START + at, cause)
+    return Opinion(Identity.parse(doubt), worker, sent_at, START + at, cause)
 
 
 def test_a_killed_database_is_unavailable_when_a_second_worker_finds_it_gone():
