@@ -1,5 +1,4 @@
-"""What logins at a database told lately: how long one takes, when the next may be tried, whether a
-pooler is between.
+"""What logins at a database told lately: how long one takes, when the next may be tried.
 
 It stands in the database's hash and moves with it, so that a password is not tried by each new
 owner. Anyone may import this.
@@ -12,19 +11,14 @@ from monitor.core.cause import LOCKS, Cause
 from monitor.core.policy import Policy
 
 ACCESS_FIELDS = ("login_at", "login_usual", "login_refused", "login_pooled")
-_PASSWORDS = (
-    Cause.WRONG_PASSWORD,
-    Cause.NOT_ADMITTED,
-)  # failures that lock accounts and fill security logs
+_PASSWORDS = (Cause.WRONG_PASSWORD, Cause.NOT_ADMITTED)  # these lock accounts, fill security logs
 _MARGIN = 3.0  # times its usual time that a login may take
 _MEMORY = 0.75  # share of the time known so far in a new usual time
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How long logins take at an address, what the newest ones in a row were refused for, and who
-    answers them.
-    """
+    """How long logins take at an address, why the newest in a row were refused, who answers."""
 
     address: str = ""  # a checksum; of no worth to anybody who has not the address itself
     usual: float | None = None  # seconds
@@ -68,15 +62,16 @@ UNKNOWN = Access()
 
 def _smoothed(known: float | None, seen: float) -> float:
     """Return the usual time: it rises at once, else the next login would already be too slow."""
-    return round(seen if known is None else max(seen, _MEMORY * known + (1 - _MEMORY) * seen), 3)
+    if known is None:
+        return round(seen, 3)
+    smoothed = _MEMORY * known + (1 - _MEMORY) * seen
+    return round(max(seen, smoothed), 3)
 
 
 def _hold(cause: Cause, refusals: int, policy: Policy) -> float:
-    """Return the seconds without a login after so many refusals in a row: the second one
-    decides.
-    """
+    """Return the seconds without a login after so many refusals in a row."""
     if refusals == 1:
-        return 0.0
+        return 0.0  # the second one decides
     if cause not in _PASSWORDS:
         return policy.entry_interval
     return policy.password_first if refusals == 2 else policy.password_interval
@@ -84,34 +79,32 @@ def _hold(cause: Cause, refusals: int, policy: Policy) -> float:
 
 def encode(access: Access) -> dict[str, str]:
     """Return the fields of a hash, each at most 64 bytes; '' where there is nothing to say."""
-    refused = f"{access.cause} {access.refusals} {access.held_until:.3f}" if access.cause else ""
-    usual = "" if access.usual is None else f"{access.usual:.3f}"
-    pooled = (
-        access.address if access.pooled else ""
-    )  # an older version changes the address and leaves this alone
+    refused = ""
+    if access.cause:
+        refused = f"{access.cause} {access.refusals} {access.held_until:.3f}"
     return {
         "login_at": access.address,
-        "login_usual": usual,
+        "login_usual": "" if access.usual is None else f"{access.usual:.3f}",
         "login_refused": refused,
-        "login_pooled": pooled,
+        # An older version changes the address and leaves this alone: then it counts for nothing.
+        "login_pooled": access.address if access.pooled else "",
     }
 
 
 def decode(fields: Mapping[str, str]) -> Access:
     """Read what `encode` wrote; what a newer version wrote otherwise counts for nothing."""
-    address, usual, refused = (
-        fields.get("login_at", ""),
-        fields.get("login_usual"),
-        fields.get("login_refused"),
-    )
+    address = fields.get("login_at", "")
+    usual = fields.get("login_usual")
     pooled = fields.get("login_pooled") == address != ""
     try:
         access = Access(address, float(usual) if usual else None, pooled=pooled)
-        if refused:
-            cause, refusals, until = refused.split()
-            access = replace(
-                access, cause=Cause(cause), refusals=int(refusals), held_until=float(until)
-            )
+        return _with_refusals(access, fields.get("login_refused", ""))
     except ValueError:
-        return Access()
-    return access
+        return UNKNOWN
+
+
+def _with_refusals(access: Access, refused: str) -> Access:
+    if not refused:
+        return access
+    cause, refusals, until = refused.split()
+    return replace(access, cause=Cause(cause), refusals=int(refusals), held_until=float(until))

@@ -19,9 +19,7 @@ class Evidence(StrEnum):
 
 
 class Cause(OpenWord):
-    """The list of causes; texts of servers never become one. One of a newer version proves nothing
-    here.
-    """
+    """The list of causes; texts of servers never become one. A newer version's prove nothing."""
 
     OK = "ok"
     STARTING = "starting"
@@ -29,15 +27,10 @@ class Cause(OpenWord):
     ROLE_FULL = "role_full"  # the role's connection limit
     DATABASE_FULL = "database_full"  # the database's
     POOLER_WAITING = "pooler_waiting"  # a pooler answers, and no server connection of its for us
-    LOGIN_FAILING = (
-        "login_failing"  # the kept session answers, or a proof was asked for; no login ends
-    )
-    LOGIN_NOT_PROVED = (
-        "login_not_proved"  # the kept session answers, and a login could not be tried
-    )
-    LOCKED_OUT = (
-        "locked_out"  # the server asks for what we cannot do, or turns us away in another way
-    )
+    # The kept session answers, or a proof was asked for; no login ends.
+    LOGIN_FAILING = "login_failing"
+    LOGIN_NOT_PROVED = "login_not_proved"  # the kept session answers; no login could be tried
+    LOCKED_OUT = "locked_out"  # asks for what we cannot do, or turns us away in another way
     WRONG_PASSWORD = "wrong_password"  # noqa: S105 (a name)
     NOT_ADMITTED = "not_admitted"  # no such role, NOLOGIN
     NO_ENTRY = "no_entry"  # pg_hba.conf turns us away
@@ -113,9 +106,8 @@ _KNOWN: dict[Cause, Evidence] = {
 
 class _Evidence(dict[Cause, Evidence]):
     def __missing__(self, cause: Cause) -> Evidence:
-        return (
-            Evidence.OUR_FAULT
-        )  # a cause of a newer version: whatever it means, it proves nothing here
+        # A cause of a newer version: whatever it means, it proves nothing here.
+        return Evidence.OUR_FAULT
 
 
 EVIDENCE = _Evidence(_KNOWN)
@@ -130,9 +122,7 @@ _BY_SQLSTATE = {
     "42501": Cause.NO_PRIVILEGE,  # insufficient_privilege (sent at login)
 }
 
-
-# One code, several reasons: the routine of the server that raised it tells them apart, in every
-# language.
+# One code, several reasons: the server's routine that raised it tells them apart in any language.
 _BY_ROUTINE = {
     ("53300", "InitializeSessionUserId"): Cause.ROLE_FULL,
     ("53300", "CheckMyDatabase"): Cause.DATABASE_FULL,

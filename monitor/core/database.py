@@ -1,9 +1,6 @@
-"""A database somebody owns: its name, where it is, what its owner says of it. Anyone may import
-this.
-"""
+"""What a database's owner tells of it: its name, where it is, what is wanted. Anyone may import."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -12,7 +9,8 @@ from monitor.core.errors import InvalidInput
 from monitor.core.foreign import OpenWord
 
 ZONE = re.compile(r"[a-z0-9-]{0,32}\Z")
-_LONGEST_URL, _LONGEST_NAME = 8000, 253  # characters; a cloud's token is a long password
+_LONGEST_URL = 8000  # characters; a cloud's token is a long password
+_LONGEST_NAME = 253  # characters of a host, user or database
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -40,19 +38,15 @@ class Address:
     password: str = field(default="", repr=False)
     sslmode: str = "prefer"
     sslrootcert: str = ""  # 'system' or the name of a file in our CA folder; never a path
-
     require_auth: str = ""  # as libpq takes it; '': any method that tells a stranger no password
-    allow_cleartext: bool = (
-        False  # its owner lets the password go in clear over a connection that is not verified
-    )
+    allow_cleartext: bool = False  # its owner lets the password go in clear to an unverified server
 
     @property
     def verified(self) -> bool:
         """Whether TLS proves who the server is before anything is told it."""
-        named = self.sslrootcert == "system" or (
-            self.sslmode == "require" and bool(self.sslrootcert)
-        )
-        return self.sslmode.startswith("verify") or named
+        if self.sslmode.startswith("verify") or self.sslrootcert == "system":
+            return True
+        return self.sslmode == "require" and bool(self.sslrootcert)
 
     @property
     def tells_password(self) -> bool:
@@ -66,26 +60,11 @@ class Address:
         return f"postgresql://{user}:***@{host}:{self.port}/{dbname}"
 
 
-@dataclass(frozen=True, slots=True)
-class Database:
-    """One line of the registry, without its address."""
-
-    name: str
-    labels: Mapping[str, str] = field(default_factory=dict)
-    policy: str = "default"
-    status: DatabaseStatus = DatabaseStatus.ACTIVE
-
-
 def check_name(name: str) -> str:
-    """Return the name, or raise InvalidInput: names are immutable and stand in keys, URLs and
-    metrics.
-    """
+    """Return the name, or raise InvalidInput: it is immutable, stands in keys, URLs and metrics."""
     if not _NAME.match(name):
-        raise InvalidInput(
-            "name",
-            "not a usable name",
-            "use a-z, 0-9, _ and -, at most 63, starting with a-z or 0-9",
-        )
+        fix = "use a-z, 0-9, _ and -, at most 63, starting with a-z or 0-9"
+        raise InvalidInput("name", "not a usable name", fix)
     return name
 
 
@@ -103,24 +82,26 @@ def parse_address(url: str) -> Address:
     from a user.
     """
     if len(url) > _LONGEST_URL:
-        raise InvalidInput("url", "too long", f"at most {_LONGEST_URL} characters")
+        raise _unusable("too long", f"at most {_LONGEST_URL} characters")
     parts = _split(url.strip())
     if parts is None:
-        raise InvalidInput("url", "malformed URL", f"{_SHAPE}, special characters percent-encoded")
+        raise _unusable("malformed URL", f"{_SHAPE}, special characters percent-encoded")
     if parts.scheme not in ("postgres", "postgresql"):
-        raise InvalidInput("url", "not a postgresql:// URL", _SHAPE)
+        raise _unusable("not a postgresql:// URL", _SHAPE)
     host, user, dbname = parts.host, parts.user, parts.dbname or parts.user
-    if not host.isprintable() or not host or any(char in host for char in "/\\,@ "):
-        raise InvalidInput(
-            "url", "needs one host name or address", "sockets and host lists are not supported"
-        )
+    if not host or not host.isprintable() or set(host) & set("/\\,@ "):
+        fix = "sockets and host lists are not supported"
+        raise _unusable("needs one host name or address", fix)
     if not user or "\x00" in parts.password or not (user + dbname).isprintable():
-        raise InvalidInput("url", "needs a user name and printable names", _SHAPE)
+        raise _unusable("needs a user name and printable names", _SHAPE)
     if max(map(len, (host, user, dbname))) > _LONGEST_NAME:
-        raise InvalidInput(
-            "url", "host, user or database is too long", f"at most {_LONGEST_NAME} characters each"
-        )
+        fix = f"at most {_LONGEST_NAME} characters each"
+        raise _unusable("host, user or database is too long", fix)
     return Address(host, parts.port, dbname, user, parts.password, **_options(parts.query))
+
+
+def _unusable(problem: str, fix: str) -> InvalidInput:
+    return InvalidInput("url", problem, fix)
 
 
 class _Parts(NamedTuple):
@@ -139,24 +120,19 @@ def _split(url: str) -> _Parts | None:
     A bare #, / or @ of a password cuts the URL elsewhere, and part of the password would be looked
     up as a host; tabs and line ends would vanish without a word.
     """
+    if not url.isprintable() or " " in url or "#" in url:
+        return None
     try:
         parts = urlsplit(url)
         port = 5432 if parts.port is None else parts.port
-        host, path = parts.hostname or "", parts.path.removeprefix("/")
-        texts = (
-            unquote(text, errors="strict")
-            for text in (host, path, parts.username or "", parts.password or "")
-        )
-        host, dbname, user, password = texts
+        path = parts.path.removeprefix("/")
+        host = unquote(parts.hostname or "", errors="strict")
+        dbname = unquote(path, errors="strict")
+        user = unquote(parts.username or "", errors="strict")
+        password = unquote(parts.password or "", errors="strict")
     except ValueError:
         return None
-    if (
-        not url.isprintable()
-        or " " in url
-        or "#" in url
-        or any(char in path for char in "/@")
-        or port == 0
-    ):
+    if "/" in path or "@" in path or port == 0:
         return None
     return _Parts(parts.scheme, host, port, dbname, user, password, parts.query)
 
@@ -168,24 +144,25 @@ def _options(query: str) -> dict[str, Any]:
         pairs = [("malformed", "")]
     options = dict(pairs)
     if len(options) != len(pairs) or not set(options) <= set(_OPTIONS):
-        raise InvalidInput(
-            "url", f"only {', '.join(_OPTIONS)} may follow the ?", "each at most once"
-        )
+        raise _unusable(f"only {', '.join(_OPTIONS)} may follow the ?", "each at most once")
     if options.get("sslmode", "prefer") not in _SSLMODES:
-        raise InvalidInput("url", "unknown sslmode", f"one of {', '.join(_SSLMODES)}")
+        raise _unusable("unknown sslmode", f"one of {', '.join(_SSLMODES)}")
     if not _REFERENCE.match(options.get("sslrootcert", "system")):
-        raise InvalidInput(
-            "url", "sslrootcert is the name of a file in FEELER_CA_DIR or 'system'", "never a path"
-        )
-    methods = options.get("require_auth", "none").split(",")
-    if len({method.startswith("!") for method in methods}) > 1 or not {
-        m.lstrip("!") for m in methods
-    } <= set(_METHODS):
-        raise InvalidInput(
-            "url", "unknown require_auth", f"of {', '.join(_METHODS)}; all with a ! before, or none"
-        )
-    if options.get("allow_cleartext", "1") not in ("0", "1"):
-        raise InvalidInput(
-            "url", "allow_cleartext is 0 or 1", "1 lets the password go in clear to any server"
-        )
-    return options | {"allow_cleartext": options.get("allow_cleartext") == "1"}
+        problem = "sslrootcert is the name of a file in FEELER_CA_DIR or 'system'"
+        raise _unusable(problem, "never a path")
+    _check_methods(options.get("require_auth", "none"))
+    cleartext = options.get("allow_cleartext")
+    if cleartext not in (None, "0", "1"):
+        fix = "1 lets the password go in clear to any server"
+        raise _unusable("allow_cleartext is 0 or 1", fix)
+    return options | {"allow_cleartext": cleartext == "1"}
+
+
+def _check_methods(listed: str) -> None:
+    """Refuse methods that libpq does not know, and a list of which only some are negated."""
+    methods = listed.split(",")
+    negated = {method.startswith("!") for method in methods}
+    named = {method.lstrip("!") for method in methods}
+    if len(negated) > 1 or not named <= set(_METHODS):
+        fix = f"of {', '.join(_METHODS)}; all with a ! before, or none"
+        raise _unusable("unknown require_auth", fix)

@@ -25,9 +25,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A change of state: (database, identity) names it for ever, `prev` is the transition it builds
-    on.
-    """
+    """A change of state: (database, identity) names it for ever; it builds on `prev`."""
 
     database: str
     identity: Identity
@@ -43,7 +41,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class CannotReach:
-    """A worker's cry for another one: 'I can't reach this database', in the doubt it names."""
+    """A worker's request for another one: 'I can't reach this database', in the doubt it names."""
 
     database: str
     doubt: Identity
@@ -70,39 +68,39 @@ def encode(event: Event) -> str:
 
 
 def decode(text: str) -> Event:
-    """Read what `encode` of this or a newer version wrote; what is no event known here is
-    InvalidInput.
-    """
+    """Read what `encode` of this or a newer version wrote; else it is InvalidInput."""
     try:
-        told = json.loads(text)
-        return _transition(told) if told["type"] == "transition" else _cannot_reach(told)
+        fields = json.loads(text)
+        if fields["type"] == "transition":
+            return _transition(fields)
+        return _cannot_reach(fields)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as exc:
         raise InvalidInput("event", f"{type(exc).__name__}: {exc}"[:80]) from None
 
 
-def _cannot_reach(told: Mapping[str, Any]) -> CannotReach:
-    if told["type"] != "cannot_reach":
+def _cannot_reach(fields: Mapping[str, Any]) -> CannotReach:
+    if fields["type"] != "cannot_reach":
         raise InvalidInput("event", "of a type not known here")
-    moment(told["at"])
-    read = {"doubt": Identity.parse(told["doubt"]), "cause": Cause(told["cause"])}
-    return CannotReach(**fitting(CannotReach, told) | read)
+    moment(fields["at"])
+    read = {"doubt": Identity.parse(fields["doubt"]), "cause": Cause(fields["cause"])}
+    return CannotReach(**fitting(CannotReach, fields) | read)
 
 
-def _transition(told: Mapping[str, Any]) -> Transition:
-    moment(told["at"])
+def _transition(fields: Mapping[str, Any]) -> Transition:
+    moment(fields["at"])
     read = {
-        "identity": Identity.parse(told["identity"]),
-        "prev": Identity.parse(told["prev"]) if told["prev"] else None,
-        "source": State(told["source"]),
-        "target": State(told["target"]),
-        "observers": tuple(str(worker) for worker in told["observers"]),
-        "evidence": tuple(map(decode_finding, told["evidence"])),
+        "identity": Identity.parse(fields["identity"]),
+        "prev": Identity.parse(fields["prev"]) if fields["prev"] else None,
+        "source": State(fields["source"]),
+        "target": State(fields["target"]),
+        "observers": tuple(str(worker) for worker in fields["observers"]),
+        "evidence": tuple(map(decode_finding, fields["evidence"])),
     }
-    return Transition(**fitting(Transition, told) | read)
+    return Transition(**fitting(Transition, fields) | read)
 
 
-def decode_finding(told: Mapping[str, Any]) -> Finding:
+def decode_finding(fields: Mapping[str, Any]) -> Finding:
     """Read one observation kept as evidence."""
-    moment(told["sent_at"])
-    moment(told["at"])
-    return Finding(**fitting(Finding, told) | {"cause": Cause(told["cause"])})
+    moment(fields["sent_at"])
+    moment(fields["at"])
+    return Finding(**fitting(Finding, fields) | {"cause": Cause(fields["cause"])})

@@ -1,5 +1,6 @@
-"""How values are read that a newer version may have written: what is not known here is carried or
-left out, what does not fit is refused. Only core/ and live/ import this.
+"""How values are read that a newer version may have written. Only core/ and live/ import this.
+
+What is not known here is carried or left out, what does not fit is refused.
 """
 
 import re
@@ -17,13 +18,11 @@ _KINDS: dict[object, tuple[type, ...]] = {
     int: (int,),
     float: (int, float),
     bool: (bool,),
-}
+}  # JSON's values of a plain field
 
 
 class OpenWord(StrEnum):
-    """A list of words that newer versions lengthen: one that is not in it is itself, and equals no
-    other.
-    """
+    """A list of words that newer versions lengthen: one not in it is itself, equal to no other."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -38,26 +37,37 @@ class OpenWord(StrEnum):
         return type(self), (self.value,)
 
 
-def moment(told: str | float) -> float:
+def moment(value: str | float) -> float:
     """Read fleet seconds; a time that no calendar has is an error."""
-    seconds = float(told)
+    seconds = float(value)
     if not 0 <= seconds <= _LATEST:
         raise InvalidInput("time", "not a moment in seconds since 1970")
     return seconds
 
 
-def fitting(kind: type, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is told of the fields of `kind`, a dataclass; plain ones must be of the type it
-    declares.
+def fitting(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the dataclass `kind` that `values` has.
+
+    Plain ones must be of the type that it declares, else InvalidInput.
     """
-    if not isinstance(told, Mapping):
+    if not isinstance(values, Mapping):
         raise InvalidInput(kind.__name__, "not told as fields with names")
-    known = {field.name: field.type for field in fields(kind) if field.name in told}
-    for name, wanted in known.items():
-        allowed = _KINDS.get(wanted)
-        if allowed and (
-            not isinstance(told[name], allowed)
-            or (isinstance(told[name], bool) and wanted is not bool)
-        ):
-            raise InvalidInput(name, f"not of type {getattr(wanted, '__name__', wanted)}")
-    return {name: told[name] for name in known}
+    found: dict[str, Any] = {}
+    for field in fields(kind):
+        if field.name not in values:
+            continue
+        value = values[field.name]
+        if not _fits(value, field.type):
+            wanted = getattr(field.type, "__name__", field.type)
+            raise InvalidInput(field.name, f"not of type {wanted}")
+        found[field.name] = value
+    return found
+
+
+def _fits(value: object, wanted: object) -> bool:
+    allowed = _KINDS.get(wanted)
+    if allowed is None:
+        return True  # no plain field: whoever reads it looks
+    if isinstance(value, bool) and wanted is not bool:
+        return False  # to Python a bool is an int
+    return isinstance(value, allowed)

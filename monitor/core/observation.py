@@ -1,5 +1,6 @@
-"""One feel of one database: who looked, when, what was seen, and the table of gauges. Anyone may
-import this.
+"""One feel of one database: who looked, when, what was seen, and the table of gauges.
+
+Anyone may import this.
 """
 
 from collections.abc import Mapping
@@ -30,6 +31,11 @@ class Gauge:
     family: str
     unit: str
     meaning: str
+
+    @property
+    def is_fraction(self) -> bool:
+        """Whether its values are no whole numbers."""
+        return self.unit in ("seconds", "percent", "transactions/s")
 
 
 _CATALOGUE = (
@@ -66,6 +72,7 @@ _CATALOGUE = (
 )
 GAUGES: dict[str, Gauge] = {gauge.name: gauge for gauge in _CATALOGUE}
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(gauge.family for gauge in _CATALOGUE))
+SLOW_FAMILIES = frozenset({"tables", "size"})  # taken every slow_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +99,11 @@ class Observation:
     fresh_login: bool = False  # a login was part of it
     login_interval: float = 0.0  # seconds between logins that are proved as a matter of routine
     access: Access = UNKNOWN  # what is known of logins after it
-    detail: str = (
-        ""  # text for people, at most 512 characters, controls stripped; never decides anything
-    )
+    detail: str = ""  # for people, at most 512 characters, controls stripped; decides nothing
     sqlstate: str = ""  # of the error that `detail` tells
     revision: int = 0  # of the target that was felt; 0 where nobody said
-    steps: Mapping[str, float] = field(
-        default_factory=dict
-    )  # milliseconds by step: dns, connect, login, query
+    # milliseconds by step: dns, connect, login, query
+    steps: Mapping[str, float] = field(default_factory=dict)
     tried: tuple[str, ...] = ()  # the addresses it is about, where some were
     dns_stale: bool = False  # those were the last ones known: the name did not resolve
     waited: float = 0.0  # seconds its login waited for its turn among others at the same address

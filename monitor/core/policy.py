@@ -1,5 +1,6 @@
-"""How a database is felt and how much evidence a verdict needs: values only. Anyone may import
-this.
+"""How a database is felt and how much evidence a verdict needs: values only.
+
+Anyone may import this.
 """
 
 import math
@@ -18,21 +19,16 @@ class Policy:
     name: str = "default"
     interval: float = 5.0  # between beats while all is well
     deadline: float = 2.0  # a probe that takes longer is severed
-    fast_interval: float = (
-        1.0  # while uncertain, and for fast_seconds after a change to a bad state
-    )
+    fast_interval: float = 1.0  # while uncertain, and for fast_seconds after a change for the worse
     fast_seconds: float = 60.0
     bad_interval: float = 2.0  # in a bad state after that
-    login_interval: float = (
-        60.0  # proof that fresh logins work; stretched where that costs too much
-    )
-    login_least: float = 2.0  # a login that takes longer is severed: at least this ...
-    login_most: float = (
-        5.0  # ... and at most this, by the database's own usual login; this where none is known
-    )
-    entry_interval: float = (
-        30.0  # between logins at a server that lets us in nowhere: no such database, pg_hba, TLS
-    )
+    # Proof that fresh logins work; stretched where that costs too much.
+    login_interval: float = 60.0
+    # A login that takes longer is severed: between these, by the database's own usual login.
+    login_least: float = 2.0
+    login_most: float = 5.0  # this one where none is known
+    # Between logins at a server that lets us in nowhere: no such database, pg_hba, TLS.
+    entry_interval: float = 30.0
     password_first: float = 60.0  # from the second refusal of a password to the next login ...
     password_interval: float = 300.0  # ... and between all later ones
     slow_interval: float = 60.0  # table sums and sizes; stretched by their measured cost
@@ -45,14 +41,11 @@ class Policy:
     recovery_seconds: float = 2.0  # between the first and the last ok of a recovery
     opinion_grace: float = 2.0  # a peer's newest negative may be older than one deadline by this
     handover_grace: float = 10.0  # the same for a former owner, who no longer probes
-    unreachable_from_seconds: float = (
-        600.0  # how long a worker that could not reach it is remembered
-    )
+    # How long a worker that could not reach it is remembered.
+    unreachable_from_seconds: float = 600.0
 
     def __post_init__(self) -> None:
-        """Refuse what breaks the protocol's relations: it would call well databases down, or never
-        decide.
-        """
+        """Refuse what breaks a relation: it would call well databases down, or never decide."""
         for field, value in asdict(self).items():
             if field != "name" and not (math.isfinite(value) and value > 0):
                 raise InvalidInput(f"policy/{field}", "must be more than zero")
@@ -74,15 +67,12 @@ class Policy:
 
     @property
     def stale_after(self) -> float:
-        """Seconds after which an observation no longer speaks for now (an interval missed twice,
-        plus a deadline).
-        """
+        """Seconds until an observation speaks for now no more: two beats missed and a deadline."""
         return 3 * self.interval + self.deadline
 
 
 def stored(fields: Mapping[str, Any]) -> tuple[Policy, str]:
-    """Return a policy that was stored, and '' or what is wrong with it: then it has the default's
-    values.
+    """Return a policy that was stored, and ''; or the default's values and what is wrong with it.
 
     An older version, or a hand, may have stored what nobody may use.
     """

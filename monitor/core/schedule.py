@@ -1,6 +1,4 @@
-"""When each database is due: a pure schedule, one entry per database. Only the patrol imports
-this.
-"""
+"""When each database is due: one entry per database. Pure; only the patrol imports this."""
 
 import heapq
 import itertools
@@ -12,7 +10,7 @@ class Wheel:
 
     def __init__(self) -> None:
         self._due: dict[str, tuple[float, int]] = {}
-        self._heap: list[tuple[float, int, str]] = []
+        self._heap: list[tuple[float, int, str]] = []  # replaced entries stay until they come up
         self._turn = itertools.count()
 
     def set(self, database: str, due: float) -> None:
@@ -29,20 +27,21 @@ class Wheel:
         """Return what is due by `now` and since when, earliest first, and forget it."""
         due: list[tuple[str, float]] = []
         while self._heap and self._heap[0][0] <= now:
-            entry = heapq.heappop(self._heap)
-            if not self._stale(entry):
-                del self._due[entry[2]]
-                due.append((entry[2], entry[0]))
+            moment, turn, database = heapq.heappop(self._heap)
+            if self._due.get(database) != (moment, turn):
+                continue
+            del self._due[database]
+            due.append((database, moment))
         return due
 
     def next(self) -> float | None:
         """Return the earliest due time."""
-        while self._heap and self._stale(self._heap[0]):
+        while self._heap:
+            moment, turn, database = self._heap[0]
+            if self._due.get(database) == (moment, turn):
+                return moment
             heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    def _stale(self, entry: tuple[float, int, str]) -> bool:
-        return self._due.get(entry[2]) != entry[:2]
+        return None
 
 
 def grid(database: str, interval: float, now: float) -> float:
@@ -50,5 +49,6 @@ def grid(database: str, interval: float, now: float) -> float:
 
     The phase comes from the name: it spreads the fleet and stays when the owner changes.
     """
-    phase = crc32(database.encode()) % 10_000 / 10_000 * interval
-    return now + interval - (now - phase) % interval
+    share = crc32(database.encode()) % 10_000 / 10_000
+    since_last = (now - share * interval) % interval
+    return now + interval - since_last

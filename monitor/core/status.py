@@ -15,9 +15,7 @@ from monitor.core.errors import InvalidInput
 from monitor.core.foreign import moment
 
 MAX_WITNESSES = 4
-MAX_ROUNDS = (
-    9_999  # more say nothing new, and the encoded witness must stay within 64 bytes for ever
-)
+MAX_ROUNDS = 9_999  # more say nothing new, and an encoded witness must stay within 64 bytes
 MAX_UNREACHABLE_FROM = 2
 MAX_TRIED = 7
 
@@ -35,9 +33,7 @@ class State(StrEnum):
 
 
 class Epoch(NamedTuple):
-    """A fencing token, one per assignment: the leader's term, then its counter. Compares as a
-    pair.
-    """
+    """A fencing token, one per assignment: the leader's term, its counter. Compares as a pair."""
 
     term: int
     counter: int
@@ -55,9 +51,7 @@ class Epoch(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """Which transition: the epoch it was decided in and its number there, from 1. Compares as a
-    triple.
-    """
+    """Which transition: its epoch and its number there, from 1. Compares as a triple."""
 
     epoch: Epoch
     n: int
@@ -76,9 +70,7 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """One worker's word in a doubt: its completed feels since the doubt began and the newest of
-    them.
-    """
+    """What one worker found in a doubt: how many feels it completed in it, and the newest."""
 
     worker: str
     rounds: int
@@ -95,12 +87,11 @@ class Doubt:
     sent_at: float  # send time of the first failed probe
     asked_at: float  # when cannot_reach was last said
     witnesses: tuple[Witness, ...]
-    absent_since: float | None = (
-        None  # send time of the first of the absents in a row that are the newest words
-    )
-    absent_rounds: int = 0  # how many they are, whoever found them
+    # The newest findings that are absents in a row: send time of the first, how many, by anybody.
+    absent_since: float | None = None
+    absent_rounds: int = 0
     revision: int = 0  # of the address that the witnesses speak of; 0: not known
-    tried: tuple[str, ...] = ()  # `mark`s of the addresses found wanting, in the order they came up
+    tried: tuple[str, ...] = ()  # `mark`s of the addresses found wanting, as they came up
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,81 +108,93 @@ class Status:
     alive: Cause | None = None  # one `alive` seen, a second one decides
     unreachable_from: tuple[str, ...] = ()  # workers that could not reach it while its owner can
     unreachable_at: float = 0.0
-    errors: int = 0  # server_errors since the last other word of the server
+    errors: int = 0  # server_errors since the server last said anything else
 
 
+_WITNESS_FIELDS = tuple(f"witness_{i}" for i in range(1, MAX_WITNESSES + 1))
 STATUS_FIELDS = (
-    "state", "since", "identity", "rule", "doubt", "ok_since", "ok_rounds", "alive", "errors", "unreachable_from", "unreachable_at",
-    "tried", "absent", "doubt_revision", *(f"witness_{i}" for i in range(1, MAX_WITNESSES + 1)),
-)  # fmt: skip
+    "state",
+    "since",
+    "identity",
+    "rule",
+    "doubt",
+    "ok_since",
+    "ok_rounds",
+    "alive",
+    "errors",
+    "unreachable_from",
+    "unreachable_at",
+    "tried",
+    "absent",
+    "doubt_revision",
+    *_WITNESS_FIELDS,
+)
 
 
 def encode(status: Status) -> dict[str, str]:
     """Return every status field as text of at most 64 bytes; an empty text says there is none."""
-    doubt = status.doubt
-    fields = {
-        "state": status.state.value,
-        "since": f"{status.since:.3f}",
-        "identity": str(status.identity or ""),
-        "rule": status.rule,
-        "doubt": f"{doubt.identity} {doubt.sent_at:.3f} {doubt.asked_at:.3f}" if doubt else "",
-        "ok_since": "" if status.ok_since is None else f"{status.ok_since:.3f}",
-        "ok_rounds": str(status.ok_rounds),
-        "alive": status.alive.value if status.alive else "",
-        "errors": str(status.errors),
-        "unreachable_from": " ".join(status.unreachable_from),
-        "unreachable_at": f"{status.unreachable_at:.3f}",
-        "tried": " ".join(doubt.tried) if doubt else "",
-    }
-    absent = doubt is not None and doubt.absent_since is not None
-    fields["absent"] = f"{doubt.absent_since:.3f} {doubt.absent_rounds}" if doubt and absent else ""
-    fields["doubt_revision"] = str(doubt.revision) if doubt and doubt.revision else ""
-    witnesses = doubt.witnesses if doubt else ()
-    for i in range(MAX_WITNESSES):
-        known = doubt is not None and i < len(witnesses)
-        fields[f"witness_{i + 1}"] = (
-            _encode_witness(witnesses[i], doubt.sent_at) if known and doubt else ""
-        )
+    fields = dict.fromkeys(STATUS_FIELDS, "")
+    fields["state"] = status.state.value
+    fields["since"] = f"{status.since:.3f}"
+    fields["identity"] = str(status.identity or "")
+    fields["rule"] = status.rule
+    fields["ok_rounds"] = str(status.ok_rounds)
+    fields["errors"] = str(status.errors)
+    fields["unreachable_from"] = " ".join(status.unreachable_from)
+    fields["unreachable_at"] = f"{status.unreachable_at:.3f}"
+    if status.ok_since is not None:
+        fields["ok_since"] = f"{status.ok_since:.3f}"
+    if status.alive:
+        fields["alive"] = status.alive.value
+    if status.doubt:
+        _encode_doubt(status.doubt, fields)
     return fields
+
+
+def _encode_doubt(doubt: Doubt, fields: dict[str, str]) -> None:
+    fields["doubt"] = f"{doubt.identity} {doubt.sent_at:.3f} {doubt.asked_at:.3f}"
+    fields["tried"] = " ".join(doubt.tried)
+    if doubt.absent_since is not None:
+        fields["absent"] = f"{doubt.absent_since:.3f} {doubt.absent_rounds}"
+    if doubt.revision:
+        fields["doubt_revision"] = str(doubt.revision)
+    for name, witness in zip(_WITNESS_FIELDS, doubt.witnesses, strict=False):
+        fields[name] = _encode_witness(witness, doubt.sent_at)
+
+
+def _encode_witness(witness: Witness, origin: float) -> str:
+    sent = round((witness.sent_at - origin) * 1000)  # ms since the doubt began, in few digits
+    at = round((witness.at - origin) * 1000)
+    return f"{witness.worker} {witness.rounds} {sent} {at - sent} {witness.cause}"
 
 
 def decode(fields: Mapping[str, str]) -> Status:
     """Read what `encode` wrote; a missing field means its default."""
-    unreachable_from = tuple(fields.get("unreachable_from", "").split())
-    ok_since = fields.get("ok_since", "")
+    identity = fields.get("identity")
+    ok_since = fields.get("ok_since")
+    alive = fields.get("alive")
     return Status(
         state=State(fields.get("state") or State.NEW),
         since=moment(fields.get("since") or 0),
-        identity=Identity.parse(fields["identity"]) if fields.get("identity") else None,
+        identity=Identity.parse(identity) if identity else None,
         rule=fields.get("rule", ""),
-        doubt=_decode_doubt(fields),
+        doubt=_decode_doubt(fields) if fields.get("doubt") else None,
         ok_since=moment(ok_since) if ok_since else None,
         ok_rounds=int(fields.get("ok_rounds") or 0),
-        alive=Cause(fields["alive"]) if fields.get("alive") else None,
+        alive=Cause(alive) if alive else None,
         errors=int(fields.get("errors") or 0),
-        unreachable_from=unreachable_from,
+        unreachable_from=tuple(fields.get("unreachable_from", "").split()),
         unreachable_at=moment(fields.get("unreachable_at") or 0),
     )
 
 
-def _encode_witness(witness: Witness, origin: float) -> str:
-    sent, at = (
-        round((moment - origin) * 1000) for moment in (witness.sent_at, witness.at)
-    )  # ms since the doubt
-    return f"{witness.worker} {witness.rounds} {sent} {at - sent} {witness.cause}"
-
-
-def _decode_doubt(fields: Mapping[str, str]) -> Doubt | None:
-    if not fields.get("doubt"):
-        return None
+def _decode_doubt(fields: Mapping[str, str]) -> Doubt:
     identity, sent_at, asked_at = fields["doubt"].split()
     origin = moment(sent_at)
     witnesses = []
-    for i in range(1, MAX_WITNESSES + 1):
-        if text := fields.get(f"witness_{i}", ""):
-            worker, rounds, sent, took, cause = text.split()
-            moments = _moment(origin, int(sent)), _moment(origin, int(sent) + int(took))
-            witnesses.append(Witness(worker, int(rounds), *moments, Cause(cause)))
+    for name in _WITNESS_FIELDS:
+        if text := fields.get(name):
+            witnesses.append(_decode_witness(text, origin))
     absent_since, absent_rounds = (fields.get("absent") or " 0").split(" ")
     return Doubt(
         Identity.parse(identity),
@@ -205,10 +208,17 @@ def _decode_doubt(fields: Mapping[str, str]) -> Doubt | None:
     )
 
 
+def _decode_witness(text: str, origin: float) -> Witness:
+    worker, rounds, sent, took, cause = text.split()
+    sent_at = _after(origin, int(sent))
+    at = _after(origin, int(sent) + int(took))
+    return Witness(worker, int(rounds), sent_at, at, Cause(cause))
+
+
+def _after(origin: float, milliseconds: int) -> float:
+    return round(origin + milliseconds / 1000, 3)
+
+
 def mark(address: str) -> str:
     """Return what an address is known by in a doubt: seven of them must fit into one field."""
     return f"{crc32(address.encode()):08x}"
-
-
-def _moment(origin: float, milliseconds: int) -> float:
-    return round(origin + milliseconds / 1000, 3)

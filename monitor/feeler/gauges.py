@@ -13,7 +13,6 @@ from importlib.resources import files
 
 from monitor.core.observation import FAMILIES, GAUGES, Gauge, Reading, ReadingStatus, Value
 
-FRACTIONS = ("seconds", "percent", "transactions/s")  # units whose values are no whole numbers
 _LONGEST = 2**63
 
 Row = Mapping[bytes | None, bytes | None]
@@ -155,7 +154,7 @@ def _role(text: bytes) -> str:
 def _converter(gauge: Gauge) -> Callable[[bytes], Value]:
     if gauge.name == "role":
         return _role
-    return _fraction if gauge.unit in FRACTIONS else _whole
+    return _fraction if gauge.is_fraction else _whole
 
 
 _COLUMNS = {

@@ -32,7 +32,6 @@ from sqlalchemy.types import TypeEngine
 from monitor.core.observation import GAUGES, Gauge
 
 _PARTITION = re.compile(r"samples_(\d{8}|default)\Z")
-_FRACTIONS = ("seconds", "percent", "transactions/s")  # units whose values are no whole numbers
 BYTEWISE = Text(collation="C")  # names sort the same on every server, and as in Python
 
 
@@ -185,7 +184,7 @@ class TransitionConflicts(Base):
 def _type(gauge: Gauge) -> TypeEngine[Any]:
     if gauge.name == "role":
         return Text()
-    return Double() if gauge.unit in _FRACTIONS else BigInteger()
+    return Double() if gauge.is_fraction else BigInteger()
 
 
 Samples = Table(

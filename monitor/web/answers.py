@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from monitor.core.advice import advice, grant
 from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.observation import GAUGES, Reading, ReadingStatus, Value
+from monitor.core.overlay import age, is_old, is_stale
 from monitor.core.policy import Policy
 from monitor.core.status import State
-from monitor.core.timing import CLOCK_STEP
 from monitor.live.observations import Latest
 from monitor.live.reasons import Reason
 from monitor.shapes import (
@@ -26,7 +26,6 @@ from monitor.shapes import (
     ReasonShape,
 )
 
-SLOW_FAMILIES = frozenset({"tables", "size"})
 SERVICES = "services_available"
 
 
@@ -44,20 +43,6 @@ def moment(at: float) -> str:
     return (
         datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
         + "Z"
-    )
-
-
-def age(at: float, now: float) -> float:
-    """Return how long ago something was; never negative, clocks differ by a little."""
-    return round(max(0.0, now - at), 3)
-
-
-def stale_after(family: str, policy: Policy) -> float:
-    """Return the seconds after which a family's values no longer speak for now."""
-    return (
-        3 * policy.slow_interval + policy.deadline
-        if family in SLOW_FAMILIES
-        else policy.stale_after
     )
 
 
@@ -102,20 +87,8 @@ def etag(latest: Latest, now: float) -> str:
     stale = [is_stale(reading, latest.policy, now) for reading in latest.readings]
     overlay = f"{stale} {latest.owner} {sorted(latest.labels.items())} {latest.policy} {latest.ciphertext}"
     if latest.at is not None:
-        overlay += f" {_is_old(latest.at, latest.policy.stale_after, now)}"
+        overlay += f" {is_old(latest.at, latest.policy.stale_after, now)}"
     return f'W/"{latest.status.identity or "new"}-{latest.epoch or 0}-{latest.number}-{zlib.crc32(overlay.encode()):08x}"'
-
-
-def is_stale(reading: Reading, policy: Policy, now: float) -> bool:
-    """Say whether a family missed its own cadence for too long."""
-    return _is_old(reading.observed_at, stale_after(reading.family, policy), now)
-
-
-def _is_old(at: float, most: float, now: float) -> bool:
-    """Say whether a moment is longer ago than this; one in the future tells no age: the clock was
-    set back.
-    """
-    return not -CLOCK_STEP <= now - at <= most
 
 
 def _reason(latest: Latest, reason: Reason | None) -> ReasonShape | None:
@@ -139,7 +112,7 @@ def _observation(latest: Latest, now: float, user: str) -> ObservationShape | No
         "age_seconds": age(latest.at, now),
         "interval_seconds": policy.interval,
         "login_interval_seconds": latest.login_interval or policy.login_interval,
-        "stale": _is_old(latest.at, policy.stale_after, now),
+        "stale": is_old(latest.at, policy.stale_after, now),
         "stale_after_seconds": policy.stale_after,
         "worker": latest.worker,
         "cause": latest.cause.value,

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from monitor.core.database import parse_address
 from monitor.core.errors import InvalidInput, StoreUnavailable, Unreadable
+from monitor.core.overlay import age
 from monitor.core.status import State, Status
 from monitor.live import generation, observations, reasons, targets, watched
 from monitor.live.connections import Live, now
@@ -21,7 +22,7 @@ from monitor.live.observations import Latest
 from monitor.live.reasons import Reason
 from monitor.secrets import SecretBox
 from monitor.shapes import LastObservationShape, ObservationsShape
-from monitor.web.answers import Told, age, etag, last_observation, meta
+from monitor.web.answers import Told, etag, last_observation, meta
 from monitor.web.parameters import (
     MAX_PAGE,
     STRICT,

@@ -22,6 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from monitor.core.errors import StoreUnavailable
+from monitor.core.overlay import age
 from monitor.core.status import State
 from monitor.live import generation, journal, observations, presence, watched
 from monitor.live.connections import Live, check_writes, now
@@ -29,7 +30,6 @@ from monitor.live.presence import Presence
 from monitor.live.watched import Watched
 from monitor.registry import leadership
 from monitor.registry.store import Store
-from monitor.web.answers import age
 from monitor.web.parameters import STRICT
 from monitor.web.patience import soon
 

@@ -4,11 +4,12 @@ import asyncio
 
 from fastapi import APIRouter
 
+from monitor.core.overlay import age
 from monitor.live import presence
 from monitor.live.connections import now
 from monitor.live.presence import Presence
 from monitor.shapes import WorkerShape, WorkersShape
-from monitor.web.answers import age, moment
+from monitor.web.answers import moment
 from monitor.web.parameters import STRICT, LiveOf
 from monitor.web.problems import DOCUMENTED
 

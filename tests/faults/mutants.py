@@ -1256,8 +1256,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "fields-all-known",
         "monitor/core/event.py",
         "_transition",
-        "fitting(Transition, told)",
-        'dict((key, value) for key, value in told.items() if key != "type")',
+        "fitting(Transition, fields)",
+        'dict((key, value) for key, value in fields.items() if key != "type")',
         (
             f"{_LIVE}/test_newer_version.py::test_a_transition_with_fields_of_a_newer_version_is_read",
         ),

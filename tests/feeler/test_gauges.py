@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from monitor.core.cause import Cause
 from monitor.core.database import parse_address
-from monitor.core.observation import FAMILIES, GAUGES, Reading, ReadingStatus
+from monitor.core.observation import FAMILIES, GAUGES, SLOW_FAMILIES, Reading, ReadingStatus
 from monitor.feeler import gauges
 from monitor.feeler.gauges import Counters, Query
 from monitor.feeler.session import Feeling
@@ -41,7 +41,7 @@ def test_every_server_gets_the_queries_of_its_version() -> None:
     assert names(90624) == {"activity_before_10", "database_before_10"}
     for version in (100000, 150018, 180006):
         assert names(version) == {"activity", "database"}
-    assert names(90624, slow=True) == names(180006, slow=True) == {"tables", "size"}
+    assert names(90624, slow=True) == names(180006, slow=True) == SLOW_FAMILIES
 
 
 def test_a_server_too_old_for_everything_is_unsupported_not_empty() -> None:
