@@ -133,7 +133,7 @@ class Doubts:
                 del self._answers[key]
 
     def _stands(self, answer: _Answer, places: Mapping[str, Place], now: float) -> bool:
-        """Tell whether a refusal counts: against its own owner in its doubt or its fault alone."""
+        """Tell whether a refusal stands; against the present owner only in its doubt or fault."""
         refusal = answer.refusal
         place = places.get(refusal.database)
         if place is None or place.owner != refusal.worker:

@@ -98,7 +98,10 @@ class Leader:
             self._roster.met = previous._roster.met
 
     async def sign_off(self) -> None:
-        """Mark Redis's memory as complete, as our last write, if we know that it is."""
+        """Mark Redis's memory as complete, as our last write, if we know that it is.
+
+        Then the next leader waits, in a closed generation, for the workers named in it alone.
+        """
         standing = await generation.standing(self._live)
         if standing.term != self.lease.term or standing.holder(self.lease.registry):
             return
@@ -137,6 +140,7 @@ class Leader:
             await self._recover(present, term_seen)
             return
         self._recovery.generation_is_open()
+        # A failover may have lost our term, at no cost to the generation.
         if term_seen < self.lease.term or not self._claimed:
             await self._claim()
         await self._review()
@@ -221,10 +225,9 @@ class Leader:
             self._nudger.remove(worker)
 
     async def _take_news(self) -> None:
-        """Take up what workers said since the last sweep.
+        """Take up what workers said since the last sweep, then acknowledge it.
 
-        An entry is acknowledged once its effect is in memory: a crash before that tells it again,
-        one after it loses what the next leader's review finds in the hashes.
+        What a crash loses after that, the next leader's review finds in the hashes.
         """
         news, self._news = self._news, []
         for entry in news:
