@@ -11,7 +11,8 @@ from pathlib import Path
 
 import monitor
 from monitor.local.embedded import Postgres
-from monitor.local.machine import free_port, make_home, stores_folder
+from monitor.local.home import make_home, stores_folder
+from monitor.local.machine import free_port
 
 FEELER = str(Path(sys.executable).with_name("feeler"))
 PATIENCE = 60.0  # seconds

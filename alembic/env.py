@@ -9,6 +9,7 @@ import os
 from alembic import context
 from sqlalchemy import Connection
 
+from monitor.config import Settings
 from monitor.registry.store import open_store
 from monitor.registry.tables import Base, include_object
 
@@ -30,7 +31,7 @@ given = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
-    store = open_store(context.config.attributes.get("url") or os.environ["DATABASE_URL"])
+    store = open_store(Settings.from_env(os.environ, stores=False).database_url)
     try:
         with store.begin() as opened:
             run(opened)

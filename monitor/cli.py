@@ -84,7 +84,7 @@ def up(
     """Run everything on this machine, stores included, and watch these databases."""
     from monitor.local.up import up as start
 
-    raise typer.Exit(start(databases or (), workers, port))
+    raise typer.Exit(start(os.environ, databases or (), workers, port))
 
 
 @app.command()
@@ -279,7 +279,7 @@ def observe(
     if is_address:
         address = parse_address(_given_url(target))
     else:
-        address = probe.registered_address(settings, target, os.environ)
+        address = probe.registered_address(settings, target)
     found = probe.probe_once(address, settings.ca_dir)
     for line in probe.lines(address, found):
         typer.echo(line)

@@ -1,14 +1,13 @@
-"""What one process is told by its environment. Only doors and process loops import this; adapters
-take arguments.
+"""What one process is told by its environment. Only doors and process loops import this.
 
-Order: variable, its _FILE twin, FEELER_HOME/runtime.env (left by a running `feeler up`), default.
-Errors name the variable and the fix, never the value.
+No other module reads a variable; adapters take arguments. Order: variable, its _FILE twin,
+FEELER_HOME/runtime.env (left by a running `feeler up`), default. Errors name the variable and the
+fix, never the value.
 """
 
-import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,39 +15,41 @@ from urllib.parse import urlsplit
 from monitor import private
 from monitor.core.database import ZONE
 from monitor.core.errors import InvalidInput
-from monitor.core.timing import LEASE
 
 RUNTIME_FILE = "runtime.env"
 DEFAULT_PORT = 8000
+LOOPBACK = "127.0.0.1"
 _POSTGRES = ("postgresql", "postgres")
 _REDIS = ("redis", "rediss", "unix")
 _STORES = ("DATABASE_URL", "REDIS_URL", "CACHE_URL")
 _DOOR = ("FEELER_URL", "FEELER_TOKEN")
 _TOKEN = re.compile(r"[!-~]{12,512}\Z")
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}\Z")
+_LEVEL = re.compile(r"(?i:debug|info|warn|warning|error|fatal|critical)\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything a door or a process needs to know before it starts. Its repr shows no URL and no
-    token.
-    """
+    """Everything a process needs to know before it starts. Its repr shows no URL and no secret."""
 
     home: Path
     database_url: str = field(default="", repr=False)
     redis_url: str = field(default="", repr=False)  # the bus
-    cache_url: str = field(
-        default="", repr=False
-    )  # observations; the same server unless told otherwise
+    # Observations; the same server unless told otherwise.
+    cache_url: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
-    host: str = "127.0.0.1"
+    secret_keys: str = field(default="", repr=False)
+    secret_keys_file: Path | None = None
+    host: str = LOOPBACK
     port: int = DEFAULT_PORT
     url: str = field(default="", repr=False)  # where the CLI finds the web
     zone: str = ""
     capacity: int = 10_000
     ca_dir: Path = Path("ca")
     history_days: int = 400  # that transitions are kept; 0: for ever
-    lease: float = LEASE  # seconds a leader leads without renewing
+    lease: float = 8.0  # seconds a leader leads without renewing
+    log_level: str = "INFO"
+    procfile: Path | None = None  # the roles of `feeler up`, where they are not ours
 
     @property
     def require_read_token(self) -> bool:
@@ -58,28 +59,61 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str], *, stores: bool = True) -> "Settings":
         """Read the environment; `stores=False` is for clients that only speak HTTP."""
-        source = _Source(environ, _home(environ), clients=not stores)
+        source = _Source(environ, home_of(environ), clients=not stores)
         database_url = source.url("DATABASE_URL", _POSTGRES, required=stores)
         redis_url = source.url("REDIS_URL", _REDIS, required=stores)
         token = source.matching(
             "FEELER_TOKEN", _TOKEN, "12 to 512 printable characters without spaces"
         )
         port = source.number("PORT", DEFAULT_PORT, 0, 65_535)
+        web = source.url("FEELER_URL", ("http", "https")) or f"http://{LOOPBACK}:{port}"
+        level = source.matching("FEELER_LOG", _LEVEL, "debug, info, warning, error or critical")
         return cls(
             home=source.home,
             database_url=database_url,
             redis_url=redis_url,
             cache_url=source.url("CACHE_URL", _REDIS) or redis_url,
             token=token,
+            secret_keys=source.plain("FEELER_SECRET_KEYS"),
+            secret_keys_file=source.path("FEELER_SECRET_KEYS_FILE"),
             host=_host(source, token),
             port=port,
-            url=source.url("FEELER_URL", ("http", "https")).rstrip("/")
-            or f"http://127.0.0.1:{port}",
+            url=web.rstrip("/"),
             zone=source.matching("FEELER_ZONE", ZONE, "at most 32 of a-z, 0-9 and -"),
             history_days=source.number("FEELER_HISTORY_DAYS", 400, 0, 100_000),
             capacity=source.number("FEELER_CAPACITY", 10_000, 1, 1_000_000),
             ca_dir=Path(source.text("FEELER_CA_DIR") or source.home / "ca").expanduser().absolute(),
+            log_level=level.upper() or "INFO",
+            procfile=source.path("FEELER_PROCFILE"),
         )
+
+    @classmethod
+    def for_up(cls, environ: Mapping[str, str], home: Path) -> "Settings":
+        """Return what `feeler up` is told of its home; it makes the rest, so nothing is required.
+
+        PORT opens its web to nobody, and neither does a token: FEELER_HOST alone does.
+        """
+        settled = ("FEELER_HOST", "FEELER_HOME")
+        told = {name: value for name, value in environ.items() if not name.startswith(settled)}
+        settings = cls.from_env({**told, "FEELER_HOME": str(home)}, stores=False)
+        return replace(settings, host=environ.get("FEELER_HOST") or LOOPBACK)
+
+
+def home_of(environ: Mapping[str, str]) -> Path:
+    """Return FEELER_HOME, by default in the user's folder for data."""
+    source = environ.get("FEELER_HOME", "").strip()
+    twin = environ.get("FEELER_HOME_FILE", "").strip()
+    if source and twin:
+        raise _set_twice("FEELER_HOME")
+    if twin:
+        source = _file("FEELER_HOME_FILE", Path(twin))
+    if source:
+        return Path(source).expanduser().absolute()
+    data = environ.get("XDG_DATA_HOME", "").strip()
+    if data.startswith("/"):
+        return Path(data) / "feeler"
+    user = Path(environ.get("HOME") or Path.home())
+    return user / ".local" / "share" / "feeler"
 
 
 def is_loopback(host: str) -> bool:
@@ -91,17 +125,10 @@ def is_loopback(host: str) -> bool:
 
 
 def write_runtime(home: Path, values: Mapping[str, str]) -> None:
-    """Leave KEY=VALUE lines for CLI calls beside a running `up`, readable by this user only, in one
-    step.
-    """
+    """Leave KEY=VALUE lines for CLI calls beside a running `up`, readable by this user only."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = home / f".{RUNTIME_FILE}.{os.getpid()}"
-    draft.unlink(missing_ok=True)
-    with os.fdopen(
-        os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-    ) as file:
-        file.writelines(f"{key}={value}\n" for key, value in values.items())
-    draft.replace(home / RUNTIME_FILE)
+    lines = [f"{key}={value}\n" for key, value in values.items()]
+    private.write(home / RUNTIME_FILE, "".join(lines))
 
 
 def read_runtime(home: Path) -> dict[str, str]:
@@ -110,8 +137,12 @@ def read_runtime(home: Path) -> dict[str, str]:
         lines = private.read(home / RUNTIME_FILE).splitlines()
     except FileNotFoundError:
         return {}
-    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
-    return {key.strip(): value.strip() for key, _, value in pairs}
+    values = {}
+    for line in lines:
+        key, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            values[key.strip()] = value.strip()
+    return values
 
 
 class _Source:
@@ -126,37 +157,32 @@ class _Source:
         door = _pick(runtime, _DOOR) if (clients or stores) and not self._any("FEELER_URL") else {}
         self.runtime = stores | door
 
+    def plain(self, name: str) -> str:
+        """Return the variable alone, with surrounding blanks removed."""
+        return self.environ.get(name, "").strip()
+
+    def path(self, name: str) -> Path | None:
+        """Return the file a variable names, which is read by whoever needs it."""
+        given = self.plain(name)
+        return Path(given) if given else None
+
     def text(self, name: str) -> str:
         """Return the value with surrounding blanks removed; an empty one counts as not set."""
-        value, twin = (
-            self.environ.get(name, "").strip(),
-            self.environ.get(f"{name}_FILE", "").strip(),
-        )
+        value, twin = self.plain(name), self.plain(f"{name}_FILE")
         if value and twin:
-            raise InvalidInput(
-                name, f"set together with {name}_FILE", "unset one of them", "environment"
-            )
+            raise _set_twice(name)
         if twin:
             return _file(f"{name}_FILE", Path(twin))
         return value or self.runtime.get(name, "")
 
     def url(self, name: str, schemes: tuple[str, ...], *, required: bool = False) -> str:
         """Return a URL of one of the schemes."""
-        value, example = self.text(name), " or ".join(f"{scheme}://..." for scheme in schemes[:2])
-        if not value:
-            if required:
-                raise InvalidInput(
-                    name, "not set", f"set it to {example}, or start `feeler up`", "environment"
-                )
-            return ""
-        try:
-            parts = urlsplit(value)
-            usable = (
-                parts.scheme in schemes and bool(parts.netloc or parts.path) and parts.port != 0
-            )
-        except ValueError:
-            usable = False
-        if not usable or not value.isprintable() or " " in value:
+        value = self.text(name)
+        example = " or ".join(f"{scheme}://..." for scheme in schemes[:2])
+        if not value and required:
+            fix = f"set it to {example}, or start `feeler up`"
+            raise InvalidInput(name, "not set", fix, "environment")
+        if value and not _usable(value, schemes):
             fix = f"{example}; percent-encode special characters of the password"
             raise InvalidInput(name, "not a usable URL", fix, "environment")
         return value
@@ -166,12 +192,10 @@ class _Source:
         value = self.text(name)
         if not value:
             return default
-        if not (
-            value.isascii() and value.isdigit() and len(value) < 10 and least <= int(value) <= most
-        ):
-            raise InvalidInput(
-                name, "not a usable number", f"a whole number from {least} to {most}", "environment"
-            )
+        digits = value.isascii() and value.isdigit() and len(value) < 10
+        if not digits or not least <= int(value) <= most:
+            fix = f"a whole number from {least} to {most}"
+            raise InvalidInput(name, "not a usable number", fix, "environment")
         return int(value)
 
     def matching(self, name: str, pattern: re.Pattern[str], rule: str) -> str:
@@ -189,43 +213,37 @@ def _pick(values: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
     return {name: values[name] for name in names if name in values}
 
 
-def _home(environ: Mapping[str, str]) -> Path:
-    source = environ.get("FEELER_HOME", "").strip()
-    if twin := environ.get("FEELER_HOME_FILE", "").strip():
-        if source:
-            raise InvalidInput(
-                "FEELER_HOME",
-                "set together with FEELER_HOME_FILE",
-                "unset one of them",
-                "environment",
-            )
-        source = _file("FEELER_HOME_FILE", Path(twin))
-    if source:
-        return Path(source).expanduser().absolute()
-    data = environ.get("XDG_DATA_HOME", "").strip()
-    base = (
-        Path(data)
-        if data.startswith("/")
-        else Path(environ.get("HOME") or Path.home()) / ".local" / "share"
-    )
-    return base / "feeler"
+def _usable(url: str, schemes: tuple[str, ...]) -> bool:
+    if not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in schemes and bool(parts.netloc or parts.path) and port != 0
 
 
 def _host(source: _Source, token: str) -> str:
-    given = source.matching("FEELER_HOST", _HOST, "a host name or an address")
-    # PORT alone says that a platform routes to us; without a token we must not answer it.
-    host = given or ("0.0.0.0" if source.environ.get("PORT") and token else "127.0.0.1")  # noqa: S104
+    host = source.matching("FEELER_HOST", _HOST, "a host name or an address")
+    if not host:
+        # PORT alone says that a platform routes to us; without a token we must not answer it.
+        routed = bool(source.environ.get("PORT")) and bool(token)
+        host = "0.0.0.0" if routed else LOOPBACK  # noqa: S104
     if not token and not is_loopback(host):
-        raise InvalidInput(
-            "FEELER_TOKEN", "not set while FEELER_HOST is not loopback", "set it", "environment"
-        )
+        problem = "not set while FEELER_HOST is not loopback"
+        raise InvalidInput("FEELER_TOKEN", problem, "set it", "environment")
     return host
+
+
+def _set_twice(name: str) -> InvalidInput:
+    problem = f"set together with {name}_FILE"
+    return InvalidInput(name, problem, "unset one of them", "environment")
 
 
 def _file(name: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
-        raise InvalidInput(
-            name, "names a file that cannot be read", "check path and permissions", "environment"
-        ) from None
+        problem = "names a file that cannot be read"
+        raise InvalidInput(name, problem, "check path and permissions", "environment") from None

@@ -1,6 +1,4 @@
-"""Files whose word we take: ours alone, or refused. Standard library only; anyone in monitor may
-import this.
-"""
+"""Files whose word we take: ours alone, or refused. Anyone in monitor may import this."""
 
 import os
 import stat
@@ -26,17 +24,30 @@ def read(path: Path, *, also: Collection[int] = (), secret: bool = True) -> str:
     except FileNotFoundError:
         raise
     except (OSError, UnicodeDecodeError):
-        raise InvalidInput(
-            "file", "cannot be read", "look at its owner and mode, or remove it", str(path)
-        ) from None
+        fix = "look at its owner and mode, or remove it"
+        raise InvalidInput("file", "cannot be read", fix, str(path)) from None
     if not owners <= {os.geteuid(), 0, *also}:
-        raise InvalidInput(
-            "file", "belongs to another user", "remove it, or run as that user", str(path)
-        )
+        fix = "remove it, or run as that user"
+        raise InvalidInput("file", "belongs to another user", fix, str(path))
     if opened.st_mode & (OTHERS_TOUCH if secret else OTHERS_WRITE):
         what = "holds secrets and others may read it" if secret else "others may change it"
         raise InvalidInput("file", what, f"chmod 600 {path}", str(path))
     return text
+
+
+def write(path: Path, text: str, *, owner: tuple[int, int] | None = None) -> None:
+    """Write a file that its owner alone may read, in one step: no reader ever finds half of it.
+
+    `owner` is a user and a group, else it is ours.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    if owner:
+        os.chown(draft, *owner)
+    draft.replace(path)
 
 
 def is_trusted(path: Path) -> bool:

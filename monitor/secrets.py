@@ -9,7 +9,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,9 +31,8 @@ class SecretBox:
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys:
             raise InvalidInput(VARIABLE, "holds no key", _MAKE_ONE)
-        self._fernet = MultiFernet(
-            [_fernet(key, number) for number, key in enumerate(keys, start=1)]
-        )
+        fernets = [_fernet(key, number) for number, key in enumerate(keys, start=1)]
+        self._fernet = MultiFernet(fernets)
 
     def __repr__(self) -> str:
         return "SecretBox(***)"
@@ -43,15 +42,12 @@ class SecretBox:
         return self._fernet.encrypt(json.dumps([name, url]).encode()).decode()
 
     def open(self, name: str, ciphertext: str) -> str:
-        """Return the URL, or raise InvalidInput when no key fits or it was sealed for another
-        database.
-        """
+        """Return the URL; InvalidInput when no key fits or it was sealed for another database."""
         try:
             owner, url = json.loads(self._fernet.decrypt(ciphertext.encode()))
         except (InvalidToken, ValueError):
-            raise InvalidInput(
-                "ciphertext", "opens with no key of ours", f"is one missing in {VARIABLE}?"
-            ) from None
+            fix = f"is one missing in {VARIABLE}?"
+            raise InvalidInput("ciphertext", "opens with no key of ours", fix) from None
         if owner != name:
             raise InvalidInput("ciphertext", "was sealed for another database")
         return str(url)
@@ -61,29 +57,26 @@ class SecretBox:
         return self.seal(name, self.open(name, ciphertext))
 
 
-def load_keys(environ: Mapping[str, str], home: Path) -> tuple[str, ...]:
-    """Return the keys, first the one that seals: of the environment, else of the file that `feeler
-    up` made.
+def load_keys(home: Path, keys: str = "", keys_file: Path | None = None) -> tuple[str, ...]:
+    """Return the keys, first the one that seals: those given, else of the file `feeler up` made.
 
     Nobody else makes one: each process would seal under a key of its own, and none could open
     another's.
     """
-    if environ.get(VARIABLE):
-        return _split(environ[VARIABLE])
-    if environ.get(f"{VARIABLE}_FILE"):
-        return _split(_mounted(Path(environ[f"{VARIABLE}_FILE"])))
-    path = home / KEY_FILE
-    if not path.exists():
+    if keys:
+        return _split(keys)
+    if keys_file:
+        return _split(_mounted(keys_file))
+    made = home / KEY_FILE
+    if not made.exists():
         fix = f"the same for web and workers; {_MAKE_ONE}. `feeler up` makes one in FEELER_HOME"
         raise InvalidInput(VARIABLE, "not set", fix, "environment")
-    return _split(private.read(path))
+    return _split(private.read(made))
 
 
-def has_keys(environ: Mapping[str, str], home: Path) -> bool:
+def has_keys(home: Path, keys: str = "", keys_file: Path | None = None) -> bool:
     """Say whether there are keys, or would be but for a mistake that `load_keys` names."""
-    return (
-        bool(environ.get(VARIABLE) or environ.get(f"{VARIABLE}_FILE")) or (home / KEY_FILE).exists()
-    )
+    return bool(keys or keys_file) or (home / KEY_FILE).exists()
 
 
 def make_key(home: Path) -> None:
@@ -103,15 +96,12 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def _mounted(path: Path) -> str:
-    """Read a secret that somebody mounted: inside its container it is often world-readable, and
-    root's.
-    """
+    """Read what somebody mounted: in a container it is often world-readable, and root's."""
     try:
         return path.read_text(encoding="ascii")
     except (OSError, ValueError):
-        raise InvalidInput(
-            "file", "cannot be read", "it must hold the keys, one a line", str(path)
-        ) from None
+        fix = "it must hold the keys, one a line"
+        raise InvalidInput("file", "cannot be read", fix, str(path)) from None
 
 
 def _make(path: Path) -> None:
@@ -126,9 +116,8 @@ def _make(path: Path) -> None:
     except FileExistsError:
         pass
     except OSError:
-        raise InvalidInput(
-            "file", "cannot be made", f"set {VARIABLE} or make the folder writable", str(path)
-        ) from None
+        fix = f"set {VARIABLE} or make the folder writable"
+        raise InvalidInput("file", "cannot be made", fix, str(path)) from None
     finally:
         with suppress(OSError):
             draft.unlink()

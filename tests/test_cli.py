@@ -28,7 +28,7 @@ from monitor.core.generation import Signature
 from monitor.core.status import Epoch, Identity, State
 from monitor.live import connections, generation, letters
 from monitor.live.keys import database_key
-from monitor.local.first_run import Welcome
+from monitor.local.first_run import FirstRun
 from monitor.local.machine import free_port
 from monitor.registry import fleet
 from monitor.registry.store import migrations, open_store
@@ -683,7 +683,7 @@ async def test_up_says_whose_redis_it_was_given(
 ) -> None:
     await generation.take_over(fill.live, "fedcba9876543210", 1)
     settings = Settings.from_env(served, stores=False)
-    await asyncio.to_thread(Welcome(settings, {}, 0.0, 0.0, False).run)
+    await asyncio.to_thread(FirstRun(settings, {}, 0.0, 0.0, False).run)
     assert (
         "nothing is watched: this Redis holds the fleet of registry fedcba98"
         in capfd.readouterr().err

@@ -1,3 +1,4 @@
+import ast
 import os
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from monitor.core.errors import InvalidInput
 CANARY = "canary-Zx81-password"
 STORES = {"DATABASE_URL": "postgresql://a:b@db/feeler", "REDIS_URL": "redis://cache:6379/0"}
 TOKEN = "0123456789abcdef"
+ROOT = Path(__file__).parents[1]
+
+# Elsewhere a variable is read only if it is no setting: one that a person names on the command line
+# (env:NAME), and who that person was before sudo, and where from.
+READ_ELSEWHERE = {"monitor/cli.py": 1, "monitor/terminal/audit.py": 2}
 
 
 def settings(home: Path, **environ: str) -> Settings:
@@ -22,7 +28,8 @@ def test_defaults_are_a_loopback_door_and_one_redis(tmp_path):
     assert (read.host, read.port, read.url) == ("127.0.0.1", 8000, "http://127.0.0.1:8000")
     assert read.cache_url == read.redis_url == STORES["REDIS_URL"]
     assert (read.zone, read.capacity, read.ca_dir, read.lease) == ("", 10_000, tmp_path / "ca", 8.0)
-    assert read.history_days == 400
+    assert (read.history_days, read.log_level, read.procfile) == (400, "INFO", None)
+    assert (read.secret_keys, read.secret_keys_file) == ("", None)
     assert not read.require_read_token
 
 
@@ -37,6 +44,10 @@ def test_every_value_can_be_set(tmp_path):
         FEELER_CAPACITY="5",
         FEELER_HISTORY_DAYS="0",
         FEELER_URL="https://feeler.example/",
+        FEELER_LOG="debug",
+        FEELER_PROCFILE="/etc/Procfile",
+        FEELER_SECRET_KEYS=" one,two ",
+        FEELER_SECRET_KEYS_FILE="/run/keys",
         PORT="99",
     )
     assert (read.cache_url, read.token, read.host, read.port) == (
@@ -51,6 +62,8 @@ def test_every_value_can_be_set(tmp_path):
         Path("/etc/ca"),
         0,
     )
+    assert (read.log_level, read.procfile) == ("DEBUG", Path("/etc/Procfile"))
+    assert (read.secret_keys, read.secret_keys_file) == ("one,two", Path("/run/keys"))
     assert read.url == "https://feeler.example"
     assert read.require_read_token
 
@@ -87,6 +100,7 @@ def test_an_open_door_without_a_token_is_refused(tmp_path):
         ("FEELER_TOKEN", "short-token"),
         ("FEELER_ZONE", f"Zone {CANARY}"),
         ("FEELER_HOST", f"{CANARY}/24"),
+        ("FEELER_LOG", CANARY),
         ("FEELER_CAPACITY", "0"),
         ("FEELER_CAPACITY", "1e3"),
         ("PORT", "65536"),
@@ -188,7 +202,8 @@ def test_a_runtime_file_others_can_read_is_refused(tmp_path):
 
 
 def test_repr_shows_no_secret(tmp_path):
-    shown = repr(settings(tmp_path, REDIS_URL=f"redis://:{CANARY}@h", FEELER_TOKEN=CANARY))
+    told = {"REDIS_URL": f"redis://:{CANARY}@h", "FEELER_TOKEN": CANARY}
+    shown = repr(settings(tmp_path, **told, FEELER_SECRET_KEYS=CANARY))
     assert CANARY not in shown
 
 
@@ -214,3 +229,37 @@ def test_any_environment_is_read_or_refused_politely(environ):
     else:
         assert read.redis_url.isprintable()
         assert read.database_url.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("environ", "host"),
+    [
+        ({"PORT": "5000", "FEELER_TOKEN": TOKEN}, "127.0.0.1"),
+        ({"FEELER_HOST": "0.0.0.0"}, "0.0.0.0"),
+        ({"FEELER_HOME": "/elsewhere", "FEELER_HOME_FILE": "/nowhere"}, "127.0.0.1"),
+    ],
+)
+def test_up_keeps_to_its_home_and_to_loopback_unless_a_host_is_named(tmp_path, environ, host):
+    read = Settings.for_up(environ, tmp_path)
+    assert (read.home, read.host) == (tmp_path, host)
+
+
+def reads(path: Path) -> int:
+    """Count where a module reads a single variable, and not hands the environment on."""
+    found = 0
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("getenv"):
+            found += 1
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
+            found += ast.unparse(node.value).endswith("environ")
+        if isinstance(node, ast.Attribute) and node.attr == "get":
+            found += ast.unparse(node.value).endswith("environ")
+    return found
+
+
+def test_every_variable_is_read_in_settings():
+    modules = [path for folder in ("monitor", "workers") for path in (ROOT / folder).rglob("*.py")]
+    modules.append(ROOT / "alembic" / "env.py")
+    found = {str(path.relative_to(ROOT)): reads(path) for path in modules}
+    assert found.pop("monitor/config.py") > 5
+    assert {name: count for name, count in found.items() if count} == READ_ELSEWHERE

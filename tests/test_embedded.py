@@ -13,8 +13,9 @@ import pytest
 import redis
 
 from monitor.core.errors import StoreUnavailable
-from monitor.local import machine as programs
+from monitor.local import machine
 from monitor.local.embedded import Postgres, Redis
+from monitor.local.home import stores_folder
 from monitor.local.machine import (
     Maker,
     command_line,
@@ -27,7 +28,6 @@ from monitor.local.machine import (
     redis_maker,
     shelter_postgres,
     shelter_redis,
-    stores_folder,
     version,
 )
 from tests.waiting import eventually
@@ -284,7 +284,7 @@ def test_redis_goes_on_with_the_program_that_made_its_files(folder, another_redi
 
 
 def test_files_that_no_program_here_reads_are_left_alone(folder, another_redis, monkeypatch):
-    monkeypatch.setattr(programs, "_package", lambda name: None)
+    monkeypatch.setattr(machine, "_package", lambda name: None)
     files = folder / "redis" / "appendonlydir"
     files.mkdir(parents=True)
     (files / "appendonly.aof.1.base.rdb").write_bytes(b"VALKEY080\xfa\nvalkey-ver\x0699.1.2\xfa")

@@ -36,7 +36,7 @@ def test_a_key_of_another_user_seals_nothing(tmp_path, monkeypatch):
     make_key(tmp_path)
     give_away(tmp_path / KEY_FILE, monkeypatch)
     with pytest.raises(InvalidInput, match="belongs to another user"):
-        load_keys({}, tmp_path)
+        load_keys(tmp_path)
 
 
 def test_a_link_that_another_user_laid_is_not_followed(tmp_path, monkeypatch):

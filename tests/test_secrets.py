@@ -100,7 +100,7 @@ def test_no_key_at_all() -> None:
 
 
 def test_keys_of_the_environment_come_first(tmp_path: Path) -> None:
-    assert load_keys({VARIABLE: f" {KEYS[0]} ,{KEYS[1]},"}, tmp_path) == KEYS[:2]
+    assert load_keys(tmp_path, f" {KEYS[0]} ,{KEYS[1]},") == KEYS[:2]
     assert not list(tmp_path.iterdir())
 
 
@@ -108,23 +108,23 @@ def test_keys_of_a_mounted_file(tmp_path: Path) -> None:
     mounted = tmp_path / "keys"
     mounted.write_text("\n".join(KEYS) + "\n")
     mounted.chmod(0o444)
-    assert load_keys({f"{VARIABLE}_FILE": str(mounted)}, tmp_path / "home") == KEYS
+    assert load_keys(tmp_path / "home", keys_file=mounted) == KEYS
     assert not (tmp_path / "home").exists()
 
 
 def made(home: Path) -> tuple[str, ...]:
     """Make a key as `feeler up` does, and load it."""
     make_key(home)
-    return load_keys({}, home)
+    return load_keys(home)
 
 
 def test_nobody_makes_a_key_by_loading_it(tmp_path: Path) -> None:
-    text = shown(lambda: load_keys({}, tmp_path))
+    text = shown(lambda: load_keys(tmp_path))
     assert f"{VARIABLE}: not set" in text
     assert not list(tmp_path.iterdir())
-    assert not has_keys({}, tmp_path)
-    assert has_keys({VARIABLE: KEYS[0]}, tmp_path)
-    assert has_keys({f"{VARIABLE}_FILE": "/nowhere"}, tmp_path)
+    assert not has_keys(tmp_path)
+    assert has_keys(tmp_path, KEYS[0])
+    assert has_keys(tmp_path, keys_file=Path("/nowhere"))
 
 
 def test_the_first_run_makes_a_key_that_stays(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_the_first_run_makes_a_key_that_stays(tmp_path: Path) -> None:
     keys = made(home)
     SecretBox(keys)
     assert made(home) == keys
-    assert has_keys({}, home)
+    assert has_keys(home)
     assert stat.S_IMODE((home / KEY_FILE).stat().st_mode) == 0o600
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     assert [path.name for path in home.iterdir()] == [KEY_FILE]
@@ -142,14 +142,14 @@ def test_a_key_added_by_hand_on_top_seals(tmp_path: Path) -> None:
     old = made(tmp_path)
     path = tmp_path / KEY_FILE
     path.write_text(f"{KEYS[0]}\n{path.read_text()}")
-    assert load_keys({}, tmp_path) == (KEYS[0], *old)
+    assert load_keys(tmp_path) == (KEYS[0], *old)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
 def test_a_key_file_others_may_touch_is_refused(tmp_path: Path, mode: int) -> None:
     (key,) = made(tmp_path)
     (tmp_path / KEY_FILE).chmod(mode)
-    text = shown(lambda: load_keys({}, tmp_path))
+    text = shown(lambda: load_keys(tmp_path))
     assert "chmod 600" in text
     assert key not in text
 
@@ -157,7 +157,7 @@ def test_a_key_file_others_may_touch_is_refused(tmp_path: Path, mode: int) -> No
 def test_an_unreadable_key_file_is_no_reason_to_make_another(tmp_path: Path) -> None:
     (tmp_path / KEY_FILE).write_bytes(b"\xff\xfe")
     (tmp_path / KEY_FILE).chmod(0o600)
-    assert "cannot be read" in shown(lambda: load_keys({}, tmp_path))
+    assert "cannot be read" in shown(lambda: load_keys(tmp_path))
     assert (tmp_path / KEY_FILE).read_bytes() == b"\xff\xfe"
 
 

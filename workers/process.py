@@ -17,17 +17,14 @@ RETRY_AFTER = 0.5  # seconds, at least, before a step that failed is tried again
 
 def start() -> Settings:
     """Set up logs and read the settings; exit with one line when they are not usable."""
-    level = os.environ.get("FEELER_LOG", "INFO").upper()
-    logging.basicConfig(
-        level=level,
-        format="%(asctime)s %(levelname).1s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
-    logging.getLogger("transitions").setLevel(logging.WARNING)  # it tells every callback
     try:
-        return Settings.from_env(os.environ)
+        settings = Settings.from_env(os.environ)
     except FeelerError as exc:
         sys.exit(f"feeler: {exc}")
+    form = "%(asctime)s %(levelname).1s %(name)s %(message)s"
+    logging.basicConfig(level=settings.log_level, format=form, stream=sys.stderr)
+    logging.getLogger("transitions").setLevel(logging.WARNING)  # it tells every callback
+    return settings
 
 
 async def keep(

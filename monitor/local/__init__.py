@@ -1,1 +1,1 @@
-"""Everything on this machine: stores, processes and the first run of `feeler up`. The CLI imports it."""
+"""All of `feeler up`: stores and processes on this machine, the first run. For the CLI alone."""

@@ -1,9 +1,8 @@
-"""PostgreSQL and Redis servers of our own: found on this machine or in a wheel, set up once,
-started, stopped.
+"""PostgreSQL and Redis servers of our own: set up once, started, stopped.
 
-Standard library only; `monitor.local.up` and the tests import it. A server listens on loopback alone,
-under a random password kept in a 0600 file beside its data, never on a command line. Under root it
-runs as `postgres`, else `nobody`.
+Standard library only; `monitor.local.stores` and the tests import this. A server listens on
+loopback alone, under a random password kept in a 0600 file beside its data, never on a command
+line. Under root it runs as `postgres`, else `nobody`.
 """
 
 import os
@@ -33,6 +32,7 @@ from monitor.local.machine import (
     own,
     port_is_free,
     redis_maker,
+    server_account,
     shelter_postgres,
     shelter_redis,
 )
@@ -41,9 +41,7 @@ LOG_LIMIT = 5_000_000  # bytes; a longer log starts afresh with the server
 
 
 class Server:
-    """One server of ours: a folder that holds its data, password, port and log, and a process at
-    times.
-    """
+    """One server of ours: a folder for its data, password, port and log, and a process at times."""
 
     kind: ClassVar[str]
     stop_signal: ClassVar[signal.Signals]
@@ -70,8 +68,9 @@ class Server:
         return self.process.pid if self.process and self.process.poll() is None else 0
 
     def prepare(self) -> None:
-        """Make the folder ready to start on: password, port, data. Waits for a server an earlier
-        life left on it.
+        """Make the folder ready to start on: password, port, data.
+
+        Waits for a server that an earlier life left on it.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         own(self.folder)
@@ -119,9 +118,7 @@ class Server:
         deadline = time.monotonic() + within
         while not (self.pid and self.ready(self.pid)):
             if not self.pid or time.monotonic() > deadline:
-                raise StoreUnavailable(
-                    self.kind, f"the server did not start: {self.last_words()} (see {self.log})"
-                )
+                raise self._failed("the server did not start")
             time.sleep(0.005)
 
     def stop(self, within: float = 10.0) -> None:
@@ -140,24 +137,25 @@ class Server:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return next((line for line in reversed(lines) if line.strip()), "no log")[:300]
 
-    def _keep(self, name: str, first: str) -> str:
-        if not (self.folder / name).exists():
-            self._write(name, first)
-        owners = [drop_privileges().get("user", 0)]
-        return private.read(self.folder / name, also=owners, secret=name == "password").strip()
+    def _failed(self, what: str) -> StoreUnavailable:
+        return StoreUnavailable(self.kind, f"{what}: {self.last_words()} (see {self.log})")
 
-    def _write(self, name: str, text: str) -> Path:
+    def _keep(self, name: str, first: str) -> str:
+        """Return what stands in this file of ours, written now where there is none."""
         path = self.folder / name
-        new = path.with_name(f"{name}.new")
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text + "\n")
-        own(new)
-        return new.replace(path)
+        if not path.exists():
+            self._write(name, first)
+        account = server_account()
+        owners = account[:1] if account else ()
+        return private.read(path, also=owners, secret=name == "password").strip()
+
+    def _write(self, name: str, text: str) -> None:
+        private.write(self.folder / name, f"{text}\n", owner=server_account())
 
     def _evict(self, within: float = 10.0) -> None:
-        """Wait until a server that outlived its parent has left this folder; forget a pid that is
-        another's now.
+        """Wait until a server that outlived its parent has left this folder.
+
+        A pid that is another's now is forgotten.
         """
         try:
             pid = int(self.pid_file.read_text().split(maxsplit=1)[0])
@@ -165,7 +163,8 @@ class Server:
             return
         deadline = time.monotonic() + within
         while str(self.folder) in command_line(pid):
-            os.kill(pid, self.stop_signal if time.monotonic() < deadline else signal.SIGKILL)
+            patient = time.monotonic() < deadline
+            os.kill(pid, self.stop_signal if patient else signal.SIGKILL)
             time.sleep(0.05)
         if is_alive(pid):  # after a reboot, or in a container, the number belongs to somebody else
             self.pid_file.unlink(missing_ok=True)
@@ -186,55 +185,42 @@ class Postgres(Server):
 
     def url(self, dbname: str = "postgres", user: str = "", password: str = "") -> str:
         """Return the address of a database, the superuser's unless another is named."""
-        return f"postgresql://{user or self.user}:{password or self.password}@{HOST}:{self.port}/{dbname}"
+        account = f"{user or self.user}:{password or self.password}"
+        return f"postgresql://{account}@{HOST}:{self.port}/{dbname}"
 
     def _set_up(self) -> None:
         made = self.data / "PG_VERSION"
         major = made.read_text().strip() if made.exists() else ""
         self.made_by = f"postgres {major}" if major else ""
-        self.binaries = self.binaries or shelter_postgres(
-            find_postgres(major=major), self.folder.parent
-        )
+        if not self.binaries:
+            self.binaries = shelter_postgres(find_postgres(major=major), self.folder.parent)
         if not major:
             self._initdb(self.binaries / "initdb")
 
     def _initdb(self, program: Path) -> None:
-        draft = (
-            self.folder / "data.new"
-        )  # renamed when whole: an interrupted initdb leaves nothing half made behind
+        # Renamed when whole: an interrupted initdb leaves nothing half made behind.
+        draft = self.folder / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
-        argv = [
-            str(program),
-            "-D",
-            str(draft),
-            "-U",
-            self.user,
-            "-A",
-            "scram-sha-256",
-            "-E",
-            "UTF8",
-            "--no-locale",
-        ]
-        argv += ["--pwfile", str(self.folder / "password"), *self.initdb_options]
+        argv = [str(program), "-D", str(draft), "-U", self.user, "-A", "scram-sha-256"]
+        argv += ["-E", "UTF8", "--no-locale", "--pwfile", str(self.folder / "password")]
+        argv += self.initdb_options
         with self.log.open("ab") as log:
             options = self.options(log) | {"preexec_fn": die_with_parent(signal.SIGKILL)}
             if subprocess.run(argv, **options, check=False).returncode:
-                raise StoreUnavailable(
-                    self.kind, f"initdb failed: {self.last_words()} (see {self.log})"
-                )
+                raise self._failed("initdb failed")
         draft.rename(self.data)
 
     def argv(self) -> list[str]:
         """Return the command line; no secret stands in it."""
         fixed = {"listen_addresses": HOST, "port": str(self.port), "unix_socket_directories": ""}
         settings = {"synchronous_commit": "on", "log_checkpoints": "off", **self.settings, **fixed}
-        pairs = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        return [f"{self.binaries}/postgres", "-D", str(self.data), *pairs]
+        argv = [f"{self.binaries}/postgres", "-D", str(self.data)]
+        for name, value in settings.items():
+            argv += ["-c", f"{name}={value}"]
+        return argv
 
     def ready(self, pid: int) -> bool:
-        """Say whether postmaster.pid is this very server's (a crash leaves an old one that says
-        ready) and ready.
-        """
+        """Say whether this very server is ready: a crash leaves a postmaster.pid that says so."""
         try:
             lines = self.pid_file.read_text().splitlines()
             return int(lines[0]) == pid and lines[7].strip() == "ready"
@@ -259,19 +245,26 @@ class Redis(Server):
     def _set_up(self) -> None:
         made = self._made()
         self.made_by = str(made or "")
-        self.binaries = self.binaries or shelter_redis(find_redis(made=made), self.folder.parent)
+        if not self.binaries:
+            self.binaries = shelter_redis(find_redis(made=made), self.folder.parent)
+        changeable = {
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": '""',
+            "loglevel": "warning",
+        }
         fixed = {
             "bind": HOST,
             "port": str(self.port),
             "dir": f'"{self.folder}"',
             "pidfile": f'"{self.pid_file}"',
+            "requirepass": self.password,
+            "set-proc-title": "no",
+            "daemonize": "no",
         }
-        fixed |= {"requirepass": self.password, "set-proc-title": "no", "daemonize": "no"}
-        kept = {"appendonly": "yes", "appendfsync": "everysec", "save": '""', "loglevel": "warning"}
-        self._write(
-            "redis.conf",
-            "\n".join(f"{k} {v}" for k, v in {**kept, **self.settings, **fixed}.items()),
-        )
+        settings = {**changeable, **self.settings, **fixed}
+        lines = [f"{name} {value}" for name, value in settings.items()]
+        self._write("redis.conf", "\n".join(lines))
 
     def _made(self) -> Maker | None:
         """Return what wrote the files here: a base of the append-only file begins with it."""

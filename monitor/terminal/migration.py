@@ -4,7 +4,6 @@ An upgrade from before the rule that a password goes in clear only to a server T
 once, the databases that the rule may meet.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 
 from monitor.config import Settings
@@ -64,7 +63,8 @@ def _cleartext_notice(settings: Settings) -> Iterator[str]:
 
 def _may_meet(settings: Settings) -> tuple[list[str], int]:
     """Return the databases that the rule may meet, and how many addresses no key opens here."""
-    box = SecretBox(load_keys(os.environ, settings.home))
+    keys = load_keys(settings.home, settings.secret_keys, settings.secret_keys_file)
+    box = SecretBox(keys)
     opened = store.open_store(settings.database_url)
     try:
         rows = fleet.fleet(opened)

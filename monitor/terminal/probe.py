@@ -4,7 +4,7 @@ cli.py and migration.py import this.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from monitor.config import Settings
@@ -22,9 +22,10 @@ from monitor.terminal.values import clean, gauge
 DRIVER = "postgresql+psycopg:"  # how SQLAlchemy writes the scheme of our own URL
 
 
-def registered_address(settings: Settings, name: str, environ: Mapping[str, str]) -> Address:
+def registered_address(settings: Settings, name: str) -> Address:
     """Return the address of a registered database."""
-    box = SecretBox(load_keys(environ, settings.home))
+    keys = load_keys(settings.home, settings.secret_keys, settings.secret_keys_file)
+    box = SecretBox(keys)
     store = open_store(settings.database_url)
     try:
         row = fleet.get(store, name)

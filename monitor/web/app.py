@@ -1,7 +1,6 @@
 """Puts the HTTP door together and serves it. Imported by cli.py (lazily) and by tests."""
 
 import logging
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -68,11 +67,12 @@ def create_app(settings: Settings, box: SecretBox) -> FastAPI:
 
 def serve(settings: Settings) -> None:
     """Serve until a signal comes."""
-    level = os.environ.get("FEELER_LOG", "INFO").upper()
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s %(message)s")
+    form = "%(asctime)s %(levelname).1s %(name)s %(message)s"
+    logging.basicConfig(level=settings.log_level, format=form)
     for talkative in ("alembic", "uvicorn"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
-    box = SecretBox(load_keys(os.environ, settings.home))
+    keys = load_keys(settings.home, settings.secret_keys, settings.secret_keys_file)
+    box = SecretBox(keys)
     reading = "token" if settings.require_read_token else "open"
     writing = "token" if settings.token else "closed"
     _log.info(

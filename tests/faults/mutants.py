@@ -1188,7 +1188,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "key-over-sealed-rows",
         "monitor/local/up.py",
-        "_Up._have_key",
+        "Up._have_key",
         "if kept:",
         "if False:",
         ("tests/system/test_up.py::test_no_new_key_is_made_over_sealed_addresses",),

@@ -16,7 +16,8 @@ import psycopg
 import pytest
 
 from monitor.config import read_runtime
-from monitor.local.machine import command_line, free_port, stores_folder
+from monitor.local.home import stores_folder
+from monitor.local.machine import command_line, free_port
 from monitor.secrets import KEY_FILE
 from tests.servers import PostgresServer, children
 from tests.system.cluster import KEY

@@ -251,7 +251,8 @@ async def main(settings: Settings) -> int:
     """Run one worker; return the process's exit code."""
     live = connections.connect(settings.redis_url, settings.cache_url)
     try:
-        box = SecretBox(load_keys(os.environ, settings.home))
+        keys = load_keys(settings.home, settings.secret_keys, settings.secret_keys_file)
+        box = SecretBox(keys)
         return 0 if await Worker(await claim_id(live), settings, live, box).run() else 1
     finally:
         await connections.close(live)
