@@ -80,7 +80,8 @@ def naive(store: Store, name: str) -> None:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SET CONSTRAINTS transitions_version DEFERRED"))
         insert = text(
-            "UPDATE transitions SET version = version + 1 WHERE database_name = :name AND version > 1"
+            "UPDATE transitions SET version = version + 1 WHERE database_name = :name AND version "
+            "> 1"
         )
         connection.execute(insert, {"name": name})
         connection.execute(_NAIVE, {"name": name})

@@ -108,11 +108,13 @@ async def main(url: str) -> None:
         a, b, c, d = (statistics.median(column) for column in zip(*rows, strict=True))
         ratio = f"{a / c:.2f} / {b / d:.2f}"
         print(
-            f"batch {batch:<4}           {a:8.1f} / {b:5.1f}       {c:8.1f} / {d:5.1f}            {ratio}"
+            f"batch {batch:<4}           {a:8.1f} / {b:5.1f}       {c:8.1f} / {d:5.1f}            "
+            f"{ratio}"
         )
     size = await live.cache.memory_usage(database_key(names[0]))
     print(
-        f"bytes per database   {size}   encoding {await live.cache.object('encoding', database_key(names[0]))}"
+        f"bytes per database   {size}   encoding "
+        f"{await live.cache.object('encoding', database_key(names[0]))}"
     )
     await connections.close(live)
 

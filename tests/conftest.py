@@ -42,9 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Servers start by fork and exec; Python 3.12 warns of the fork when a client library has
-    threads.
-    """
+    """Let servers start by fork: Python 3.12 warns of it where a client library has threads."""
     config.addinivalue_line(
         "filterwarnings", "ignore:This process .* is multi-threaded:DeprecationWarning"
     )

@@ -1,4 +1,4 @@
-"""The types of fixtures that start something: `start_postgres: StartPostgres`. Tests import this."""
+"""The types of fixtures that start something: `start_postgres: StartPostgres`."""
 
 from collections.abc import Callable
 

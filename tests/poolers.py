@@ -1,6 +1,4 @@
-"""Throwaway pgbouncers in front of throwaway PostgreSQL servers: real ones, made to be exhausted,
-killed and frozen.
-"""
+"""Throwaway pgbouncers before throwaway PostgreSQL servers, to exhaust, kill and freeze."""
 
 import os
 import shutil
@@ -29,9 +27,7 @@ def pgbouncer_program() -> Path:
 
 
 class PgBouncer(OneProcess):
-    """A pgbouncer that lends out one connection to a server's databases, unless its settings say
-    otherwise.
-    """
+    """A pgbouncer that lends one connection to a server's databases, unless set otherwise."""
 
     kind = "pgbouncer"
     stop_signal = signal.SIGTERM  # at once

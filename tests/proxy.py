@@ -33,9 +33,7 @@ TIME_TOLD = re.compile(rb"\*2\r\n\$10\r\n(\d{10})(\r\n\$\d\r\n\d{1,6}\r\n)")
 
 
 def shift_time(seconds: int) -> Rewrite:
-    """Return the rewriting of replies that shifts the answer of Redis' TIME, asked by itself, and
-    nothing else.
-    """
+    """Return the rewriting that shifts the replies to TIME, asked by itself, and no others."""
 
     def rewrite(asked: bytes, reply: bytes) -> bytes:
         told = TIME_TOLD.fullmatch(reply) if asked.upper() == TIME_ASKED else None
@@ -128,9 +126,7 @@ class Proxy:
         self._call(self._turn(mode))
 
     def deaf_from(self, containing: bytes) -> None:
-        """Turn deaf when the next chunk that contains these bytes comes: it is held, as all that
-        comes later.
-        """
+        """Turn deaf at the next chunk with these bytes: it is held, as all that comes later."""
         self._call(self._change(lambda value: setattr(self, "_deaf_from", value), containing))
 
     def deaf_to(self, application_name: str) -> None:
@@ -142,21 +138,15 @@ class Proxy:
         self._call(self._change(self._deaf_to.discard, application_name))
 
     def drop_next_reply(self, containing: bytes = b"") -> None:
-        """Let the next request that contains these bytes reach the server, lose its reply and reset
-        the connection.
-        """
+        """Let the next request with these bytes pass, lose its reply, reset the connection."""
         self._call(self._change(lambda losing: setattr(self, "_losing", losing), containing))
 
     def cut_after(self, count: int | None, *, reset: bool = False) -> None:
-        """Let each connection have so many more bytes of replies, then fall silent for ever, or
-        reset; None: no cut.
-        """
+        """Let each connection have so many more bytes of replies, then silence, or a reset."""
         self._call(self._change(self._cut_all, None if count is None else (count, reset)))
 
     def capture(self, containing: bytes, count: int = 1) -> None:
-        """Keep the next requests that contain these bytes, each whole, once their reply begins; see
-        `captured`.
-        """
+        """Keep the next requests with these bytes, each whole, in `captured`."""
         self._call(self._change(self._start_capture, (containing, count)))
 
     @property
@@ -165,15 +155,11 @@ class Proxy:
         return list(self._captured)
 
     def rewrite_replies(self, rewrite: Rewrite | None) -> None:
-        """Pass each chunk of a reply through a function, together with what was asked; None: no
-        longer.
-        """
+        """Pass each chunk of a reply through a function, with what was asked; None: no longer."""
         self._call(self._change(lambda value: setattr(self, "_rewrite", value), rewrite))
 
     def retarget(self, port: int) -> None:
-        """Lead new connections to another server and reset the open ones, as an address that moves
-        does.
-        """
+        """Lead new connections to another server, reset the open ones: an address that moves."""
         self._call(self._change(self._move, port))
 
     def sever(self, *, reset: bool = True) -> None:
@@ -273,9 +259,7 @@ class Proxy:
             await asyncio.gather(*works, *pumps, return_exceptions=True)
 
     async def _greeting(self, link: Link) -> bytes:
-        """Read a client's first words; note the application when they are PostgreSQL's, refusing to
-        encrypt.
-        """
+        """Read a client's first words; note PostgreSQL's application, refusing to encrypt."""
         first = await link.reader.read(CHUNK)
         await self._pass(link, self._loop.time())
         while len(first) == 8 and int.from_bytes(first[4:]) in ENCRYPTION_REQUESTS:
@@ -338,9 +322,7 @@ class Proxy:
         return chunk
 
     async def _pass(self, link: Link, arrived: float = 0.0) -> None:
-        """Return when this connection may speak, and not before the delay since `arrived` is
-        over.
-        """
+        """Return when this connection may speak, and the delay since `arrived` is over."""
         await asyncio.sleep(max(0.0, arrived + self.delay - self._loop.time()))
         while self._mode in ("deaf", "frozen") or any(
             fnmatch(link.application_name, name) for name in self._deaf_to

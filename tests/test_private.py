@@ -14,9 +14,7 @@ SOMEBODY = 65_534
 
 
 def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a file belong to another user, or ourselves become one where only root may give files
-    away.
-    """
+    """Give a file to another user, or become one where only root may give files away."""
     if os.geteuid() == 0:
         os.chown(path, SOMEBODY, -1, follow_symlinks=False)
     else:

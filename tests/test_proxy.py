@@ -126,9 +126,7 @@ def fill_backlog(proxy, stack: ExitStack) -> None:
 
 
 def ask_raw(port: int, *requests: bytes) -> bytes:
-    """Send requests to a Redis one by one over one connection; return the last reply's first
-    chunk.
-    """
+    """Send requests to a Redis one by one over one connection; return the last reply."""
     with socket.create_connection(("127.0.0.1", port), timeout=2) as talk:
         for request in requests:
             talk.sendall(request)

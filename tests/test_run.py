@@ -1,6 +1,4 @@
-"""The `run` script: installs once, then only starts, and keeps passwords out of the process
-list.
-"""
+"""The `run` script installs once, then only starts, and shows no password in `ps`."""
 
 import hashlib
 import os

@@ -27,9 +27,7 @@ def longest_probe(lab: Lab, names: Collection[str], since: float = 0.0) -> float
 
 
 def gaps(lab: Lab, name: str, since: float) -> list[float]:
-    """Return the seconds between the observations of a database, from the last one before `since`
-    on.
-    """
+    """Return the seconds between observations of a database, from the last before `since` on."""
     sights = [sight.fields for sight in lab.eye.sights[name]]
     moments = sorted({float(fields["observed_at"]) for fields in sights if "observed_at" in fields})
     first = sum(moment < since for moment in moments) - 1

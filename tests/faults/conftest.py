@@ -1,6 +1,4 @@
-"""Rows of the fault matrix: each test is one, with what it must hold to; every run ends with its
-history judged.
-"""
+"""Rows of the fault matrix: each test is one, and every run ends with its history judged."""
 
 import os
 import tempfile
@@ -23,9 +21,7 @@ TURNS = Path(tempfile.gettempdir()) / f"feeler-turns-{os.getuid()}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave long rows to `./run faults`, which begins with the longest and ends with those that
-    must be alone.
-    """
+    """Leave long rows to `./run faults`; begin with the longest, end with those to be alone."""
     rows = {item for item in items if item.get_closest_marker("row")}
     for item in rows:
         item.add_marker(pytest.mark.system)
@@ -86,9 +82,7 @@ def figure(request: pytest.FixtureRequest) -> Figures:
 
 @pytest.fixture(autouse=True)
 def turn(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Wait for this row's turn: rows that measure lateness closely want the machine for
-    themselves.
-    """
+    """Wait for this row's turn: some measure lateness, and want the machine for themselves."""
     node = request.node
     if not request.config.getoption("--all-rows") or node.get_closest_marker("idle"):
         yield

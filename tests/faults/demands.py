@@ -101,9 +101,7 @@ def truth(history: History, database: str, effects: Iterable[Effect] = TROUBLE) 
 
 
 def ours(history: History, bounds: Bounds) -> list[Fault]:
-    """Return the faults of our own parts; what stays dead counts until others have surely taken
-    over.
-    """
+    """Return the faults of our own parts; what stays dead counts until it was replaced."""
     return [
         replace(fault, ended=fault.began + bounds.takeover)
         if fault.effect is Effect.KILLED and fault.ended is None
@@ -147,9 +145,7 @@ def is_true(
 
 
 def told(history: History) -> dict[Key, list[Transition]]:
-    """Return every transition that is durable or was seen in the journal; contents that differ are
-    kept apart.
-    """
+    """Return every transition durable or seen in the journal; differing contents stay apart."""
     found: dict[Key, list[Transition]] = {}
     durable = (row.transition for rows in history.rows.values() for row in rows)
     for one in (*durable, *(entry.transition for entry in history.journal)):
@@ -177,9 +173,7 @@ def databases_of(history: History) -> list[str]:
 
 
 def no_false_unavailable(history: History, bounds: Bounds = STANDARD) -> Iterator[Violation]:
-    """Demand of each `unavailable` that the database was down, for everybody whose word it rests
-    on.
-    """
+    """Demand that the database was down for all whose word an `unavailable` rests on."""
     known = told(history)
     for (database, identity), contents in known.items():
         for one in contents:
@@ -200,7 +194,10 @@ def _faults_of_verdict(history: History, verdict: Transition, bounds: Bounds) ->
         if not is_negative(seen):
             yield f"rests on {seen.cause} by {seen.worker}"
         elif not is_true(history, database, seen, SEEN_DOWN | {Effect.HIDDEN}, bounds):
-            yield f"{seen.cause} by {seen.worker} at {seen.sent_at:.3f}..{seen.at:.3f}, when it could be reached"
+            yield (
+                f"{seen.cause} by {seen.worker} at {seen.sent_at:.3f}..{seen.at:.3f}, when it "
+                f"could be reached"
+            )
     if not any(is_true(history, database, seen, SEEN_DOWN, bounds) for seen in verdict.evidence):
         yield "no observer looked while it was down for everybody"
     yield from _faults_of_observers(history, verdict, bounds)
@@ -292,9 +289,7 @@ DOUBTED_TALK = (_any("doubt", "false_alarm", "answered", "reopened"),)
 
 @dataclass(slots=True)
 class Episode:
-    """Faults of one database too close to one another to be told apart, up to the moment all must
-    be well again.
-    """
+    """Faults of one database too close to be told apart, up to when all must be well again."""
 
     faults: list[Fault]
     settled: float = 0.0
@@ -322,9 +317,7 @@ def _settled(history: History, fault: Fault, bounds: Bounds) -> float:
 
 
 def put_off(history: History, since: float, within: float, bounds: Bounds) -> float:
-    """Return when something must have been done; faults of ours put it off, as long as they
-    come.
-    """
+    """Return when something must be done; faults of ours put it off while they come."""
     moment = 0.0
     reached = since + within
     while moment < reached and moment <= history.ended:
@@ -335,9 +328,7 @@ def put_off(history: History, since: float, within: float, bounds: Bounds) -> fl
 def rules(
     history: History, bounds: Bounds = STANDARD, lost: Mapping[Key, str] | None = None
 ) -> Iterator[Violation]:
-    """Demand that states change as the table and the faults allow, and as soon as the faults
-    demand.
-    """
+    """Demand that states change as the table and the faults allow, as soon as they demand."""
     gaps = {database for database, _ in lost or {}}
     for database in databases_of(history):
         chain = chain_of(history, database)
@@ -382,9 +373,7 @@ def _doubts_for_nothing(history: History, chain: list[Transition], bounds: Bound
 
 
 def _misplaced(history: History, chain: list[Transition], bounds: Bounds) -> Iterator[str]:
-    """Name oks of a server that was down all the while: then the faults are not what they were
-    noted to be.
-    """
+    """Name oks of a server that was down all the while: then its fault was noted wrongly."""
     for one in chain:
         for seen in one.evidence:
             if EVIDENCE[seen.cause] is Evidence.OK and any(
@@ -395,9 +384,7 @@ def _misplaced(history: History, chain: list[Transition], bounds: Bounds) -> Ite
 
 
 def _strange(chain: list[Transition], parts: list[Episode], bounds: Bounds) -> Iterator[str]:
-    """Name transitions no fault explains: outside of all episodes, or out of the order theirs may
-    show.
-    """
+    """Name transitions no fault explains: outside episodes, or not in their order."""
     for i, one in enumerate(chain):
         home = next(
             (
@@ -424,9 +411,7 @@ def _strange(chain: list[Transition], parts: list[Episode], bounds: Bounds) -> I
 
 
 def _stranger(episode: Episode) -> Transition | None:
-    """Return the first transition that finds no place: taking the first place that fits each is
-    always best.
-    """
+    """Return the first transition without a place: taking the first that fits is best."""
     steps = _steps(episode)
     place = 0
     for one in episode.transitions:
@@ -439,9 +424,7 @@ def _stranger(episode: Episode) -> Transition | None:
 
 
 def _steps(episode: Episode) -> list[Step]:
-    """Return what may happen from one beginning or end of a fault to the next, one after the
-    other.
-    """
+    """Return what may happen from one beginning or end of a fault to the next."""
     moments = {moment for fault in episode.faults for moment in (fault.began, end(fault))}
     instants = [(fault.began, fault.began) for fault in episode.faults if fault.began == end(fault)]
     ever_hidden = any(fault.effect is Effect.HIDDEN for fault in episode.faults)
@@ -471,9 +454,7 @@ def _shape(effects: Collection[Effect]) -> tuple[Step, ...]:
 def _stretches(
     history: History, database: str, bounds: Bounds
 ) -> Iterator[tuple[float, float, float]]:
-    """Yield when the database was down for everybody without a break, and how long that may go
-    unnoticed.
-    """
+    """Yield when the database was down for all without a break, and how long unnoticed."""
     known_since = next((s.at for s in history.sights.get(database, []) if s.fields), history.began)
     since = until = patience = -math.inf
     for fault in truth(history, database, DOWN):
@@ -498,9 +479,7 @@ class Outage(NamedTuple):
 
 
 def outages(history: History, bounds: Bounds = STANDARD) -> list[Outage]:
-    """Return the outages a run must have called in time: what is shorter, or behind faults of ours,
-    demands nothing.
-    """
+    """Return the outages that had to be called in time: not short, not behind our faults."""
     return [
         outage
         for database in databases_of(history)
@@ -517,9 +496,7 @@ def _outages(history: History, database: str, bounds: Bounds) -> Iterator[Outage
 
 
 def _due(history: History, since: float, until: float, patience: float, bounds: Bounds) -> float:
-    """Return when an outage must be known; only faults of ours that came before may have put it
-    off.
-    """
+    """Return when an outage must be known; only earlier faults of ours may put it off."""
     due, reached = since, since + patience
     while due < reached <= until:
         due, reached = reached, since + patience + allowance(history, since, reached, bounds)
@@ -532,7 +509,10 @@ def _overdue(
     for outage in _outages(history, database, bounds):
         if (state := state_at(chain, outage.due)) is not State.UNAVAILABLE:
             patience, seconds = outage.due - outage.since, outage.until - outage.since
-            yield f"{state} at {outage.due:.3f}, {patience:.1f} s after it went down for {seconds:.1f} s"
+            yield (
+                f"{state} at {outage.due:.3f}, {patience:.1f} s after it went down for "
+                f"{seconds:.1f} s"
+            )
 
 
 def state_at(chain: list[Transition], moment: float) -> State:
@@ -547,7 +527,10 @@ def _unsettled(history: History, chain: list[Transition], parts: list[Episode]) 
             and (state := state_at(chain, part.settled)) is not State.AVAILABLE
         ):
             ended = max(map(end, part.faults))
-            yield f"{state} at {part.settled:.3f}, {part.settled - ended:.1f} s after the end of {part.faults[-1].name}"
+            yield (
+                f"{state} at {part.settled:.3f}, {part.settled - ended:.1f} s after the end of "
+                f"{part.faults[-1].name}"
+            )
 
 
 def _unwell(history: History, database: str, bounds: Bounds) -> Iterator[str]:

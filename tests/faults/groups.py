@@ -1,6 +1,4 @@
-"""Control groups: one per process, so that the kernel can cut it off, freeze it or run it out of
-memory. Needs root.
-"""
+"""Control groups, one per process, to cut off, freeze or starve it. Needs root."""
 
 import contextlib
 import itertools
@@ -27,9 +25,7 @@ class Group:
         self._folders[0].mkdir()
 
     def limit_memory(self, size: int) -> bool:
-        """Let the kernel kill what grows beyond `size` bytes; False where there is no memory
-        controller for us.
-        """
+        """Let the kernel kill what grows beyond `size` bytes; False without a memory controller."""
         for root, file in [(root, "memory.limit_in_bytes") for root in _mounts("cgroup", "memory")]:
             with contextlib.suppress(OSError):
                 folder = root / self.path

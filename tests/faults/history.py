@@ -44,9 +44,7 @@ EACH = 2  # connections to a database: one kept, one while a login is proved
 def check(
     history: History, *, forks_allowed: bool = False, bounds: Bounds = STANDARD
 ) -> list[Violation]:
-    """Return every broken promise. `forks_allowed` where split brain was provoked: then rows may be
-    superseded.
-    """
+    """Return every broken promise; `forks_allowed` where split brain was provoked."""
     lost = excuses(history, bounds)
     return [
         *no_false_unavailable(history, bounds),
@@ -66,9 +64,7 @@ def check(
 
 
 def demand(history: History, *, forks_allowed: bool = False, bounds: Bounds = STANDARD) -> int:
-    """Fail with all broken promises; return how many transitions were lost the one way that is
-    documented.
-    """
+    """Fail with all broken promises; return how many were lost the one documented way."""
     violations = check(history, forks_allowed=forks_allowed, bounds=bounds)
     assert not violations, "\n".join([f"{len(violations)} broken promises:", *map(str, violations)])
     return len(excuses(history, bounds))
@@ -105,9 +101,7 @@ def _blurred(history: History, bounds: Bounds) -> list[tuple[float, float]]:
 
 
 class Acceptance(NamedTuple):
-    """Who had a transition accepted by Redis, and the earliest and the latest moment it may have
-    been.
-    """
+    """Who had a transition accepted, and the earliest and latest moment of that."""
 
     worker: str
     earliest: float
@@ -199,7 +193,10 @@ def _excuse(history: History, acceptance: Acceptance, bounds: Bounds) -> str:
             moment for moment in killed if moment <= _reopened(history, forgot) + bounds.replay
         ]
         if end(forgot) >= earliest and untold and not _drained(history, latest, forgot, bounds):
-            return f"{worker} died at {untold[0]:.3f}, Redis forgot in {forgot.name} from {forgot.began:.3f}"
+            return (
+                f"{worker} died at {untold[0]:.3f}, Redis forgot in {forgot.name} from "
+                f"{forgot.began:.3f}"
+            )
     return ""
 
 
@@ -294,14 +291,15 @@ def nothing_lost(history: History, lost: Collection[Key] = ()) -> Iterator[Viola
     """Demand that what Redis accepted is durable."""
     for key, (worker, earliest, latest) in _missing(history).items():
         if key not in lost:
-            text = f"{key[1]}, accepted from {worker or 'nobody known'} at {earliest:.3f}..{latest:.3f}, is not durable"
+            text = (
+                f"{key[1]}, accepted from {worker or 'nobody known'} at "
+                f"{earliest:.3f}..{latest:.3f}, is not durable"
+            )
             yield Violation("nothing_lost", key[0], text)
 
 
 def nothing_doubled(history: History) -> Iterator[Violation]:
-    """Demand one content and one row for each identity, and that no memory of Redis journals one
-    twice by itself.
-    """
+    """Demand one content and row for each identity, journaled once by each memory of Redis."""
     if history.conflicts:
         yield Violation("nothing_doubled", "transition_conflicts", f"{history.conflicts} rows")
     for database, rows_ in history.rows.items():
@@ -332,9 +330,7 @@ def _stored(one: Transition) -> Transition:
 
 
 def _journal_pairs(history: History) -> Iterator[tuple[Transition, Transition]]:
-    """Yield neighbours among a database's journal entries within one memory of Redis, replayed ones
-    left out.
-    """
+    """Yield neighbours in a database's journal within one memory of Redis, without replays."""
     last: dict[str, Journaled] = {}
     for entry in history.journal:
         if entry.replayed:
@@ -355,9 +351,7 @@ def epochs(
     *,
     forks_allowed: bool = False,
 ) -> Iterator[Violation]:
-    """Demand that no older epoch writes after a newer one, one owner for each epoch, and that it
-    alone writes.
-    """
+    """Demand one owner for each epoch, that it alone writes, and none after a newer epoch."""
     blurred = _blurred(history, bounds)
     redated = [
         (fault.began, end(fault)) for fault in history.faults if fault.effect is Effect.CLOCK
@@ -406,10 +400,16 @@ def _fallen_epochs(sights: list[Sight], blurred: list[tuple[float, float]]) -> I
         if highest is None or mark >= highest:
             highest = mark
         elif not _within(sight.at, blurred):
-            yield f"beat {mark.number} of {mark.epoch} after beat {highest.number} of {highest.epoch} at {sight.at:.3f}"
+            yield (
+                f"beat {mark.number} of {mark.epoch} after beat {highest.number} of "
+                f"{highest.epoch} at {sight.at:.3f}"
+            )
             highest = mark  # named once
         elif last and last < mark:
-            yield f"{mark.epoch} wrote beat {mark.number} at {sight.at:.3f}, before a new generation was opened"
+            yield (
+                f"{mark.epoch} wrote beat {mark.number} at {sight.at:.3f}, before a new "
+                f"generation was opened"
+            )
         last = mark
 
 
@@ -424,7 +424,10 @@ def _strangers(sights: list[Sight], blurred: list[tuple[float, float]]) -> Itera
         void = EVIDENCE[Cause(sight.fields.get("cause", "ok"))] is Evidence.OUR_FAULT
         proven = "number" in sight.fields and not void  # an assignment removes it
         if owner and proven and seen_by != owner and not _within(sight.at, blurred):
-            yield f"{seen_by} wrote at {sight.at:.3f} what {owner} owns under {sight.fields.get('epoch')}"
+            yield (
+                f"{seen_by} wrote at {sight.at:.3f} what {owner} owns under "
+                f"{sight.fields.get('epoch')}"
+            )
 
 
 def _fallen_observations(
@@ -436,7 +439,9 @@ def _fallen_observations(
         fall = float(before.fields["observed_at"]) - float(after.fields["observed_at"])
         same = before.fields.get("epoch") == after.fields.get("epoch")
         if same and fall > bounds.reread and not _within(after.at, excused):
-            yield f"the observation seen at {after.at:.3f} is {fall:.3f} s older than the one before"
+            yield (
+                f"the observation seen at {after.at:.3f} is {fall:.3f} s older than the one before"
+            )
 
 
 def _fallen_identities(
@@ -478,9 +483,7 @@ def terms(history: History) -> Iterator[Violation]:
 
 
 def connections(history: History, bounds: Bounds = STANDARD) -> Iterator[Violation]:
-    """Demand at most two connections to each database, from one worker and, while owners stay, from
-    all together.
-    """
+    """Demand at most two connections to each database, of each worker and, at rest, of all."""
     allowed = Counter(
         port
         for database in history.ports
@@ -533,14 +536,15 @@ def stalls(history: History, bounds: Bounds = STANDARD) -> Iterator[Violation]:
             for fault in history.faults
         )
         if own > bounds.stall and not frozen:
-            text = f"{own:.3f} s until {stall.at:.3f} (besides {stall.starved:.3f} s without a processor)"
+            text = (
+                f"{own:.3f} s until {stall.at:.3f} (besides {stall.starved:.3f} s without a "
+                f"processor)"
+            )
             yield Violation("stalls", stall.worker, text)
 
 
 def counters(history: History) -> Iterator[Violation]:
-    """Demand that counters only rise while Redis remembers, and that those of the impossible stay
-    zero.
-    """
+    """Demand that counters only rise in one memory, and that those of the impossible stay 0."""
     for before, after in itertools.pairwise(history.counted):
         if _forgot_between(history, before.at, after.at):
             continue
@@ -582,9 +586,7 @@ def secrets(history: History) -> Iterator[Violation]:
 
 
 def _forms(secret: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield what a secret may look like; what is looked for without regard to case comes in small
-    letters.
-    """
+    """Yield what a secret may look like; small letters where case does not matter."""
     if not secret:
         return
     yield "plain", secret
@@ -641,9 +643,7 @@ def lateness(
 
 
 def caught_up(history: History, database: str, moment: float) -> float:
-    """Return the seconds from `moment` to the first sight of an observation that is newer; infinity
-    for none.
-    """
+    """Return the seconds from `moment` to the first sight of a newer observation, or infinity."""
     sights = (
         sight.at - moment
         for sight in history.sights.get(database, [])

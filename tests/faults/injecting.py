@@ -73,9 +73,7 @@ def all_killed(lab: Lab) -> None:
 
 @contextmanager
 def cut_off(lab: Lab, role: Role, proxy: Proxy, store: str, mode: Mode = "deaf") -> Iterator[None]:
-    """Cut a process off the store it reaches through `proxy`; when deaf, what it sent meanwhile
-    arrives at the end.
-    """
+    """Cut a process off a store; what it sent to a deaf proxy arrives at the end."""
     with lab.fault(f"{role.name} cut off {store}", Effect.AWAY, parties=[store, lab.party(role)]):
         proxy.mode = mode
         try:
@@ -86,9 +84,7 @@ def cut_off(lab: Lab, role: Role, proxy: Proxy, store: str, mode: Mode = "deaf")
 
 @contextmanager
 def starved_of_memory(lab: Lab, role: Role, group: Group) -> Iterator[None]:
-    """Let a neighbour take all memory of a process's control group: the kernel ends the process,
-    not the neighbour.
-    """
+    """Let a neighbour take all memory of a process's group: the kernel ends the process."""
     Path(f"/proc/{role.pid}/oom_score_adj").write_text("1000")
     lab.note(f"{role.name} out of memory", Effect.KILLED, parties=[lab.party(role)])
     neighbour = subprocess.Popen([sys.executable, "-c", GREEDY], stdin=subprocess.PIPE)
@@ -181,9 +177,7 @@ def redis_set_back(lab: Lab, copy: Path) -> Iterator[None]:
 
 @contextmanager
 def redis_full(lab: Lab, room: float = 0.9) -> Iterator[None]:
-    """Give Redis less memory than it uses, by this factor: it answers reads and refuses to
-    write.
-    """
+    """Give Redis less memory than it uses, by this factor: it reads, and refuses to write."""
     used = lab.redis.info("memory")["used_memory"]
     with _redis_away(lab):
         lab.redis.config_set("maxmemory", round(used * room))
@@ -195,9 +189,7 @@ def redis_full(lab: Lab, room: float = 0.9) -> Iterator[None]:
 
 @contextmanager
 def redis_on_small_disk(server: RedisServer) -> Iterator[Path]:
-    """Have what a Redis writes stand on a disk of its own, with little room; yield its folder.
-    Needs root.
-    """
+    """Have a Redis write to a small disk of its own; yield its folder. Needs root."""
     folder, copy = server.folder, server.folder.with_name(f"{server.folder.name}-copy")
     server.stop()
     subprocess.run(["cp", "-a", folder, copy], check=True)
@@ -225,9 +217,7 @@ def redis_disk_full(lab: Lab, disk: Path) -> Iterator[None]:
 
 
 def redis_failed_over(lab: Lab, pair: "RedisPair") -> RedisServer:
-    """Promote the replica and lead everybody to it; return the old master, which lives and does not
-    know.
-    """
+    """Promote the replica and lead everybody to it; return the old master, none the wiser."""
     with lab.fault("failover to the replica", Effect.FORGOT, parties=["redis"]), _redis_away(lab):
         return pair.fail_over()
 
@@ -253,9 +243,7 @@ def _redis_away(lab: Lab) -> Iterator[None]:
 
 
 class RedisPair:
-    """A master and its replica behind one address; for a lab it is the server that everybody
-    means.
-    """
+    """A master and its replica behind one address: for a lab, the server everybody means."""
 
     def __init__(
         self, master: RedisServer, replica: RedisServer, start_proxy: Callable[[int], Proxy]
@@ -274,9 +262,7 @@ class RedisPair:
         return self.master.folder
 
     def replicate(self) -> None:
-        """Let the replica follow the master through a link that can be cut, and wait until it has
-        caught up.
-        """
+        """Let the replica follow the master by a link that can be cut; wait until it caught up."""
         self.link = self._start_proxy(self.master.port)
         self._ask(self.replica, "CONFIG", "SET", "masterauth", self._password)
         self._ask(self.replica, "REPLICAOF", self.link.host, str(self.link.port))
@@ -484,9 +470,7 @@ def target_frozen(lab: Lab, server: PostgresServer) -> Iterator[None]:
 
 @contextmanager
 def target_recovering(lab: Lab, server: PostgresServer) -> Iterator[None]:
-    """Crash a server that is watched; until the block ends it is in recovery and says 57P03 to
-    every login.
-    """
+    """Crash a watched server; until the block ends it says 57P03, in recovery."""
     with (
         lab.fault("target in recovery", Effect.SPEAKS, databases_of(lab, server)),
         held_in_recovery(server),

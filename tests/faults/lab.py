@@ -1,6 +1,4 @@
-"""A cluster to be hurt: every fault is noted, everything is watched, and a history is left to be
-judged.
-"""
+"""A cluster to be hurt: faults are noted, all is watched, and a history is left to judge."""
 
 import asyncio
 import contextlib
@@ -77,9 +75,7 @@ class Lab(Cluster):
     def monitor_many(
         self, count: int, server: PostgresServer, prefix: str = "db", way: Proxy | None = None
     ) -> list[str]:
-        """Have `count` new databases of one server monitored, `way` in between; return their
-        names.
-        """
+        """Have `count` new databases of a server monitored, `way` between; return their names."""
         names = [f"{prefix}-{number:02}" for number in range(count)]
         for name in names:
             server.execute(f'create database "{name}"')
@@ -118,9 +114,7 @@ class Lab(Cluster):
         self.changes.append(Change(name, began, time.time(), port))
 
     def _insist(self, act: Callable[[], object]) -> None:
-        """Do it as soon as the metadata Postgres takes it; it may have taken it without telling
-        us.
-        """
+        """Do it as soon as our Postgres takes it; it may have taken it without a word."""
         tries = 0
         while True:
             try:
@@ -135,9 +129,7 @@ class Lab(Cluster):
                 return
 
     def replace_registry(self, url: str, dropped: Collection[str]) -> None:
-        """Go on with another registry that lists the same databases but those `dropped`; nobody is
-        told.
-        """
+        """Go on with another registry of the same databases but those `dropped`, unannounced."""
         self.store.close()
         self.database_url, self.store = url, open_store(url)
         for name in self.targets.keys() - set(dropped):
@@ -219,9 +211,7 @@ class Lab(Cluster):
     async def observed_again(
         self, names: Collection[str], within: float, since: float | None = None
     ) -> float:
-        """Wait until each database has an observation recorded that is newer than `since`; return
-        the seconds.
-        """
+        """Wait until each database is observed after `since`; return the seconds."""
         since = time.time() if since is None else since
 
         def again() -> bool:
@@ -233,9 +223,7 @@ class Lab(Cluster):
     async def observed_by_others(
         self, names: Collection[str], worker: Role, within: float
     ) -> float:
-        """Wait until somebody else has recorded a new observation of each database; return the
-        seconds.
-        """
+        """Wait until others have recorded new observations of all these; return the seconds."""
         since, former = time.time(), self.party(worker)
 
         def others() -> bool:
@@ -254,9 +242,7 @@ class Lab(Cluster):
         return otherwise
 
     def retained(self) -> int:
-        """Return how many accepted transitions workers still hold because nobody said they are
-        durable.
-        """
+        """Return how many accepted transitions workers hold, not knowing them durable."""
         texts = self.redis.mget(self.redis.keys("feeler:presence:*") or ["-"])
         return sum(one.retained for one in (presence.decode(text) for text in texts if text))
 
@@ -310,9 +296,7 @@ class Lab(Cluster):
         assert not wrong, "\n".join([f"{len(wrong)} late records were not dropped:", *wrong])
 
     def outages(self) -> list[Outage]:
-        """Return the outages so far that had to be called in time; the judge demands that they
-        were.
-        """
+        """Return the outages so far that the judge will demand to have been called in time."""
         so_far = History(
             self.began, time.time(), self.faults, changes=self.changes, sights=self.eye.sights
         )

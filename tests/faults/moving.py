@@ -15,9 +15,7 @@ from tests.faults.observed import Effect, Fault, History
 
 
 class Stay(NamedTuple):
-    """A stretch in which the registry had a database at one port, or nowhere: `settled` once all
-    know it.
-    """
+    """A stretch of a database at one port, or nowhere; `settled` once all know it."""
 
     port: int | None
     since: float
@@ -70,9 +68,7 @@ def _felt(history: History, database: str, bounds: Bounds) -> Iterator[Fault]:
 
 
 def _clipped(fault: Fault, database: str, stay: Stay) -> Iterator[Fault]:
-    """Cut a server's fault to a stay: where not all knew of it, a server that is down may be seen,
-    or not.
-    """
+    """Cut a server's fault to a stay; while not all know of it, both are true."""
     parts = [
         (stay.since, stay.settled, False),
         (stay.settled, stay.until, True),
@@ -96,9 +92,7 @@ def _during(fault: Fault, database: str, began: float, ended: float) -> Fault:
 
 
 def withdrawn(history: History, bounds: Bounds = STANDARD) -> Iterator[Violation]:
-    """Demand that nobody writes about a database that nobody is to watch, and that Redis forgets
-    it.
-    """
+    """Demand that nobody writes about a database not watched, and that Redis forgets it."""
     for database in movers(history):
         for stay in stays(history, database, bounds):
             if stay.port is None:
@@ -113,16 +107,20 @@ def _written(history: History, database: str, stay: Stay) -> Iterator[str]:
     for sight in history.sights.get(database, []):
         at = float(sight.fields.get("observed_at", 0))
         if stay.settled < at < stay.until:
-            yield f"observed at {at:.3f} by {sight.fields.get('seen_by')}, after it was retired at {stay.since:.3f}"
+            yield (
+                f"observed at {at:.3f} by {sight.fields.get('seen_by')}, after it was retired at "
+                f"{stay.since:.3f}"
+            )
     for row in history.rows.get(database, []):
         if stay.settled < row.transition.at < stay.until:
-            yield f"{row.transition.identity} at {row.transition.at:.3f}, after it was retired at {stay.since:.3f}"
+            yield (
+                f"{row.transition.identity} at {row.transition.at:.3f}, after it was retired at "
+                f"{stay.since:.3f}"
+            )
 
 
 def _kept(history: History, database: str, stay: Stay, bounds: Bounds) -> Iterator[str]:
-    """Name a hash that stays; what a worker restores after a loss of memory is there until the
-    leader withdraws it.
-    """
+    """Name a hash that stays; what a restore brings back is there until it is withdrawn."""
     seen = itertools.pairwise([*history.sights.get(database, []), None])
     for sight, later in seen:
         since, until = (

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One edit: `before` stands exactly once in the function (the whole file where there is
-    none).
-    """
+    """One edit: `before` stands exactly once in the function, or in the file if none is named."""
 
     name: str
     file: str
@@ -198,7 +196,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "any-life",
         "monitor/live/scripts/prelude.lua",
         "is_own_life",
-        "return string.find(redis.call('INFO', 'replication'), 'master_replid:' .. life .. '\\r', 1, true) ~= nil",
+        "return string.find(redis.call('INFO', 'replication'), 'master_replid:' .. life .. '\\r', "
+        "1, true) ~= nil",
         "return true",
         (f"{_LIVE}/test_connections.py::test_a_promoted_replica_holds_everything_and_is_closed",),
     ),

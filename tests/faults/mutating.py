@@ -132,9 +132,7 @@ class Copy:
     folder: Path
 
     def environment(self) -> dict[str, str]:
-        """Return an environment in which every Python, our tests' child processes too, imports the
-        copy.
-        """
+        """Return an environment in which every Python, of child processes too, imports the copy."""
         return {
             **os.environ,
             "PYTHONPATH": str(self.folder),  # comes before the path of an editable installation
@@ -203,9 +201,7 @@ def _hear_interrupts() -> None:
 
 
 def _has_failed(results: Path) -> bool:
-    """Tell whether a test failed by what it looked at: the history of a row is judged when it is
-    torn down.
-    """
+    """Tell whether a test failed by what it saw: a row is judged when it is torn down."""
     if not results.exists():
         return False
     root = ElementTree.parse(results).getroot()

@@ -112,9 +112,7 @@ def moment(act: Callable[[], object]) -> Iterator[None]:
 
 
 def of_process(lab: Lab, role: Role, name: str, hidden: PostgresServer | None = None) -> Subject:
-    """Return the faults of one worker or supervisor; `hidden` is a server that it alone may lose
-    sight of.
-    """
+    """Return the faults of one process; `hidden` is a server it alone may lose sight of."""
     place = Place(lab, role)
     draws = [Draw("killed", 2, 0.5, 8, place.dead), Draw("frozen", 2, 0.5, 20, place.frozen)]
     if not cutting.why_not():
@@ -165,9 +163,7 @@ def of_target(lab: Lab, server: PostgresServer, name: str) -> Subject:
 
 
 def of_spared(lab: Lab, server: PostgresServer, name: str) -> Subject:
-    """Return the faults of a server whose watchers are left alone: each lasts longer than it may go
-    unnoticed.
-    """
+    """Return the faults of a server, each longer than it may go unnoticed by idle watchers."""
     draws = (
         Draw(
             "killed",
@@ -195,9 +191,7 @@ def of_spared(lab: Lab, server: PostgresServer, name: str) -> Subject:
 
 
 def of_busy(lab: Lab, server: PostgresServer, name: str) -> Subject:
-    """Return outages that follow close on one another: more of one database than may move it at
-    once.
-    """
+    """Return outages that follow close on one another, more than may move a database at once."""
     shortest = STANDARD.absent + 1
     draw = Draw("killed", 1, shortest, shortest + 2, partial(injecting.target_killed, lab, server))
     return Subject(name, 4.0, [draw])
@@ -234,9 +228,7 @@ def _retired(lab: Lab, name: str) -> Iterator[None]:
 
 
 def of_network(lab: Lab, servers: Sequence[PostgresServer]) -> Subject:
-    """Return the faults of the network between us, our stores and some servers; the others have no
-    excuse.
-    """
+    """Return the faults of the network between us, our stores and some servers."""
     lossy = partial(_lossy, lab, sorted(server.port for server in servers))
     return Subject(
         "network", 40.0, [] if cutting.why_not() else [Draw("5 % of packets lost", 1, 5, 30, lossy)]
@@ -245,9 +237,7 @@ def of_network(lab: Lab, servers: Sequence[PostgresServer]) -> Subject:
 
 @contextmanager
 def _lossy(lab: Lab, ports: list[int]) -> Iterator[None]:
-    """Lose packets: a fleet at rest does not mind, but a login that loses two may fail, for whoever
-    tries.
-    """
+    """Lose packets: a fleet at rest does not mind, but a login that loses two may fail."""
     began = time.time()
     with injecting.packets_lost(lab, ports, 0.05, Effect.HARMLESS):
         yield

@@ -67,9 +67,7 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """How long a worker's event loop stood still, and how much of it the machine gave it no
-    processor.
-    """
+    """How long a worker's loop stood still, and how much of it for want of a processor."""
 
     at: float
     worker: str

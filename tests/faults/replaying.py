@@ -66,9 +66,7 @@ def tap(port: int) -> Proxy:
 
 
 def records(requests: Iterable[bytes]) -> list[Record]:
-    """Return what is worth sending again: of each epoch of a database the first record, and the
-    first of a change.
-    """
+    """Return what is worth sending again: each epoch's first record, and first change."""
     found: dict[tuple[bytes, bytes, bool], Record] = {}
     for request in requests:
         for words in _commands(request):

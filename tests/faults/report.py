@@ -1,6 +1,4 @@
-"""docs/faults.md from a run: what each row injects, what must hold, what was seen. The conftest is
-its only user.
-"""
+"""docs/faults.md from a run: each row, its demand, what was seen. For the conftest alone."""
 
 import ast
 import os
@@ -141,4 +139,7 @@ def gathered(reports: Sequence[Any]) -> list[Row]:
 
 def machine() -> str:
     """Name the kind of machine, not the machine."""
-    return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return (
+        f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python "
+        f"{platform.python_version()}"
+    )

@@ -19,9 +19,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Resolver:
-    """Answers for the names it knows: `known` name -> IPv4 address; others do not exist; `mute`
-    says nothing at all.
-    """
+    """Answers for the names it knows; others do not exist; `mute` says nothing at all."""
 
     def __init__(self) -> None:
         self.known: dict[str, str] = {}
@@ -77,9 +75,7 @@ def _text(name: bytes) -> str:
 
 
 class Asking:
-    """What a process enters that shall ask the tests' resolver; stands where the lab takes a
-    control group.
-    """
+    """What a process enters to ask the tests' resolver, in the place of a control group."""
 
     def __init__(self, resolver: Resolver, conf: Path) -> None:
         conf.write_text(f"nameserver {resolver.address}\n")

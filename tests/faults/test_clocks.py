@@ -99,8 +99,8 @@ async def test_supervisors_skewed(
 
 @pytest.mark.row(
     "Redis's clock is set an hour ahead, then two hours back, then right",
-    "observed by the new clock within 10 s and not told to be stale, slow gauges within 70 s; no state changes, no "
-    "new leader",
+    "observed by the new clock within 10 s and not told to be stale, slow gauges within 70 s; no "
+    "state changes, no new leader",
 )
 async def test_redis_clock_set(
     make_lab: MakeLab,
@@ -134,7 +134,8 @@ async def test_redis_clock_set(
 @pytest.mark.timeout(300)
 @pytest.mark.row(
     "Redis's clock is set back by an hour while a server is frozen; with one worker and with two",
-    "`unavailable` within 25 s of the step: by the one alone (it was for 30 s), or by two observers",
+    "`unavailable` within 25 s of the step: by the one alone (it was for 30 s), or by two "
+    "observers",
 )
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_redis_clock_set_back_in_an_outage(
@@ -168,9 +169,10 @@ async def test_redis_clock_set_back_in_an_outage(
 
 @pytest.mark.timeout(300)
 @pytest.mark.row(
-    "a worker dies just before Redis's own clock goes back by an hour: its presence stays so long; then a server dies",
-    "its databases are watched by the other <= 16 s; the one that is left knows that it is alone: `unavailable` by the"
-    " rule `single_observer` <= 45 s",
+    "a worker dies just before Redis's own clock goes back by an hour: its presence stays so "
+    "long; then a server dies",
+    "its databases are watched by the other <= 16 s; the one that is left knows that it is alone: "
+    "`unavailable` by the rule `single_observer` <= 45 s",
 )
 async def test_presence_outlives_its_worker(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -194,9 +196,7 @@ async def test_presence_outlives_its_worker(
 
 
 async def observed_by(lab: Lab, names: Sequence[str], shift: int) -> float:
-    """Wait until each database is observed anew by a clock that is wrong by `shift`; return the
-    seconds.
-    """
+    """Wait until each database is observed by a clock wrong by `shift`; return the seconds."""
     began = time.time()
 
     def observed() -> bool:
@@ -208,9 +208,7 @@ async def observed_by(lab: Lab, names: Sequence[str], shift: int) -> float:
 
 
 async def nothing_stale(port: int, names: Sequence[str], *, gauges: bool = False) -> float:
-    """Wait until automation is told of no database, and of no gauge of one, that it is stale;
-    return the seconds.
-    """
+    """Wait until no database and no gauge is stale for automation; return the seconds."""
     began = time.monotonic()
 
     def fresh() -> bool:

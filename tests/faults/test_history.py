@@ -1,6 +1,4 @@
-"""The judge is judged: legal histories pass, and each way to break a promise is named by that
-promise alone.
-"""
+"""The judge is judged: legal histories pass, each broken promise is named, and it alone."""
 
 import base64
 import json
@@ -53,9 +51,7 @@ def fault(effect: Effect, began: float, ended: float | None, *parties: str) -> F
 
 
 class Story:
-    """One database through a run: the real machine, three workers and a leader that moves it when
-    they cry.
-    """
+    """One database through a run: the real machine, three workers, and a leader that moves it."""
 
     def __init__(self, seconds: float, faults: Iterable[Fault] = ()) -> None:
         self.history = History(START, START + seconds, sorted(faults, key=lambda one: one.began))

@@ -1,6 +1,4 @@
-"""Many targets lie, stall, vanish or die at once: workers live, and the other databases do not
-notice.
-"""
+"""Many targets lie, stall, vanish or die at once: workers live, others do not notice."""
 
 import asyncio
 import re
@@ -58,9 +56,7 @@ def memory(role: Role, field: str) -> float:
 
 
 def stall(lab: Lab) -> float:
-    """Return how long a worker's loop stood still at most, besides the time the machine gave it no
-    processor.
-    """
+    """Return how long a worker's loop stood still, besides its waits for a processor."""
     found = re.findall(
         r"loop_stalled seconds=(\S+) starved=(\S+)", "".join(role.text() for role in lab.workers())
     )
@@ -114,10 +110,11 @@ def note_truth(lab: Lab, names: Iterable[str]) -> None:
 @pytest.mark.alone
 @pytest.mark.timeout(240)
 @pytest.mark.row(
-    "57 hostile servers at once: silent, dripping, flooding, lying, one row of 400 MB, 40 endless SCRAM proofs",
-    "honest databases of the same worker observed at most 1 s late, new ones available within 10 s; memory grows by "
-    "64 MB at most, the loop stands still for 0.25 s at most; no probe longer than the deadline of a first login, 5 s "
-    "+ 0.1 s; no state from what proves nothing",
+    "57 hostile servers at once: silent, dripping, flooding, lying, one row of 400 MB, 40 endless "
+    "SCRAM proofs",
+    "honest databases of the same worker observed at most 1 s late, new ones available within 10 "
+    "s; memory grows by 64 MB at most, the loop stands still for 0.25 s at most; no probe longer "
+    "than the deadline of a first login, 5 s + 0.1 s; no state from what proves nothing",
 )
 async def test_every_attack_at_once(
     attackers: dict[str, int], make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -171,8 +168,8 @@ async def test_every_attack_at_once(
 @pytest.mark.quick
 @pytest.mark.row(
     "a server answers one byte every 50 ms",
-    "`unavailable` within 22 s by confirm_silent; no probe longer than its deadline of 2 s + 0.1 s; its neighbours "
-    "observed at most 1 s late; `available` within 7 s after",
+    "`unavailable` within 22 s by confirm_silent; no probe longer than its deadline of 2 s + 0.1 "
+    "s; its neighbours observed at most 1 s late; `available` within 7 s after",
 )
 async def test_dripping_answers(
     make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
@@ -207,7 +204,8 @@ def crowd() -> Iterator[dict[str, int]]:
 @pytest.mark.timeout(300)
 @pytest.mark.row(
     "90 of 300 servers black-holed at once, two workers",
-    "the 210 others observed at most 1 s late (p99) all the while and untouched; all 90 `unavailable` within 60 s",
+    "the 210 others observed at most 1 s late (p99) all the while and untouched; all 90 "
+    "`unavailable` within 60 s",
 )
 async def test_a_third_black_holed(
     crowd: dict[str, int], make_lab: MakeLab, figure: Figures
@@ -239,8 +237,8 @@ async def test_a_third_black_holed(
 @pytest.mark.alone
 @pytest.mark.row(
     "20 servers of 10 databases each SIGKILLed at once",
-    "all 200 `unavailable` within 30 s, `available` within 30 s of the restart; databases of another server untouched "
-    "and observed at most 1 s late",
+    "all 200 `unavailable` within 30 s, `available` within 30 s of the restart; databases of "
+    "another server untouched and observed at most 1 s late",
 )
 async def test_two_hundred_die_at_once(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures

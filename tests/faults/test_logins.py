@@ -1,6 +1,4 @@
-"""Logins that stop working while the kept session lives: known soon, told right, and proved without
-a storm.
-"""
+"""Logins that stop while the kept session lives: known soon, told right, no storm."""
 
 import asyncio
 import time
@@ -49,9 +47,7 @@ def connections_disallowed(server: PostgresServer) -> Iterator[None]:
 
 
 def first_failed_proof(lab: Lab, name: str, since: float) -> float:
-    """Return when the first observation was made that says what a login beside the kept session
-    told.
-    """
+    """Return when an observation first says what a login beside the kept session told."""
     return next(
         float(sight.fields["observed_at"])
         for sight in lab.eye.sights[name]
@@ -61,10 +57,11 @@ def first_failed_proof(lab: Lab, name: str, since: float) -> float:
 
 @pytest.mark.timeout(300)
 @pytest.mark.row(
-    "logins that stop working while our kept session lives: the postmaster alone frozen, the password changed, the "
-    "database closed to new connections",
-    "`refusing` or `locked_out` within 75 s, and within 10 s of the first failed proof; never `uncertain` or "
-    "`unavailable`; `available` again within 10 s of a look asked for once logins work",
+    "logins that stop working while our kept session lives: the postmaster alone frozen, the "
+    "password changed, the database closed to new connections",
+    "`refusing` or `locked_out` within 75 s, and within 10 s of the first failed proof; never "
+    "`uncertain` or `unavailable`; `available` again within 10 s of a look asked for once logins "
+    "work",
 )
 @pytest.mark.parametrize(
     ("fault", "state"),
@@ -116,10 +113,10 @@ def sessions(server: PostgresServer, age: str) -> tuple[int, int]:
 
 
 @pytest.mark.row(
-    "4 databases of one role and server, its CONNECTION LIMIT as README says, then without room for a login beside "
-    "them, then lower than their number",
-    "no transition while logins are proved, with the lower limit neither; `refusing` with cause `role_full` "
-    "for those without a session only",
+    "4 databases of one role and server, its CONNECTION LIMIT as README says, then without room "
+    "for a login beside them, then lower than their number",
+    "no transition while logins are proved, with the lower limit neither; `refusing` with cause "
+    "`role_full` for those without a session only",
 )
 async def test_connection_limit(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -153,7 +150,8 @@ async def test_connection_limit(
 
 @pytest.mark.row(
     "a server 0.4 s away, its owner killed; then its answers drip in",
-    "`available` within 20 s of being added, no transition when it moves; `unavailable` while it drips",
+    "`available` within 20 s of being added, no transition when it moves; `unavailable` while it "
+    "drips",
 )
 async def test_far_away(
     make_lab: MakeLab,
@@ -183,7 +181,8 @@ async def test_far_away(
 
 @pytest.mark.row(
     "AccessExclusiveLock held on pg_class while our session is gone",
-    "`refusing` (cause `login_failing`) within 10 s, never `uncertain` or `unavailable`; `available` within 10 s",
+    "`refusing` (cause `login_failing`) within 10 s, never `uncertain` or `unavailable`; "
+    "`available` within 10 s",
 )
 async def test_catalog_locked(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -209,7 +208,8 @@ async def test_catalog_locked(
 
 @pytest.mark.row(
     "idle_session_timeout of 2 s",
-    "`available`, observed every 5 s; after the first sessions that ended no more than one login a beat",
+    "`available`, observed every 5 s; after the first sessions that ended no more than one login "
+    "a beat",
 )
 async def test_idle_sessions_ended(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -230,9 +230,7 @@ async def test_idle_sessions_ended(
 
 @pytest.fixture(params=["plain", "tls"])
 def asking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Asking, str]]:
-    """A server that asks for the password in clear, and its address. Ask for it before the lab: it
-    must go later.
-    """
+    """A server that asks for the password in clear, and its address. Ask for it before the lab."""
     tls = Authority("nobody's").context("localhost", tmp_path) if request.param == "tls" else None
     behaving = Asking("a-word-in-clear", tls)
     with Hostile(behaving) as server:
@@ -246,9 +244,11 @@ def asking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ask
 @pytest.mark.tls
 @pytest.mark.timeout(180)
 @pytest.mark.row(
-    "a server that asks for the password in clear: plainly (sslmode=prefer), over TLS that proves nothing (require)",
-    "it never gets it, as seen on its side of the wire; `locked_out`, cause `cleartext_refused`, <= 15 s after it was "
-    "registered; with `allow_cleartext=1` it gets it and is available <= 15 s after the change",
+    "a server that asks for the password in clear: plainly (sslmode=prefer), over TLS that proves "
+    "nothing (require)",
+    "it never gets it, as seen on its side of the wire; `locked_out`, cause `cleartext_refused`, "
+    "<= 15 s after it was registered; with `allow_cleartext=1` it gets it and is available <= 15 "
+    "s after the change",
 )
 async def test_password_in_clear(
     asking: tuple[Asking, str], make_lab: MakeLab, figure: Figures

@@ -1,6 +1,4 @@
-"""RQ's jobs are lost, doubled, forged or come in floods: they are nudges, and nothing depends on
-any of them.
-"""
+"""RQ's jobs are lost, doubled, forged, a flood: they are nudges, and nothing needs them."""
 
 import asyncio
 import os
@@ -52,9 +50,7 @@ class Stranger:
         return Queue(name, connection=self.client, serializer=JSONSerializer)
 
     def job(self, role: Role, function: Any, *arguments: Any, **fields: Any) -> str:
-        """Write a job without queueing it, with these fields of its hash replaced; return its
-        id.
-        """
+        """Write a job without queueing it, with fields of its hash replaced; return its id."""
         job = self.queue(role).create_job(function, arguments)
         job.save()
         if fields:
@@ -100,9 +96,7 @@ def owners(lab: Lab, names: Collection[str]) -> dict[str, tuple[str, str]]:
 
 
 async def all_taken(lab: Lab, stranger: Stranger, within: float) -> float:
-    """Wait until no job waits, and as long as any effect may take to show; return the seconds to
-    the last job.
-    """
+    """Wait until no job waits and effects had time to show; return the seconds to the last."""
     began = time.monotonic()
     await eventually(lambda: not stranger.waiting(), within=within, every=0.05)
     took = time.monotonic() - began
@@ -115,9 +109,7 @@ async def all_taken(lab: Lab, stranger: Stranger, within: float) -> float:
 
 @contextmanager
 def jobs_lost(lab: Lab, stranger: Stranger) -> Iterator[list[bytes]]:
-    """Lose every job: workers may take none, and entries are deleted as they come; yields those
-    that were lost.
-    """
+    """Lose every job: none may be taken, all are deleted as they come; yield the lost."""
     client, over, lost = stranger.client, threading.Event(), list[bytes]()
 
     def delete() -> None:

@@ -1,6 +1,4 @@
-"""The metadata Postgres dies, freezes, takes no writes, forgets: watching and serving go on,
-history catches up.
-"""
+"""The metadata Postgres dies, freezes, refuses, forgets: watching goes on, history waits."""
 
 import asyncio
 import json
@@ -45,9 +43,7 @@ def metadata(start_postgres: StartPostgres) -> PostgresServer:
 
 
 class Visitor:
-    """Somebody who asks the web for all observations, over and over, and now and then for a
-    change.
-    """
+    """Somebody who asks the web for all observations, over and over, and for a change at times."""
 
     def __init__(self, lab: Lab) -> None:
         port = free_port()
@@ -144,8 +140,8 @@ async def goes_down(lab: Lab, server: PostgresServer, figure: Figures) -> None:
 @pytest.mark.quick
 @pytest.mark.row(
     "the metadata Postgres killed for some seconds",
-    "a target that dies meanwhile is unavailable <= 12 s; the web answers throughout and refuses changes (503);"
-    " history catches up <= 10 s after",
+    "a target that dies meanwhile is unavailable <= 12 s; the web answers throughout and refuses "
+    "changes (503); history catches up <= 10 s after",
 )
 async def test_killed_shortly(
     make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
@@ -162,8 +158,9 @@ async def test_killed_shortly(
 
 @pytest.mark.row(
     "the metadata Postgres killed for 60 s",
-    "feeling, recording, reassigning and serving go on: a dead worker's databases are taken over <= 16 s, a dead target"
-    " is unavailable <= 12 s, changes are refused (503); history catches up <= 10 s after",
+    "feeling, recording, reassigning and serving go on: a dead worker's databases are taken over "
+    "<= 16 s, a dead target is unavailable <= 12 s, changes are refused (503); history catches up "
+    "<= 10 s after",
 )
 async def test_killed_for_a_minute(
     make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
@@ -216,7 +213,8 @@ async def away(
 @pytest.mark.quick
 @pytest.mark.row(
     "the metadata Postgres becomes read-only",
-    "as when it is away; the log names the cause and /readyz warns <= 10 s; history catches up <= 10 s after",
+    "as when it is away; the log names the cause and /readyz warns <= 10 s; history catches up <= "
+    "10 s after",
 )
 async def test_read_only(
     make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
@@ -235,8 +233,10 @@ async def test_read_only(
 
 
 @pytest.mark.row(
-    "a switch-over of the metadata Postgres: the old one goes on as a standby that everybody has connections to",
-    "as when it takes no writes; <= 10 s after the name leads to the new one history catches up and a lease runs",
+    "a switch-over of the metadata Postgres: the old one goes on as a standby that everybody has "
+    "connections to",
+    "as when it takes no writes; <= 10 s after the name leads to the new one history catches up "
+    "and a lease runs",
 )
 async def test_switched_over(
     make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
@@ -281,8 +281,9 @@ async def warned(visitor: Visitor, since: float, figure: Figures) -> None:
 
 @pytest.mark.row(
     "the disk of the metadata Postgres is full",
-    "as when it is away; the log names the cause <= 10 s after the first write that failed; /readyz warns of what is"
-    " not written down <= 25 s after; <= 10 s after there is room again history catches up, and it warns no more",
+    "as when it is away; the log names the cause <= 10 s after the first write that failed; "
+    "/readyz warns of what is not written down <= 25 s after; <= 10 s after there is room again "
+    "history catches up, and it warns no more",
 )
 async def test_disk_full(
     small_disk: Callable[[PostgresServer], SmallDisk],
@@ -328,9 +329,7 @@ async def history_is(
 
 @pytest.fixture
 def small_disk(start_postgres: StartPostgres) -> Iterator[Callable[[PostgresServer], SmallDisk]]:
-    """Move a server's data to a small disk of its own; needs root. Ask for it before the lab: it
-    must go later.
-    """
+    """Move a server's data to a small disk; needs root. Ask for it before the lab."""
     disks: list[SmallDisk] = []
 
     def move(server: PostgresServer) -> SmallDisk:
@@ -351,8 +350,9 @@ TERMS_LOST = 10
 
 @pytest.mark.row(
     "the metadata Postgres restored from an older copy: 10 terms and some transitions are gone",
-    "watching goes on; a leader assigns again <= 15 s after, in a term above all before; no epoch is used again;"
-    " changes of the registry count; new transitions are recorded behind a visible gap",
+    "watching goes on; a leader assigns again <= 15 s after, in a term above all before; no epoch "
+    "is used again; changes of the registry count; new transitions are recorded behind a visible "
+    "gap",
 )
 async def test_restored_from_an_older_copy(
     make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
@@ -431,8 +431,8 @@ async def new_leader(lab: Lab) -> None:
 
 @pytest.mark.row(
     "a key of ours in Redis holds something that no sweep gets past, for 25 s; two supervisors",
-    "/readyz says <= 12 s that no sweep is completed, leaders make way for each other, feeling goes on; when the key is"
-    " gone a dead worker's databases are taken over <= 16 s",
+    "/readyz says <= 12 s that no sweep is completed, leaders make way for each other, feeling "
+    "goes on; when the key is gone a dead worker's databases are taken over <= 16 s",
 )
 async def test_no_sweep_is_completed(
     make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
@@ -469,9 +469,11 @@ def says_whose_it_is(role: Role) -> bool:
 
 
 @pytest.mark.row(
-    "the supervisor of another registry is pointed at our Redis, which forgets everything meanwhile",
-    "it never leads, takes no history and names whose the Redis is and what to do <= 5 s; no database is lost, its"
-    " epoch moves by our leader alone; a target that dies is unavailable <= 12 s",
+    "the supervisor of another registry is pointed at our Redis, which forgets everything "
+    "meanwhile",
+    "it never leads, takes no history and names whose the Redis is and what to do <= 5 s; no "
+    "database is lost, its epoch moves by our leader alone; a target that dies is unavailable <= "
+    "12 s",
 )
 async def test_another_registrys_supervisor(
     make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
@@ -496,8 +498,9 @@ async def test_another_registrys_supervisor(
 
 @pytest.mark.row(
     "the metadata Postgres replaced by another registry, which adopts our Redis",
-    "refused without the holder's short name; then watching goes on <= 16 s under terms above all before; the former"
-    " supervisor obeys, after Redis forgot everything too; what the new registry does not list is forgotten",
+    "refused without the holder's short name; then watching goes on <= 16 s under terms above all "
+    "before; the former supervisor obeys, after Redis forgot everything too; what the new "
+    "registry does not list is forgotten",
 )
 async def test_a_redis_is_adopted(
     make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
@@ -599,7 +602,8 @@ def durable(lab: Lab, names: list[str]) -> set[Row]:
     with lab.store.begin() as connection:
         rows = connection.execute(
             text(
-                "select database_name, epoch_term || '.' || epoch_counter || '.' || n from transitions"
+                "select database_name, epoch_term || '.' || epoch_counter || '.' || n from "
+                "transitions"
             )
         )
         return {(name, identity) for name, identity in rows if name in names}

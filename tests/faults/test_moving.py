@@ -1,6 +1,4 @@
-"""The judge of databases that move, or come and go: their truth is that of the server they live
-at.
-"""
+"""The judge of databases that move, come and go: the truth is their server's."""
 
 from dataclasses import replace
 
@@ -34,9 +32,7 @@ def of_server(
 
 
 def meets(seconds: float, began: float, ended: float, *servers: Fault) -> History:
-    """Tell of a run in which the database was met dead for some time, and of what was done to its
-    servers.
-    """
+    """Make a run in which the database was met dead, and what was done to its servers."""
     history = tell(seconds, fault(Effect.ABSENT, began, ended))
     history.faults, history.connections = list(servers), []
     return history

@@ -1,6 +1,4 @@
-"""The run of mutants: an edit that does not apply, a survivor and tests that cannot run are all
-failures of it.
-"""
+"""The run of mutants: what does not apply, survives or cannot run is a failure of it."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""Host names that lead elsewhere while we watch: a failover by DNS is followed, and calls nothing
-down that is up.
-"""
+"""Host names that lead elsewhere: a failover by DNS is followed, and calls nothing down."""
 
 import asyncio
 import os

@@ -65,11 +65,11 @@ def spare(lab: Lab, servers: Sequence[PostgresServer], foreign: str) -> list[Sub
 
 @pytest.mark.timeout(1200)
 @pytest.mark.row(
-    "workers, supervisors, Redis, its metadata and the databases hurt at random, overlapping, under load; addresses "
-    "changed, databases retired and added again meanwhile",
-    "everybody well 90 s after the last fault; the whole history holds; beside it a fleet whose stores and workers are "
-    "left alone, and which another registry's supervisor finds: every outage called in time, two a minute at least, "
-    "more than three of one database",
+    "workers, supervisors, Redis, its metadata and the databases hurt at random, overlapping, "
+    "under load; addresses changed, databases retired and added again meanwhile",
+    "everybody well 90 s after the last fault; the whole history holds; beside it a fleet whose "
+    "stores and workers are left alone, and which another registry's supervisor finds: every "
+    "outage called in time, two a minute at least, more than three of one database",
 )
 async def test_random_faults(
     make_lab: MakeLab,

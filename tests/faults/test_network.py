@@ -1,6 +1,4 @@
-"""Links are cut, closed and thinned out: whoever cannot reach something says so, nobody invents an
-outage.
-"""
+"""Links are cut, closed, thinned: who cannot reach a thing says so, no outage is invented."""
 
 import asyncio
 import time
@@ -57,7 +55,8 @@ async def watched(lab: Lab, server: PostgresServer, count: int) -> list[str]:
 @pytest.mark.usefixtures("cuts")
 @pytest.mark.row(
     "everything one worker sends to Redis is lost for 20 s",
-    "others observe its databases <= 16 s; what it felt meanwhile is recorded under no old epoch; no state changes",
+    "others observe its databases <= 16 s; what it felt meanwhile is recorded under no old epoch; "
+    "no state changes",
 )
 async def test_worker_without_redis(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -149,7 +148,8 @@ async def test_one_worker_cannot_reach_it(
 @pytest.mark.usefixtures("cuts")
 @pytest.mark.row(
     "a server black-holed: every packet to it is lost",
-    "`unavailable` <= 17 s by confirm_silent, on timeouts alone; `available` <= 7 s after; its neighbours untouched",
+    "`unavailable` <= 17 s by confirm_silent, on timeouts alone; `available` <= 7 s after; its "
+    "neighbours untouched",
 )
 async def test_target_black_holed(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -193,8 +193,10 @@ REJECTED = {
 @pytest.mark.usefixtures("cuts")
 @pytest.mark.parametrize("by", REJECTED)
 @pytest.mark.row(
-    "a firewall rejects every packet to a server: by a reset, as an unreachable port, as an unreachable host",
-    "`unavailable` <= 12 s by confirm_absent where it resets, <= 17 s otherwise; `available` <= 7 s after",
+    "a firewall rejects every packet to a server: by a reset, as an unreachable port, as an "
+    "unreachable host",
+    "`unavailable` <= 12 s by confirm_absent where it resets, <= 17 s otherwise; `available` <= 7 "
+    "s after",
 )
 async def test_target_rejected(
     by: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -255,7 +257,8 @@ def ports_of(lab: Lab, server: PostgresServer) -> list[int]:
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("cuts")
 @pytest.mark.row(
-    "5 % of all packets lost for 10 minutes, between us and targets, Redis and the metadata Postgres",
+    "5 % of all packets lost for 10 minutes, between us and targets, Redis and the metadata "
+    "Postgres",
     "no state changes, no database changes its owner",
 )
 async def test_a_twentieth_lost(
@@ -285,8 +288,9 @@ async def test_a_fifth_lost(
 
 @pytest.mark.row(
     "every connection stalls in the middle of an answer",
-    "no probe takes longer than its deadline of 2 s + 0.1 s; `unavailable` by confirm_silent where it stalls "
-    "before it lets us in, `refusing` where it stalls later; `available` <= 7 s after",
+    "no probe takes longer than its deadline of 2 s + 0.1 s; `unavailable` by confirm_silent "
+    "where it stalls before it lets us in, `refusing` where it stalls later; `available` <= 7 s "
+    "after",
 )
 async def test_stalled_answers(
     make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures

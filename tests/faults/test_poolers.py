@@ -1,6 +1,4 @@
-"""Databases behind a pgbouncer: its own death is an outage, its waits are waits, whoever
-watches.
-"""
+"""Databases behind a pgbouncer: its death is an outage, its waits are waits."""
 
 import time
 from collections.abc import Iterator
@@ -69,7 +67,8 @@ async def test_pool_used_up(
 
 @pytest.mark.row(
     "the server behind a pgbouncer killed, the pooler lives",
-    "`refusing` (cause `pooler_waiting`) within 15 s, never `available`; `available` within 20 s of its restart",
+    "`refusing` (cause `pooler_waiting`) within 15 s, never `available`; `available` within 20 s "
+    "of its restart",
 )
 async def test_server_behind_killed(
     make_lab: MakeLab,
@@ -113,8 +112,10 @@ async def test_pooler_killed(
 
 
 @pytest.mark.row(
-    "logins wait without a word in a pgbouncer that was restarted before a server that hangs; their worker killed",
-    "`refusing` (cause `pooler_waiting`), the next worker says so too; never `unavailable`; `available` within 20 s",
+    "logins wait without a word in a pgbouncer that was restarted before a server that hangs; "
+    "their worker killed",
+    "`refusing` (cause `pooler_waiting`), the next worker says so too; never `unavailable`; "
+    "`available` within 20 s",
 )
 async def test_next_worker_knows_the_pooler(
     make_lab: MakeLab,
@@ -156,7 +157,8 @@ async def test_next_worker_knows_the_pooler(
 
 @pytest.mark.row(
     "the worker of a database killed while its pool is used up",
-    "the next worker says `refusing` (cause `pooler_waiting`), never `unavailable`; `available` within 10 s",
+    "the next worker says `refusing` (cause `pooler_waiting`), never `unavailable`; `available` "
+    "within 10 s",
 )
 async def test_worker_killed_while_the_pool_is_used_up(
     make_lab: MakeLab,

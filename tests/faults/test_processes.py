@@ -1,6 +1,4 @@
-"""Processes of ours die, freeze, are cut off and restarted: others take over, and no state changes
-for it.
-"""
+"""Processes of ours die, freeze, are cut off: others take over, no state changes for it."""
 
 import asyncio
 import itertools
@@ -95,8 +93,8 @@ async def test_worker_killed(
 
 @pytest.mark.row(
     "a worker is frozen for 30 s and goes on",
-    "others observe all its databases within 16 s; it fences itself before it writes and leaves what it lost within "
-    "2 s; every write that was refused is counted",
+    "others observe all its databases within 16 s; it fences itself before it writes and leaves "
+    "what it lost within 2 s; every write that was refused is counted",
 )
 async def test_worker_frozen(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -138,9 +136,7 @@ def sessions(server: PostgresServer, worker: str) -> list[str]:
 
 
 async def assert_counted(lab: Lab) -> None:
-    """Fail unless Redis, the workers' logs and what they say of themselves agree on what was
-    refused.
-    """
+    """Fail unless Redis, the workers and their logs agree on what was refused."""
 
     def told() -> int:
         texts = lab.redis.mget([presence_key(lab.id_of(role)) for role in lab.workers()])
@@ -152,7 +148,8 @@ async def assert_counted(lab: Lab) -> None:
 
 
 @pytest.mark.row(
-    "a worker's link to Redis dies for 20 s with a record on its way, then everything it sent arrives",
+    "a worker's link to Redis dies for 20 s with a record on its way, then everything it sent "
+    "arrives",
     "others observe all its databases within 16 s; every late write is refused and counted",
 )
 async def test_late_writes(
@@ -311,7 +308,8 @@ async def test_worker_stops_without_redis(
 
 @pytest.mark.row(
     "the leader is killed, then a worker",
-    "the standby leads within 12 s under the next term; the worker's databases are observed by others within 16 s",
+    "the standby leads within 12 s under the next term; the worker's databases are observed by "
+    "others within 16 s",
 )
 async def test_leader_killed(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -396,7 +394,8 @@ async def test_two_leaders(
 
 @pytest.mark.row(
     "the leader is cut off Redis for 25 s, not Postgres; a worker is killed meanwhile",
-    "the standby leads within 20 s; the old leader steps down within 3 s of its return; no two owners under one epoch",
+    "the standby leads within 20 s; the old leader steps down within 3 s of its return; no two "
+    "owners under one epoch",
 )
 async def test_leader_cut_off_redis(
     make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
@@ -490,8 +489,10 @@ async def test_everything_killed(
 
 @pytest.mark.timeout(1200)
 @pytest.mark.row(
-    "everything is killed at once, 30 times in one run; 15 times Redis too, 5 times it comes back empty",
-    "all databases observed within 18 s of the start of the new processes each time, no state changes",
+    "everything is killed at once, 30 times in one run; 15 times Redis too, 5 times it comes back "
+    "empty",
+    "all databases observed within 18 s of the start of the new processes each time, no state "
+    "changes",
 )
 async def test_everything_killed_again_and_again(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -567,9 +568,10 @@ async def gives_up(lab: Lab, role: Role, within: float = 30) -> float:
 
 @pytest.mark.timeout(300)
 @pytest.mark.row(
-    "a worker with another key is the second observer of a server that is killed, then back; then it is killed again",
-    "the worker gives it up within 10 s, says why and gets nothing more; `available` within 10 s of the start; then "
-    "the other one decides alone within 45 s",
+    "a worker with another key is the second observer of a server that is killed, then back; then "
+    "it is killed again",
+    "the worker gives it up within 10 s, says why and gets nothing more; `available` within 10 s "
+    "of the start; then the other one decides alone within 45 s",
 )
 async def test_blind_observer(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -593,7 +595,8 @@ async def test_blind_observer(
 @pytest.mark.timeout(300)
 @pytest.mark.row(
     "a worker with another key joins a fleet of twelve",
-    "what it was given is observed by the others again within 20 s, and it gets nothing more; no state changes",
+    "what it was given is observed by the others again within 20 s, and it gets nothing more; no "
+    "state changes",
 )
 async def test_blind_worker_joins(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -613,8 +616,8 @@ async def test_blind_worker_joins(
 @pytest.mark.timeout(300)
 @pytest.mark.row(
     "the only worker with the right key dies, all the others have another one",
-    "each says why within 60 s, nothing moves about, no state changes; all are observed within 30 s of the start of a "
-    "sound worker",
+    "each says why within 60 s, nothing moves about, no state changes; all are observed within 30 "
+    "s of the start of a sound worker",
 )
 async def test_everybody_blind(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -643,8 +646,8 @@ async def test_everybody_blind(
 @pytest.mark.timeout(300)
 @pytest.mark.row(
     "one worker with room for three of five databases; then a second one comes",
-    "three are observed on, the rest read `no_capacity` and the worker says so; all are observed within 40 s of the "
-    "second one's start; no state changes",
+    "three are observed on, the rest read `no_capacity` and the worker says so; all are observed "
+    "within 40 s of the second one's start; no state changes",
 )
 async def test_no_capacity(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -726,7 +729,8 @@ def durable(run: Up, name: str) -> list[Any]:
 async def test_crash_loop(start_up: Callable[..., Up], tmp_path: Path, figure: Figures) -> None:
     procfile, births = tmp_path / "Procfile", tmp_path / "births"
     procfile.write_text(
-        f"release: feeler migrate\nweb: sleep 600\nworker: sh -c 'date +%s.%N >> {births}; exit 1'\n"
+        f"release: feeler migrate\nweb: sleep 600\nworker: sh -c 'date +%s.%N >> {births}; exit "
+        f"1'\n"
     )
     run = start_up("--workers", "1", FEELER_PROCFILE=str(procfile))
     await eventually(births.exists, within=30)

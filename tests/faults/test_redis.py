@@ -58,9 +58,7 @@ class Felt:
             self._connection.close()
 
     def longest_pause(self) -> float:
-        """Return the most seconds that passed between two feels of one database, or since the last
-        one.
-        """
+        """Return the most seconds between two feels of one database, or since the last."""
         now = time.time()
         return max(
             after - before
@@ -89,9 +87,7 @@ def felt_throughout(figure: Figures, server: PostgresServer, count: int) -> Iter
 
 @dataclass
 class Fleet:
-    """A lab that is well, with six databases of a server that lives and two of one that is about to
-    die.
-    """
+    """A lab that is well: six databases of a server that lives, two of one about to die."""
 
     lab: Lab
     names: list[str]
@@ -117,9 +113,7 @@ class Fleet:
         )
 
     async def told(self, figure: Figures, since: float) -> None:
-        """Demand that everything accepted is durable soon after `since`, and that the cache
-        agrees.
-        """
+        """Demand that all accepted is durable soon after `since`, and that the cache agrees."""
         await self.lab.settle()
         figure("caught up after", time.time() - since, most=BACK)
 
@@ -173,7 +167,8 @@ async def test_flushed(make_lab: MakeLab, start_postgres: StartPostgres, figure:
 @pytest.mark.quick
 @pytest.mark.row(
     "FLUSHALL while a database is unavailable",
-    "it stays unavailable; recording again within 10 s under new epochs; no transition but those of the crash",
+    "it stays unavailable; recording again within 10 s under new epochs; no transition but those "
+    "of the crash",
 )
 async def test_flushed_while_one_is_unavailable(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -194,7 +189,8 @@ async def test_flushed_while_one_is_unavailable(
 @pytest.mark.quick
 @pytest.mark.row(
     "Redis killed, restarted empty",
-    "feeling goes on; workers are there again and recording within 10 s, under new epochs; no transition",
+    "feeling goes on; workers are there again and recording within 10 s, under new epochs; no "
+    "transition",
 )
 async def test_killed_and_empty(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -235,7 +231,8 @@ async def test_killed_and_empty_while_one_is_unavailable(
 @pytest.mark.quick
 @pytest.mark.row(
     "a database dies while Redis is away; Redis comes back empty",
-    "the doubt is of the moment of the crash (within 3 s) and is told afterwards, in order: doubt, unavailable",
+    "the doubt is of the moment of the crash (within 3 s) and is told afterwards, in order: "
+    "doubt, unavailable",
 )
 async def test_a_crash_while_redis_is_away(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -259,7 +256,8 @@ async def test_a_crash_while_redis_is_away(
 @pytest.mark.quick
 @pytest.mark.row(
     "Redis restarted from a copy of its disk older than transitions and epochs",
-    "like a lost memory: recording again within 10 s, states and history stay, epochs are above those forgotten",
+    "like a lost memory: recording again within 10 s, states and history stay, epochs are above "
+    "those forgotten",
 )
 async def test_restarted_from_an_older_copy(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -305,9 +303,7 @@ class Visitor:
 
 
 async def slowest_call(server: RedisServer) -> float:
-    """Call all that is ever asked of a Redis that does not answer; return the seconds of the
-    slowest.
-    """
+    """Ask a Redis that does not answer all there is; return the seconds of the slowest."""
     live, slowest = connections.connect(server.url), 0.0
     try:
         for call in (call for call in CALLS if call not in BLOCKING):
@@ -340,7 +336,8 @@ async def test_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: 
 
 @pytest.mark.row(
     "Redis down for 60 s; a database dies and returns meanwhile",
-    "feeling goes on; the web answers 503 and when to come again; recording again and told in order within 10 s",
+    "feeling goes on; the web answers 503 and when to come again; recording again and told in "
+    "order within 10 s",
 )
 async def test_down(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
     lab = make_lab(workers=2)
@@ -369,7 +366,8 @@ async def test_down(make_lab: MakeLab, start_postgres: StartPostgres, figure: Fi
 
 @pytest.mark.row(
     "Redis out of memory: it answers and refuses to write (maxmemory, noeviction)",
-    "feeling goes on; /readyz and /metrics name it within 10 s; no process exits; caught up within 10 s",
+    "feeling goes on; /readyz and /metrics name it within 10 s; no process exits; caught up "
+    "within 10 s",
 )
 async def test_out_of_memory(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -407,8 +405,9 @@ async def test_out_of_memory(
 
 @pytest.mark.row(
     "Redis out of memory for 40 s: no leader could complete a sweep",
-    "from 15 s on the term stands still for 25 s: nobody takes the lead who would do no better; <= 5 s after there is "
-    "room sweeps are completed again; each process tells of a trouble once, not at each try",
+    "from 15 s on the term stands still for 25 s: nobody takes the lead who would do no better; "
+    "<= 5 s after there is room sweeps are completed again; each process tells of a trouble once, "
+    "not at each try",
 )
 async def test_out_of_memory_for_long(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -521,8 +520,8 @@ async def test_failed_over(
 
 @pytest.mark.row(
     "failover while the old master lives on and one worker stays with it; then it comes over",
-    "others take its databases over within 16 s and their word stands; it agrees within 10 s of coming over; what the"
-    " old master accepted meanwhile is kept in history, marked superseded",
+    "others take its databases over within 16 s and their word stands; it agrees within 10 s of "
+    "coming over; what the old master accepted meanwhile is kept in history, marked superseded",
 )
 async def test_one_worker_left_with_the_old_master(
     make_lab: MakeLab, start_postgres: StartPostgres, pair: RedisPair, figure: Figures
@@ -567,9 +566,7 @@ async def test_one_worker_left_with_the_old_master(
 
 
 def assert_superseded(lab: Lab, worker: str, names: list[str]) -> None:
-    """What a worker said at the old master, and nothing else, was overtaken: its doubt, and what
-    followed from it.
-    """
+    """Only what a worker said at the old master was overtaken: its doubt, and what it led to."""
     rows = {
         name: [row.transition for row in lab.transitions(name) if row.superseded]
         for name in lab.targets
@@ -587,8 +584,10 @@ def generation(lab: Lab) -> str:
 
 @pytest.mark.timeout(240)
 @pytest.mark.row(
-    "the same, and the worker left behind loses the databases too: it sees nobody else, and nothing that answers",
-    "never `unavailable`: nobody is believed to be the only worker where nobody leads; 40 s later it comes over",
+    "the same, and the worker left behind loses the databases too: it sees nobody else, and "
+    "nothing that answers",
+    "never `unavailable`: nobody is believed to be the only worker where nobody leads; 40 s later "
+    "it comes over",
 )
 async def test_one_worker_left_with_nothing(
     make_lab: MakeLab,
@@ -641,7 +640,8 @@ def small_disk(start_redis: StartRedis) -> Iterator[tuple[RedisServer, Path]]:
 
 @pytest.mark.row(
     "the disk of Redis is full: it answers and refuses to write (MISCONF)",
-    "feeling goes on; /readyz names it within 10 s; no process shows a traceback; caught up within 10 s",
+    "feeling goes on; /readyz names it within 10 s; no process shows a traceback; caught up "
+    "within 10 s",
 )
 async def test_disk_full(
     small_disk: tuple[RedisServer, Path],

@@ -1,6 +1,4 @@
-"""docs/faults.md tells of the rows there are, no more and no less; turns keep rows apart that must
-be alone.
-"""
+"""docs/faults.md tells of the rows there are; turns keep those apart that must be alone."""
 
 import threading
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""Many databases of one server: our own logins at once are no evidence against it, and what fails
-is known for all.
-"""
+"""Many databases of one server: our own logins at once are no evidence against it."""
 
 import time
 
@@ -30,9 +28,7 @@ def monitor(lab: Lab, server: PostgresServer, count: int, user: str = USER) -> l
 
 
 def worst_after_first_failure(lab: Lab, names: list[str], since: float) -> float:
-    """Return how long after its owner's first failed proof the last of its databases was known to
-    be refusing.
-    """
+    """Return the seconds from the first failed proof to the last database known as refusing."""
     worst = 0.0
     for owner in {lab.owner(name) for name in names}:
         owned = [name for name in names if lab.owner(name) == owner]
@@ -43,9 +39,10 @@ def worst_after_first_failure(lab: Lab, names: list[str], since: float) -> float
 
 @pytest.mark.timeout(300)
 @pytest.mark.row(
-    "50 databases of one server as two roles, their kept sessions alive, the postmaster frozen; then one role locked",
-    "each `refusing` (`login_failing`) within 40 s, all of a worker's within 10 s of its first failed proof; "
-    "`available` within 10 s of the thaw; the other role's stay `available`",
+    "50 databases of one server as two roles, their kept sessions alive, the postmaster frozen; "
+    "then one role locked",
+    "each `refusing` (`login_failing`) within 40 s, all of a worker's within 10 s of its first "
+    "failed proof; `available` within 10 s of the thaw; the other role's stay `available`",
 )
 async def test_a_postmaster_of_many_frozen(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -89,10 +86,10 @@ async def test_a_postmaster_of_many_frozen(
 @pytest.mark.alone
 @pytest.mark.timeout(400)
 @pytest.mark.row(
-    "300 databases of a server with room for 307: all are added, a worker is killed, another comes, all sessions end, "
-    "the server is killed",
-    "never `refusing`, and `uncertain` while the server is away alone; observed again within 20 s of each, all "
-    "`available` within 30 s of being added and of the server's start",
+    "300 databases of a server with room for 307: all are added, a worker is killed, another "
+    "comes, all sessions end, the server is killed",
+    "never `refusing`, and `uncertain` while the server is away alone; observed again within 20 s "
+    "of each, all `available` within 30 s of being added and of the server's start",
 )
 async def test_our_own_storm(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -126,7 +123,8 @@ async def test_our_own_storm(
 
 @pytest.mark.row(
     "60 databases added at a server whose slots others have taken",
-    "all `refusing` within 15 s, never `uncertain`; all `available` within 15 s of the first free slot",
+    "all `refusing` within 15 s, never `uncertain`; all `available` within 15 s of the first free "
+    "slot",
 )
 async def test_a_storm_at_a_full_server(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures

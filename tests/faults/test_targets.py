@@ -1,6 +1,4 @@
-"""The servers that are watched die, freeze, start slowly, lock us out: each state says what is
-true, and soon.
-"""
+"""Watched servers die, freeze, start slowly, lock us out: each state is true, and soon."""
 
 import asyncio
 import json
@@ -76,8 +74,8 @@ def write(path: Path, text: str = "") -> None:
 @pytest.mark.quick
 @pytest.mark.row(
     "the postmaster of a server SIGKILLed, or all its processes",
-    "`uncertain` within 2 s, `unavailable` within 10 s by two observers, on evidence newer than the kill; "
-    "`available` within 7 s of the start; its neighbours untouched",
+    "`uncertain` within 2 s, `unavailable` within 10 s by two observers, on evidence newer than "
+    "the kill; `available` within 7 s of the start; its neighbours untouched",
 )
 @pytest.mark.parametrize("how", ["kill_postmaster", "kill_all"])
 async def test_killed(
@@ -110,7 +108,8 @@ async def test_killed(
 @pytest.mark.quick
 @pytest.mark.row(
     "a server killed while there is one worker only, twice",
-    "`unavailable` by the rule `single_observer`: not before the worker was the only one for 30 s, within 10 s from then on",
+    "`unavailable` by the rule `single_observer`: not before the worker was the only one for 30 "
+    "s, within 10 s from then on",
 )
 async def test_killed_with_one_worker(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -153,8 +152,8 @@ async def test_killed_with_many_databases(
 
 @pytest.mark.timeout(400)
 @pytest.mark.row(
-    "a server killed eight times in ten minutes, with two workers and with three: four times it is back at once, then "
-    "four times it stays away",
+    "a server killed eight times in ten minutes, with two workers and with three: four times it "
+    "is back at once, then four times it stays away",
     "each of the last four is `unavailable` within 10 s by two observers",
 )
 @pytest.mark.parametrize("workers", [2, 3])
@@ -179,8 +178,8 @@ async def test_killed_again_and_again(
 
 @pytest.mark.row(
     "every process of a server SIGSTOPped: it accepts connections and never answers",
-    "`unavailable` within 17 s; every probe over 0.1 s after its deadline of 2 s; no other database observed more "
-    "than 1 s late; `available` within 7 s of the thaw",
+    "`unavailable` within 17 s; every probe over 0.1 s after its deadline of 2 s; no other "
+    "database observed more than 1 s late; `available` within 7 s of the thaw",
 )
 async def test_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
     lab, server = make_lab(), start_postgres()
@@ -204,7 +203,8 @@ async def test_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: 
 
 @pytest.mark.row(
     "a server killed and back within a second, ten times in a row",
-    "never `unavailable`; `available` within 7 s of the last start; the chain of transitions is whole",
+    "never `unavailable`; `available` within 7 s of the last start; the chain of transitions is "
+    "whole",
 )
 async def test_restarted(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
     lab, server = make_lab(), start_postgres()
@@ -226,7 +226,8 @@ async def test_restarted(make_lab: MakeLab, start_postgres: StartPostgres, figur
 
 
 @pytest.mark.row(
-    "400 databases at one address that refuses, takes no connection, or takes them and says nothing, two workers",
+    "400 databases at one address that refuses, takes no connection, or takes them and says "
+    "nothing, two workers",
     "all `unavailable` within 60 s, by two observers each",
 )
 @pytest.mark.parametrize("how", ["refusing", "dropping", "mute"])
@@ -278,8 +279,10 @@ async def test_unknown_name(
 
 
 @pytest.mark.row(
-    "the name server forgets a name, or answers nothing, for 40 s, and the kept session ends meanwhile",
-    "the address that was known goes on being used: logged in again within the same beat, no transition",
+    "the name server forgets a name, or answers nothing, for 40 s, and the kept session ends "
+    "meanwhile",
+    "the address that was known goes on being used: logged in again within the same beat, no "
+    "transition",
 )
 @pytest.mark.parametrize("how", ["gone", "mute"])
 @pytest.mark.skipif(os.geteuid() != 0, reason="its own name server and mounts need root")
@@ -311,7 +314,8 @@ async def test_name_stops_resolving(
 
 @pytest.mark.row(
     "a server that crashed and is in recovery for 25 s (57P03)",
-    "`starting` within 7 s, `starting` until it is open, never `unavailable`; `available` within 7 s after",
+    "`starting` within 7 s, `starting` until it is open, never `unavailable`; `available` within "
+    "7 s after",
 )
 async def test_recovering(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -337,8 +341,9 @@ async def test_recovering(
 @pytest.mark.quick
 @pytest.mark.row(
     "max_connections reached",
-    "`refusing` within 7 s, never `unavailable` or `uncertain`; `available` within 7 s of the first free slot; watched "
-    "as a superuser, who has slots of his own, it stays `available`, felt no more often than ever",
+    "`refusing` within 7 s, never `unavailable` or `uncertain`; `available` within 7 s of the "
+    "first free slot; watched as a superuser, who has slots of his own, it stays `available`, "
+    "felt no more often than ever",
 )
 async def test_full(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
     lab, server = make_lab(workers=2), start_postgres(max_connections=SLOTS)
@@ -365,8 +370,9 @@ async def test_full(make_lab: MakeLab, start_postgres: StartPostgres, figure: Fi
 @pytest.mark.timeout(300)
 @pytest.mark.row(
     "a password rotated, and our sessions ended; the worker that found out killed",
-    "`locked_out` within 7 s, never `unavailable`; 3 logins in the server's log by the next 80 s, whoever is the "
-    "owner, though the database is observed all along; `available` within 30 s of the new password in the registry",
+    "`locked_out` within 7 s, never `unavailable`; 3 logins in the server's log by the next 80 s, "
+    "whoever is the owner, though the database is observed all along; `available` within 30 s of "
+    "the new password in the registry",
 )
 @pytest.mark.parametrize(
     "tls", [False, pytest.param(True, marks=pytest.mark.tls)], ids=["plain", "TLS"]
@@ -414,9 +420,10 @@ def refused_logins(server: PostgresServer) -> int:
 
 @pytest.mark.quick
 @pytest.mark.row(
-    "a wrong password, a role that may not log in, a missing database, a closed one, an address pg_hba rejects",
-    "each `locked_out` with a cause of its own, never `unavailable` or `uncertain`; the SQLSTATE stays visible; "
-    "observed all along, and no more than one login each in 20 s",
+    "a wrong password, a role that may not log in, a missing database, a closed one, an address "
+    "pg_hba rejects",
+    "each `locked_out` with a cause of its own, never `unavailable` or `uncertain`; the SQLSTATE "
+    "stays visible; observed all along, and no more than one login each in 20 s",
 )
 async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
     lab, server = make_lab(workers=2), start_postgres()
@@ -468,8 +475,8 @@ async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure
 
 @pytest.mark.row(
     "the TLS certificate of a server expired, or is of another host (sslmode=verify-full)",
-    "`locked_out` within 7 s of the first new login, never `unavailable`; `available` within 40 s of a good one: it is "
-    "looked for every 30 s",
+    "`locked_out` within 7 s of the first new login, never `unavailable`; `available` within 40 s "
+    "of a good one: it is looked for every 30 s",
 )
 @pytest.mark.parametrize("how", ["expired", "another host"])
 @pytest.mark.tls
@@ -565,7 +572,8 @@ async def test_session_ended(
 @pytest.mark.quick
 @pytest.mark.row(
     "a standby promoted, and demoted by a restart",
-    "its role changes within 7 s both times; the promotion is no transition, and nothing happens to the primary",
+    "its role changes within 7 s both times; the promotion is no transition, and nothing happens "
+    "to the primary",
 )
 async def test_promoted(
     primary: PostgresServer, standby: PostgresServer, make_lab: MakeLab, figure: Figures
@@ -620,7 +628,8 @@ def standby(primary: PostgresServer) -> Iterator[PostgresServer]:
 
 @pytest.mark.row(
     "AccessExclusiveLock held on a user table and on pg_class",
-    "`available` all the time; gauges that need the lock are `timed_out`; no probe takes longer than 0.5 s",
+    "`available` all the time; gauges that need the lock are `timed_out`; no probe takes longer "
+    "than 0.5 s",
 )
 async def test_locked_tables(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -677,9 +686,10 @@ async def test_slow(
 
 
 @pytest.mark.row(
-    "the address of a database changed to another server while its owner and both servers are well; then the old one "
-    "dies",
-    "watched at the new address <= 15 s, no session at the old one; no state changes, then or when it dies",
+    "the address of a database changed to another server while its owner and both servers are "
+    "well; then the old one dies",
+    "watched at the new address <= 15 s, no session at the old one; no state changes, then or "
+    "when it dies",
 )
 async def test_address_changed_in_peace(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
@@ -699,9 +709,10 @@ async def test_address_changed_in_peace(
 
 
 @pytest.mark.row(
-    "the address of a database changed to another server: the old one is dead, its owner killed or Redis frozen then",
-    "`available` at the new address within 25 s of the change, on sessions there; none at the old one, though it lives "
-    "again",
+    "the address of a database changed to another server: the old one is dead, its owner killed "
+    "or Redis frozen then",
+    "`available` at the new address within 25 s of the change, on sessions there; none at the old "
+    "one, though it lives again",
 )
 @pytest.mark.parametrize("how", ["owner killed", "Redis frozen"])
 async def test_address_changed(
@@ -744,8 +755,8 @@ async def test_address_changed(
 
 @pytest.mark.row(
     "a database removed from the registry and one paused, both down, Redis frozen meanwhile",
-    "both released within 15 s of the thaw; no transition after, whatever the servers do; each goes on with its own "
-    "story, `available` within 15 s of being added again or resumed",
+    "both released within 15 s of the thaw; no transition after, whatever the servers do; each "
+    "goes on with its own story, `available` within 15 s of being added again or resumed",
 )
 async def test_no_longer_watched(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures

@@ -1,6 +1,4 @@
-"""A newer version of feeler beside this one: what it writes, and nobody here can read, stops
-nothing else.
-"""
+"""A newer feeler beside this one: what it writes and nobody here reads stops nothing."""
 
 import json
 import time
@@ -34,10 +32,10 @@ TYPES = [
 
 
 @pytest.mark.row(
-    "a newer version's states, causes, fields, presences, requests and events in Redis; then the leader is killed, and "
-    "a server",
-    "a standby leads within 12 s; the outage is called within 12 s; the others observed at most 1 s late all along; "
-    "every event that nobody can read is kept as a dead letter",
+    "a newer version's states, causes, fields, presences, requests and events in Redis; then the "
+    "leader is killed, and a server",
+    "a standby leads within 12 s; the outage is called within 12 s; the others observed at most 1 "
+    "s late all along; every event that nobody can read is kept as a dead letter",
 )
 async def test_written_by_a_newer_version(
     make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures

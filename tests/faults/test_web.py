@@ -1,6 +1,4 @@
-"""Strangers at the door of the web: whoever has no token must not keep others from their
-answers.
-"""
+"""Strangers at the door of the web must not keep others from their answers."""
 
 import asyncio
 import contextlib
@@ -51,7 +49,8 @@ print(time.monotonic() - began)
 
 @pytest.mark.row(
     "strangers send the web an endless header, bodies that never come and 2,000 half requests",
-    "others get each answer <= 2 s, with no worker's beat disturbed; the strangers are cut off <= 15 s",
+    "others get each answer <= 2 s, with no worker's beat disturbed; the strangers are cut off <= "
+    "15 s",
 )
 @pytest.mark.timeout(180)
 async def test_strangers(
@@ -86,8 +85,8 @@ async def attack(visitor: Visitor, figure: Figures) -> None:
 
 @pytest.mark.row(
     "every worker and every supervisor is killed",
-    "the web answers throughout; /readyz and the list say <= 30 s that nobody watches, leads or observes, and <= 30 s"
-    " after others were started that all is well",
+    "the web answers throughout; /readyz and the list say <= 30 s that nobody watches, leads or "
+    "observes, and <= 30 s after others were started that all is well",
 )
 @pytest.mark.timeout(180)
 async def test_nobody_watches(

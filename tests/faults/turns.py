@@ -1,6 +1,4 @@
-"""Turns between rows that run side by side in several processes: shared, or alone. Locks end with
-their process.
-"""
+"""Turns between rows side by side, shared or alone. Locks end with their process."""
 
 import fcntl
 from collections.abc import Iterator
@@ -9,9 +7,7 @@ from pathlib import Path
 
 
 class Turns:
-    """Two lock files: `gate` is passed one by one, so that whoever wants to be alone is not
-    overtaken for ever.
-    """
+    """Two lock files: all pass `gate` one by one, so none is overtaken for ever."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)

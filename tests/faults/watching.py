@@ -1,6 +1,4 @@
-"""The eye: looks at Redis, at the sockets of the workers and at nothing of ours, ten times a
-second.
-"""
+"""The eye: looks at Redis and at workers' sockets, at nothing of ours, ten times a second."""
 
 import contextlib
 import itertools
@@ -145,9 +143,7 @@ class Eye:
 
 
 def _client_sockets(ports: set[int]) -> dict[str, int]:
-    """Return the remote port of each TCP socket of this machine that leads to one of `ports`, by
-    inode.
-    """
+    """Return the remote port of each TCP socket here that leads to one of `ports`, by inode."""
     found = {}
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         words = line.split()
@@ -170,9 +166,7 @@ def _inodes(pid: int) -> list[str]:
 
 
 class Ear:
-    """Hears every write to some databases' hashes, in Redis's own order: what is gone before the
-    next look as well.
-    """
+    """Hears each write to some hashes, in Redis's order, also what is gone by the next look."""
 
     def __init__(self, url: str, names: Sequence[str]) -> None:
         self._names = {database_key(name): name for name in names}

@@ -33,9 +33,7 @@ def fill_slots(server: PostgresServer, user: str, password: str) -> "list[psycop
 
 @contextmanager
 def held_in_recovery(server: PostgresServer) -> Iterator[None]:
-    """Crash the server and start it into a recovery that lasts as long as the block: logins get
-    57P03.
-    """
+    """Crash the server and start it into a recovery as long as the block: logins get 57P03."""
     server.kill_all()
     held, signal_file = server.folder / "held", server.data / "recovery.signal"
     for path in (held, signal_file):

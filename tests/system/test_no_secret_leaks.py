@@ -1,6 +1,4 @@
-"""A password known to nobody else must be found nowhere: in no log, dump, command line, answer or
-queue.
-"""
+"""A password known to nobody else is in no log, dump, command line, answer or queue."""
 
 import base64
 import hashlib

@@ -1,6 +1,4 @@
-"""Every command of the README runs, in the order a newcomer would type them, and says what it
-promises.
-"""
+"""Every command of the README runs, in its order, and says what it promises."""
 
 import os
 import re

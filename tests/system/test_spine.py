@@ -22,9 +22,7 @@ async def all_in(cluster: Cluster, names: list[str], state: str, within: float) 
 
 
 def check_history(cluster: Cluster, name: str) -> list[Any]:
-    """Assert what must hold of every history: dense versions, an unbroken chain, the cache at its
-    end.
-    """
+    """Assert dense versions, an unbroken chain, and the cache at its end."""
     rows = cluster.transitions(name)
     assert [row.version for row in rows] == list(range(1, len(rows) + 1))
     assert not any(row.superseded for row in rows)

@@ -1,6 +1,4 @@
-"""`feeler up` for real: one command, everything runs; whatever is killed comes back; nothing stays
-behind.
-"""
+"""`feeler up` for real: all runs, what is killed comes back, nothing stays behind."""
 
 import os
 import re
