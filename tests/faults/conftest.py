@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,30 @@ async def make_lab(
     finally:
         for lab, _ in labs:
             lab.close()
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a row takes: a lab to hurt, servers and links of its own, and where its figures go."""
+
+    make_lab: MakeLab
+    start_postgres: StartPostgres
+    start_redis: StartRedis
+    start_proxy: StartProxy
+    start_pgbouncer: StartPgBouncer
+    figure: Figures
+
+
+@pytest.fixture
+def row(
+    make_lab: MakeLab,
+    start_postgres: StartPostgres,
+    start_redis: StartRedis,
+    start_proxy: StartProxy,
+    start_pgbouncer: StartPgBouncer,
+    figure: Figures,
+) -> Row:
+    return Row(make_lab, start_postgres, start_redis, start_proxy, start_pgbouncer, figure)
 
 
 FAILED = pytest.StashKey[bool]()

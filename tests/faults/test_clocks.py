@@ -14,11 +14,10 @@ from monitor.live.keys import presence_key
 from monitor.local.machine import free_port
 from tests.faults import injecting
 from tests.faults.asserting import assert_unmoved, terms
-from tests.faults.conftest import Figures, MakeLab
+from tests.faults.conftest import Row
 from tests.faults.history import Bounds
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
-from tests.fixtures import StartPostgres, StartProxy, StartRedis
 from tests.proxy import shift_time
 from tests.system.cluster import Role
 from tests.waiting import eventually
@@ -48,17 +47,15 @@ async def assert_skewed(ahead: Role, behind: Role) -> None:
     "a worker's clock is an hour ahead, another's an hour behind",
     "observations are dated by the fleet's clock to 1 s; no state changes",
 )
-async def test_workers_skewed(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=1)
+async def test_workers_skewed(row: Row) -> None:
+    lab = row.make_lab(workers=1)
     ahead, behind = start_skewed(lab, "worker")
-    names = lab.monitor_many(9, start_postgres())
+    names = lab.monitor_many(9, row.start_postgres())
     await lab.all_in(names, "available", within=30)
     await eventually(lambda: all(lab.owned_by(role, names) for role in (ahead, behind)), within=20)
     await assert_skewed(ahead, behind)
     await lab.observed_again(names, within=15)
-    figure(
+    row.figure(
         "furthest date from its sight",
         max(abs(error) for name in names for error in misdated(lab, name)),
         most=1,
@@ -80,19 +77,17 @@ def misdated(lab: Lab, name: str) -> list[float]:
     "a leader's clock is an hour ahead, the standby's an hour behind; the leader is killed",
     "no term passes before; the standby leads within 12 s; no state changes",
 )
-async def test_supervisors_skewed(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=2, supervisors=0)
+async def test_supervisors_skewed(row: Row) -> None:
+    lab = row.make_lab(workers=2, supervisors=0)
     ahead, behind = start_skewed(lab, "supervisor")
-    names = lab.monitor_many(4, start_postgres())
+    names = lab.monitor_many(4, row.start_postgres())
     await lab.all_in(names, "available", within=30)
     await assert_skewed(ahead, behind)
     assert len(terms(lab)) == 1
     injecting.killed(lab, lab.leader())
     began = time.monotonic()
     await eventually(lambda: len(terms(lab)) == 2, within=30)
-    figure("takeover after", time.monotonic() - began, most=12)
+    row.figure("takeover after", time.monotonic() - began, most=12)
     await lab.observed_again(names, within=15)
     assert_unmoved(lab, names)
 
@@ -102,31 +97,25 @@ async def test_supervisors_skewed(
     "observed by the new clock within 10 s and not told to be stale, slow gauges within 70 s; no "
     "state changes, no new leader",
 )
-async def test_redis_clock_set(
-    make_lab: MakeLab,
-    start_redis: StartRedis,
-    start_postgres: StartPostgres,
-    start_proxy: StartProxy,
-    figure: Figures,
-) -> None:
-    server = start_redis()
-    proxy = start_proxy(urlsplit(server.url).port)
+async def test_redis_clock_set(row: Row) -> None:
+    server = row.start_redis()
+    proxy = row.start_proxy(urlsplit(server.url).port)
     everybody = {"REDIS_URL": proxy.url(server.url)}
-    lab = make_lab(server=server, environment=everybody)
-    names = lab.monitor_many(6, start_postgres())
+    lab = row.make_lab(server=server, environment=everybody)
+    names = lab.monitor_many(6, row.start_postgres())
     port = free_port()
     lab.launch("web", PORT=str(port), FEELER_HOST="127.0.0.1", **everybody)
     await lab.all_in(names, "available", within=30)
     for seconds in (HOUR, -HOUR, 0):
         with lab.fault(f"Redis's clock {seconds:+} s", Effect.CLOCK):
             proxy.rewrite_replies(shift_time(seconds))
-            figure(
+            row.figure(
                 f"observed at {seconds:+} s after", await observed_by(lab, names, seconds), most=10
             )
-            figure("not told to be stale after", await nothing_stale(port, names), most=10)
+            row.figure("not told to be stale after", await nothing_stale(port, names), most=10)
             if seconds == HOUR:
                 took = await nothing_stale(port, names, gauges=True)
-                figure("nor is any slow gauge after", took, most=SLOW_INTERVAL + 10)
+                row.figure("nor is any slow gauge after", took, most=SLOW_INTERVAL + 10)
     assert len(terms(lab)) == 1
     assert_unmoved(lab, names)
 
@@ -138,19 +127,12 @@ async def test_redis_clock_set(
     "observers",
 )
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_redis_clock_set_back_in_an_outage(
-    workers: int,
-    make_lab: MakeLab,
-    start_redis: StartRedis,
-    start_postgres: StartPostgres,
-    start_proxy: StartProxy,
-    figure: Figures,
-) -> None:
-    store, server = start_redis(), start_postgres()
-    proxy = start_proxy(urlsplit(store.url).port)
+async def test_redis_clock_set_back_in_an_outage(workers: int, row: Row) -> None:
+    store, server = row.start_redis(), row.start_postgres()
+    proxy = row.start_proxy(urlsplit(store.url).port)
     proxy.rewrite_replies(shift_time(HOUR))
     everybody = {"REDIS_URL": proxy.url(store.url)}
-    lab = make_lab(
+    lab = row.make_lab(
         workers=workers, server=store, environment=everybody, bounds=Bounds(silent=60, ahead=HOUR)
     )
     names = lab.monitor_many(1, server)
@@ -162,7 +144,9 @@ async def test_redis_clock_set_back_in_an_outage(
             await eventually(lambda: lab.hash(names[0]).get("moves"), within=10, every=0.01)
         with lab.fault("Redis's clock set back", Effect.CLOCK):
             proxy.rewrite_replies(shift_time(0))
-            figure("unavailable after", await lab.all_in(names, "unavailable", within=60), most=25)
+            row.figure(
+                "unavailable after", await lab.all_in(names, "unavailable", within=60), most=25
+            )
     assert lab.hash(names[0])["rule"] == ("single_observer" if workers == 1 else "confirm_silent")
     await lab.all_in(names, "available", within=30)
 
@@ -174,10 +158,8 @@ async def test_redis_clock_set_back_in_an_outage(
     "its databases are watched by the other <= 16 s; the one that is left knows that it is alone: "
     "`unavailable` by the rule `single_observer` <= 45 s",
 )
-async def test_presence_outlives_its_worker(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2, bounds=Bounds(absent=60)), start_postgres()
+async def test_presence_outlives_its_worker(row: Row) -> None:
+    lab, server = row.make_lab(workers=2, bounds=Bounds(absent=60)), row.start_postgres()
     names = lab.monitor_many(4, server)
     await lab.all_in(names, "available", within=30)
     await lab.settle()
@@ -187,9 +169,11 @@ async def test_presence_outlives_its_worker(
         injecting.killed(lab, victim)
         assert lab.redis.pexpire(presence_key(lab.party(victim)), HOUR * 1000)
         took = await lab.observed_by_others(lost, victim, within=40)
-        figure("watched by the other after", took, most=16)
+        row.figure("watched by the other after", took, most=16)
         with injecting.target_killed(lab, server):
-            figure("unavailable after", await lab.all_in(names, "unavailable", within=90), most=45)
+            row.figure(
+                "unavailable after", await lab.all_in(names, "unavailable", within=90), most=45
+            )
         assert {lab.hash(name)["rule"] for name in names} == {"single_observer"}
         assert lab.redis.delete(presence_key(lab.party(victim))), "it stood there all the time"
         await lab.all_in(names, "available", within=30)

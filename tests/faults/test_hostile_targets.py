@@ -13,13 +13,12 @@ import pytest
 
 from tests.faults import cutting, injecting
 from tests.faults.asserting import assert_available, longest_probe
-from tests.faults.conftest import Figures, MakeLab
+from tests.faults.conftest import Row
 from tests.faults.demands import STANDARD
 from tests.faults.history import lateness
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect, History
 from tests.feeler import hostile
-from tests.fixtures import StartPostgres, StartProxy
 from tests.servers import PostgresServer
 from tests.system.cluster import Role
 from tests.waiting import eventually
@@ -116,13 +115,11 @@ def note_truth(lab: Lab, names: Iterable[str]) -> None:
     "s; memory grows by 64 MB at most, the loop stands still for 0.25 s at most; no probe longer "
     "than the deadline of a first login, 5 s + 0.1 s; no state from what proves nothing",
 )
-async def test_every_attack_at_once(
-    attackers: dict[str, int], make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
+async def test_every_attack_at_once(attackers: dict[str, int], row: Row) -> None:
     # A single worker's word counts after 30 s; who asks for proofs without end costs our own time,
     # so some is void.
     lone = replace(STANDARD, silent=120.0, absent=60.0)
-    lab, server = make_lab(workers=1, bounds=lone), start_postgres(max_connections="60")
+    lab, server = row.make_lab(workers=1, bounds=lone), row.start_postgres(max_connections="60")
     names = lab.monitor_many(8, server)
     await up(lab, names)
     (worker,) = lab.workers()
@@ -134,15 +131,15 @@ async def test_every_attack_at_once(
     )
     since = time.monotonic()
     newcomers = lab.monitor_many(8, server, prefix="newcomer")
-    figure(
+    row.figure(
         "newcomers available after", await lab.all_in(newcomers, "available", within=30), most=10
     )
     await asyncio.sleep(max(0.0, since + 22 - time.monotonic()))
-    figure("honest databases late by", max(late(lab, names, began)), most=LATE)
-    figure("memory grew by", memory(worker, "VmHWM") - before, "MB", most=GROWTH)
-    figure("loop stood still for", stall(lab), most=STALL)
-    figure("longest probe", longest_probe(lab, attackers, began), most=LOGIN_DEADLINE + GRACE)
-    figure(
+    row.figure("honest databases late by", max(late(lab, names, began)), most=LATE)
+    row.figure("memory grew by", memory(worker, "VmHWM") - before, "MB", most=GROWTH)
+    row.figure("loop stood still for", stall(lab), most=STALL)
+    row.figure("longest probe", longest_probe(lab, attackers, began), most=LOGIN_DEADLINE + GRACE)
+    row.figure(
         "longest value",
         max(len(v.encode()) for n in attackers for v in lab.hash(n).values()),
         "bytes",
@@ -171,22 +168,24 @@ async def test_every_attack_at_once(
     "`unavailable` within 22 s by confirm_silent; no probe longer than its deadline of 2 s + 0.1 "
     "s; its neighbours observed at most 1 s late; `available` within 7 s after",
 )
-async def test_dripping_answers(
-    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres()
-    proxy = start_proxy(server.port)
+async def test_dripping_answers(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres()
+    proxy = row.start_proxy(server.port)
     names = lab.monitor_many(3, server)
     lab.monitor("orders", server, proxy.url(server.url()))
     await up(lab, [*names, "orders"])
     began = time.time()
     with lab.fault("answers drip", Effect.SILENT, ["orders"]):
         proxy.drip = 0.05
-        figure("unavailable after", await lab.all_in(["orders"], "unavailable", within=40), most=22)
+        row.figure(
+            "unavailable after", await lab.all_in(["orders"], "unavailable", within=40), most=22
+        )
         proxy.drip = 0.0
-    figure("available again after", await lab.all_in(["orders"], "available", within=30), most=7)
-    figure("longest probe", longest_probe(lab, ["orders"], began), most=DEADLINE + GRACE)
-    figure("others late by", max(late(lab, names, began)), most=LATE)
+    row.figure(
+        "available again after", await lab.all_in(["orders"], "available", within=30), most=7
+    )
+    row.figure("longest probe", longest_probe(lab, ["orders"], began), most=DEADLINE + GRACE)
+    row.figure("others late by", max(late(lab, names, began)), most=LATE)
     assert_available(lab, names)
 
 
@@ -207,12 +206,10 @@ def crowd() -> Iterator[dict[str, int]]:
     "the 210 others observed at most 1 s late (p99) all the while and untouched; all 90 "
     "`unavailable` within 60 s",
 )
-async def test_a_third_black_holed(
-    crowd: dict[str, int], make_lab: MakeLab, figure: Figures
-) -> None:
+async def test_a_third_black_holed(crowd: dict[str, int], row: Row) -> None:
     if reason := cutting.why_not():
         pytest.skip(reason)
-    lab = make_lab(workers=2)
+    lab = row.make_lab(workers=2)
     watch(lab, crowd)
     names = list(crowd)
     lost, healthy = names[:90], names[90:]
@@ -220,15 +217,19 @@ async def test_a_third_black_holed(
     began = time.time()
     ports = f"{crowd[lost[0]]}:{crowd[lost[-1]]}"
     with lab.fault("black hole", Effect.SILENT, lost), cutting.closed(ports, cutting.DROP) as rule:
-        figure("all unavailable after", await lab.all_in(lost, "unavailable", within=90), most=60)
+        row.figure(
+            "all unavailable after", await lab.all_in(lost, "unavailable", within=90), most=60
+        )
         await asyncio.sleep(max(0.0, began + 40 - time.time()))
         lateness_of_healthy = late(lab, healthy, began)
         assert rule.packets()
-    figure("healthy late by (p99)", percentile(lateness_of_healthy, 0.99), most=LATE)
-    figure("healthy late by (worst)", max(lateness_of_healthy))
-    figure("loop stood still for", stall(lab), most=STALL)
-    figure("longest probe", longest_probe(lab, names, began), most=DEADLINE + GRACE)
-    figure("all available again after", await lab.all_in(names, "available", within=60), most=30)
+    row.figure("healthy late by (p99)", percentile(lateness_of_healthy, 0.99), most=LATE)
+    row.figure("healthy late by (worst)", max(lateness_of_healthy))
+    row.figure("loop stood still for", stall(lab), most=STALL)
+    row.figure("longest probe", longest_probe(lab, names, began), most=DEADLINE + GRACE)
+    row.figure(
+        "all available again after", await lab.all_in(names, "available", within=60), most=30
+    )
     assert_available(lab, healthy)
 
 
@@ -240,12 +241,10 @@ async def test_a_third_black_holed(
     "all 200 `unavailable` within 30 s, `available` within 30 s of the restart; databases of "
     "another server untouched and observed at most 1 s late",
 )
-async def test_two_hundred_die_at_once(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=3)
-    servers = [start_postgres(max_connections="60") for _ in range(20)]
-    neighbours = lab.monitor_many(5, start_postgres(), prefix="neighbour")
+async def test_two_hundred_die_at_once(row: Row) -> None:
+    lab = row.make_lab(workers=3)
+    servers = [row.start_postgres(max_connections="60") for _ in range(20)]
+    neighbours = lab.monitor_many(5, row.start_postgres(), prefix="neighbour")
     with ThreadPoolExecutor(4) as threads:
         prefixes = [f"server-{number:02}" for number in range(20)]
         names = [
@@ -257,10 +256,10 @@ async def test_two_hundred_die_at_once(
     began = time.time()
     with all_killed(lab, servers):
         await lab.all_in(names, "unavailable", within=60)
-        figure("all 200 unavailable after", time.time() - began, most=30)
+        row.figure("all 200 unavailable after", time.time() - began, most=30)
         killed_late = late(lab, neighbours, began)
-    figure(
+    row.figure(
         "all 200 available again after", await lab.all_in(names, "available", within=60), most=30
     )
-    figure("neighbours late by", max(*killed_late, *late(lab, neighbours, began)), most=LATE)
+    row.figure("neighbours late by", max(*killed_late, *late(lab, neighbours, began)), most=LATE)
     assert_available(lab, neighbours)

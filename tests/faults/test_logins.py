@@ -13,14 +13,12 @@ from monitor.core.policy import Policy
 from monitor.live.keys import REQUESTS
 from monitor.registry import fleet
 from tests.faults import injecting
-from tests.faults.conftest import Figures, MakeLab
+from tests.faults.conftest import Row
 from tests.faults.history import Bounds
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
 from tests.feeler.certificates import Authority
 from tests.feeler.hostile import Asking, Hostile
-from tests.fixtures import StartPostgres
-from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.system.targets import OUR_SESSIONS
 from tests.waiting import eventually
@@ -73,13 +71,9 @@ def first_failed_proof(lab: Lab, name: str, since: float) -> float:
     ids=["frozen", "password", "closed"],
 )
 async def test_logins_stop(
-    fault: Callable[[PostgresServer], AbstractContextManager[None]],
-    state: str,
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    figure: Figures,
+    fault: Callable[[PostgresServer], AbstractContextManager[None]], state: str, row: Row
 ) -> None:
-    lab, server = make_lab(workers=2, bounds=Bounds(settled=90)), start_postgres()
+    lab, server = row.make_lab(workers=2, bounds=Bounds(settled=90)), row.start_postgres()
     server.execute(f"create role {USER} login password '{PASSWORD}'")
     server.execute("create database orders")
     lab.monitor("orders", server, dbname="orders", user=USER, password=PASSWORD)
@@ -88,8 +82,8 @@ async def test_logins_stop(
     with lab.fault("logins stop", Effect.SPEAKS, ["orders"]), fault(server):
         await lab.all_in(["orders"], state, within=100)
         known = float(lab.hash("orders")["since"])
-        figure(f"{state} after", known - began, most=75)
-        figure(
+        row.figure(f"{state} after", known - began, most=75)
+        row.figure(
             "after the first failed proof",
             known - first_failed_proof(lab, "orders", began),
             most=10,
@@ -97,7 +91,7 @@ async def test_logins_stop(
     ended = time.time()
     lab.redis.xadd(REQUESTS, {"kind": "observe", "database": "orders"})
     await lab.all_in(["orders"], "available", within=60)
-    figure("available after", time.time() - ended, most=10)
+    row.figure("available after", time.time() - ended, most=10)
     await eventually(
         lambda: lab.rules("orders") == ["first_ok", "answered", "reopened"], within=15, every=0.2
     )
@@ -118,10 +112,8 @@ def sessions(server: PostgresServer, age: str) -> tuple[int, int]:
     "no transition while logins are proved, with the lower limit neither; `refusing` with cause "
     "`role_full` for those without a session only",
 )
-async def test_connection_limit(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres()
+async def test_connection_limit(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres()
     fleet.put_policy(lab.store, Policy(login_interval=2.0))
     server.execute(f"create role {USER} login password '{PASSWORD}' connection limit 6")
     names = [f"db-{number}" for number in range(4)]
@@ -153,19 +145,17 @@ async def test_connection_limit(
     "`available` within 20 s of being added, no transition when it moves; `unavailable` while it "
     "drips",
 )
-async def test_far_away(
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    start_proxy: Callable[[int], Proxy],
-    figure: Figures,
-) -> None:
-    lab, server = make_lab(workers=2, bounds=Bounds(deadline=5.0, silent=30)), start_postgres()
-    proxy = start_proxy(server.port)
+async def test_far_away(row: Row) -> None:
+    lab, server = (
+        row.make_lab(workers=2, bounds=Bounds(deadline=5.0, silent=30)),
+        row.start_postgres(),
+    )
+    proxy = row.start_proxy(server.port)
     proxy.delay = 0.2  # paid both ways
     began = time.time()
     lab.monitor("orders", server, url=proxy.url(server.url()))
     await lab.all_in(["orders"], "available", within=30)
-    figure("available after", time.time() - began, most=20)
+    row.figure("available after", time.time() - began, most=20)
     injecting.killed(lab, next(role for role in lab.workers() if lab.owned_by(role, ["orders"])))
     lab.launch("worker")
     await lab.observed_again(["orders"], within=30, since=time.time() + 10)
@@ -174,7 +164,9 @@ async def test_far_away(
     with lab.fault("answers drip", Effect.SILENT, ["orders"]):
         proxy.drip = 0.5
         proxy.sever()
-        figure("unavailable after", await lab.all_in(["orders"], "unavailable", within=60), most=30)
+        row.figure(
+            "unavailable after", await lab.all_in(["orders"], "unavailable", within=60), most=30
+        )
         proxy.drip = 0.0
     await lab.all_in(["orders"], "available", within=40)
 
@@ -184,10 +176,8 @@ async def test_far_away(
     "`refusing` (cause `login_failing`) within 10 s, never `uncertain` or `unavailable`; "
     "`available` within 10 s",
 )
-async def test_catalog_locked(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres()
+async def test_catalog_locked(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres()
     lab.monitor("orders", server)
     await lab.all_in(["orders"], "available", within=30)
     with (
@@ -198,9 +188,9 @@ async def test_catalog_locked(
         blocker.execute(
             f"select pg_terminate_backend(pid) from pg_stat_activity where {OUR_SESSIONS}".encode()
         )
-        figure("refusing after", await lab.all_in(["orders"], "refusing", within=30), most=10)
+        row.figure("refusing after", await lab.all_in(["orders"], "refusing", within=30), most=10)
         assert lab.hash("orders")["cause"] == "login_failing"
-    figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
+    row.figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
     await eventually(
         lambda: lab.rules("orders") == ["first_ok", "answered", "reopened"], within=15, every=0.2
     )
@@ -211,10 +201,8 @@ async def test_catalog_locked(
     "`available`, observed every 5 s; after the first sessions that ended no more than one login "
     "a beat",
 )
-async def test_idle_sessions_ended(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres(log_connections="on")
+async def test_idle_sessions_ended(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres(log_connections="on")
     server.execute(f"create role {USER} login password '{PASSWORD}'")
     server.execute(f"alter role {USER} set idle_session_timeout = '2s'")
     lab.monitor("orders", server, user=USER, password=PASSWORD)
@@ -223,7 +211,7 @@ async def test_idle_sessions_ended(
     before = server.log.read_text().count(f"connection authorized: user={USER}")
     await asyncio.sleep(30)
     logins = server.log.read_text().count(f"connection authorized: user={USER}") - before
-    figure("logins in 30 s", logins, "", most=7)
+    row.figure("logins in 30 s", logins, "", most=7)
     await lab.observed_again(["orders"], within=6)
     assert lab.rules("orders") == ["first_ok"]
 
@@ -250,20 +238,18 @@ def asking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ask
     "<= 15 s after it was registered; with `allow_cleartext=1` it gets it and is available <= 15 "
     "s after the change",
 )
-async def test_password_in_clear(
-    asking: tuple[Asking, str], make_lab: MakeLab, figure: Figures
-) -> None:
-    (server, url), lab = asking, make_lab(workers=2)
+async def test_password_in_clear(asking: tuple[Asking, str], row: Row) -> None:
+    (server, url), lab = asking, row.make_lab(workers=2)
     lab.note("asks for the password in clear", Effect.SPEAKS, ["orders"])
     began = time.time()
     lab.monitor("orders", None, url)
     await lab.all_in(["orders"], "locked_out", within=60)
-    figure("locked_out after", time.time() - began, most=15)
+    row.figure("locked_out after", time.time() - began, most=15)
     assert lab.hash("orders")["cause"] == "cleartext_refused"
     await eventually(lambda: server.asked > 1, within=60)
     assert not server.told
     changed = time.time()
     fleet.change(lab.store, "orders", ciphertext=lab.box.seal("orders", f"{url}&allow_cleartext=1"))
     await lab.all_in(["orders"], "available", within=60)
-    figure("available after it was allowed", time.time() - changed, most=15)
+    row.figure("available after it was allowed", time.time() - changed, most=15)
     assert set(server.told) == {server.secret.encode() + b"\0"}

@@ -20,10 +20,9 @@ from rq.utils import utcformat
 
 from tests.faults import injecting
 from tests.faults.asserting import assert_unmoved, gaps
-from tests.faults.conftest import Figures, MakeLab
+from tests.faults.conftest import Row
 from tests.faults.lab import INTERVAL, Lab
 from tests.faults.observed import Effect
-from tests.fixtures import StartPostgres
 from tests.servers import PostgresServer
 from tests.system.cluster import Role
 from tests.waiting import eventually
@@ -138,11 +137,9 @@ def jobs_lost(lab: Lab, stranger: Stranger) -> Iterator[list[bytes]]:
     "every RQ job is lost for 10 s, a worker is killed",
     "others observe its databases within 16 s + one reconcile (2 s)",
 )
-async def test_jobs_lost(
-    make_lab: MakeLab, start_postgres: StartPostgres, make_stranger: MakeStranger, figure: Figures
-) -> None:
-    lab = make_lab()
-    stranger, names = make_stranger(lab), await observed_fleet(lab, start_postgres())
+async def test_jobs_lost(row: Row, make_stranger: MakeStranger) -> None:
+    lab = row.make_lab()
+    stranger, names = make_stranger(lab), await observed_fleet(lab, row.start_postgres())
     victim = lab.worker_of(lab.owner(names[0]))
     orphans = lab.owned_by(victim, names)
     with jobs_lost(lab, stranger) as lost:
@@ -150,12 +147,12 @@ async def test_jobs_lost(
         injecting.killed(lab, victim)
         took = await lab.observed_again(orphans, within=30)
         await asyncio.sleep(over - time.monotonic())
-    figure("observed by others after", took, most=16 + RECONCILE)
-    figure("jobs lost", len(lost), "")
+    row.figure("observed by others after", took, most=16 + RECONCILE)
+    row.figure("jobs lost", len(lost), "")
     assert lost
     worker = lab.workers()[0]
     stranger.push(worker, stranger.job(worker, WATCH, []))
-    figure("jobs taken again after", await all_taken(lab, stranger, within=20), most=10)
+    row.figure("jobs taken again after", await all_taken(lab, stranger, within=20), most=10)
     assert len(lab.workers()) == 2
     assert_unmoved(lab, names)
 
@@ -168,11 +165,9 @@ async def test_jobs_lost(
     "RQ jobs twice, in the wrong order, a week old, for databases of others",
     "each database keeps its one owner and is observed on",
 )
-async def test_jobs_doubled(
-    make_lab: MakeLab, start_postgres: StartPostgres, make_stranger: MakeStranger, figure: Figures
-) -> None:
-    lab = make_lab()
-    stranger, names = make_stranger(lab), await observed_fleet(lab, start_postgres())
+async def test_jobs_doubled(row: Row, make_stranger: MakeStranger) -> None:
+    lab = row.make_lab()
+    stranger, names = make_stranger(lab), await observed_fleet(lab, row.start_postgres())
     before, week_ago = owners(lab, names), utcformat(datetime.now(UTC) - timedelta(days=7))
     for role in lab.workers():
         watch, release = (stranger.job(role, function, names) for function in (WATCH, RELEASE))
@@ -181,9 +176,9 @@ async def test_jobs_doubled(
             for function in (RELEASE, WATCH, OBSERVE_NOW)
         ]
         stranger.push(role, release, watch, watch, release, *old, watch, *old, release)
-    figure("all taken after", await all_taken(lab, stranger, within=20), most=10)
+    row.figure("all taken after", await all_taken(lab, stranger, within=20), most=10)
     assert owners(lab, names) == before
-    figure("observed on after", await lab.observed_again(names, within=10), most=INTERVAL + 1)
+    row.figure("observed on after", await lab.observed_again(names, within=10), most=INTERVAL + 1)
     assert len(lab.workers()) == 3
     assert_unmoved(lab, names)
 
@@ -229,22 +224,16 @@ def forgeries(stranger: Stranger, role: Role, mark: Path) -> list[str | bytes]:
     "RQ jobs that name os.system or functions not ours, pickles, garbage",
     "nothing of it runs, workers live, jobs are taken again within 30 s, one owner each",
 )
-async def test_jobs_forged(
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    make_stranger: MakeStranger,
-    tmp_path: Path,
-    figure: Figures,
-) -> None:
-    lab, mark = make_lab(workers=2), tmp_path / "mark"
-    stranger, names = make_stranger(lab), await observed_fleet(lab, start_postgres())
+async def test_jobs_forged(row: Row, make_stranger: MakeStranger, tmp_path: Path) -> None:
+    lab, mark = row.make_lab(workers=2), tmp_path / "mark"
+    stranger, names = make_stranger(lab), await observed_fleet(lab, row.start_postgres())
     before = owners(lab, names)
     for role in lab.workers():
         stranger.push(role, *forgeries(stranger, role, mark), stranger.job(role, WATCH, []))
-    figure("all taken after", await all_taken(lab, stranger, within=60), most=30)
+    row.figure("all taken after", await all_taken(lab, stranger, within=60), most=30)
     assert not mark.exists()
     assert owners(lab, names) == before
-    figure("observed on after", await lab.observed_again(names, within=10), most=INTERVAL + 1)
+    row.figure("observed on after", await lab.observed_again(names, within=10), most=INTERVAL + 1)
     assert len(lab.workers()) == 2
     assert_unmoved(lab, names)
 
@@ -253,15 +242,9 @@ async def test_jobs_forged(
     "1,000 RQ jobs at once for one worker, a tenth of them forged",
     "it lives and observes on in time; nothing of another runs, one owner each",
 )
-async def test_flood(
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    make_stranger: MakeStranger,
-    tmp_path: Path,
-    figure: Figures,
-) -> None:
-    lab, mark = make_lab(), tmp_path / "mark"
-    stranger, names = make_stranger(lab), await observed_fleet(lab, start_postgres())
+async def test_flood(row: Row, make_stranger: MakeStranger, tmp_path: Path) -> None:
+    lab, mark = row.make_lab(), tmp_path / "mark"
+    stranger, names = make_stranger(lab), await observed_fleet(lab, row.start_postgres())
     before, role = owners(lab, names), lab.workers()[0]
     its = lab.owned_by(role, names)
     kinds = (WATCH, RELEASE, OBSERVE_NOW) * 3
@@ -273,10 +256,10 @@ async def test_flood(
     stranger.push(
         role, *jobs[::7], *jobs[1::7], *(job for start in range(2, 7) for job in jobs[start::7])
     )
-    figure("all taken after", await all_taken(lab, stranger, within=90), most=60)
+    row.figure("all taken after", await all_taken(lab, stranger, within=90), most=60)
     assert not mark.exists()
     assert owners(lab, names) == before
-    figure("observed on after", await lab.observed_again(names, within=10), most=INTERVAL + 1)
-    figure("longest gap", max(max(gaps(lab, name, began)) for name in its), most=INTERVAL + 1)
+    row.figure("observed on after", await lab.observed_again(names, within=10), most=INTERVAL + 1)
+    row.figure("longest gap", max(max(gaps(lab, name, began)) for name in its), most=INTERVAL + 1)
     assert len(lab.workers()) == 3
     assert_unmoved(lab, names)

@@ -16,12 +16,12 @@ from monitor.live.keys import REQUESTS, partition, partition_key, target_key
 from monitor.local.machine import free_port
 from monitor.registry import fleet, leadership
 from tests.faults import injecting
-from tests.faults.conftest import Figures, MakeLab
+from tests.faults.conftest import Figures, MakeLab, Row
 from tests.faults.history import lateness
 from tests.faults.injecting import SmallDisk
 from tests.faults.lab import Lab, new_registry, partition_keys
 from tests.faults.observed import Effect, History
-from tests.fixtures import StartPostgres, StartProxy
+from tests.fixtures import StartPostgres
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.system.cluster import Role
@@ -143,17 +143,15 @@ async def goes_down(lab: Lab, server: PostgresServer, figure: Figures) -> None:
     "a target that dies meanwhile is unavailable <= 12 s; the web answers throughout and refuses "
     "changes (503); history catches up <= 10 s after",
 )
-async def test_killed_shortly(
-    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, target = make_lab(workers=2, metadata=metadata.url("feeler")), start_postgres()
+async def test_killed_shortly(row: Row, metadata: PostgresServer) -> None:
+    lab, target = row.make_lab(workers=2, metadata=metadata.url("feeler")), row.start_postgres()
     _, visitor = await watched(lab, target)
     with visitor.visiting():
         with injecting.postgres_down(lab, metadata):
-            await visitor.refused_change(figure)
-            await goes_down(lab, target, figure)
-        await caught_up(lab, figure)
-    visitor.demand(figure)
+            await visitor.refused_change(row.figure)
+            await goes_down(lab, target, row.figure)
+        await caught_up(lab, row.figure)
+    visitor.demand(row.figure)
 
 
 @pytest.mark.row(
@@ -162,20 +160,25 @@ async def test_killed_shortly(
     "<= 16 s, a dead target is unavailable <= 12 s, changes are refused (503); history catches up "
     "<= 10 s after",
 )
-async def test_killed_for_a_minute(
-    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    await away(make_lab, metadata, start_postgres, figure, injecting.postgres_down, seconds=60)
+async def test_killed_for_a_minute(row: Row, metadata: PostgresServer) -> None:
+    await away(
+        row.make_lab, metadata, row.start_postgres, row.figure, injecting.postgres_down, seconds=60
+    )
 
 
 @pytest.mark.row(
     "the metadata Postgres frozen for 30 s",
     "as when it is killed; nothing hangs, no event loop stands still for more than 0.25 s",
 )
-async def test_frozen(
-    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    await away(make_lab, metadata, start_postgres, figure, injecting.postgres_frozen, seconds=30)
+async def test_frozen(row: Row, metadata: PostgresServer) -> None:
+    await away(
+        row.make_lab,
+        metadata,
+        row.start_postgres,
+        row.figure,
+        injecting.postgres_frozen,
+        seconds=30,
+    )
 
 
 async def away(
@@ -216,20 +219,18 @@ async def away(
     "as when it is away; the log names the cause and /readyz warns <= 10 s; history catches up <= "
     "10 s after",
 )
-async def test_read_only(
-    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, target = make_lab(workers=2, metadata=metadata.url("feeler")), start_postgres()
+async def test_read_only(row: Row, metadata: PostgresServer) -> None:
+    lab, target = row.make_lab(workers=2, metadata=metadata.url("feeler")), row.start_postgres()
     _, visitor = await watched(lab, target)
     with visitor.visiting():
         since = time.monotonic()
         with injecting.postgres_read_only(lab, metadata):
-            await named(lab, "read only", since, figure)
-            await warned(visitor, since, figure)
-            await visitor.refused_change(figure)
-            await goes_down(lab, target, figure)
-        await caught_up(lab, figure)
-    visitor.demand(figure)
+            await named(lab, "read only", since, row.figure)
+            await warned(visitor, since, row.figure)
+            await visitor.refused_change(row.figure)
+            await goes_down(lab, target, row.figure)
+        await caught_up(lab, row.figure)
+    visitor.demand(row.figure)
 
 
 @pytest.mark.row(
@@ -238,23 +239,21 @@ async def test_read_only(
     "as when it takes no writes; <= 10 s after the name leads to the new one history catches up "
     "and a lease runs",
 )
-async def test_switched_over(
-    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
-) -> None:
-    old, target = start_postgres(wal_level="replica"), start_postgres()
+async def test_switched_over(row: Row) -> None:
+    old, target = row.start_postgres(wal_level="replica"), row.start_postgres()
     new_registry(old)
-    way = start_proxy(old.port)
-    lab = make_lab(workers=2, metadata=way.url(old.url("feeler")))
+    way = row.start_proxy(old.port)
+    lab = row.make_lab(workers=2, metadata=way.url(old.url("feeler")))
     await watched(lab, target)
-    with injecting.postgres_switched_over(lab, way, old, start_postgres()):
-        await named(lab, "read only", time.monotonic(), figure)
-        await goes_down(lab, target, figure)
+    with injecting.postgres_switched_over(lab, way, old, row.start_postgres()):
+        await named(lab, "read only", time.monotonic(), row.figure)
+        await goes_down(lab, target, row.figure)
     since = time.monotonic()
-    await caught_up(lab, figure)
+    await caught_up(lab, row.figure)
     await eventually(
         lambda: lab.tolerantly(lambda: leadership.current(lab.store)), within=20, every=0.2
     )
-    figure("a lease ran after", time.monotonic() - since, most=10)
+    row.figure("a lease ran after", time.monotonic() - since, most=10)
 
 
 async def named(lab: Lab, trouble: str, since: float, figure: Figures) -> None:
@@ -286,14 +285,10 @@ async def warned(visitor: Visitor, since: float, figure: Figures) -> None:
     "history catches up, and it warns no more",
 )
 async def test_disk_full(
-    small_disk: Callable[[PostgresServer], SmallDisk],
-    make_lab: MakeLab,
-    metadata: PostgresServer,
-    start_postgres: StartPostgres,
-    figure: Figures,
+    small_disk: Callable[[PostgresServer], SmallDisk], row: Row, metadata: PostgresServer
 ) -> None:
     disk = small_disk(metadata)
-    lab, target = make_lab(workers=2, metadata=metadata.url("feeler")), start_postgres()
+    lab, target = row.make_lab(workers=2, metadata=metadata.url("feeler")), row.start_postgres()
     names, visitor = await watched(lab, target, 12)
     with visitor.visiting():
         with injecting.postgres_disk_full(lab, disk):
@@ -301,16 +296,18 @@ async def test_disk_full(
                 since = time.monotonic()
                 down, _, _ = await asyncio.gather(
                     lab.all_in(names, "unavailable", within=30),
-                    named(lab, "disk full", since, figure),
-                    history_is(visitor, "warn", since, figure, most=25),
+                    named(lab, "disk full", since, row.figure),
+                    history_is(visitor, "warn", since, row.figure, most=25),
                 )
-                figure("unavailable after", down, most=DOWN)
-            figure("available again after", await lab.all_in(names, "available", within=30), most=7)
+                row.figure("unavailable after", down, most=DOWN)
+            row.figure(
+                "available again after", await lab.all_in(names, "available", within=30), most=7
+            )
         await asyncio.gather(
-            caught_up(lab, figure),
-            history_is(visitor, "pass", time.monotonic(), figure, most=CATCH_UP),
+            caught_up(lab, row.figure),
+            history_is(visitor, "pass", time.monotonic(), row.figure, most=CATCH_UP),
         )
-    visitor.demand(figure)
+    visitor.demand(row.figure)
 
 
 async def history_is(
@@ -354,10 +351,8 @@ TERMS_LOST = 10
     "is used again; changes of the registry count; new transitions are recorded behind a visible "
     "gap",
 )
-async def test_restored_from_an_older_copy(
-    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, target = make_lab(workers=2, metadata=metadata.url("feeler")), start_postgres()
+async def test_restored_from_an_older_copy(row: Row, metadata: PostgresServer) -> None:
+    lab, target = row.make_lab(workers=2, metadata=metadata.url("feeler")), row.start_postgres()
     names = lab.monitor_many(4, target)
     await lab.all_in(names, "available", within=30)
     await lab.settle()
@@ -382,11 +377,11 @@ async def test_restored_from_an_older_copy(
     orphans = lab.owned_by(victim, names)
     injecting.killed(lab, victim)
     await eventually(lambda: highest_term(lab) > before, within=120, every=0.1)
-    figure("a leader in a term above all before after", time.monotonic() - back, most=15)
+    row.figure("a leader in a term above all before after", time.monotonic() - back, most=15)
     await lab.observed_by_others(orphans, victim, within=60)
-    figure("taken over after", time.monotonic() - back, most=TAKEN_OVER)
+    row.figure("taken over after", time.monotonic() - back, most=TAKEN_OVER)
     await published(lab, names[0], {"lost": "no"})
-    figure(
+    row.figure(
         "a change of the registry reached the workers after",
         time.monotonic() - back,
         most=TAKEN_OVER,
@@ -394,12 +389,12 @@ async def test_restored_from_an_older_copy(
     with injecting.target_killed(lab, target):
         await lab.all_in(names, "unavailable", within=30)
     await lab.all_in(names, "available", within=30)
-    await caught_up(lab, figure)
+    await caught_up(lab, row.figure)
     for name in names:
         rows = [row.transition for row in lab.transitions(name)]
         assert not {row.identity for row in rows} & set(lost[name]), "come back by themselves"
         assert rows[1].prev == lost[name][-1], "the gap must be visible"
-    figure("transitions lost by the restore", sum(map(len, lost.values())), "rows")
+    row.figure("transitions lost by the restore", sum(map(len, lost.values())), "rows")
 
 
 async def published(lab: Lab, name: str, labels: dict[str, str]) -> None:
@@ -434,10 +429,8 @@ async def new_leader(lab: Lab) -> None:
     "/readyz says <= 12 s that no sweep is completed, leaders make way for each other, feeling "
     "goes on; when the key is gone a dead worker's databases are taken over <= 16 s",
 )
-async def test_no_sweep_is_completed(
-    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, target = make_lab(supervisors=2, metadata=metadata.url("feeler")), start_postgres()
+async def test_no_sweep_is_completed(row: Row, metadata: PostgresServer) -> None:
+    lab, target = row.make_lab(supervisors=2, metadata=metadata.url("feeler")), row.start_postgres()
     names, visitor = await watched(lab, target)
 
     def told() -> bool:
@@ -447,11 +440,11 @@ async def test_no_sweep_is_completed(
     since = time.monotonic()
     lab.redis.set(REQUESTS, "something else")
     await eventually(told, within=30, every=0.2)
-    figure("/readyz says it after", time.monotonic() - since, most=12)
+    row.figure("/readyz says it after", time.monotonic() - since, most=12)
     await asyncio.sleep(25 - (time.monotonic() - since))
     assert all("action=no_sweep" in role.text() for role in lab.supervisors())
     lab.redis.delete(REQUESTS)
-    await taken_over(lab, names, figure)
+    await taken_over(lab, names, row.figure)
 
 
 # --- another one ----------------------------------------------------------------------------------
@@ -475,10 +468,8 @@ def says_whose_it_is(role: Role) -> bool:
     "database is lost, its epoch moves by our leader alone; a target that dies is unavailable <= "
     "12 s",
 )
-async def test_another_registrys_supervisor(
-    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, target = make_lab(workers=2, metadata=metadata.url("feeler")), start_postgres()
+async def test_another_registrys_supervisor(row: Row, metadata: PostgresServer) -> None:
+    lab, target = row.make_lab(workers=2, metadata=metadata.url("feeler")), row.start_postgres()
     names = lab.monitor_many(4, target)
     await lab.all_in(names, "available", within=30)
     stranger = lab.launch("supervisor", DATABASE_URL=another_registry(metadata))
@@ -486,11 +477,11 @@ async def test_another_registrys_supervisor(
     await eventually(lambda: "action=supervisor_started" in stranger.text(), within=20, every=0.02)
     since = time.monotonic()
     await eventually(lambda: says_whose_it_is(stranger), within=20, every=0.05)
-    figure("it said whose the Redis is after", time.monotonic() - since, most=5)
-    await goes_down(lab, target, figure)
+    row.figure("it said whose the Redis is after", time.monotonic() - since, most=5)
+    await goes_down(lab, target, row.figure)
     injecting.flushed(lab)
-    figure("observed again after", await lab.observed_again(names, within=30), most=TAKEN_OVER)
-    await goes_down(lab, target, figure)
+    row.figure("observed again after", await lab.observed_again(names, within=30), most=TAKEN_OVER)
+    await goes_down(lab, target, row.figure)
     await lab.settle()
     assert "action=leading" not in stranger.text()
     assert metadata.execute("select count(*) from transitions", "another") == [(0,)]
@@ -502,10 +493,8 @@ async def test_another_registrys_supervisor(
     "before; the former supervisor obeys, after Redis forgot everything too; what the new "
     "registry does not list is forgotten",
 )
-async def test_a_redis_is_adopted(
-    make_lab: MakeLab, metadata: PostgresServer, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, target = make_lab(workers=2, metadata=metadata.url("feeler")), start_postgres()
+async def test_a_redis_is_adopted(row: Row, metadata: PostgresServer) -> None:
+    lab, target = row.make_lab(workers=2, metadata=metadata.url("feeler")), row.start_postgres()
     dropped, *names = lab.monitor_many(4, target)
     await lab.all_in([dropped, *names], "available", within=30)
     await lab.settle()
@@ -526,13 +515,13 @@ async def test_a_redis_is_adopted(
     since = time.time()
     await eventually(lambda: highest_term(lab) > before, within=30, every=0.05)
     await lab.observed_again(names, within=30, since=since + 1)
-    figure("watched for the new registry after", time.time() - since, most=TAKEN_OVER)
+    row.figure("watched for the new registry after", time.time() - since, most=TAKEN_OVER)
     await eventually(lambda: not lab.hash(dropped), within=10, every=0.05)
     assert "action=stepped_down" in former.text()
     injecting.flushed(lab)
-    figure("observed again after", await lab.observed_again(names, within=30), most=TAKEN_OVER)
-    await goes_down(lab, target, figure)
-    await caught_up(lab, figure)
+    row.figure("observed again after", await lab.observed_again(names, within=30), most=TAKEN_OVER)
+    await goes_down(lab, target, row.figure)
+    await caught_up(lab, row.figure)
     assert former.text().count("action=leading") == 1
 
 
@@ -543,18 +532,12 @@ async def test_a_redis_is_adopted(
     "historians killed between their commit in Postgres and their word to Redis, again and again",
     "no transition lost or doubled; what they held is acknowledged <= 20 s after the last one",
 )
-async def test_historian_killed_between_commit_and_ack(
-    make_lab: MakeLab,
-    metadata: PostgresServer,
-    start_postgres: StartPostgres,
-    start_proxy: StartProxy,
-    figure: Figures,
-) -> None:
+async def test_historian_killed_between_commit_and_ack(row: Row, metadata: PostgresServer) -> None:
     lab, target = (
-        make_lab(workers=2, supervisors=0, metadata=metadata.url("feeler")),
-        start_postgres(),
+        row.make_lab(workers=2, supervisors=0, metadata=metadata.url("feeler")),
+        row.start_postgres(),
     )
-    slow = start_proxy(lab.server.port)
+    slow = row.start_proxy(lab.server.port)
     slow.delay = 0.1  # seconds: a historian's word takes so long to reach Redis
     names = lab.monitor_many(12, target)
     supervise(lab, slow)
@@ -574,11 +557,11 @@ async def test_historian_killed_between_commit_and_ack(
         caught.append(len(unsaid(lab, durable(lab, names) - rows)))
         supervise(lab, slow)
     await flapping
-    figure("killed with rows committed and not acknowledged", sum(map(bool, caught)), "times")
-    figure("such rows", sum(caught), "")
+    row.figure("killed with rows committed and not acknowledged", sum(map(bool, caught)), "times")
+    row.figure("such rows", sum(caught), "")
     assert any(caught)
     await caught_up(
-        lab, figure, most=20
+        lab, row.figure, most=20
     )  # others wait for 10 s before they take over what was read
 
 
@@ -595,10 +578,10 @@ async def flap(lab: Lab, target: PostgresServer, names: list[str], times: int) -
         await lab.all_in(names, "available", within=60)
 
 
-Row = tuple[str, str]  # database, identity
+Durable = tuple[str, str]  # database, identity
 
 
-def durable(lab: Lab, names: list[str]) -> set[Row]:
+def durable(lab: Lab, names: list[str]) -> set[Durable]:
     with lab.store.begin() as connection:
         rows = connection.execute(
             text(
@@ -609,7 +592,7 @@ def durable(lab: Lab, names: list[str]) -> set[Row]:
         return {(name, identity) for name, identity in rows if name in names}
 
 
-def unsaid(lab: Lab, rows: set[Row]) -> set[Row]:
+def unsaid(lab: Lab, rows: set[Durable]) -> set[Durable]:
     """Return what is committed and not yet known to be."""
     return {
         (name, identity)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Figures, MakeLab
+from tests.faults.conftest import MakeLab, Row
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
 from tests.faults.resolving import Asking, Resolver
@@ -64,15 +64,13 @@ def new_host(start_postgres: StartPostgres) -> Iterator[Callable[[int], Postgres
 async def test_a_name_that_leaves_a_dead_host(
     how: str,
     resolver: Resolver,
-    new_host: Callable[[int], PostgresServer],  # before the lab: it outlives it
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    figure: Figures,
+    new_host: Callable[[int], PostgresServer],
+    row: Row,
     tmp_path: Path,
 ) -> None:
-    old = start_postgres()
+    old = row.start_postgres()
     new = new_host(old.port)
-    lab = named(make_lab, resolver, tmp_path, old)
+    lab = named(row.make_lab, resolver, tmp_path, old)
     await lab.all_in(["orders"], "available", within=30)
     with lab.fault(
         f"old host {how}", Effect.ABSENT if how == "killed" else Effect.SILENT, ["orders"]
@@ -83,7 +81,7 @@ async def test_a_name_that_leaves_a_dead_host(
         resolver.known[HOST] = NEW
     moved = time.time()
     await lab.all_in(["orders"], "available", within=20)
-    figure(f"{how}: available after", time.time() - moved, most=8)
+    row.figure(f"{how}: available after", time.time() - moved, most=8)
     assert sessions(new) == 1
     await lab.settle()
     assert set(lab.rules("orders")) == {"first_ok", "doubt", "false_alarm"}
@@ -94,22 +92,17 @@ async def test_a_name_that_leaves_a_dead_host(
     "watched at the new one <= 40 s after, no transition",
 )
 async def test_a_name_that_leaves_a_living_host(
-    resolver: Resolver,
-    new_host: Callable[[int], PostgresServer],  # before the lab: it outlives it
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    figure: Figures,
-    tmp_path: Path,
+    resolver: Resolver, new_host: Callable[[int], PostgresServer], row: Row, tmp_path: Path
 ) -> None:
-    old = start_postgres()
+    old = row.start_postgres()
     new = new_host(old.port)
-    lab = named(make_lab, resolver, tmp_path, old)
+    lab = named(row.make_lab, resolver, tmp_path, old)
     await lab.all_in(["orders"], "available", within=30)
     assert sessions(old) == 1
     resolver.known[HOST] = NEW
     moved = time.time()
     await eventually(lambda: (sessions(old), sessions(new)) == (0, 1), within=60, every=0.2)
-    figure("moved after", time.time() - moved, most=40)
+    row.figure("moved after", time.time() - moved, most=40)
     assert lab.rules("orders") == ["first_ok"]
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from tests.faults import nemesis
-from tests.faults.conftest import Figures, MakeLab
+from tests.faults.conftest import Figures, Row
 from tests.faults.lab import Lab, new_registry
 from tests.faults.nemesis import FOREIGN, MOVED, RETIRED, Nemesis, Subject
-from tests.fixtures import StartPostgres
 from tests.servers import PostgresServer
 
 CALM = 40  # databases that nothing is done to
@@ -72,36 +71,32 @@ def spare(lab: Lab, servers: Sequence[PostgresServer], foreign: str) -> list[Sub
     "outage called in time, two a minute at least, more than three of one database",
 )
 async def test_random_faults(
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    postgres_server: PostgresServer,
-    figure: Figures,
-    pytestconfig: pytest.Config,
+    row: Row, postgres_server: PostgresServer, pytestconfig: pytest.Config
 ) -> None:
     seed, minutes = pytestconfig.getoption("--seed"), pytestconfig.getoption("--minutes")
-    metadata = start_postgres()
-    lab = make_lab(workers=3, supervisors=2, metadata=new_registry(metadata))
-    lab.monitor_many(CALM, start_postgres(max_connections="150"), prefix="calm")
-    victims = [start_postgres() for _ in range(4)]
+    metadata = row.start_postgres()
+    lab = row.make_lab(workers=3, supervisors=2, metadata=new_registry(metadata))
+    lab.monitor_many(CALM, row.start_postgres(max_connections="150"), prefix="calm")
+    victims = [row.start_postgres() for _ in range(4)]
     for number, server in enumerate(victims):
         lab.monitor_many(2, server, prefix=f"victim-{number}")
     processes = Counter(role.name for role in lab.roles)
     subjects = hurt(lab, metadata, victims)
     await lab.all_in(list(lab.targets), "available", within=60)
-    spared = make_lab(workers=2)
+    spared = row.make_lab(workers=2)
     subjects += spare(
-        spared, [start_postgres() for _ in range(5)], new_registry(postgres_server, "stranger")
+        spared, [row.start_postgres() for _ in range(5)], new_registry(postgres_server, "stranger")
     )
     await spared.all_in(list(spared.targets), "available", within=60)
     injected = Nemesis(seed, subjects)
     await injected.run(minutes * 60)
-    figure(
+    row.figure(
         "everybody well after",
         await lab.all_in(list(lab.targets), "available", within=120),
         most=90,
     )
     await spared.all_in(list(spared.targets), "available", within=30)
-    tell(figure, seed, minutes, injected, lab, spared)
+    tell(row.figure, seed, minutes, injected, lab, spared)
     assert processes == Counter(role.name for role in lab.roles if role.alive)
 
 

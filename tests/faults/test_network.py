@@ -10,10 +10,9 @@ import pytest
 
 from tests.faults import cutting, injecting
 from tests.faults.asserting import assert_available
-from tests.faults.conftest import Figures, MakeLab
+from tests.faults.conftest import Figures, Row
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
-from tests.fixtures import StartPostgres, StartProxy
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.system.cluster import Role
@@ -58,27 +57,25 @@ async def watched(lab: Lab, server: PostgresServer, count: int) -> list[str]:
     "others observe its databases <= 16 s; what it felt meanwhile is recorded under no old epoch; "
     "no state changes",
 )
-async def test_worker_without_redis(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=3)
-    names = await watched(lab, start_postgres(), 9)
+async def test_worker_without_redis(row: Row) -> None:
+    lab = row.make_lab(workers=3)
+    names = await watched(lab, row.start_postgres(), 9)
     victim = lab.worker_of(lab.owner(names[0]))
     lost, former = lab.owned_by(victim, names), lab.party(victim)
     epochs = {name: lab.hash(name)["epoch"] for name in lost}
     with injecting.without_redis(lab, victim) as rule:
         over = time.monotonic() + 20
-        figure(
+        row.figure(
             "observed by others after",
             await lab.observed_by_others(lost, victim, within=30),
             most=MOVED,
         )
         await asyncio.sleep(over - time.monotonic())
-        figure("packets lost", rule.packets(), "")
+        row.figure("packets lost", rule.packets(), "")
         assert rule.packets()
     back = time.time()
     await eventually(lambda: victim.text().count("action=released") >= len(lost), within=15)
-    figure("it let go after", time.time() - back, most=MOVED)
+    row.figure("it let go after", time.time() - back, most=MOVED)
     await lab.observed_again(names, within=15)
     for name in lost:
         late = [
@@ -115,20 +112,14 @@ def by_proxy(lab: Lab, role: Role, server: PostgresServer, proxy: Proxy) -> Iter
     "one worker cannot reach a server that is up",
     "never `unavailable`; another worker observes it <= 16 s and the first one is named a doubter",
 )
-async def test_one_worker_cannot_reach_it(
-    cut: Callable[..., contextmanager],
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    start_proxy: StartProxy,
-    figure: Figures,
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres()
-    proxy = start_proxy(server.port)
+async def test_one_worker_cannot_reach_it(cut: Callable[..., contextmanager], row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres()
+    proxy = row.start_proxy(server.port)
     lab.monitor("orders", server, proxy.url(server.url()) if cut is by_proxy else "")
     await lab.all_in(["orders"], "available", within=30)
     first = lab.worker_of(lab.owner("orders"))
     with cut(lab, first, server, proxy):
-        figure(
+        row.figure(
             "observed by another after",
             await lab.observed_by_others(["orders"], first, within=30),
             most=MOVED,
@@ -151,19 +142,19 @@ async def test_one_worker_cannot_reach_it(
     "`unavailable` <= 17 s by confirm_silent, on timeouts alone; `available` <= 7 s after; its "
     "neighbours untouched",
 )
-async def test_target_black_holed(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server, neighbour = make_lab(workers=3), start_postgres(), start_postgres()
+async def test_target_black_holed(row: Row) -> None:
+    lab, server, neighbour = row.make_lab(workers=3), row.start_postgres(), row.start_postgres()
     lab.monitor("orders", server)
     names = await watched(lab, neighbour, 3)
     await lab.all_in(["orders"], "available", within=30)
     with injecting.target_closed(lab, server, Effect.SILENT, cutting.DROP) as rule:
-        figure(
+        row.figure(
             "unavailable after", await lab.all_in(["orders"], "unavailable", within=40), most=SILENT
         )
         assert rule.packets()
-    figure("available again after", await lab.all_in(["orders"], "available", within=30), most=BACK)
+    row.figure(
+        "available again after", await lab.all_in(["orders"], "available", within=30), most=BACK
+    )
     await lab.settle()
     rows = {row.transition.rule: row.transition for row in lab.transitions("orders")}
     causes = {seen.cause for seen in rows["confirm_silent"].evidence}
@@ -198,21 +189,19 @@ REJECTED = {
     "`unavailable` <= 12 s by confirm_absent where it resets, <= 17 s otherwise; `available` <= 7 "
     "s after",
 )
-async def test_target_rejected(
-    by: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
+async def test_target_rejected(by: str, row: Row) -> None:
     answer, effect, rules, causes = REJECTED[by]
-    lab, server = make_lab(workers=2), start_postgres()
+    lab, server = row.make_lab(workers=2), row.start_postgres()
     lab.monitor("orders", server)
     await lab.all_in(["orders"], "available", within=30)
     with injecting.target_closed(lab, server, effect, answer):
         bound = ABSENT if effect is Effect.ABSENT else SILENT
-        figure(
+        row.figure(
             f"{by}: unavailable after",
             await lab.all_in(["orders"], "unavailable", within=40),
             most=bound,
         )
-    figure(
+    row.figure(
         f"{by}: available again after",
         await lab.all_in(["orders"], "available", within=30),
         most=BACK,
@@ -261,29 +250,25 @@ def ports_of(lab: Lab, server: PostgresServer) -> list[int]:
     "Postgres",
     "no state changes, no database changes its owner",
 )
-async def test_a_twentieth_lost(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres()
+async def test_a_twentieth_lost(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres()
     names = await watched(lab, server, 6)
     owned = {name: (lab.owner(name), lab.hash(name)["epoch"]) for name in names}
-    await loses(lab, server, names, 0.05, Effect.HARMLESS, 600, figure)
+    await loses(lab, server, names, 0.05, Effect.HARMLESS, 600, row.figure)
     assert_available(lab, names)
     assert {name: (lab.owner(name), lab.hash(name)["epoch"]) for name in names} == owned
 
 
 @pytest.mark.usefixtures("cuts")
 @pytest.mark.row("20 % of all packets lost for 60 s", "`uncertain` at most, never `unavailable`")
-async def test_a_fifth_lost(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres()
+async def test_a_fifth_lost(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres()
     names = await watched(lab, server, 6)
-    await loses(lab, server, names, 0.2, Effect.HIDDEN, 60, figure)
+    await loses(lab, server, names, 0.2, Effect.HIDDEN, 60, row.figure)
     await lab.all_in(names, "available", within=15)
     seen = {state for name in names for state in lab.eye.states(name)}
     assert seen <= {"new", "available", "uncertain"}
-    figure("doubts", sum(lab.rules(name).count("doubt") for name in names), "")
+    row.figure("doubts", sum(lab.rules(name).count("doubt") for name in names), "")
 
 
 @pytest.mark.row(
@@ -292,11 +277,9 @@ async def test_a_fifth_lost(
     "where it stalls before it lets us in, `refusing` where it stalls later; `available` <= 7 s "
     "after",
 )
-async def test_stalled_answers(
-    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres()
-    proxies = {f"after-{count}": (start_proxy(server.port), count) for count in (5, 60, 300)}
+async def test_stalled_answers(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres()
+    proxies = {f"after-{count}": (row.start_proxy(server.port), count) for count in (5, 60, 300)}
     for name, (proxy, _) in proxies.items():
         lab.monitor(name, server, proxy.url(server.url()))
     names = list(proxies)
@@ -305,8 +288,8 @@ async def test_stalled_answers(
     with injecting.answers_cut(lab, proxies):
         await lab.all_in(["after-5"], "unavailable", within=40)
         await lab.all_in(["after-60", "after-300"], "refusing", within=40)
-    figure("available again after", await lab.all_in(names, "available", within=30), most=BACK)
+    row.figure("available again after", await lab.all_in(names, "available", within=30), most=BACK)
     sights = [one.fields for name in names for one in lab.eye.sights[name] if one.at > began]
     longest = max(float(fields["observed_at"]) - float(fields["sent_at"]) for fields in sights)
-    figure("the longest probe took", longest, most=DEADLINE + 0.1)
+    row.figure("the longest probe took", longest, most=DEADLINE + 0.1)
     assert "confirm_silent" in lab.rules("after-5")

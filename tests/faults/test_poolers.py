@@ -8,11 +8,10 @@ import psycopg
 import pytest
 
 from tests.faults import injecting
-from tests.faults.conftest import Figures, MakeLab
+from tests.faults.conftest import Row
 from tests.faults.history import Bounds
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
-from tests.fixtures import StartPgBouncer, StartPostgres
 from tests.poolers import PgBouncer
 from tests.waiting import eventually
 
@@ -43,22 +42,17 @@ def used_up(lab: Lab, bouncer: PgBouncer) -> Iterator[None]:
     "the pool of a pgbouncer used up by somebody's transaction for 30 s",
     "`refusing` (cause `pooler_waiting`) within 15 s, never `unavailable`; `available` within 10 s",
 )
-async def test_pool_used_up(
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    start_pgbouncer: StartPgBouncer,
-    figure: Figures,
-) -> None:
-    lab, server = make_lab(workers=2, bounds=KNOCKS), start_postgres()
-    bouncer = start_pgbouncer(server)
+async def test_pool_used_up(row: Row) -> None:
+    lab, server = row.make_lab(workers=2, bounds=KNOCKS), row.start_postgres()
+    bouncer = row.start_pgbouncer(server)
     lab.monitor("orders", server, url=bouncer.url())
     await lab.all_in(["orders"], "available", within=30)
     with used_up(lab, bouncer):
         began = time.time()
-        figure("refusing after", await waits(lab, within=30), most=15)
+        row.figure("refusing after", await waits(lab, within=30), most=15)
         await lab.observed_again(["orders"], within=60, since=began + 30)
         assert lab.state("orders") == "refusing"
-    figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
+    row.figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
     await eventually(
         lambda: lab.rules("orders")[-2:] == ["answered", "reopened"], within=15, every=0.2
     )
@@ -70,44 +64,36 @@ async def test_pool_used_up(
     "`refusing` (cause `pooler_waiting`) within 15 s, never `available`; `available` within 20 s "
     "of its restart",
 )
-async def test_server_behind_killed(
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    start_pgbouncer: StartPgBouncer,
-    figure: Figures,
-) -> None:
-    lab, server = make_lab(workers=2, bounds=KNOCKS), start_postgres()
-    bouncer = start_pgbouncer(server, server_login_retry="5")
+async def test_server_behind_killed(row: Row) -> None:
+    lab, server = row.make_lab(workers=2, bounds=KNOCKS), row.start_postgres()
+    bouncer = row.start_pgbouncer(server, server_login_retry="5")
     lab.monitor("orders", server, url=bouncer.url())
     await lab.all_in(["orders"], "available", within=30)
     with lab.fault("server behind the pooler killed", Effect.SPEAKS, ["orders"]):
         server.kill_all()
-        figure("refusing after", await waits(lab, within=30), most=15)
+        row.figure("refusing after", await waits(lab, within=30), most=15)
         await lab.observed_again(["orders"], within=30, since=time.time() + 10)
         assert lab.state("orders") == "refusing"
         server.start()
-    figure("available after", await lab.all_in(["orders"], "available", within=40), most=20)
+    row.figure("available after", await lab.all_in(["orders"], "available", within=40), most=20)
 
 
 @pytest.mark.row(
     "a pgbouncer killed, then started again",
     "`unavailable` within 12 s by two workers; `available` within 10 s",
 )
-async def test_pooler_killed(
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    start_pgbouncer: StartPgBouncer,
-    figure: Figures,
-) -> None:
-    lab, server = make_lab(workers=2, bounds=KNOCKS), start_postgres()
-    bouncer = start_pgbouncer(server)
+async def test_pooler_killed(row: Row) -> None:
+    lab, server = row.make_lab(workers=2, bounds=KNOCKS), row.start_postgres()
+    bouncer = row.start_pgbouncer(server)
     lab.monitor("orders", server, url=bouncer.url())
     await lab.all_in(["orders"], "available", within=30)
     with lab.fault("pooler killed", Effect.ABSENT, ["orders"]):
         bouncer.kill()
-        figure("unavailable after", await lab.all_in(["orders"], "unavailable", within=30), most=12)
+        row.figure(
+            "unavailable after", await lab.all_in(["orders"], "unavailable", within=30), most=12
+        )
         bouncer.start()
-    figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
+    row.figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
     await eventually(lambda: "confirm_absent" in lab.rules("orders"), within=15, every=0.2)
 
 
@@ -117,19 +103,14 @@ async def test_pooler_killed(
     "`refusing` (cause `pooler_waiting`), the next worker says so too; never `unavailable`; "
     "`available` within 20 s",
 )
-async def test_next_worker_knows_the_pooler(
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    start_pgbouncer: StartPgBouncer,
-    figure: Figures,
-) -> None:
-    lab, server = make_lab(workers=3, bounds=KNOCKS), start_postgres()
+async def test_next_worker_knows_the_pooler(row: Row) -> None:
+    lab, server = row.make_lab(workers=3, bounds=KNOCKS), row.start_postgres()
     patient = {
         "server_connect_timeout": "600",
         "server_login_retry": "1",
         "client_login_timeout": "0",
     }
-    bouncer = start_pgbouncer(server, auth_type="trust", **patient)
+    bouncer = row.start_pgbouncer(server, auth_type="trust", **patient)
     lab.monitor("orders", server, url=bouncer.url() + "?sslmode=disable")
     await lab.all_in(["orders"], "available", within=30)
     with lab.fault("server behind the pooler frozen", Effect.SPEAKS, ["orders"]):
@@ -140,7 +121,7 @@ async def test_next_worker_knows_the_pooler(
         await waits(lab, within=30)
         owner = next(role for role in lab.workers() if lab.owned_by(role, ["orders"]))
         injecting.killed(lab, owner)
-        figure(
+        row.figure(
             "told by another worker after",
             await lab.observed_by_others(["orders"], owner, within=60),
         )
@@ -152,7 +133,7 @@ async def test_next_worker_knows_the_pooler(
             "single_observer",
         }
         server.thaw()
-    figure("available after", await lab.all_in(["orders"], "available", within=40), most=20)
+    row.figure("available after", await lab.all_in(["orders"], "available", within=40), most=20)
 
 
 @pytest.mark.row(
@@ -160,14 +141,9 @@ async def test_next_worker_knows_the_pooler(
     "the next worker says `refusing` (cause `pooler_waiting`), never `unavailable`; `available` "
     "within 10 s",
 )
-async def test_worker_killed_while_the_pool_is_used_up(
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    start_pgbouncer: StartPgBouncer,
-    figure: Figures,
-) -> None:
-    lab, server = make_lab(workers=3, bounds=KNOCKS), start_postgres()
-    bouncer = start_pgbouncer(server)
+async def test_worker_killed_while_the_pool_is_used_up(row: Row) -> None:
+    lab, server = row.make_lab(workers=3, bounds=KNOCKS), row.start_postgres()
+    bouncer = row.start_pgbouncer(server)
     lab.monitor("orders", server, url=bouncer.url())
     await lab.all_in(["orders"], "available", within=30)
     with used_up(lab, bouncer):
@@ -177,5 +153,5 @@ async def test_worker_killed_while_the_pool_is_used_up(
         await lab.observed_by_others(["orders"], owner, within=60)
         await lab.observed_again(["orders"], within=60, since=time.time() + 15)
         assert (lab.state("orders"), lab.hash("orders")["cause"]) == ("refusing", "pooler_waiting")
-    figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
+    row.figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
     assert not set(lab.rules("orders")) & {"confirm_absent", "confirm_silent", "single_observer"}

@@ -20,13 +20,12 @@ from monitor.registry.store import open_store
 from monitor.registry.transitions import read_transitions
 from tests.faults import injecting, replaying
 from tests.faults.asserting import assert_unmoved, gaps, terms
-from tests.faults.conftest import Figures, MakeLab
+from tests.faults.conftest import Figures, Row
 from tests.faults.groups import new_group
 from tests.faults.history import Bounds
 from tests.faults.lab import INTERVAL, Lab
 from tests.faults.observed import Effect
 from tests.faults.watching import Ear
-from tests.fixtures import StartPostgres, StartProxy
 from tests.servers import PostgresServer
 from tests.system.cluster import Role
 from tests.system.test_up import Up
@@ -74,16 +73,14 @@ def rejected(lab: Lab) -> int:
 @pytest.mark.row(
     "a worker is killed", "others observe all its databases within 16 s, no state changes"
 )
-async def test_worker_killed(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab()
-    names = await observed_fleet(lab, start_postgres(), 9)
+async def test_worker_killed(row: Row) -> None:
+    lab = row.make_lab()
+    names = await observed_fleet(lab, row.start_postgres(), 9)
     victim = lab.workers()[0]  # what it said is sent once more
     orphans = lab.owned_by(victim, names)
     assert orphans
     injecting.killed(lab, victim)
-    figure(
+    row.figure(
         "observed by others after",
         await lab.observed_by_others(orphans, victim, within=30),
         most=16,
@@ -96,16 +93,14 @@ async def test_worker_killed(
     "others observe all its databases within 16 s; it fences itself before it writes and leaves "
     "what it lost within 2 s; every write that was refused is counted",
 )
-async def test_worker_frozen(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(), start_postgres()
+async def test_worker_frozen(row: Row) -> None:
+    lab, server = row.make_lab(), row.start_postgres()
     names = await observed_fleet(lab, server, 9)
     zombie = owner_of(lab, names[0])
     lost, worker = lab.owned_by(zombie, names), lab.id_of(zombie)
     with injecting.frozen(lab, zombie):
         over = time.monotonic() + 30
-        figure(
+        row.figure(
             "observed by others after",
             await lab.observed_by_others(lost, zombie, within=30),
             most=16,
@@ -113,17 +108,17 @@ async def test_worker_frozen(
         await asyncio.sleep(over - time.monotonic())
         assert set(sessions(server, worker)) == set(lost)
     thawed = time.monotonic()
-    figure("fenced itself after", await says(zombie, "action=self_fenced"), most=0.5)
+    row.figure("fenced itself after", await says(zombie, "action=self_fenced"), most=0.5)
     await eventually(
         lambda: all(lab.owner(name) == worker for name in sessions(server, worker)), within=20
     )
-    figure("left what it had lost after", time.monotonic() - thawed, most=2)
+    row.figure("left what it had lost after", time.monotonic() - thawed, most=2)
     await lab.observed_again(names, within=20)
     assert "action=record_rejected" not in zombie.text().partition("action=self_fenced")[0], (
         "it wrote before"
     )
     await assert_counted(lab)
-    figure("late writes that were refused", rejected(lab), "")
+    row.figure("late writes that were refused", rejected(lab), "")
     assert_unmoved(lab, names)
 
 
@@ -152,15 +147,13 @@ async def assert_counted(lab: Lab) -> None:
     "arrives",
     "others observe all its databases within 16 s; every late write is refused and counted",
 )
-async def test_late_writes(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab()
+async def test_late_writes(row: Row) -> None:
+    lab = row.make_lab()
     late, proxy = (
         lab.workers()[0],
         lab.tap,
     )  # the first one's way is tapped: what it said is sent once more
-    names = await observed_fleet(lab, start_postgres(), 9)
+    names = await observed_fleet(lab, row.start_postgres(), 9)
     await eventually(lambda: lab.owned_by(late, names), within=20)
     lost = lab.owned_by(late, names)
     await lab.observed_again(names, within=15)
@@ -169,7 +162,7 @@ async def test_late_writes(
         await eventually(lambda: proxy.mode == "deaf", within=15)
         with injecting.cut_off(lab, late, proxy, "redis"):
             over = time.monotonic() + 20
-            figure(
+            row.figure(
                 "observed by others after",
                 await lab.observed_by_others(lost, late, within=30),
                 most=16,
@@ -177,10 +170,10 @@ async def test_late_writes(
             await asyncio.sleep(over - time.monotonic())
         await eventually(lambda: rejected(lab), within=10)
         await lab.observed_again(names, within=20)
-    figure("writes, each by the owner of that moment", ear.records, "")
+    row.figure("writes, each by the owner of that moment", ear.records, "")
     assert ear.records
     assert not ear.strangers
-    figure("late writes that were refused", rejected(lab), "")
+    row.figure("late writes that were refused", rejected(lab), "")
     assert_unmoved(lab, names)
 
 
@@ -188,11 +181,9 @@ async def test_late_writes(
     "a worker is frozen for 5 s at the worst moment",
     "it keeps its databases; each is observed late once at most",
 )
-async def test_worker_frozen_shortly(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab()
-    names = await observed_fleet(lab, start_postgres(), 9)
+async def test_worker_frozen_shortly(row: Row) -> None:
+    lab = row.make_lab()
+    names = await observed_fleet(lab, row.start_postgres(), 9)
     slow = owner_of(lab, names[0])
     its, key = lab.owned_by(slow, names), presence_key(lab.id_of(slow))
     await lab.observed_again(names, within=15)
@@ -209,8 +200,8 @@ async def test_worker_frozen_shortly(
     await lab.observed_again(its, within=10)
     assert {name: lab.hash(name)["epoch"] for name in names} == epochs, "reassigned"
     late = {name: [gap for gap in gaps(lab, name, began) if gap > INTERVAL + 0.5] for name in its}
-    figure("late observations of a database", max(map(len, late.values())), "", most=1)
-    figure("longest gap", max(itertools.chain([0.0], *late.values())), most=2 * INTERVAL + 0.5)
+    row.figure("late observations of a database", max(map(len, late.values())), "", most=1)
+    row.figure("longest gap", max(itertools.chain([0.0], *late.values())), most=2 * INTERVAL + 0.5)
     await assert_counted(lab)
     assert_unmoved(lab, names)
 
@@ -219,22 +210,20 @@ async def test_worker_frozen_shortly(
     "a worker's control group runs out of memory",
     "the kernel kills it; others observe its databases within 16 s",
 )
-async def test_worker_out_of_memory(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
+async def test_worker_out_of_memory(row: Row) -> None:
     group = new_group()
     if not group or not group.limit_memory(200 * MIB):
         pytest.skip(
             "needs a control group whose memory can be limited: root, and a memory controller"
         )
-    lab = make_lab(workers=2)
+    lab = row.make_lab(workers=2)
     victim = lab.launch("worker", group)
-    names = await observed_fleet(lab, start_postgres(), 9)
+    names = await observed_fleet(lab, row.start_postgres(), 9)
     await eventually(lambda: lab.owned_by(victim, names), within=20)
     orphans = lab.owned_by(victim, names)
     with injecting.starved_of_memory(lab, victim, group):
         await eventually(lambda: not victim.alive, within=20)
-    figure(
+    row.figure(
         "observed by others after",
         await lab.observed_by_others(orphans, victim, within=30),
         most=16,
@@ -249,11 +238,9 @@ async def test_worker_out_of_memory(
     "another process holds a worker's id",
     "the worker ends within 15 s, others observe its databases within 30 s, no state changes",
 )
-async def test_worker_meets_its_twin(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab()
-    names = await observed_fleet(lab, start_postgres(), 9)
+async def test_worker_meets_its_twin(row: Row) -> None:
+    lab = row.make_lab()
+    names = await observed_fleet(lab, row.start_postgres(), 9)
     victim = lab.workers()[0]
     orphans = lab.owned_by(victim, names)
     assert orphans
@@ -261,7 +248,7 @@ async def test_worker_meets_its_twin(
     lab.redis.set(claim_key(lab.id_of(victim)), "its twin")
     await eventually(lambda: not victim.alive, within=15)
     assert "action=twin_met" in victim.text()
-    figure(
+    row.figure(
         "observed by others after",
         await lab.observed_by_others(orphans, victim, within=30),
         most=30,
@@ -273,33 +260,29 @@ async def test_worker_meets_its_twin(
     "a worker is told to stop",
     "it hands over and ends within 10 s; no gap above the interval + 1 s",
 )
-async def test_worker_hands_over(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=2)
-    names = await observed_fleet(lab, start_postgres(), 4)
+async def test_worker_hands_over(row: Row) -> None:
+    lab = row.make_lab(workers=2)
+    names = await observed_fleet(lab, row.start_postgres(), 4)
     leaving, began = owner_of(lab, names[0]), time.time()
     worker = lab.id_of(leaving)
     assert leaving.terminate(within=10) == 0
-    figure("ended after", time.time() - began, most=10)
+    row.figure("ended after", time.time() - began, most=10)
     assert worker not in map(lab.owner, names)
     await eventually(lambda: all(gaps(lab, name, began) for name in names), within=10)
-    figure("longest gap", max(max(gaps(lab, name, began)) for name in names), most=INTERVAL + 1)
+    row.figure("longest gap", max(max(gaps(lab, name, began)) for name in names), most=INTERVAL + 1)
 
 
 @pytest.mark.quick
 @pytest.mark.row("a worker is told to stop while Redis is frozen", "it ends within 10 s")
-async def test_worker_stops_without_redis(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=2)
-    names = await observed_fleet(lab, start_postgres(), 2)
+async def test_worker_stops_without_redis(row: Row) -> None:
+    lab = row.make_lab(workers=2)
+    names = await observed_fleet(lab, row.start_postgres(), 2)
     leaving = owner_of(lab, names[0])
     with injecting.redis_frozen(lab):
         began = time.monotonic()
         lab.note("worker told to stop", Effect.KILLED, parties=[lab.party(leaving)])
         assert leaving.terminate(within=20) == 0
-        figure("ended after", time.monotonic() - began, most=10)
+        row.figure("ended after", time.monotonic() - began, most=10)
     await lab.observed_by_others(names, leaving, within=30)
 
 
@@ -311,19 +294,17 @@ async def test_worker_stops_without_redis(
     "the standby leads within 12 s under the next term; the worker's databases are observed by "
     "others within 16 s",
 )
-async def test_leader_killed(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=2, supervisors=2)
-    names = await observed_fleet(lab, start_postgres(), 6)
+async def test_leader_killed(row: Row) -> None:
+    lab = row.make_lab(workers=2, supervisors=2)
+    names = await observed_fleet(lab, row.start_postgres(), 6)
     leader, before = lab.leader(), terms(lab)
     injecting.killed(lab, leader)
-    figure("takeover after", await another_leads(lab, leader), most=12)
+    row.figure("takeover after", await another_leads(lab, leader), most=12)
     assert terms(lab) == [*before, before[-1] + 1]
     victim = owner_of(lab, names[0])
     orphans = lab.owned_by(victim, names)
     injecting.killed(lab, victim)
-    figure(
+    row.figure(
         "worker's databases observed by others after",
         await lab.observed_by_others(orphans, victim, within=30),
         most=16,
@@ -335,26 +316,26 @@ async def test_leader_killed(
     "the leader is frozen for 30 s and goes on; a worker is killed meanwhile",
     "the standby leads within 12 s; the old leader steps down within 3 s and assigns nothing",
 )
-async def test_leader_frozen(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=3, supervisors=2)
-    names = await observed_fleet(lab, start_postgres(), 6)
+async def test_leader_frozen(row: Row) -> None:
+    lab = row.make_lab(workers=3, supervisors=2)
+    names = await observed_fleet(lab, row.start_postgres(), 6)
     leader, before = lab.leader(), terms(lab)
     with injecting.frozen(lab, leader):
         over = time.monotonic() + 30
-        figure("takeover after", await another_leads(lab, leader), most=12)
+        row.figure("takeover after", await another_leads(lab, leader), most=12)
         victim = owner_of(lab, names[0])
         orphans = lab.owned_by(victim, names)
         injecting.killed(lab, victim)
-        figure(
+        row.figure(
             "worker's databases observed by others after",
             await lab.observed_by_others(orphans, victim, within=30),
             most=16,
         )
         await asyncio.sleep(over - time.monotonic())
     assigned = leader.text().count("action=assigned")
-    figure("the old leader stepped down after", await says(leader, "action=stepped_down"), most=3)
+    row.figure(
+        "the old leader stepped down after", await says(leader, "action=stepped_down"), most=3
+    )
     assert leader.text().count("action=assigned") == assigned
     assert terms(lab) == [*before, before[-1] + 1]
     assert_unmoved(lab, names)
@@ -371,21 +352,17 @@ async def leader_and_standby(lab: Lab, **environment: str) -> tuple[Role, Role]:
     "the leader is cut off Postgres and cannot renew, a standby takes the lead",
     "one leads within 12 s; the loser steps down within 3 s; no two owners under one epoch",
 )
-async def test_two_leaders(
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    start_proxy: StartProxy,
-    database_url: str,
-    figure: Figures,
-) -> None:
-    lab = make_lab(workers=3, supervisors=0)
-    proxy = start_proxy(urlsplit(database_url).port)
+async def test_two_leaders(row: Row, database_url: str) -> None:
+    lab = row.make_lab(workers=3, supervisors=0)
+    proxy = row.start_proxy(urlsplit(database_url).port)
     leader, standby = await leader_and_standby(lab, DATABASE_URL=proxy.url(database_url))
-    names = await observed_fleet(lab, start_postgres(), 9)
+    names = await observed_fleet(lab, row.start_postgres(), 9)
     with injecting.cut_off(lab, leader, proxy, "postgres"):
         injecting.killed(lab, owner_of(lab, names[0]))  # so that both have something to assign
-        figure("takeover after", await says(standby, "action=leading"), most=12)
-        figure("the loser stepped down after", await says(leader, "action=stepped_down"), most=3)
+        row.figure("takeover after", await says(standby, "action=leading"), most=12)
+        row.figure(
+            "the loser stepped down after", await says(leader, "action=stepped_down"), most=3
+        )
         await lab.observed_again(names, within=20)
     assert len(terms(lab)) == 2
     await lab.settle()  # the loser may have taken news of the first light along
@@ -397,26 +374,26 @@ async def test_two_leaders(
     "the standby leads within 20 s; the old leader steps down within 3 s of its return; no two "
     "owners under one epoch",
 )
-async def test_leader_cut_off_redis(
-    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
-) -> None:
-    lab = make_lab(workers=3, supervisors=0)
-    proxy = start_proxy(urlsplit(lab.redis_url).port)
+async def test_leader_cut_off_redis(row: Row) -> None:
+    lab = row.make_lab(workers=3, supervisors=0)
+    proxy = row.start_proxy(urlsplit(lab.redis_url).port)
     leader, standby = await leader_and_standby(lab, REDIS_URL=proxy.url(lab.redis_url))
-    names = await observed_fleet(lab, start_postgres(), 9)
+    names = await observed_fleet(lab, row.start_postgres(), 9)
     victim = owner_of(lab, names[0])
     orphans = lab.owned_by(victim, names)
     with injecting.cut_off(lab, leader, proxy, "redis"):
         over = time.monotonic() + 25
         injecting.killed(lab, victim)
-        figure("takeover after", await says(standby, "action=leading"), most=20)
-        figure(
+        row.figure("takeover after", await says(standby, "action=leading"), most=20)
+        row.figure(
             "then the worker's databases observed by others",
             await lab.observed_by_others(orphans, victim, within=30),
             most=16,
         )
         await asyncio.sleep(max(0.0, over - time.monotonic()))
-    figure("the old leader stepped down after", await says(leader, "action=stepped_down"), most=3)
+    row.figure(
+        "the old leader stepped down after", await says(leader, "action=stepped_down"), most=3
+    )
     assert len(terms(lab)) == 2
     assert_unmoved(lab, names)
 
@@ -425,18 +402,16 @@ async def test_leader_cut_off_redis(
     "Redis is frozen for everybody for 30 s, two supervisors",
     "no lead changes hands more than once; recording again within 10 s",
 )
-async def test_nobody_reaches_redis(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=2, supervisors=2)
-    names = await observed_fleet(lab, start_postgres(), 6)
+async def test_nobody_reaches_redis(row: Row) -> None:
+    lab = row.make_lab(workers=2, supervisors=2)
+    names = await observed_fleet(lab, row.start_postgres(), 6)
     before = len(terms(lab))
     with injecting.redis_frozen(lab):
         await asyncio.sleep(30)
         assert len(terms(lab)) == before, "somebody took the lead without Redis"
-    figure("recording again after", await lab.observed_again(names, within=30), most=10)
+    row.figure("recording again after", await lab.observed_again(names, within=30), most=10)
     await asyncio.sleep(5)
-    figure("terms that passed", len(terms(lab)) - before, "", most=1)
+    row.figure("terms that passed", len(terms(lab)) - before, "", most=1)
     # What Redis gave a historian that had hung up is claimed after 10 s.
     await eventually(lambda: all(map(lab.rules, names)), within=30, every=0.2)
     assert_unmoved(lab, names)
@@ -481,10 +456,8 @@ async def everything_killed(lab: Lab, server: PostgresServer, rounds: int, figur
     "everything is killed at once, 3 times, Redis once",
     "all databases observed within 18 s of the start of the new processes, no state changes",
 )
-async def test_everything_killed(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    await everything_killed(make_lab(workers=2), start_postgres(), 3, figure)
+async def test_everything_killed(row: Row) -> None:
+    await everything_killed(row.make_lab(workers=2), row.start_postgres(), 3, row.figure)
 
 
 @pytest.mark.timeout(1200)
@@ -494,21 +467,17 @@ async def test_everything_killed(
     "all databases observed within 18 s of the start of the new processes each time, no state "
     "changes",
 )
-async def test_everything_killed_again_and_again(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    await everything_killed(make_lab(workers=2), start_postgres(), 30, figure)
+async def test_everything_killed_again_and_again(row: Row) -> None:
+    await everything_killed(row.make_lab(workers=2), row.start_postgres(), 30, row.figure)
 
 
 @pytest.mark.row(
     "rolling restart of all roles with 60 databases",
     "no gap above the interval + 1 s, each process ends within 10 s, no state changes",
 )
-async def test_rolling_restart(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=3, supervisors=2)
-    names = await observed_fleet(lab, start_postgres(max_connections="200"), 60)
+async def test_rolling_restart(row: Row) -> None:
+    lab = row.make_lab(workers=3, supervisors=2)
+    names = await observed_fleet(lab, row.start_postgres(max_connections="200"), 60)
     await lab.observed_again(names, within=15)
     began, ended = time.time(), []
     for old in [*lab.workers(), *lab.supervisors()]:
@@ -521,9 +490,9 @@ async def test_rolling_restart(
         stopping = time.monotonic()
         assert old.terminate(within=15) == 0
         ended.append(time.monotonic() - stopping)
-    figure("slowest end", max(ended), most=10)
+    row.figure("slowest end", max(ended), most=10)
     await lab.observed_again(names, within=15)
-    figure("longest gap", max(max(gaps(lab, name, began)) for name in names), most=INTERVAL + 1)
+    row.figure("longest gap", max(max(gaps(lab, name, began)) for name in names), most=INTERVAL + 1)
     assert_unmoved(lab, names)
 
 
@@ -573,20 +542,20 @@ async def gives_up(lab: Lab, role: Role, within: float = 30) -> float:
     "the worker gives it up within 10 s, says why and gets nothing more; `available` within 10 s "
     "of the start; then the other one decides alone within 45 s",
 )
-async def test_blind_observer(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=1, bounds=Bounds(absent=60)), start_postgres()
+async def test_blind_observer(row: Row) -> None:
+    lab, server = row.make_lab(workers=1, bounds=Bounds(absent=60)), row.start_postgres()
     names = await observed_fleet(lab, server, 1)
     sound, before = owner_of(lab, names[0]), moves(lab, names[0])
     blind = await start_blind(lab)
     with injecting.target_killed(lab, server):
         await lab.all_in(names, "uncertain", within=10)
-        figure("given up after", await gives_up(lab, blind), most=10)
+        row.figure("given up after", await gives_up(lab, blind), most=10)
         await eventually(lambda: owner_of(lab, names[0]) is sound, within=5)
-    figure("available after", await lab.all_in(names, "available", within=30), most=10)
+    row.figure("available after", await lab.all_in(names, "available", within=30), most=10)
     with injecting.target_killed(lab, server):
-        figure("then unavailable after", await lab.all_in(names, "unavailable", within=60), most=45)
+        row.figure(
+            "then unavailable after", await lab.all_in(names, "unavailable", within=60), most=45
+        )
         assert lab.hash(names[0])["rule"] == "single_observer"
     await lab.all_in(names, "available", within=30)
     assert moves(lab, names[0]) - before == 2, "to the blind one and back"
@@ -598,16 +567,16 @@ async def test_blind_observer(
     "what it was given is observed by the others again within 20 s, and it gets nothing more; no "
     "state changes",
 )
-async def test_blind_worker_joins(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=2)
-    names = await observed_fleet(lab, start_postgres(), 12)
+async def test_blind_worker_joins(row: Row) -> None:
+    lab = row.make_lab(workers=2)
+    names = await observed_fleet(lab, row.start_postgres(), 12)
     blind = await start_blind(lab)
     await eventually(lambda: lab.owned_by(blind, names), within=20, every=0.05)
     given = lab.owned_by(blind, names)
-    figure("observed again after", await lab.observed_by_others(given, blind, within=40), most=20)
-    figure("says so after", await gives_up(lab, blind), most=20)
+    row.figure(
+        "observed again after", await lab.observed_by_others(given, blind, within=40), most=20
+    )
+    row.figure("says so after", await gives_up(lab, blind), most=20)
     await asyncio.sleep(3 * INTERVAL)
     assert lab.owned_by(blind, names) == []
     assert_unmoved(lab, names)
@@ -619,15 +588,13 @@ async def test_blind_worker_joins(
     "each says why within 60 s, nothing moves about, no state changes; all are observed within 30 "
     "s of the start of a sound worker",
 )
-async def test_everybody_blind(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=1)
-    names = await observed_fleet(lab, start_postgres(), 4)
+async def test_everybody_blind(row: Row) -> None:
+    lab = row.make_lab(workers=1)
+    names = await observed_fleet(lab, row.start_postgres(), 4)
     sound = owner_of(lab, names[0])
     blind = [await start_blind(lab), await start_blind(lab)]
     injecting.killed(lab, sound)
-    figure(
+    row.figure(
         "all say why after", max([await gives_up(lab, role, within=60) for role in blind]), most=60
     )
     await eventually(
@@ -639,7 +606,7 @@ async def test_everybody_blind(
     assert [moves(lab, name) for name in names] == before
     assert {lab.hash(name)["cause"] for name in names} == {BLIND}
     lab.launch("worker")
-    figure("observed again after", await lab.observed_again(names, within=60), most=30)
+    row.figure("observed again after", await lab.observed_again(names, within=60), most=30)
     assert_unmoved(lab, names)
 
 
@@ -649,11 +616,9 @@ async def test_everybody_blind(
     "three are observed on, the rest read `no_capacity` and the worker says so; all are observed "
     "within 40 s of the second one's start; no state changes",
 )
-async def test_no_capacity(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=1, environment={"FEELER_CAPACITY": "3"})
-    names = lab.monitor_many(5, start_postgres())
+async def test_no_capacity(row: Row) -> None:
+    lab = row.make_lab(workers=1, environment={"FEELER_CAPACITY": "3"})
+    names = lab.monitor_many(5, row.start_postgres())
 
     def refused() -> bool:
         return (
@@ -667,7 +632,7 @@ async def test_no_capacity(
         lambda: (one := presence_of(lab, first)) and one.given_up == {"no_capacity": 2}, within=30
     )
     lab.launch("worker")
-    figure("all observed after", await lab.observed_again(names, within=60), most=40)
+    row.figure("all observed after", await lab.observed_again(names, within=60), most=40)
     await eventually(
         lambda: all(lab.rules(name) == ["first_ok"] for name in names), within=15, every=0.2
     )
@@ -746,10 +711,8 @@ async def test_crash_loop(start_up: Callable[..., Up], tmp_path: Path, figure: F
     "a worker that is there, has room and watches nothing of what it is given; two others",
     "all of it is watched by others <= 45 s, and the worker gets nothing more meanwhile",
 )
-async def test_a_worker_in_name_only(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres()
+async def test_a_worker_in_name_only(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres()
     await observed_fleet(lab, server, 4)
     idle = "idle-000001"
     pretence = asyncio.create_task(pretend(lab, idle))
@@ -757,7 +720,7 @@ async def test_a_worker_in_name_only(
     names, since = lab.monitor_many(6, server, prefix="late"), time.monotonic()
     await eventually(lambda: any(lab.owner(name) == idle for name in names), within=20, every=0.05)
     await lab.all_in(names, "available", within=90)
-    figure("watched by others after", time.monotonic() - since, most=45)
+    row.figure("watched by others after", time.monotonic() - since, most=45)
     assert not [name for name in lab.targets if lab.owner(name) == idle]
     pretence.cancel()
 

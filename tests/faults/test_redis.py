@@ -22,7 +22,7 @@ from monitor.live import connections
 from monitor.live.keys import LED, partition_key
 from monitor.local.machine import free_port
 from tests.faults import injecting
-from tests.faults.conftest import Figures, MakeLab
+from tests.faults.conftest import Figures, Row
 from tests.faults.injecting import RedisPair
 from tests.faults.lab import INTERVAL, Lab
 from tests.fixtures import StartPostgres, StartProxy, StartRedis
@@ -156,12 +156,12 @@ CRASH = ["first_ok", "doubt", "confirm_absent"]
 @pytest.mark.row(
     "FLUSHALL on a live Redis", "recording again within 10 s, no transition, epochs never reused"
 )
-async def test_flushed(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
-    lab = make_lab()
-    names = lab.monitor_many(6, start_postgres())
+async def test_flushed(row: Row) -> None:
+    lab = row.make_lab()
+    names = lab.monitor_many(6, row.start_postgres())
     await lab.all_in(names, "available", within=30)
     injecting.flushed(lab)
-    figure("recording again after", await lab.observed_again(names, within=20), most=10)
+    row.figure("recording again after", await lab.observed_again(names, within=20), most=10)
 
 
 @pytest.mark.quick
@@ -170,16 +170,14 @@ async def test_flushed(make_lab: MakeLab, start_postgres: StartPostgres, figure:
     "it stays unavailable; recording again within 10 s under new epochs; no transition but those "
     "of the crash",
 )
-async def test_flushed_while_one_is_unavailable(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=2)
-    fleet = await fleet_of(lab, start_postgres)
-    with felt_throughout(figure, fleet.living, 6), injecting.target_killed(lab, fleet.mortal):
+async def test_flushed_while_one_is_unavailable(row: Row) -> None:
+    lab = row.make_lab(workers=2)
+    fleet = await fleet_of(lab, row.start_postgres)
+    with felt_throughout(row.figure, fleet.living, 6), injecting.target_killed(lab, fleet.mortal):
         await lab.all_in(fleet.doomed, "unavailable", within=20)
         before = fleet.places()
         injecting.flushed(lab)
-        await fleet.recording_again(figure, time.time())
+        await fleet.recording_again(row.figure, time.time())
         assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
         assert_epochs_are_new(fleet, before)
         await asyncio.sleep(INTERVAL)
@@ -192,19 +190,17 @@ async def test_flushed_while_one_is_unavailable(
     "feeling goes on; workers are there again and recording within 10 s, under new epochs; no "
     "transition",
 )
-async def test_killed_and_empty(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=2)
-    fleet = await fleet_of(lab, start_postgres)
+async def test_killed_and_empty(row: Row) -> None:
+    lab = row.make_lab(workers=2)
+    fleet = await fleet_of(lab, row.start_postgres)
     before = fleet.places()
-    with felt_throughout(figure, fleet.living, 6):
+    with felt_throughout(row.figure, fleet.living, 6):
         with injecting.redis_lost(lab):
             await asyncio.sleep(1)
         back = time.time()
         await eventually(lambda: len(lab.redis.keys("feeler:presence:*")) == 2, within=40)
-        figure("workers are there again after", time.time() - back, most=BACK)
-        await fleet.recording_again(figure, back)
+        row.figure("workers are there again after", time.time() - back, most=BACK)
+        await fleet.recording_again(row.figure, back)
     assert_epochs_are_new(fleet, before)
 
 
@@ -212,17 +208,15 @@ async def test_killed_and_empty(
     "Redis killed, restarted empty while a database is unavailable",
     "it stays unavailable; recording again within 10 s; no transition but those of the crash",
 )
-async def test_killed_and_empty_while_one_is_unavailable(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=2)
-    fleet = await fleet_of(lab, start_postgres)
+async def test_killed_and_empty_while_one_is_unavailable(row: Row) -> None:
+    lab = row.make_lab(workers=2)
+    fleet = await fleet_of(lab, row.start_postgres)
     with injecting.target_killed(lab, fleet.mortal):
         await lab.all_in(fleet.doomed, "unavailable", within=20)
         before = fleet.places()
         with injecting.redis_lost(lab):
             pass
-        await fleet.recording_again(figure, time.time())
+        await fleet.recording_again(row.figure, time.time())
         assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
         assert_epochs_are_new(fleet, before)
     await back_to_life(fleet, CRASH)
@@ -234,11 +228,9 @@ async def test_killed_and_empty_while_one_is_unavailable(
     "the doubt is of the moment of the crash (within 3 s) and is told afterwards, in order: "
     "doubt, unavailable",
 )
-async def test_a_crash_while_redis_is_away(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=2)
-    fleet = await fleet_of(lab, start_postgres)
+async def test_a_crash_while_redis_is_away(row: Row) -> None:
+    lab = row.make_lab(workers=2)
+    fleet = await fleet_of(lab, row.start_postgres)
     with ExitStack() as crash:
         with injecting.redis_lost(lab):
             crashed = time.time()
@@ -249,7 +241,7 @@ async def test_a_crash_while_redis_is_away(
         for name in fleet.doomed:
             rows = lab.transitions(name)
             assert [row.transition.rule for row in rows] == CRASH
-            figure("doubted after", rows[1].transition.at - crashed, most=3)
+            row.figure("doubted after", rows[1].transition.at - crashed, most=3)
     await back_to_life(fleet, CRASH)
 
 
@@ -259,21 +251,19 @@ async def test_a_crash_while_redis_is_away(
     "like a lost memory: recording again within 10 s, states and history stay, epochs are above "
     "those forgotten",
 )
-async def test_restarted_from_an_older_copy(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=2)
-    fleet = await fleet_of(lab, start_postgres)
+async def test_restarted_from_an_older_copy(row: Row) -> None:
+    lab = row.make_lab(workers=2)
+    fleet = await fleet_of(lab, row.start_postgres)
     copy = injecting.redis_copied(lab)
     injecting.flushed(lab)  # for new epochs
     await lab.observed_again(fleet.all, within=20)
     with injecting.target_killed(lab, fleet.mortal):
         await lab.all_in(fleet.doomed, "unavailable", within=20)
         before = fleet.places()
-        with felt_throughout(figure, fleet.living, 6):
+        with felt_throughout(row.figure, fleet.living, 6):
             with injecting.redis_set_back(lab, copy):
                 pass
-            await fleet.recording_again(figure, time.time())
+            await fleet.recording_again(row.figure, time.time())
         assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
         assert_epochs_are_new(fleet, before)
     await back_to_life(fleet, CRASH)
@@ -320,17 +310,17 @@ async def slowest_call(server: RedisServer) -> float:
     "Redis frozen for 30 s: it accepts and never answers",
     "every call ends within 2.2 s; feeling goes on; recording again within 10 s, no database moves",
 )
-async def test_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
-    lab = make_lab(workers=2)
-    fleet = await fleet_of(lab, start_postgres)
+async def test_frozen(row: Row) -> None:
+    lab = row.make_lab(workers=2)
+    fleet = await fleet_of(lab, row.start_postgres)
     before = fleet.places()
-    with felt_throughout(figure, fleet.living, 6), injecting.redis_frozen(lab):
+    with felt_throughout(row.figure, fleet.living, 6), injecting.redis_frozen(lab):
         until = time.monotonic() + 30
-        figure("slowest call", await slowest_call(lab.server), most=2.2)
+        row.figure("slowest call", await slowest_call(lab.server), most=2.2)
         await asyncio.sleep(until - time.monotonic())
     back = time.time()
-    await fleet.recording_again(figure, back)
-    await fleet.told(figure, back)
+    await fleet.recording_again(row.figure, back)
+    await fleet.told(row.figure, back)
     assert fleet.places() == before
 
 
@@ -339,11 +329,11 @@ async def test_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: 
     "feeling goes on; the web answers 503 and when to come again; recording again and told in "
     "order within 10 s",
 )
-async def test_down(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
-    lab = make_lab(workers=2)
-    visitor, fleet = Visitor(lab), await fleet_of(lab, start_postgres)
+async def test_down(row: Row) -> None:
+    lab = row.make_lab(workers=2)
+    visitor, fleet = Visitor(lab), await fleet_of(lab, row.start_postgres)
     await eventually(visitor.answered, within=20, every=0.2)
-    with felt_throughout(figure, fleet.living, 6), injecting.redis_down(lab):
+    with felt_throughout(row.figure, fleet.living, 6), injecting.redis_down(lab):
         down = time.time()
         with injecting.target_killed(lab, fleet.mortal):
             await asyncio.sleep(15)
@@ -355,8 +345,8 @@ async def test_down(make_lab: MakeLab, start_postgres: StartPostgres, figure: Fi
     assert {answer.status_code for answer in answers} == {503}
     assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
     back = time.time()
-    await fleet.recording_again(figure, back)
-    await fleet.told(figure, back)
+    await fleet.recording_again(row.figure, back)
+    await fleet.told(row.figure, back)
     await eventually(visitor.answered, within=5)
     for name in fleet.doomed:
         rows = [row.transition for row in lab.transitions(name)]
@@ -369,11 +359,9 @@ async def test_down(make_lab: MakeLab, start_postgres: StartPostgres, figure: Fi
     "feeling goes on; /readyz and /metrics name it within 10 s; no process exits; caught up "
     "within 10 s",
 )
-async def test_out_of_memory(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=2)
-    visitor, fleet = Visitor(lab), await fleet_of(lab, start_postgres)
+async def test_out_of_memory(row: Row) -> None:
+    lab = row.make_lab(workers=2)
+    visitor, fleet = Visitor(lab), await fleet_of(lab, row.start_postgres)
     await eventually(visitor.answered, within=20, every=0.2)
 
     async def named() -> bool:
@@ -384,21 +372,21 @@ async def test_out_of_memory(
     async def said_by_all() -> bool:
         return all("out_of_memory" in role.text() for role in lab.roles if role.name != "web")
 
-    with felt_throughout(figure, fleet.living, 6):
+    with felt_throughout(row.figure, fleet.living, 6):
         with injecting.redis_full(lab):
             full = time.time()
             await eventually(named, within=20)
-            figure("named by /readyz and /metrics after", time.time() - full, most=BACK)
+            row.figure("named by /readyz and /metrics after", time.time() - full, most=BACK)
             await eventually(said_by_all, within=20)
-            figure("said in every log after", time.time() - full, most=BACK)
+            row.figure("said in every log after", time.time() - full, most=BACK)
             with injecting.target_killed(lab, fleet.mortal):
                 await asyncio.sleep(10)
         with injecting.redis_full(lab, room=1.0):  # some writes find a place, others do not
             await asyncio.sleep(5)
     back = time.time()
-    await fleet.recording_again(figure, back)
+    await fleet.recording_again(row.figure, back)
     await lab.all_in(fleet.doomed, "available", within=30)
-    await fleet.told(figure, back)
+    await fleet.told(row.figure, back)
     assert all(role.alive for role in lab.roles)
     assert (await visitor.get("/readyz")).json()["checks"]["redis"]["status"] == "pass"
 
@@ -409,26 +397,24 @@ async def test_out_of_memory(
     "<= 5 s after there is room sweeps are completed again; each process tells of a trouble once, "
     "not at each try",
 )
-async def test_out_of_memory_for_long(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab = make_lab(workers=2, supervisors=2)
-    fleet = await fleet_of(lab, start_postgres)
+async def test_out_of_memory_for_long(row: Row) -> None:
+    lab = row.make_lab(workers=2, supervisors=2)
+    fleet = await fleet_of(lab, row.start_postgres)
     with injecting.redis_full(lab):
         await asyncio.sleep(15)
         term = last_term(lab)
         await asyncio.sleep(25)
-        figure("new terms meanwhile", last_term(lab) - term, "", most=0)
+        row.figure("new terms meanwhile", last_term(lab) - term, "", most=0)
     back = time.time()
     await eventually(
         lambda: lab.redis.pttl(LED) > 0, within=30, every=0.1
     )  # the last mark is long gone
-    figure("a sweep completed after", time.time() - back, most=5)
-    await fleet.recording_again(figure, back)
-    await fleet.told(figure, back)
+    row.figure("a sweep completed after", time.time() - back, most=5)
+    await fleet.recording_again(row.figure, back)
+    await fleet.told(row.figure, back)
     tries = [role.text().count("step=record trouble=redis:out_of_memory") for role in lab.workers()]
     assert min(tries) >= 1
-    figure("lines of one worker about records that failed", max(tries), "", most=2)
+    row.figure("lines of one worker about records that failed", max(tries), "", most=2)
 
 
 def last_term(lab: Lab) -> int:
@@ -444,19 +430,13 @@ def last_term(lab: Lab) -> int:
     "20 times the reply to a record that changes a state is lost after it was executed",
     "no transition is journaled or counted twice; the chain is whole",
 )
-async def test_replies_lost(
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    start_redis: StartRedis,
-    start_proxy: StartProxy,
-    figure: Figures,
-) -> None:
-    redis_server = start_redis()
-    proxy = start_proxy(redis_server.port)
-    lab = make_lab(
+async def test_replies_lost(row: Row) -> None:
+    redis_server = row.start_redis()
+    proxy = row.start_proxy(redis_server.port)
+    lab = row.make_lab(
         workers=2, server=redis_server, environment={"REDIS_URL": proxy.url(redis_server.url)}
     )
-    server = start_postgres()
+    server = row.start_postgres()
     names = lab.monitor_many(12, server)
     await lab.all_in(names, "available", within=30)
     with injecting.replies_lost(lab):
@@ -467,7 +447,7 @@ async def test_replies_lost(
             await lab.all_in(names, "available", within=40)
         await losing
     await lab.settle()
-    figure("replies lost", proxy.lost_replies, "")
+    row.figure("replies lost", proxy.lost_replies, "")
     assert proxy.lost_replies == 20
     assert lab.counters()["transitions"] == sum(len(lab.transitions(name)) for name in names)
 
@@ -493,26 +473,24 @@ def pair(start_redis: StartRedis, start_proxy: StartProxy) -> RedisPair:
     "failover to a replica that missed the last writes, and back again",
     "feeling goes on; recording again within 10 s each time under new epochs; no transition lost",
 )
-async def test_failed_over(
-    make_lab: MakeLab, start_postgres: StartPostgres, pair: RedisPair, figure: Figures
-) -> None:
-    lab = make_lab(workers=2, server=pair)
-    fleet = await fleet_of(lab, start_postgres)
-    with felt_throughout(figure, fleet.living, 6), injecting.target_killed(lab, fleet.mortal):
+async def test_failed_over(row: Row, pair: RedisPair) -> None:
+    lab = row.make_lab(workers=2, server=pair)
+    fleet = await fleet_of(lab, row.start_postgres)
+    with felt_throughout(row.figure, fleet.living, 6), injecting.target_killed(lab, fleet.mortal):
         pair.cut()
         await lab.all_in(fleet.doomed, "unavailable", within=20)
         before = fleet.places()
         old, moved = injecting.redis_failed_over(lab, pair), time.time()
         old.kill()
-        await fleet.recording_again(figure, moved)
-        await fleet.told(figure, moved)
+        await fleet.recording_again(row.figure, moved)
+        await fleet.told(row.figure, moved)
         assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
         assert_epochs_are_new(fleet, before)
         old.start()
         await asyncio.to_thread(pair.replicate)
         before = fleet.places()
         injecting.redis_failed_over(lab, pair)
-        await fleet.recording_again(figure, time.time())
+        await fleet.recording_again(row.figure, time.time())
         assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
         assert_epochs_are_new(fleet, before)
     await back_to_life(fleet, CRASH)
@@ -523,13 +501,11 @@ async def test_failed_over(
     "others take its databases over within 16 s and their word stands; it agrees within 10 s of "
     "coming over; what the old master accepted meanwhile is kept in history, marked superseded",
 )
-async def test_one_worker_left_with_the_old_master(
-    make_lab: MakeLab, start_postgres: StartPostgres, pair: RedisPair, figure: Figures
-) -> None:
-    lab = make_lab(workers=0, server=pair, forks_allowed=True)
+async def test_one_worker_left_with_the_old_master(row: Row, pair: RedisPair) -> None:
+    lab = row.make_lab(workers=0, server=pair, forks_allowed=True)
     ways = [pair.way_to(pair.master) for _ in range(3)]
     workers = [lab.launch("worker", REDIS_URL=way.url(pair.url)) for way in ways]
-    fleet = await fleet_of(lab, start_postgres)
+    fleet = await fleet_of(lab, row.start_postgres)
     left = lab.worker_of(lab.owner(fleet.doomed[0]))
     theirs = lab.owned_by(left, fleet.doomed)
     pair.cut()
@@ -542,7 +518,7 @@ async def test_one_worker_left_with_the_old_master(
             # Not before the failover: a historian quick enough would make the doubt of the one left
             # behind durable.
             dead.enter_context(injecting.target_killed(lab, fleet.mortal))
-            figure(
+            row.figure(
                 "recorded by others after",
                 await lab.observed_again(fleet.all, within=40),
                 most=TAKEN_OVER,
@@ -556,7 +532,7 @@ async def test_one_worker_left_with_the_old_master(
         await eventually(
             lambda: f"action=following generation={generation(lab)}" in left.text(), within=20
         )
-        await fleet.told(figure, over)
+        await fleet.told(row.figure, over)
         for name, before in held.items():
             now = lab.hash(name)
             assert (now["state"], now["identity"]) == (before["state"], before["identity"])
@@ -589,18 +565,12 @@ def generation(lab: Lab) -> str:
     "never `unavailable`: nobody is believed to be the only worker where nobody leads; 40 s later "
     "it comes over",
 )
-async def test_one_worker_left_with_nothing(
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    start_proxy: StartProxy,
-    pair: RedisPair,
-    figure: Figures,
-) -> None:
-    lab = make_lab(workers=0, server=pair, forks_allowed=True)
+async def test_one_worker_left_with_nothing(row: Row, pair: RedisPair) -> None:
+    lab = row.make_lab(workers=0, server=pair, forks_allowed=True)
     ways = [pair.way_to(pair.master) for _ in range(3)]
     workers = [lab.launch("worker", REDIS_URL=way.url(pair.url)) for way in ways]
-    server = start_postgres()
-    proxy = start_proxy(server.port)
+    server = row.start_postgres()
+    proxy = row.start_proxy(server.port)
     names = lab.monitor_many(6, server, way=proxy)
     await lab.all_in(names, "available", within=30)
     await lab.settle()
@@ -616,7 +586,7 @@ async def test_one_worker_left_with_nothing(
         for worker, way in zip(workers, ways, strict=True):
             if worker is not left:
                 way.retarget(pair.master.port)
-        figure(
+        row.figure(
             "recorded by others after", await lab.observed_again(names, within=40), most=TAKEN_OVER
         )
         await asyncio.sleep(40)  # longer than it takes to be believed alone
@@ -643,15 +613,10 @@ def small_disk(start_redis: StartRedis) -> Iterator[tuple[RedisServer, Path]]:
     "feeling goes on; /readyz names it within 10 s; no process shows a traceback; caught up "
     "within 10 s",
 )
-async def test_disk_full(
-    small_disk: tuple[RedisServer, Path],
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    figure: Figures,
-) -> None:
+async def test_disk_full(small_disk: tuple[RedisServer, Path], row: Row) -> None:
     server, folder = small_disk
-    lab = make_lab(workers=2, server=server)
-    visitor, fleet = Visitor(lab), await fleet_of(lab, start_postgres)
+    lab = row.make_lab(workers=2, server=server)
+    visitor, fleet = Visitor(lab), await fleet_of(lab, row.start_postgres)
     await eventually(visitor.answered, within=20, every=0.2)
 
     async def named() -> bool:
@@ -659,18 +624,18 @@ async def test_disk_full(
             "cannot_persist" in (await visitor.get("/readyz")).json()["checks"]["redis"]["detail"]
         )
 
-    with felt_throughout(figure, fleet.living, 6):
+    with felt_throughout(row.figure, fleet.living, 6):
         said = sum(role.text().count("\n") for role in lab.roles)
         with injecting.redis_disk_full(lab, folder):
             full = time.time()
             await eventually(named, within=20)
-            figure("named by /readyz after", time.time() - full, most=BACK)
+            row.figure("named by /readyz after", time.time() - full, most=BACK)
             await asyncio.sleep(20)
         back = time.time()
-        await fleet.recording_again(figure, back)
-    await fleet.told(figure, back)
-    figure("tracebacks", sum(role.text().count("Traceback") for role in lab.roles), "", most=0)
-    figure("lines of log", sum(role.text().count("\n") for role in lab.roles) - said, "")
+        await fleet.recording_again(row.figure, back)
+    await fleet.told(row.figure, back)
+    row.figure("tracebacks", sum(role.text().count("Traceback") for role in lab.roles), "", most=0)
+    row.figure("lines of log", sum(role.text().count("\n") for role in lab.roles) - said, "")
     print(
         Counter(
             word for role in lab.roles for word in role.text().split() if word.startswith("action=")

@@ -6,12 +6,11 @@ import pytest
 
 from monitor.live.keys import REQUESTS
 from tests.faults import injecting
-from tests.faults.conftest import Figures, MakeLab
+from tests.faults.conftest import Row
 from tests.faults.history import Bounds
 from tests.faults.lab import Lab
 from tests.faults.observed import Effect
 from tests.faults.test_logins import PASSWORD, USER, first_failed_proof
-from tests.fixtures import StartPostgres
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 
@@ -44,34 +43,32 @@ def worst_after_first_failure(lab: Lab, names: list[str], since: float) -> float
     "each `refusing` (`login_failing`) within 40 s, all of a worker's within 10 s of its first "
     "failed proof; `available` within 10 s of the thaw; the other role's stay `available`",
 )
-async def test_a_postmaster_of_many_frozen(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
+async def test_a_postmaster_of_many_frozen(row: Row) -> None:
     lab, server = (
-        make_lab(workers=2, bounds=Bounds(settled=90)),
-        start_postgres(max_connections="100"),
+        row.make_lab(workers=2, bounds=Bounds(settled=90)),
+        row.start_postgres(max_connections="100"),
     )
     names, others = monitor(lab, server, 25), monitor(lab, server, 25, OTHER)
     await lab.all_in(names + others, "available", within=30)
     began = time.time()
     with lab.fault("postmaster frozen", Effect.SPEAKS, names + others), server.postmaster_frozen():
-        figure(
+        row.figure(
             "all refusing after", await lab.all_in(names + others, "refusing", within=100), most=40
         )
         assert {lab.hash(name)["cause"] for name in names + others} <= {
             "login_failing",
             "login_not_proved",
         }
-        figure(
+        row.figure(
             "after the first failed proof",
             worst_after_first_failure(lab, names + others, began),
             most=10,
         )
-    figure("available after", await lab.all_in(names + others, "available", within=60), most=10)
+    row.figure("available after", await lab.all_in(names + others, "available", within=60), most=10)
     with lab.fault("role locked", Effect.SPEAKS, others):
         server.execute(f"alter role {OTHER} nologin")
         injecting.sessions_ended(lab, server)
-        figure("locked out after", await lab.all_in(others, "locked_out", within=60), most=20)
+        row.figure("locked out after", await lab.all_in(others, "locked_out", within=60), most=20)
         await lab.observed_again(names, within=20)
         server.execute(f"alter role {OTHER} login")
     assert all(lab.state(name) == "available" for name in names)
@@ -91,33 +88,33 @@ async def test_a_postmaster_of_many_frozen(
     "never `refusing`, and `uncertain` while the server is away alone; observed again within 20 s "
     "of each, all `available` within 30 s of being added and of the server's start",
 )
-async def test_our_own_storm(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
+async def test_our_own_storm(row: Row) -> None:
     lab, server = (
-        make_lab(workers=2),
-        start_postgres(max_connections="310", superuser_reserved_connections="3"),
+        row.make_lab(workers=2),
+        row.start_postgres(max_connections="310", superuser_reserved_connections="3"),
     )
     names = monitor(lab, server, 300)
-    figure("available after", await lab.all_in(names, "available", within=60), most=30)
+    row.figure("available after", await lab.all_in(names, "available", within=60), most=30)
     killed = lab.workers()[0]
     injecting.killed(lab, killed)
-    figure(
+    row.figure(
         "observed by the other after",
         await lab.observed_by_others(names, killed, within=40),
         most=20,
     )
     lab.launch("worker")
     await eventually(lambda: len({lab.owner(name) for name in names}) == 2, within=60, every=0.5)
-    figure("after a hand-over", await lab.observed_again(names, within=40), most=20)
+    row.figure("after a hand-over", await lab.observed_again(names, within=40), most=20)
     injecting.sessions_ended(lab, server)
-    figure("after the end of all sessions", await lab.observed_again(names, within=40), most=20)
+    row.figure("after the end of all sessions", await lab.observed_again(names, within=40), most=20)
     assert not any(len(set(lab.eye.states(name))) > 2 for name in names), (
         "more than new and available"
     )
     with injecting.target_killed(lab, server):
         await eventually(lambda: any(lab.state(name) == "uncertain" for name in names), within=10)
-    figure("available after a restart", await lab.all_in(names, "available", within=60), most=30)
+    row.figure(
+        "available after a restart", await lab.all_in(names, "available", within=60), most=30
+    )
     assert not any("refusing" in lab.eye.states(name) for name in names)
 
 
@@ -126,16 +123,14 @@ async def test_our_own_storm(
     "all `refusing` within 15 s, never `uncertain`; all `available` within 15 s of the first free "
     "slot",
 )
-async def test_a_storm_at_a_full_server(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres(max_connections="90")
+async def test_a_storm_at_a_full_server(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres(max_connections="90")
     server.execute(f"create role {OTHER} login password '{PASSWORD}'")
     with injecting.target_full(lab, server, OTHER, PASSWORD):
         names = monitor(lab, server, 60)
-        figure("refusing after", await lab.all_in(names, "refusing", within=60), most=15)
+        row.figure("refusing after", await lab.all_in(names, "refusing", within=60), most=15)
     lab.note("no slot left", Effect.SPEAKS, names, began=lab.began, ended=time.time())
-    figure("available after", await lab.all_in(names, "available", within=60), most=15)
+    row.figure("available after", await lab.all_in(names, "available", within=60), most=15)
     for name in names:
         await eventually(lambda name=name: lab.eye.states(name)[-1] == "available")
         assert lab.eye.states(name) == ["new", "refusing", "available"]

@@ -21,13 +21,13 @@ from monitor.local.machine import own
 from monitor.registry import fleet
 from tests.faults import injecting
 from tests.faults.asserting import longest_probe
-from tests.faults.conftest import Figures, MakeLab
+from tests.faults.conftest import Row
 from tests.faults.history import Bounds, lateness
 from tests.faults.lab import INTERVAL, Lab
 from tests.faults.observed import Effect, History
 from tests.faults.resolving import Asking, Resolver
 from tests.feeler.certificates import DAY, Authority
-from tests.fixtures import StartPostgres, StartProxy
+from tests.fixtures import StartPostgres
 from tests.servers import PostgresServer
 from tests.system.targets import OUR_SESSIONS
 from tests.waiting import eventually
@@ -78,21 +78,19 @@ def write(path: Path, text: str = "") -> None:
     "the kill; `available` within 7 s of the start; its neighbours untouched",
 )
 @pytest.mark.parametrize("how", ["kill_postmaster", "kill_all"])
-async def test_killed(
-    how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(), start_postgres()
+async def test_killed(how: str, row: Row) -> None:
+    lab, server = row.make_lab(), row.start_postgres()
     lab.monitor("orders", server)
-    lab.monitor("ledger", start_postgres())
+    lab.monitor("ledger", row.start_postgres())
     await up(lab, "orders", "ledger")
     killed = time.time()
     with injecting.target_killed(lab, server, getattr(PostgresServer, how)):
         await lab.all_in(["orders"], "unavailable", within=20)
         started = time.time()
     await lab.all_in(["orders"], "available", within=20)
-    figure("available after", time.time() - started, most=7)
-    figure("uncertain after", lab.eye.first("orders", state="uncertain") - killed, most=2)
-    figure("unavailable after", lab.eye.first("orders", state="unavailable") - killed, most=10)
+    row.figure("available after", time.time() - started, most=7)
+    row.figure("uncertain after", lab.eye.first("orders", state="uncertain") - killed, most=2)
+    row.figure("unavailable after", lab.eye.first("orders", state="unavailable") - killed, most=10)
     await eventually(
         lambda: lab.rules("orders")[-1] in ("recovered", "reopened"), within=15, every=0.2
     )
@@ -111,18 +109,16 @@ async def test_killed(
     "`unavailable` by the rule `single_observer`: not before the worker was the only one for 30 "
     "s, within 10 s from then on",
 )
-async def test_killed_with_one_worker(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=1, bounds=Bounds(absent=45)), start_postgres()
+async def test_killed_with_one_worker(row: Row) -> None:
+    lab, server = row.make_lab(workers=1, bounds=Bounds(absent=45)), row.start_postgres()
     lab.monitor("orders", server)
     await up(lab, "orders")
     with injecting.target_killed(lab, server):
         await lab.all_in(["orders"], "unavailable", within=60)
-    figure("unavailable after the worker's start", time.time() - lab.began, most=45)
+    row.figure("unavailable after the worker's start", time.time() - lab.began, most=45)
     await up(lab, "orders")
     with injecting.target_killed(lab, server):
-        figure("then after", await lab.all_in(["orders"], "unavailable", within=20), most=10)
+        row.figure("then after", await lab.all_in(["orders"], "unavailable", within=20), most=10)
     await up(lab, "orders")
     alone = [
         row.transition.at
@@ -137,17 +133,17 @@ async def test_killed_with_one_worker(
     "a server with 60 databases SIGKILLed, two workers",
     "all `available` within 10 s of the start: their logins do not hinder one another",
 )
-async def test_killed_with_many_databases(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres(max_connections="150")
+async def test_killed_with_many_databases(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres(max_connections="150")
     names = [f"db-{number:02}" for number in range(60)]
     for name in names:
         lab.monitor(name, server)
     await up(lab, *names)
     with injecting.target_killed(lab, server):
-        figure("all unavailable after", await lab.all_in(names, "unavailable", within=20), most=12)
-    figure("all available after", await lab.all_in(names, "available", within=60), most=10)
+        row.figure(
+            "all unavailable after", await lab.all_in(names, "unavailable", within=20), most=12
+        )
+    row.figure("all available after", await lab.all_in(names, "available", within=60), most=10)
 
 
 @pytest.mark.timeout(400)
@@ -157,10 +153,8 @@ async def test_killed_with_many_databases(
     "each of the last four is `unavailable` within 10 s by two observers",
 )
 @pytest.mark.parametrize("workers", [2, 3])
-async def test_killed_again_and_again(
-    workers: int, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=workers), start_postgres()
+async def test_killed_again_and_again(workers: int, row: Row) -> None:
+    lab, server = row.make_lab(workers=workers), row.start_postgres()
     lab.monitor("orders", server)
     await up(lab, "orders")
     for _ in range(4):
@@ -172,7 +166,7 @@ async def test_killed_again_and_again(
         with injecting.target_killed(lab, server):
             took.append(await lab.all_in(["orders"], "unavailable", within=30))
         await up(lab, "orders")
-    figure("unavailable after", max(took), most=10)
+    row.figure("unavailable after", max(took), most=10)
     await eventually(lambda: lab.rules("orders").count("confirm_absent") == 4, within=15, every=0.2)
 
 
@@ -181,21 +175,21 @@ async def test_killed_again_and_again(
     "`unavailable` within 17 s; every probe over 0.1 s after its deadline of 2 s; no other "
     "database observed more than 1 s late; `available` within 7 s of the thaw",
 )
-async def test_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
-    lab, server = make_lab(), start_postgres()
+async def test_frozen(row: Row) -> None:
+    lab, server = row.make_lab(), row.start_postgres()
     lab.monitor("frozen", server)
-    others = lab.monitor_many(3, start_postgres(), prefix="calm")
+    others = lab.monitor_many(3, row.start_postgres(), prefix="calm")
     await up(lab, "frozen", *others)
     began = time.time()
     with injecting.target_frozen(lab, server):
         await lab.all_in(["frozen"], "unavailable", within=30)
     thawed = time.time()
     await lab.all_in(["frozen"], "available", within=20)
-    figure("available after", time.time() - thawed, most=7)
-    figure("unavailable after", lab.eye.first("frozen", state="unavailable") - began, most=17)
-    figure("longest probe", longest_probe(lab, ["frozen"]), most=DEADLINE + GRACE)
+    row.figure("available after", time.time() - thawed, most=7)
+    row.figure("unavailable after", lab.eye.first("frozen", state="unavailable") - began, most=17)
+    row.figure("longest probe", longest_probe(lab, ["frozen"]), most=DEADLINE + GRACE)
     seen = History(lab.began, time.time(), sights=lab.eye.sights)
-    figure("others late by", max(lateness(seen, others, (began, time.time()))), most=1)
+    row.figure("others late by", max(lateness(seen, others, (began, time.time()))), most=1)
     told = await durable(lab, "frozen", "first_ok", "doubt", "confirm_silent", "recovered")
     assert all(seen.sent_at > began - GRACE for seen in told[2].evidence)
     assert all(lab.rules(name) == ["first_ok"] for name in others)
@@ -206,8 +200,8 @@ async def test_frozen(make_lab: MakeLab, start_postgres: StartPostgres, figure: 
     "never `unavailable`; `available` within 7 s of the last start; the chain of transitions is "
     "whole",
 )
-async def test_restarted(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
-    lab, server = make_lab(), start_postgres()
+async def test_restarted(row: Row) -> None:
+    lab, server = row.make_lab(), row.start_postgres()
     lab.monitor("orders", server)
     await up(lab, "orders")
     longest = 0.0
@@ -219,9 +213,9 @@ async def test_restarted(make_lab: MakeLab, start_postgres: StartPostgres, figur
         longest = max(longest, time.monotonic() - killed)
         await asyncio.sleep(1.1 + 0.25 * (number % 5))  # against the rhythm of probes, 1 s
     await lab.all_in(["orders"], "available", within=20)
-    figure("available after", time.time() - last, most=7)
-    figure("longest away", longest)
-    figure("transitions", len(lab.rules("orders")), "")
+    row.figure("available after", time.time() - last, most=7)
+    row.figure("longest away", longest)
+    row.figure("transitions", len(lab.rules("orders")), "")
     assert "unavailable" not in lab.eye.states("orders") or longest > Policy().absent_seconds
 
 
@@ -231,18 +225,12 @@ async def test_restarted(make_lab: MakeLab, start_postgres: StartPostgres, figur
     "all `unavailable` within 60 s, by two observers each",
 )
 @pytest.mark.parametrize("how", ["refusing", "dropping", "mute"])
-async def test_many_at_one_address(
-    how: str,
-    make_lab: MakeLab,
-    start_postgres: StartPostgres,
-    figure: Figures,
-    request: pytest.FixtureRequest,
-) -> None:
+async def test_many_at_one_address(how: str, row: Row, request: pytest.FixtureRequest) -> None:
     port = 1 if how == "refusing" else request.getfixturevalue(how)
     wide = Bounds(absent=60, silent=60)
     lab, server, names = (
-        make_lab(workers=2, bounds=wide),
-        start_postgres(),
+        row.make_lab(workers=2, bounds=wide),
+        row.start_postgres(),
         [f"db-{n:03}" for n in range(400)],
     )
     began = time.time()
@@ -251,7 +239,7 @@ async def test_many_at_one_address(
     for name in names:
         lab.monitor(name, server, url=url)
     await lab.all_in(names, "unavailable", within=90)
-    figure(f"{how}: all unavailable after", time.time() - began, most=60)
+    row.figure(f"{how}: all unavailable after", time.time() - began, most=60)
     await lab.settle()
     for name in names:
         assert len(lab.transitions(name)[-1].transition.observers) == 2
@@ -261,17 +249,15 @@ async def test_many_at_one_address(
     "a host name that does not resolve, from the start",
     "`unavailable` on the word of two workers, cause `dns`; other databases untouched",
 )
-async def test_unknown_name(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres()
+async def test_unknown_name(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres()
     began = time.time()
     lab.note("no such name", Effect.SILENT, ["nowhere"])
     lab.monitor("nowhere", server, url=server.url().replace("127.0.0.1", "nowhere.invalid"))
     lab.monitor("orders", server)
     await up(lab, "orders")
     await lab.all_in(["nowhere"], "unavailable", within=40)
-    figure("unavailable after", time.time() - began)
+    row.figure("unavailable after", time.time() - began)
     assert lab.hash("nowhere")["cause"] == "dns"
     told = await durable(lab, "nowhere", "doubt", "confirm_silent")
     assert len(set(told[-1].observers)) == 2
@@ -286,13 +272,11 @@ async def test_unknown_name(
 )
 @pytest.mark.parametrize("how", ["gone", "mute"])
 @pytest.mark.skipif(os.geteuid() != 0, reason="its own name server and mounts need root")
-async def test_name_stops_resolving(
-    how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures, tmp_path: Path
-) -> None:
+async def test_name_stops_resolving(how: str, row: Row, tmp_path: Path) -> None:
     host = "orders.test"
     with Resolver() as resolver:
         resolver.known[host] = "127.0.0.1"
-        lab, server = make_lab(workers=0), start_postgres()
+        lab, server = row.make_lab(workers=0), row.start_postgres()
         for number in range(2):
             lab.launch("worker", Asking(resolver, tmp_path / f"resolv-{number}"))
         lab.monitor("orders", server, url=server.url().replace("127.0.0.1", host))
@@ -303,7 +287,9 @@ async def test_name_stops_resolving(
             asked = resolver.asked
             await asyncio.sleep(40)  # an answer is used for 30 s before anybody asks again
             assert injecting.sessions_ended(lab, server) == 1
-            figure("observed again after", await lab.observed_again(["orders"], within=10), most=2)
+            row.figure(
+                "observed again after", await lab.observed_again(["orders"], within=10), most=2
+            )
             assert resolver.asked > asked
             assert sessions(server) == 1
         assert lab.rules("orders") == ["first_ok"]
@@ -317,21 +303,19 @@ async def test_name_stops_resolving(
     "`starting` within 7 s, `starting` until it is open, never `unavailable`; `available` within "
     "7 s after",
 )
-async def test_recovering(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres(wal_level="replica")
+async def test_recovering(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres(wal_level="replica")
     lab.monitor("crashed", server)
     await up(lab, "crashed")
     crashed = time.time()
     with injecting.target_recovering(lab, server):
         await lab.all_in(["crashed"], "starting", within=20)
-        figure("starting after", time.time() - crashed, most=7)
+        row.figure("starting after", time.time() - crashed, most=7)
         await asyncio.sleep(25)
         assert lab.state("crashed") == "starting"
     opened = time.time()
     await lab.all_in(["crashed"], "available", within=20)
-    figure("available after", time.time() - opened, most=7)
+    row.figure("available after", time.time() - opened, most=7)
     await eventually(lambda: lab.rules("crashed")[-1] == "reopened", within=15, every=0.2)
     states = [row.transition.target for row in lab.transitions("crashed")]
     assert states[-2:] == ["starting", "available"]
@@ -345,8 +329,8 @@ async def test_recovering(
     "first free slot; watched as a superuser, who has slots of his own, it stays `available`, "
     "felt no more often than ever",
 )
-async def test_full(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
-    lab, server = make_lab(workers=2), start_postgres(max_connections=SLOTS)
+async def test_full(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres(max_connections=SLOTS)
     server.execute(f"create role {USER} login password '{PASSWORD}'")
     lab.monitor("full", server, user=USER, password=PASSWORD)
     lab.monitor("privileged", server)
@@ -354,15 +338,15 @@ async def test_full(make_lab: MakeLab, start_postgres: StartPostgres, figure: Fi
     with injecting.target_full(lab, server, USER, PASSWORD):
         filled = time.time()
         await lab.all_in(["full"], "refusing", within=30)
-        figure("refusing after", time.time() - filled, most=7)
+        row.figure("refusing after", time.time() - filled, most=7)
         before = int(lab.hash("privileged")["number"])
         await asyncio.sleep(2 * INTERVAL)
-        figure(
+        row.figure(
             "superuser's beats in 10 s", int(lab.hash("privileged")["number"]) - before, "", most=3
         )
     freed = time.time()
     await lab.all_in(["full"], "available", within=20)
-    figure("available after", time.time() - freed, most=7)
+    row.figure("available after", time.time() - freed, most=7)
     await durable(lab, "full", "first_ok", "answered", "reopened")
     assert lab.rules("privileged") == ["first_ok"]
 
@@ -377,10 +361,8 @@ async def test_full(make_lab: MakeLab, start_postgres: StartPostgres, figure: Fi
 @pytest.mark.parametrize(
     "tls", [False, pytest.param(True, marks=pytest.mark.tls)], ids=["plain", "TLS"]
 )
-async def test_password_rotated(
-    tls: bool, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres()
+async def test_password_rotated(tls: bool, row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres()
     if tls:
         encrypt(server, Authority("feeler test CA"))
     server.execute(f"create role {USER} login password '{PASSWORD}'")
@@ -391,7 +373,7 @@ async def test_password_rotated(
         assert injecting.sessions_ended(lab, server) == 1
         ended = time.time()
         await lab.all_in(["orders"], "locked_out", within=20)
-        figure("locked out after", time.time() - ended, most=7)
+        row.figure("locked out after", time.time() - ended, most=7)
         await asyncio.sleep(3)
         assert refused_logins(server) == 2
         injecting.killed(
@@ -400,16 +382,16 @@ async def test_password_rotated(
         lab.launch("worker")
         await lab.observed_again(["orders"], within=30, since=time.time() + 10)
         await asyncio.sleep(ended + 80 - time.time())
-        figure("logins in 80 s", refused_logins(server), "", most=3)
+        row.figure("logins in 80 s", refused_logins(server), "", most=3)
         assert refused_logins(server) == 3
         await lab.observed_again(["orders"], within=3)
-        figure("longest probe", longest_probe(lab, ["orders"]), most=DEADLINE)
+        row.figure("longest probe", longest_probe(lab, ["orders"]), most=DEADLINE)
         lab.secrets.add(OTHER)
         new = lab.box.seal("orders", server.url(user=USER, password=OTHER))
         given = time.time()
         fleet.change(lab.store, "orders", ciphertext=new)
         await lab.all_in(["orders"], "available", within=40)
-        figure("available after", time.time() - given, most=30)
+        row.figure("available after", time.time() - given, most=30)
     await durable(lab, "orders", "first_ok", "answered", "reopened")
 
 
@@ -425,8 +407,8 @@ def refused_logins(server: PostgresServer) -> int:
     "each `locked_out` with a cause of its own, never `unavailable` or `uncertain`; the SQLSTATE "
     "stays visible; observed all along, and no more than one login each in 20 s",
 )
-async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures) -> None:
-    lab, server = make_lab(workers=2), start_postgres()
+async def test_shut_out(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres()
     for role in (USER, "rejected"):
         server.execute(f"create role {role} login password '{PASSWORD}'")
     server.execute(f"create role outsider nologin password '{PASSWORD}'")
@@ -447,7 +429,7 @@ async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure
     for name, way in ways.items():
         lab.monitor(name, server, **way)
     await lab.all_in(list(ways), "locked_out", within=30)
-    figure("all locked out after", time.time() - began)
+    row.figure("all locked out after", time.time() - began)
     await up(lab, "good")
     for name in ways:
         assert await durable(lab, name, "answered")
@@ -465,7 +447,7 @@ async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure
     before = server.log.read_text().count("FATAL: ")
     await asyncio.sleep(20)
     await lab.observed_again(list(ways), within=5)
-    figure(
+    row.figure(
         "logins refused in 20 s",
         server.log.read_text().count("FATAL: ") - before,
         "",
@@ -480,10 +462,12 @@ async def test_shut_out(make_lab: MakeLab, start_postgres: StartPostgres, figure
 )
 @pytest.mark.parametrize("how", ["expired", "another host"])
 @pytest.mark.tls
-async def test_certificate(
-    how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server, authority = make_lab(workers=2), start_postgres(), Authority("feeler test CA")
+async def test_certificate(how: str, row: Row) -> None:
+    lab, server, authority = (
+        row.make_lab(workers=2),
+        row.start_postgres(),
+        Authority("feeler test CA"),
+    )
     encrypt(server, authority)
     (lab.home / "ca").mkdir()
     authority.write(lab.home / "ca" / "ours.pem")
@@ -496,13 +480,13 @@ async def test_certificate(
         assert injecting.sessions_ended(lab, server) == 1
         ended = time.time()
         await lab.all_in(["orders"], "locked_out", within=20)
-        figure("locked out after", time.time() - ended, most=7)
+        row.figure("locked out after", time.time() - ended, most=7)
         assert lab.hash("orders")["cause"] == "untrusted"
         renew(server, authority)
         server.execute("select pg_reload_conf()")
         renewed = time.time()
         await lab.all_in(["orders"], "available", within=50)
-        figure("available after", time.time() - renewed, most=40)
+        row.figure("available after", time.time() - renewed, most=40)
     await durable(lab, "orders", "first_ok", "answered", "reopened")
 
 
@@ -529,17 +513,15 @@ def renew(
     "one of two databases of a server dropped (DROP DATABASE ... WITH (FORCE))",
     "`locked_out` within 7 s for that one; no transition of the other",
 )
-async def test_dropped_database(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres()
+async def test_dropped_database(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres()
     gone, stays = lab.monitor_many(2, server)
     await up(lab, gone, stays)
     lab.note("database dropped", Effect.SPEAKS, [gone])
     server.execute(f'drop database "{gone}" with (force)')
     dropped = time.time()
     await lab.all_in([gone], "locked_out", within=20)
-    figure("locked out after", time.time() - dropped, most=7)
+    row.figure("locked out after", time.time() - dropped, most=7)
     await durable(lab, gone, "first_ok", "answered")
     await lab.observed_again([stays], within=10)
     assert lab.rules(stays) == ["first_ok"]
@@ -553,15 +535,13 @@ async def test_dropped_database(
     "our session ended by an administrator (pg_terminate_backend)",
     "observed again within 2 s over one new session; no transition",
 )
-async def test_session_ended(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres()
+async def test_session_ended(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres()
     lab.monitor("orders", server)
     await up(lab, "orders")
     for _ in range(2):
         assert injecting.sessions_ended(lab, server) == 1
-        figure("observed again after", await lab.observed_again(["orders"], within=10), most=2)
+        row.figure("observed again after", await lab.observed_again(["orders"], within=10), most=2)
         await eventually(lambda: sessions(server) == 1, within=2)
         await lab.observed_again(
             ["orders"], within=10, since=time.time() + 2
@@ -575,10 +555,8 @@ async def test_session_ended(
     "its role changes within 7 s both times; the promotion is no transition, and nothing happens "
     "to the primary",
 )
-async def test_promoted(
-    primary: PostgresServer, standby: PostgresServer, make_lab: MakeLab, figure: Figures
-) -> None:
-    lab = make_lab(workers=2)
+async def test_promoted(primary: PostgresServer, standby: PostgresServer, row: Row) -> None:
+    lab = row.make_lab(workers=2)
     lab.monitor("primary", primary)
     lab.monitor("standby", standby)
     await up(lab, "primary", "standby")
@@ -589,13 +567,13 @@ async def test_promoted(
         assert standby.execute("select pg_promote()") == [(True,)]
     promoted = time.time()
     await eventually(lambda: lab.hash("standby")["role"] == "primary", within=15)
-    figure("primary after", time.time() - promoted, most=7)
+    row.figure("primary after", time.time() - promoted, most=7)
     assert lab.rules("standby") == ["first_ok"]
     with injecting.target_killed(lab, standby):
         write(standby.data / "standby.signal")
     demoted = time.time()
     await eventually(lambda: lab.hash("standby")["role"] == "standby", within=15)
-    figure("standby again after", time.time() - demoted, most=7)
+    row.figure("standby again after", time.time() - demoted, most=7)
     await up(lab, "standby")
     assert lab.rules("primary") == ["first_ok"]
 
@@ -631,10 +609,8 @@ def standby(primary: PostgresServer) -> Iterator[PostgresServer]:
     "`available` all the time; gauges that need the lock are `timed_out`; no probe takes longer "
     "than 0.5 s",
 )
-async def test_locked_tables(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres()
+async def test_locked_tables(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres()
     fleet.put_policy(lab.store, Policy(slow_interval=1.0))
     server.execute("create table parcels (number int)")
     lab.monitor("orders", server)
@@ -655,7 +631,7 @@ async def test_locked_tables(
                 for name, value in fields.items()
                 if name.startswith("family:")
             }
-    figure("longest probe", longest_probe(lab, ["orders"]), most=0.5)
+    row.figure("longest probe", longest_probe(lab, ["orders"]), most=0.5)
     assert {status for _, status in statuses} == {"ok", "timed_out"}
     assert lab.rules("orders") == ["first_ok"]
 
@@ -664,11 +640,9 @@ async def test_locked_tables(
     "every answer of a server 0.3 s, 1.5 s, 0.8 s and 1.5 s late, each for a probe at least",
     "no transition; observed on time all along",
 )
-async def test_slow(
-    make_lab: MakeLab, start_postgres: StartPostgres, start_proxy: StartProxy, figure: Figures
-) -> None:
-    lab, server = make_lab(workers=2), start_postgres()
-    proxy = start_proxy(server.port)
+async def test_slow(row: Row) -> None:
+    lab, server = row.make_lab(workers=2), row.start_postgres()
+    proxy = row.start_proxy(server.port)
     lab.monitor("orders", server, url=proxy.url(server.url()))
     await up(lab, "orders")
     began = time.time()
@@ -676,8 +650,8 @@ async def test_slow(
         with injecting.target_slow(lab, proxy, seconds, ["orders"]):
             await probed(lab, "orders")
     seen = History(lab.began, time.time(), sights=lab.eye.sights)
-    figure("late by", max(lateness(seen, ["orders"], (began, time.time()))), most=2)
-    figure("longest probe", longest_probe(lab, ["orders"]), most=DEADLINE)
+    row.figure("late by", max(lateness(seen, ["orders"], (began, time.time()))), most=2)
+    row.figure("longest probe", longest_probe(lab, ["orders"]), most=DEADLINE)
     assert longest_probe(lab, ["orders"]) > 1.4
     assert lab.rules("orders") == ["first_ok"]
 
@@ -691,16 +665,14 @@ async def test_slow(
     "watched at the new address <= 15 s, no session at the old one; no state changes, then or "
     "when it dies",
 )
-async def test_address_changed_in_peace(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, old, new = make_lab(), start_postgres(), start_postgres()
+async def test_address_changed_in_peace(row: Row) -> None:
+    lab, old, new = row.make_lab(), row.start_postgres(), row.start_postgres()
     lab.monitor("orders", old)
     await up(lab, "orders")
     owner, changed = lab.owner("orders"), time.time()
     lab.move("orders", new)
     await eventually(lambda: sessions(new) and not sessions(old), within=30, every=0.05)
-    figure("watched at the new address after", time.time() - changed, most=15)
+    row.figure("watched at the new address after", time.time() - changed, most=15)
     await lab.observed_again(["orders"], within=15)
     old.kill_all()
     await lab.observed_again(["orders"], within=15, since=time.time() + 6)  # more than an interval
@@ -715,12 +687,10 @@ async def test_address_changed_in_peace(
     "one, though it lives again",
 )
 @pytest.mark.parametrize("how", ["owner killed", "Redis frozen"])
-async def test_address_changed(
-    how: str, make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, old, new = make_lab(), start_postgres(), start_postgres()
+async def test_address_changed(how: str, row: Row) -> None:
+    lab, old, new = row.make_lab(), row.start_postgres(), row.start_postgres()
     lab.monitor("orders", old)
-    lab.monitor("ledger", start_postgres())
+    lab.monitor("ledger", row.start_postgres())
     await up(lab, "orders", "ledger")
     owner = lab.worker_of(lab.owner("orders"))
     published = lab.redis.hget(target_key("orders"), "revision")
@@ -742,7 +712,7 @@ async def test_address_changed(
             within=20,
         )
     await lab.all_in(["orders"], "available", within=30)
-    figure("available at the new address after", time.time() - changed, most=25)
+    row.figure("available at the new address after", time.time() - changed, most=25)
     assert sessions(new)
     old.start()
     await asyncio.sleep(6)  # more than an interval
@@ -758,10 +728,8 @@ async def test_address_changed(
     "both released within 15 s of the thaw; no transition after, whatever the servers do; each "
     "goes on with its own story, `available` within 15 s of being added again or resumed",
 )
-async def test_no_longer_watched(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, server, other = make_lab(workers=2), start_postgres(), start_postgres()
+async def test_no_longer_watched(row: Row) -> None:
+    lab, server, other = row.make_lab(workers=2), row.start_postgres(), row.start_postgres()
     lab.monitor("gone", server)
     lab.monitor("paused", other)
     await up(lab, "gone", "paused")
@@ -778,7 +746,7 @@ async def test_no_longer_watched(
             lambda: lab.tolerantly(lambda: not lab.hash("gone") and not lab.owner("paused")),
             within=30,
         )
-        figure("released after", time.time() - thawed, most=15)
+        row.figure("released after", time.time() - thawed, most=15)
     server.start()
     lab.note("down when it was removed", Effect.ABSENT, ["gone"], began=down, ended=time.time())
     before = {name: lab.rules(name) for name in ("gone", "paused")}
@@ -790,11 +758,11 @@ async def test_no_longer_watched(
     resumed = time.time()
     fleet.set_status(lab.store, "paused", DatabaseStatus.ACTIVE)
     await lab.all_in(["paused"], "available", within=30)
-    figure("available after", time.time() - resumed, most=15)
+    row.figure("available after", time.time() - resumed, most=15)
     assert {name: lab.rules(name)[:3] for name in before} == before
     await durable(lab, "paused", *before["paused"], "recovered")
     added = time.time()
     lab.monitor_again("gone")
     await lab.all_in(["gone"], "available", within=30)
-    figure("available after it was added again", time.time() - added, most=15)
+    row.figure("available after it was added again", time.time() - added, most=15)
     await durable(lab, "gone", *before["gone"], "recovered")

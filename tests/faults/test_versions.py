@@ -16,11 +16,10 @@ from monitor.live.keys import (
 )
 from tests.faults import injecting
 from tests.faults.asserting import terms
-from tests.faults.conftest import Figures, MakeLab
+from tests.faults.conftest import Row
 from tests.faults.history import lateness
 from tests.faults.lab import Lab
 from tests.faults.observed import History
-from tests.fixtures import StartPostgres
 from tests.waiting import eventually
 
 TYPES = [
@@ -37,11 +36,9 @@ TYPES = [
     "a standby leads within 12 s; the outage is called within 12 s; the others observed at most 1 "
     "s late all along; every event that nobody can read is kept as a dead letter",
 )
-async def test_written_by_a_newer_version(
-    make_lab: MakeLab, start_postgres: StartPostgres, figure: Figures
-) -> None:
-    lab, mortal = make_lab(supervisors=2), start_postgres()
-    names = lab.monitor_many(6, start_postgres())
+async def test_written_by_a_newer_version(row: Row) -> None:
+    lab, mortal = row.make_lab(supervisors=2), row.start_postgres()
+    names = lab.monitor_many(6, row.start_postgres())
     lab.monitor("doomed", mortal)
     await lab.all_in([*names, "doomed"], "available", within=30)
     began = time.time()
@@ -49,16 +46,16 @@ async def test_written_by_a_newer_version(
     injecting.killed(lab, lab.leader())
     killed = time.time()
     await eventually(lambda: len(terms(lab)) == 2, within=30)
-    figure("takeover after", time.time() - killed, most=12)
+    row.figure("takeover after", time.time() - killed, most=12)
     killed = time.time()
     with injecting.target_killed(lab, mortal):
         await lab.all_in(["doomed"], "unavailable", within=30)
-        figure("unavailable after", time.time() - killed, most=12)
+        row.figure("unavailable after", time.time() - killed, most=12)
     await lab.all_in(["doomed"], "available", within=20)
     await eventually(lambda: buried(lab) >= set(TYPES), within=20)
     seen = History(lab.began, time.time(), sights=lab.eye.sights)
     late = lateness(seen, names, (began, seen.ended))
-    figure("others late by", max(late), most=1)
+    row.figure("others late by", max(late), most=1)
     assert [lab.rules(name) for name in names] == [["first_ok"]] * 6
 
 

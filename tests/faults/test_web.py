@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.faults import injecting
-from tests.faults.conftest import Figures, MakeLab
+from tests.faults.conftest import Figures, Row
 from tests.faults.test_metadata import Visitor
 from tests.servers import PostgresServer
 from tests.waiting import eventually
@@ -53,17 +53,15 @@ print(time.monotonic() - began)
     "15 s",
 )
 @pytest.mark.timeout(180)
-async def test_strangers(
-    make_lab: MakeLab, postgres_server: PostgresServer, figure: Figures
-) -> None:
-    lab = make_lab(workers=2)
+async def test_strangers(row: Row, postgres_server: PostgresServer) -> None:
+    lab = row.make_lab(workers=2)
     names = lab.monitor_many(3, postgres_server)
     visitor = Visitor(lab)
     await lab.all_in(names, "available", within=30)
     await eventually(visitor.answering, within=20, every=0.2)
     with visitor.visiting():
-        await attack(visitor, figure)
-    visitor.demand(figure)
+        await attack(visitor, row.figure)
+    visitor.demand(row.figure)
     assert await lab.all_in(names, "available", within=5) < 5
 
 
@@ -89,10 +87,8 @@ async def attack(visitor: Visitor, figure: Figures) -> None:
     "observes, and <= 30 s after others were started that all is well",
 )
 @pytest.mark.timeout(180)
-async def test_nobody_watches(
-    make_lab: MakeLab, postgres_server: PostgresServer, figure: Figures
-) -> None:
-    lab = make_lab(workers=2)
+async def test_nobody_watches(row: Row, postgres_server: PostgresServer) -> None:
+    lab = row.make_lab(workers=2)
     names = lab.monitor_many(3, postgres_server)
     visitor = Visitor(lab)
     await lab.all_in(names, "available", within=30)
@@ -106,7 +102,7 @@ async def test_nobody_watches(
             await eventually(
                 lambda trouble=trouble: trouble in troubled(visitor), within=60, every=0.2
             )
-            figure(f"/readyz says so of {trouble} after", time.monotonic() - began, most=30)
+            row.figure(f"/readyz says so of {trouble} after", time.monotonic() - began, most=30)
         page = visitor.client.get("/last_observation").json()
         assert len(page["meta"]["trouble"]) == 2
         assert [one["observation"]["stale"] for one in page["data"]] == [True] * 3
@@ -114,8 +110,8 @@ async def test_nobody_watches(
             lab.launch(role)
         began = time.monotonic()
         await eventually(lambda: troubled(visitor) == set(), within=60, every=0.2)
-        figure("all is well after", time.monotonic() - began, most=30)
-    visitor.demand(figure)
+        row.figure("all is well after", time.monotonic() - began, most=30)
+    visitor.demand(row.figure)
 
 
 def troubled(visitor: Visitor) -> set[str]:
