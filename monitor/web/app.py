@@ -18,11 +18,11 @@ from monitor.web import (
     last_observation,
     metrics,
     problems,
-    registered,
+    registry_access,
     transitions,
     workers,
 )
-from monitor.web.protocol import bounded
+from monitor.web.http_limits import bounded_protocol
 from monitor.web.security import Guard
 
 API = "/api/v1"
@@ -36,7 +36,7 @@ def create_app(settings: Settings, box: SecretBox) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.live = connections.connect(settings.redis_url, settings.cache_url)
         app.state.store = open_store(settings.database_url)
-        app.state.registry = registered.registry_of(app.state.store)
+        app.state.lookup = registry_access.lookup_in(app.state.store)
         app.state.readiness = health.Readiness(
             app.state.live, app.state.store, settings.database_url
         )
@@ -83,14 +83,13 @@ def serve(settings: Settings) -> None:
         writing,
     )
     if not settings.token:
-        _log.warning(
-            'action=no_token fix="set FEELER_TOKEN to register databases, or to be reached from elsewhere"'
-        )
+        fix = "set FEELER_TOKEN to register databases, or to be reached from elsewhere"
+        _log.warning('action=no_token fix="%s"', fix)
     uvicorn.run(
         create_app(settings, box),
         host=settings.host,
         port=settings.port,
-        http=bounded(),
+        http=bounded_protocol(),
         ws="none",
         log_config=None,
         access_log=False,

@@ -21,13 +21,13 @@ from monitor.web.parameters import (
     Cursor,
     Limit,
     LiveOf,
+    LookupOf,
     Name,
-    RegistryOf,
     decode_cursor,
     encode_cursor,
 )
-from monitor.web.patience import StoreOf
 from monitor.web.problems import DOCUMENTED, unknown_database
+from monitor.web.registry_access import StoreOf
 from monitor.web.security import BEARER
 
 router = APIRouter(tags=["databases"], dependencies=[STRICT], responses=DOCUMENTED)
@@ -126,12 +126,14 @@ async def retire(name: Name, registration: RegistrationOf) -> None:
 
 
 @router.post("/databases/{name}/observe", status_code=202, dependencies=[Depends(BEARER)])
-async def observe(name: Name, live: LiveOf, registry: RegistryOf) -> AcceptedShape:
-    """Ask the owner to feel the database now; the answer is the next observation."""
-    known = await observations.latest(live, [name])
-    if name not in known and name not in known.unreadable and not await registry([name]):
+async def observe(name: Name, live: LiveOf, lookup: LookupOf) -> AcceptedShape:
+    """Ask the owner to probe the database now; the answer is the next observation."""
+    observed = await observations.latest(live, [name])
+    in_redis = name in observed or name in observed.unreadable
+    if not in_redis and not await lookup([name]):
         raise unknown_database(name)
-    return {"request": await requests.ask(live, "observe", name), "database": name}
+    request = await requests.ask(live, "observe", name)
+    return {"request": request, "database": name}
 
 
 def _answer(row: Database, response: Response, box: SecretBox) -> RegisteredShape:

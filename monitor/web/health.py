@@ -1,5 +1,6 @@
-"""/livez and /readyz: is this process alive, can it serve. Open to anyone, so they name no host and
-no error text.
+"""/livez and /readyz: is this process alive, can it serve.
+
+Open to anyone, so they name no host and no error text. app.py imports this.
 """
 
 import asyncio
@@ -20,26 +21,26 @@ from monitor.live.watched import Watched
 from monitor.registry import leadership
 from monitor.registry.leadership import Lease
 from monitor.registry.store import Store, pending_migrations
-from monitor.web.patience import soon
+from monitor.web.registry_access import within_deadline
 
-Reply = Literal["pass", "warn", "fail"]
+Level = Literal["pass", "warn", "fail"]
 FRESH = 1.0  # seconds
 BEHIND = 10.0  # seconds a transition may wait for Postgres
-LOOKING = 0.05  # of the time, at most, all observations are looked at
-_RANK: dict[Reply, int] = {"pass": 0, "warn": 1, "fail": 2}
+LOOKING_SHARE = 0.05  # of the time, at most, that all observations are looked at
+_RANK: dict[Level, int] = {"pass": 0, "warn": 1, "fail": 2}
 
 
 class Check(TypedDict):
     """One thing looked at."""
 
-    status: Reply
+    status: Level
     detail: str
 
 
 class Health(TypedDict):
     """The worst of the checks, and each of them."""
 
-    status: Reply
+    status: Level
     checks: dict[str, Check]
 
 
@@ -72,7 +73,7 @@ class Readiness:
         self._found: dict[str, Check] = {}
         self._asked_at = -math.inf
         self._migrated = False
-        self._ages = Ages(live)
+        self._ages = ObservationAges(live)
 
     async def checks(self) -> dict[str, Check]:
         """Return what is true now or was within the last second."""
@@ -96,35 +97,31 @@ class Readiness:
         return checks | await self._watch_checks()
 
     async def _watch_checks(self) -> dict[str, Check]:
-        """Warn where nobody looks at the databases: what is served says its age, and only grows
-        older.
-        """
+        """Warn where nobody looks at the databases: what is served only grows older."""
         try:
             here, seen = await asyncio.gather(watched.watchers(self._live), self._ages.look())
         except StoreUnavailable:
-            return {
-                "workers": _check("warn", "nobody knows: the Redis of REDIS_URL does not answer")
-            }
-        workers = f"{here.workers} present" if here.workers else "none is present: nobody watches"
-        led = (
-            "at work" if here.led else "none is at work: what a lost worker watched stays unwatched"
-        )
+            silent = "nobody knows: the Redis of REDIS_URL does not answer"
+            return {"workers": _check("warn", silent)}
+        workers = _check("warn", "none is present: nobody watches")
+        if here.workers:
+            workers = _check("pass", f"{here.workers} present")
+        unled = "none is at work: what a lost worker watched stays unwatched"
+        supervisor = _check("pass", "at work") if here.led else _check("warn", unled)
         return {
             "history": await self._durable(),
-            "workers": _check("pass" if here.workers else "warn", workers),
-            "supervisor": _check("pass" if here.led else "warn", led),
+            "workers": workers,
+            "supervisor": supervisor,
             "observations": _check("warn" if seen.overdue else "pass", seen.trouble),
         }
 
     async def _durable(self) -> Check:
-        """Warn where what happened stays in Redis alone: the disk of Postgres is full, or nobody
-        writes it down.
-        """
+        """Warn where what happened stays in Redis alone: no historian, or Postgres has no room."""
         behind = await journal.waiting(self._live, await connections.now(self._live))
         if behind < BEHIND:
             return _check("pass")
-        text = f"not written down for {behind:.0f} s: the supervisor's log says why, or Postgres has no room"
-        return _check("warn", text)
+        why = "the supervisor's log says why, or Postgres has no room"
+        return _check("warn", f"not written down for {behind:.0f} s: {why}")
 
     async def _writes(self) -> Check:
         """A Redis that refuses writes still answers: with observations that grow old."""
@@ -137,59 +134,58 @@ class Readiness:
     async def _registry_checks(self) -> dict[str, Check]:
         """Postgres may be away: answers come from Redis. A registry of another version may not."""
         try:
-            pending = () if self._migrated else await soon(pending_migrations, self._database_url)
+            pending = (
+                ()
+                if self._migrated
+                else await within_deadline(pending_migrations, self._database_url)
+            )
             self._migrated = not pending
-            leader = await soon(leadership.current, self._store) if self._migrated else None
+            leader = (
+                await within_deadline(leadership.current, self._store) if self._migrated else None
+            )
         except StoreUnavailable:
-            return {
-                "postgres": _check("warn", "does not answer: no history, no changes to the fleet")
-            }
-        registry = {"registry": await self._holder()} if self._migrated else {}
-        wanting = _check("fail", f"{len(pending)} pending: run `feeler migrate`")
-        schema = wanting if pending else _check("pass")
-        return {
+            silent = "does not answer: no history, no changes to the fleet"
+            return {"postgres": _check("warn", silent)}
+        schema = _check("pass")
+        if pending:
+            schema = _check("fail", f"{len(pending)} pending: run `feeler migrate`")
+        checks = {
             "postgres": _check("pass"),
             "migrations": schema,
             "leader": await self._leads(leader),
-            **registry,
         }
+        if self._migrated:
+            checks["registry"] = await self._holder()
+        return checks
 
     async def _leads(self, leader: Lease | None) -> Check:
         """Look whether somebody leads, and gets its sweeps done."""
         if leader is None:
-            return _check(
-                "warn", "nobody leads: start a supervisor; one that runs says in its log why not"
-            )
+            fix = "start a supervisor; one that runs says in its log why not"
+            return _check("warn", f"nobody leads: {fix}")
+        term = f"term {leader.term}"
         try:
             ago = await presence.swept(self._live)
         except StoreUnavailable:
-            return _check(
-                "warn", f"term {leader.term}; whether it gets its work done stands in Redis"
-            )
-        if ago is None or ago > LEASE:
+            return _check("warn", f"{term}; whether it gets its work done stands in Redis")
+        if ago is None or ago > LEASE:  # who completes no sweep for so long shall not lead
             since = f"for {ago:.0f} s" if ago else "lately"
-            return _check(
-                "warn",
-                f"term {leader.term} has completed no sweep {since}: the supervisor's log says why",
-            )
-        return _check("pass", f"term {leader.term}")
+            why = "the supervisor's log says why"
+            return _check("warn", f"{term} has completed no sweep {since}: {why}")
+        return _check("pass", term)
 
     async def _holder(self) -> Check:
-        """Look whether the fleet in this Redis is our registry's: no supervisor of ours touches
-        another's.
-        """
+        """Look whether this Redis is our registry's: no supervisor of ours touches another's."""
         try:
-            ours = await soon(leadership.registry, self._store)
+            ours = await within_deadline(leadership.registry, self._store)
             holder = (await generation.standing(self._live)).holder(ours)
         except StoreUnavailable:
             return _check("warn", "unknown: a store does not answer")
         return _check("warn", str(ForeignRedis(ours, holder))) if holder else _check("pass")
 
 
-class Ages:
-    """How old the observations are: read in the background, since a large fleet takes longer than
-    anybody waits.
-    """
+class ObservationAges:
+    """How old the observations are; read in the background: a large fleet takes its time."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -210,8 +206,8 @@ class Ages:
         with suppress(StoreUnavailable):
             self._found = await watched.watched(self._live)
         ended = time.monotonic()
-        self._again_at, self._looking = ended + (ended - began) / LOOKING, None
+        self._again_at, self._looking = ended + (ended - began) / LOOKING_SHARE, None
 
 
-def _check(status: Reply, detail: str = "") -> Check:
+def _check(status: Level, detail: str = "") -> Check:
     return {"status": status, "detail": detail}

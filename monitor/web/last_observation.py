@@ -1,10 +1,12 @@
-"""GET /last_observation: what automation asks. Reads Redis, never the databases; of a name that
-Redis does not know the registry says whether it exists.
+"""GET /last_observation: what automation asks. Reads Redis, never the databases.
+
+Of a name that Redis does not know the registry says whether it exists. app.py imports this.
 """
 
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache, partial
 from typing import Annotated
@@ -22,7 +24,6 @@ from monitor.live.observations import Latest
 from monitor.live.reasons import Reason
 from monitor.secrets import SecretBox
 from monitor.shapes import LastObservationShape, ObservationsShape
-from monitor.web.answers import Told, etag, last_observation, meta
 from monitor.web.parameters import (
     MAX_PAGE,
     STRICT,
@@ -30,9 +31,9 @@ from monitor.web.parameters import (
     Cursor,
     Limit,
     LiveOf,
+    Lookup,
+    LookupOf,
     Name,
-    Registry,
-    RegistryOf,
     decode_cursor,
     encode_cursor,
 )
@@ -44,6 +45,7 @@ from monitor.web.problems import (
     unknown_database,
     unreadable_database,
 )
+from monitor.web.representation import Details, etag, last_observation, meta
 
 CHUNK = 100  # databases read at once: about 10 ms of the loop
 MAX_SCAN = 20_000  # databases looked at for one page; a rarer state takes more pages
@@ -51,11 +53,21 @@ MAX_SCAN = 20_000  # databases looked at for one page; a rarer state takes more 
 router = APIRouter(tags=["last observation"], dependencies=[STRICT], responses=DOCUMENTED)
 
 
+@dataclass(slots=True)
+class Page:
+    """The databases of one answer."""
+
+    found: list[Latest] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # names nobody can tell of
+    unreadable: list[str] = field(default_factory=list)  # those whose row is of a newer version
+    following: str = ""  # the name to go on after, '' at the end
+
+
 @router.get("/last_observation/{name}", response_model=LastObservationShape)
 async def one(
     live: LiveOf,
     box: BoxOf,
-    registry: RegistryOf,
+    lookup: LookupOf,
     name: Name,
     if_none_match: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
@@ -63,56 +75,58 @@ async def one(
     found, at = await asyncio.gather(observations.latest(live, [name]), now(live))
     if name in found.unreadable:
         raise unreadable_database(name)
-    latest = found.get(name) or (await _unobserved(live, [name], registry)).get(name)
+    if name not in found:
+        found |= await _unobserved(live, [name], lookup)
+    latest = found.get(name)
     if latest is None:
         raise unknown_database(name)
     tag = etag(latest, at)
-    headers = {
-        "ETag": tag,
-        "Cache-Control": "private, max-age=1",
-    }  # with Age: ask again, a 304 is cheap
+    # With Age: ask again, a 304 is cheap.
+    headers = {"ETag": tag, "Cache-Control": "private, max-age=1"}
     if latest.at is not None:
-        headers |= {
-            "Last-Modified": formatdate(latest.at, usegmt=True),
-            "Age": str(int(age(latest.at, at))),
-        }
+        headers["Last-Modified"] = formatdate(latest.at, usegmt=True)
+        headers["Age"] = str(int(age(latest.at, at)))
     if _matches(if_none_match, tag):
         return Response(status_code=304, headers=headers)
     reason = (await reasons.reasons(live, [latest])).get(name)
-    return _json(last_observation(latest, at, _told(box, latest, reason)), headers)
+    return _json(last_observation(latest, at, _details(box, latest, reason)), headers)
 
 
 @router.get("/last_observation", response_model=ObservationsShape)
 async def many(
     live: LiveOf,
     box: BoxOf,
-    registry: RegistryOf,
+    lookup: LookupOf,
     database: Annotated[list[str] | None, Query(max_length=MAX_PAGE)] = None,
     state: Annotated[list[State] | None, Query()] = None,
     limit: Limit = MAX_PAGE,
     cursor: Cursor = "",
 ) -> Response:
-    """Return the last observations of all databases, of those named, or of those in a state; sorted
-    by name.
-    """
+    """Return the last observations of all databases, of those named or in a state; by name."""
     after = decode_cursor(cursor)
-    names = sorted(set(map(_asked, database))) if database else await observations.names(live)
-    rest = [name for name in names if name > after]
-    ask = partial(_tolerantly, registry) if database else None
-    page, missing, unreadable, following = await _page(
-        live, rest, frozenset(state or State), limit, ask
+    if database:
+        names: Sequence[str] = sorted({_asked(name) for name in database})
+        tolerant = partial(_tolerantly, lookup)
+    else:
+        names = await observations.names(live)
+        tolerant = None
+    following = [name for name in names if name > after]
+    page = await _page(live, following, frozenset(state or State), limit, tolerant)
+    why, trouble, at = await asyncio.gather(
+        reasons.reasons(live, page.found), _trouble(live), now(live)
     )
-    why, trouble, at = await asyncio.gather(reasons.reasons(live, page), _trouble(live), now(live))
 
     def answer() -> Response:
-        told = (_told(box, latest, why.get(latest.database)) for latest in page)
-        data = [last_observation(latest, at, more) for latest, more in zip(page, told, strict=True)]
+        data = []
+        for latest in page.found:
+            details = _details(box, latest, why.get(latest.database))
+            data.append(last_observation(latest, at, details))
         body: ObservationsShape = {
             "data": data,
             "meta": meta(data, len(names), trouble),
-            "missing": missing if database else [],
-            "unreadable": unreadable,
-            "next_cursor": encode_cursor(following) if following else None,
+            "missing": page.missing if database else [],
+            "unreadable": page.unreadable,
+            "next_cursor": encode_cursor(page.following) if page.following else None,
         }
         return _json(body, {"Cache-Control": "private, no-cache"})
 
@@ -120,17 +134,19 @@ async def many(
 
 
 async def _trouble(live: Live) -> tuple[str, ...]:
-    """Return why observations may not be coming or not be here; the bus may be another Redis, and
-    away.
+    """Return why observations may not be coming or not be here.
+
+    The bus may be another Redis, and away.
     """
-    opened = (await generation.generation(live)).open
-    lost = () if opened else ("Redis is being rebuilt: databases may be missing here",)
+    trouble: tuple[str, ...] = ()
+    if not (await generation.generation(live)).open:
+        trouble = ("Redis is being rebuilt: databases may be missing here",)
     try:
-        return lost + (await watched.watchers(live)).troubles
+        watchers = await watched.watchers(live)
     except StoreUnavailable as error:
-        return (
-            f"nobody knows who watches: the Redis of REDIS_URL does not answer ({error.detail})",
-        )
+        silent = f"the Redis of REDIS_URL does not answer ({error.detail})"
+        return (f"nobody knows who watches: {silent}",)
+    return trouble + watchers.troubles
 
 
 async def _page(
@@ -138,70 +154,67 @@ async def _page(
     names: Sequence[str],
     states: frozenset[State],
     limit: int,
-    registry: Registry | None,
-) -> tuple[list[Latest], list[str], list[str], str]:
-    """Return the matches, the names nobody can tell of, those of them whose row this version cannot
-    read, and the name to continue after (empty at the end)."""
-    page: list[Latest] = []
-    missing: list[str] = []
-    unreadable: list[str] = []
+    lookup: Lookup | None,
+) -> Page:
+    """Return those of the names that are in one of these states, at most `limit` of them."""
+    page = Page()
     for start in range(0, min(len(names), MAX_SCAN), CHUNK):
         chunk = names[start : start + CHUNK]
         found = await observations.latest(live, chunk)
-        broken = found.unreadable
-        unheard = [name for name in chunk if name not in found and name not in broken]
-        found |= await _unobserved(live, unheard, registry)
+        unreadable = found.unreadable
+        unheard = [name for name in chunk if name not in found and name not in unreadable]
+        found |= await _unobserved(live, unheard, lookup)
         for name in chunk:
             if name not in found:
-                missing.append(name)
-                unreadable += [name] if name in broken else []
+                page.missing.append(name)
+                if name in unreadable:
+                    page.unreadable.append(name)
             elif found[name].status.state in states:
-                if len(page) == limit:
-                    return page, missing, unreadable, page[-1].database
-                page.append(found[name])
-    return page, missing, unreadable, names[MAX_SCAN - 1] if len(names) > MAX_SCAN else ""
+                if len(page.found) == limit:
+                    page.following = page.found[-1].database
+                    return page
+                page.found.append(found[name])
+    if len(names) > MAX_SCAN:
+        page.following = names[MAX_SCAN - 1]
+    return page
 
 
-async def _tolerantly(registry: Registry, names: Sequence[str]) -> dict[str, Latest]:
-    """Ask the registry; while it is away the others of a list are answered all the same."""
+async def _tolerantly(lookup: Lookup, names: Sequence[str]) -> dict[str, Latest]:
+    """Look names up; while the registry is away the others of a list are answered all the same."""
     try:
-        return await registry(names)
+        return await lookup(names)
     except (StoreUnavailable, Unreadable):
         return {}
 
 
-async def _unobserved(
-    live: Live, names: Sequence[str], registry: Registry | None
-) -> dict[str, Latest]:
-    """Return those that nobody was given to watch yet: known by their target, or by the registry
-    alone.
-    """
+async def _unobserved(live: Live, names: Sequence[str], lookup: Lookup | None) -> dict[str, Latest]:
+    """Return those that nobody was given to watch yet: published, or in the registry alone."""
     found = await _published(live, names)
-    rest = [name for name in names if name not in found]
-    if not rest or registry is None:
+    unknown = [name for name in names if name not in found]
+    if not unknown or lookup is None:
         return found
     if not (await generation.generation(live)).open:
         raise rebuilding()
-    return found | await registry(rest)
+    return found | await lookup(unknown)
 
 
 async def _published(live: Live, names: Sequence[str]) -> dict[str, Latest]:
     known = await targets.targets(live, names) if names else {}
-    return {
-        name: Latest(
+    found = {}
+    for name, target in known.items():
+        found[name] = Latest(
             database=name,
             status=Status(),
             labels=target.labels,
             policy=target.policy,
             ciphertext=target.ciphertext,
         )
-        for name, target in known.items()
-    }
+    return found
 
 
-def _told(box: SecretBox, latest: Latest, reason: Reason | None) -> Told:
+def _details(box: SecretBox, latest: Latest, reason: Reason | None) -> Details:
     address, user = _address(box, latest.database, latest.ciphertext)
-    return Told(address, user, reason)
+    return Details(address, user, reason)
 
 
 @lru_cache(maxsize=10_000)  # 70 us each to open
@@ -215,9 +228,7 @@ def _address(box: SecretBox, name: str, ciphertext: str) -> tuple[str, str]:
 
 
 def _asked(name: str) -> str:
-    """Return a name asked for; what can be no name is a mistake to be told, not a missing
-    database.
-    """
+    """Return a name asked for; what can be no name is a mistake, not a missing database."""
     if not quotable(name):
         raise Problem(400, "invalid-parameter", "A value of `database` cannot be a name.")
     return name

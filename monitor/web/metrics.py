@@ -1,8 +1,7 @@
-"""GET /metrics for Prometheus: read anew at each scrape, from Redis and the lease in Postgres;
-nothing is kept here.
+"""GET /metrics for Prometheus: read anew at each scrape, from Redis and the lease in Postgres.
 
 A scrape answers whatever is down: what cannot be read is left out and `feeler_store_up` says so.
-Names and labels never come from data of databases.
+Names and labels never come from data of databases. app.py imports this.
 """
 
 import asyncio
@@ -31,7 +30,7 @@ from monitor.live.watched import Watched
 from monitor.registry import leadership
 from monitor.registry.store import Store
 from monitor.web.parameters import STRICT
-from monitor.web.patience import soon
+from monitor.web.registry_access import within_deadline
 
 CHUNK = 100  # databases read at once
 AGES = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)  # seconds
@@ -41,15 +40,15 @@ router = APIRouter(tags=["metrics"], dependencies=[STRICT])
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Findings:
     """What one scrape found; None where a store did not answer."""
 
-    live: "LiveReading | None"
+    live: "LiveFindings | None"
     term: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class LiveReading:
+class LiveFindings:
     """What Redis says."""
 
     writable: bool
@@ -70,20 +69,20 @@ async def metrics(request: Request) -> Response:
     state = request.app.state
     live, term = await asyncio.gather(_read_live(state.live), _read_term(state.store))
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Scrape(Reading(live, term)))
+    registry.register(Families(Findings(live, term)))
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(registry), headers={"Content-Type": content_type})
 
 
-class Scrape(Collector):
-    """Says what was read in the words of Prometheus."""
+class Families(Collector):
+    """The metric families of what was read."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+    def __init__(self, found: Findings) -> None:
+        self._found = found
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family; each is documented where it is made."""
-        live, term = self._reading.live, self._reading.term
+        live, term = self._found.live, self._found.term
         answers = {"redis": live is not None, "postgres": term is not None}
         yield _gauges(
             "feeler_store_up", "Whether a store of ours answered this scrape", "store", answers
@@ -99,14 +98,18 @@ class Scrape(Collector):
             yield from _workers(live.workers)
 
 
-def _fleet(live: LiveReading) -> Iterator[Metric]:
+def _fleet(live: LiveFindings) -> Iterator[Metric]:
     states = {state.value: live.states.get(state, 0) for state in State}
     yield _gauges("feeler_databases", "Databases by state", "state", states)
-    unreadable = "Databases whose stored state this version cannot read: a newer one wrote it, or it is damaged"
+    unreadable = "Databases whose stored state this version cannot read: newer, or damaged"
     yield GaugeMetricFamily("feeler_databases_unreadable", unreadable, live.unreadable)
     ages = HistogramMetricFamily("feeler_observation_age_seconds", "Age of the last observations")
-    bounds = [(str(bound), float(sum(seconds <= bound for seconds in live.ages))) for bound in AGES]
-    ages.add_metric([], [*bounds, ("+Inf", float(len(live.ages)))], sum(live.ages))
+    buckets = []
+    for bound in AGES:
+        within = sum(seconds <= bound for seconds in live.ages)
+        buckets.append((str(bound), float(within)))
+    buckets.append(("+Inf", float(len(live.ages))))
+    ages.add_metric([], buckets, sum(live.ages))
     yield ages
     oldest, overdue = live.watched.oldest, live.watched.overdue
     yield GaugeMetricFamily(
@@ -151,9 +154,10 @@ def _counters(counts: Mapping[str, int]) -> Iterator[Metric]:
 def _by_kind(
     name: str, help_text: str, counts: Mapping[str, int], prefix: str, *, label: str = "kind"
 ) -> CounterMetricFamily:
-    found = {
-        key.removeprefix(prefix): count for key, count in counts.items() if key.startswith(prefix)
-    }
+    found = {}
+    for key, count in counts.items():
+        if key.startswith(prefix):
+            found[key.removeprefix(prefix)] = count
     return _counts(name, help_text, label, found)
 
 
@@ -170,17 +174,17 @@ def _journal(backlog: Mapping[str, int]) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "feeler_journal_length", "Entries kept in the journal", backlog.get("length", 0)
     )
-    dead = "Entries that some consumer could not read and nobody has replayed: see `feeler journal dead`"
+    dead = "Entries that some consumer could not read: see `feeler journal dead`"
     yield GaugeMetricFamily("feeler_journal_dead_letters", dead, backlog.get("dead", 0))
     for what, help_text in (
         ("pending", "Entries taken and not yet worked off"),
         ("lag", "Entries not yet taken"),
     ):
-        groups = {
-            key.removesuffix(f"_{what}"): count
-            for key, count in backlog.items()
-            if key.endswith(f"_{what}")
-        }
+        suffix = f"_{what}"
+        groups = {}
+        for key, count in backlog.items():
+            if key.endswith(suffix):
+                groups[key.removesuffix(suffix)] = count
         yield _gauges(f"feeler_journal_{what}", help_text, "group", groups)
 
 
@@ -220,7 +224,7 @@ def _gauges(
     return family
 
 
-async def _read_live(live: Live) -> LiveReading | None:
+async def _read_live(live: Live) -> LiveFindings | None:
     try:
         seen, led = await asyncio.gather(watched.watched(live), presence.is_led(live))
         opened, counts, backlog, workers, at = await asyncio.gather(
@@ -244,8 +248,17 @@ async def _read_live(live: Live) -> LiveReading | None:
     except StoreUnavailable:
         return None
     writable = await _is_writable(live)
-    return LiveReading(
-        writable, opened.open, states, unreadable, tuple(ages), counts, backlog, workers, seen, led
+    return LiveFindings(
+        writable=writable,
+        open=opened.open,
+        states=states,
+        unreadable=unreadable,
+        ages=tuple(ages),
+        counters=counts,
+        backlog=backlog,
+        workers=workers,
+        watched=seen,
+        led=led,
     )
 
 
@@ -259,7 +272,7 @@ async def _is_writable(live: Live) -> bool:
 
 async def _read_term(store: Store) -> int | None:
     try:
-        lease = await soon(leadership.current, store)
+        lease = await within_deadline(leadership.current, store)
     except StoreUnavailable:
         return None
     return lease.term if lease else 0

@@ -18,9 +18,8 @@ from monitor.secrets import SecretBox
 from monitor.web.problems import Problem, quotable, unknown_database
 
 MAX_PAGE = 1000
-Registry = Callable[
-    [Sequence[str]], Awaitable[dict[str, Latest]]
-]  # what it knows of names that Redis does not
+# What the registry knows of names that Redis does not.
+Lookup = Callable[[Sequence[str]], Awaitable[dict[str, Latest]]]
 
 
 async def live_of(request: Request) -> Live:
@@ -29,10 +28,10 @@ async def live_of(request: Request) -> Live:
     return live
 
 
-async def registry_of(request: Request) -> Registry:
-    """Return what the registry answers through."""
-    registry: Registry = request.app.state.registry
-    return registry
+async def lookup_of(request: Request) -> Lookup:
+    """Return what looks names up in the registry."""
+    lookup: Lookup = request.app.state.lookup
+    return lookup
 
 
 async def box_of(request: Request) -> SecretBox:
@@ -45,13 +44,10 @@ async def _strict(request: Request) -> None:
     known = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
     unknown = sorted(set(request.query_params) - known)
     if unknown:
-        named = ", ".join(name for name in unknown if quotable(name)) or "One of them"
+        named = ", ".join(filter(quotable, unknown)) or "One of them"
         allowed = ", ".join(sorted(known)) or "none"
-        raise Problem(
-            400,
-            "unknown-parameter",
-            f"{named}: not a parameter of this resource. Known: {allowed}.",
-        )
+        detail = f"{named}: not a parameter of this resource. Known: {allowed}."
+        raise Problem(400, "unknown-parameter", detail)
 
 
 async def known_name(name: str) -> str:
@@ -69,20 +65,18 @@ def encode_cursor(name: str) -> str:
 
 def decode_cursor(cursor: str) -> str:
     """Return the name a cursor continues after; empty at the start."""
+    padded = cursor + "=" * (-len(cursor) % 4)
     try:
-        name = base64.b64decode(
-            cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True
-        ).decode()
+        name = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
         return check_name(name) if name else ""
     except (ValueError, InvalidInput):
-        raise Problem(
-            400, "invalid-cursor", "Use `next_cursor` of the page before as it came."
-        ) from None
+        detail = "Use `next_cursor` of the page before as it came."
+        raise Problem(400, "invalid-cursor", detail) from None
 
 
 STRICT = Depends(_strict)  # a typing error in a filter must not mean "everything"
 LiveOf = Annotated[Live, Depends(live_of)]
-RegistryOf = Annotated[Registry, Depends(registry_of)]
+LookupOf = Annotated[Lookup, Depends(lookup_of)]
 BoxOf = Annotated[SecretBox, Depends(box_of)]
 Name = Annotated[str, Depends(known_name)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]

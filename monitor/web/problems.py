@@ -1,6 +1,4 @@
-"""Every error as an RFC 9457 problem. Anyone in web/ may import this; no answer repeats what was
-sent.
-"""
+"""Every error as an RFC 9457 problem; none repeats what was sent. web/ alone imports this."""
 
 import json
 import re
@@ -25,9 +23,8 @@ from monitor.core.errors import (
 )
 from monitor.shapes import ErrorShape, ProblemShape
 
-_QUOTABLE = re.compile(
-    r"[A-Za-z0-9_.-]{1,63}\Z"
-)  # whoever pastes a URL in the wrong place does not get it back
+# Whoever pastes a URL in the wrong place does not get it back.
+_QUOTABLE = re.compile(r"[A-Za-z0-9_.-]{1,63}\Z")
 PATH = re.compile(r"[A-Za-z0-9_./-]{1,200}\Z")
 
 _CONTENT = {"application/problem+json": {"schema": TypeAdapter(ProblemShape).json_schema()}}
@@ -57,24 +54,21 @@ class Problem(Exception):
 def unknown_database(name: str) -> Problem:
     """Return the 404 of a database feeler does not know."""
     called = f" named {name}" if quotable(name) else " of this name"
-    return Problem(
-        404, "unknown-database", f"There is no database{called}. `feeler db add` registers one."
-    )
+    detail = f"There is no database{called}. `feeler db add` registers one."
+    return Problem(404, "unknown-database", detail)
 
 
 def unreadable_database(name: str) -> Problem:
-    """Return the 503 of a database whose row this version cannot read; `name` is one that a store
-    knows.
-    """
-    detail = f"This version cannot read what is stored of {name}: a newer one wrote it, or it is damaged."
+    """Return the 503 of a database whose row this version cannot read; a store knows `name`."""
+    why = "a newer one wrote it, or it is damaged"
+    detail = f"This version cannot read what is stored of {name}: {why}."
     return Problem(503, "unreadable", f"{detail} Nothing is known to be wrong with your database.")
 
 
 def rebuilding() -> Problem:
-    """Return the 503 of a name that Redis, which lost its memory, may learn again within
-    seconds.
-    """
-    detail = "Redis is new or being rebuilt by a supervisor, from what workers and registry remember. Ask again."
+    """Return the 503 of a name that a Redis which lost its data may learn again within seconds."""
+    sources = "from what workers and registry remember"
+    detail = f"Redis is new or being rebuilt by a supervisor, {sources}. Ask again."
     return Problem(503, "rebuilding", detail, headers={"Retry-After": "2"})
 
 
@@ -83,7 +77,7 @@ def quotable(text: str) -> bool:
     return bool(_QUOTABLE.match(text))
 
 
-def answer(scope: Scope, problem: Problem) -> Response:
+def response_to(scope: Scope, problem: Problem) -> Response:
     """Return the response a problem makes."""
     path = str(scope.get("path", ""))
     errors: list[ErrorShape] = [
@@ -108,11 +102,11 @@ def install(app: FastAPI) -> None:
 
 
 async def _handle(request: Request, error: Exception) -> Response:
-    return answer(request.scope, problem_of(error))
+    return response_to(request.scope, problem_of(error))
 
 
 def problem_of(error: Exception) -> Problem:
-    """Translate an error; what nobody expected becomes a 500 without words."""
+    """Translate an error; what nobody expected becomes a 500 that tells nothing."""
     problem = Problem(500, "internal-error", "The web's log has the details under this request_id.")
     match error:
         case Problem():
@@ -137,37 +131,39 @@ def _of_feeler(error: FeelerError) -> Problem | None:
     match error:
         case InvalidInput():
             detail = error.problem + (f" ({error.fix})" if error.fix else "")
-            return Problem(
-                422, "invalid-input", "Nothing was changed.", errors=[(f"/{error.field}", detail)]
-            )
+            return _unchanged([(f"/{error.field}", detail)])
         case NotFound(kind="database"):
             return unknown_database(error.name)
         case NotFound():  # what a body refers to
-            pointer = f"/{error.kind}", f"there is no such {error.kind}"
-            return Problem(422, "invalid-input", "Nothing was changed.", errors=[pointer])
+            return _unchanged([(f"/{error.kind}", f"there is no such {error.kind}")])
         case AlreadyExists():
-            detail = f"The name of this {error.kind} is taken. PATCH changes what is registered under it."
-            return Problem(409, "already-exists", detail)
+            detail = f"The name of this {error.kind} is taken."
+            patch = "PATCH changes what is registered under it."
+            return Problem(409, "already-exists", f"{detail} {patch}")
         case StoreUnavailable():
-            detail = f"{error.store.capitalize()} does not answer. Nothing is known to be wrong with your databases."
-            return Problem(503, "store-unavailable", detail, headers={"Retry-After": "2"})
+            detail = f"{error.store.capitalize()} does not answer."
+            yours = "Nothing is known to be wrong with your databases."
+            retry = {"Retry-After": "2"}
+            return Problem(503, "store-unavailable", f"{detail} {yours}", headers=retry)
     return None
+
+
+def _unchanged(errors: Sequence[tuple[str, str]]) -> Problem:
+    return Problem(422, "invalid-input", "Nothing was changed.", errors=errors)
 
 
 def _invalid_request(error: RequestValidationError) -> Problem:
     errors = [_pointer(item["loc"], item["type"], item["msg"]) for item in error.errors()]
     if any(item["loc"][0] == "body" for item in error.errors()):
-        return Problem(422, "invalid-input", "Nothing was changed.", errors=errors)
-    return Problem(
-        400, "invalid-parameter", "A parameter of the request is not usable.", errors=errors
-    )
+        return _unchanged(errors)
+    detail = "A parameter of the request is not usable."
+    return Problem(400, "invalid-parameter", detail, errors=errors)
 
 
 def _pointer(location: Sequence[str | int], kind: str, message: str) -> tuple[str, str]:
-    """Name the place of an error; a key we did not ask for is not repeated: it may be a secret gone
-    astray.
-    """
+    """Name the place of an error, but no key we did not ask for: it may be a secret gone astray."""
     parts = [str(part) for part in location[1:]]
     if kind == "extra_forbidden":
         return "/" + "/".join(parts[:-1]), "holds a field that is not known here"
-    return "/" + "/".join(part if quotable(part) else "*" for part in parts), message
+    named = (part if quotable(part) else "*" for part in parts)
+    return "/" + "/".join(named), message

@@ -1,7 +1,7 @@
-"""Who may come in, and what every answer carries: one ASGI layer around the whole app. Imported by
-app.py alone.
+"""Who may come in, and what every answer carries: one ASGI layer around the whole app.
 
-Deny by default: all but PUBLIC needs the token, except for reading on a loopback door.
+Deny by default: all but PUBLIC needs the token, except for reading on loopback. Imported by
+app.py, and by http_limits and databases for a constant each.
 """
 
 import hmac
@@ -15,15 +15,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monitor.config import Settings, is_loopback
-from monitor.web.problems import PATH, Problem, answer, problem_of
+from monitor.web.problems import PATH, Problem, problem_of, response_to
 
 MAX_BODY = 65_536  # bytes
 PUBLIC = frozenset({"/livez", "/readyz"})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 REFUSED = frozenset({401, 403})
-BEARER = HTTPBearer(
-    auto_error=False, description="FEELER_TOKEN"
-)  # for OpenAPI: Guard does the checking
+# For OpenAPI: Guard does the checking.
+BEARER = HTTPBearer(auto_error=False, description="FEELER_TOKEN")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -53,11 +52,8 @@ class Guard:
         request_id = given if _REQUEST_ID.match(given) else uuid4().hex
         # Routes know GET only; the server above still sees HEAD and drops the body.
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        scope = {
-            **scope,
-            "method": method,
-            "state": {**scope.get("state", {}), "request_id": request_id},
-        }
+        state = {**scope.get("state", {}), "request_id": request_id}
+        scope = {**scope, "method": method, "state": state}
         reply = _Reply(send, request_id)
         try:
             await self._serve(scope, receive, reply, headers)
@@ -78,25 +74,25 @@ class Guard:
                 _log_failure(scope, error)
             if reply.status:
                 raise RuntimeError("the answer broke off") from None
-            await answer(scope, problem_of(error))(scope, receive, reply)
+            await response_to(scope, problem_of(error))(scope, receive, reply)
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
         """Raise the problem of a request that may not come in."""
         reading = scope["method"] in SAFE
         if scope["path"] in PUBLIC and reading:
             return
-        # A foreign Host means a proxy in front of us, or a web page that made its own name point
-        # here.
+        # A foreign Host: a proxy in front of us, or a web page that made its own name point here.
         local = is_loopback(self.settings.host) and is_loopback(_hostname(headers.get("host", "")))
         if reading and local:
             return
         if not self.settings.token:
-            detail = "No token is set, so nothing but reading on loopback is allowed. Set FEELER_TOKEN and start again."
-            raise Problem(403, "no-token-configured", detail)
+            allowed = "No token is set, so nothing but reading on loopback is allowed."
+            fix = "Set FEELER_TOKEN and start again."
+            raise Problem(403, "no-token-configured", f"{allowed} {fix}")
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(
-            token.strip().encode(), self.settings.token.encode()
-        ):
+        wanted = self.settings.token.encode()
+        same = hmac.compare_digest(token.strip().encode(), wanted)
+        if scheme.lower() != "bearer" or not same:
             detail = "Send the header `Authorization: Bearer <FEELER_TOKEN>`."
             raise Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
         scope["state"]["who"] = "token"
@@ -122,9 +118,7 @@ class _Reply:
 
 
 async def _whole_body(receive: Receive, headers: Headers) -> Receive:
-    """Read the body within its limit, whatever its length header claims, and return what replays
-    it.
-    """
+    """Read the body within its limit, whatever its header claims; return what replays it."""
     too_large = Problem(413, "body-too-large", f"A body may have {MAX_BODY} bytes.")
     length = headers.get("content-length", "0")
     if not length.isdigit() or int(length) > MAX_BODY:
@@ -147,21 +141,23 @@ async def _whole_body(receive: Receive, headers: Headers) -> Receive:
 
 
 def _audit(scope: Scope, headers: Headers, reply: _Reply) -> None:
-    """Leave a line for every change and every refusal: who, what, from where. A body is never
-    told.
-    """
-    forwarded, state = headers.get("x-forwarded-for", ""), scope["state"]
+    """Leave a line for every change and every refusal: who, what, from where, but no body."""
+    state = scope["state"]
+    path = scope["path"] if PATH.match(scope["path"]) else "*"
+    client = "{}:{}".format(*scope["client"]) if scope.get("client") else "-"
+    forwarded = headers.get("x-forwarded-for", "")  # what a proxy claims, or a liar
+    if not _FORWARDED.match(forwarded):
+        forwarded = "-"
     _audit_log.info(
-        "action=audit who=%s method=%s path=%s status=%d made=%s from=%s forwarded_for=%s request_id=%s",
+        "action=audit who=%s method=%s path=%s status=%d made=%s from=%s forwarded_for=%s"
+        " request_id=%s",
         state.get("who", "nobody"),
         scope["method"],
-        scope["path"] if PATH.match(scope["path"]) else "*",
+        path,
         reply.status,
         reply.location or "-",
-        "{}:{}".format(*scope["client"]) if scope.get("client") else "-",
-        forwarded.replace(" ", "")
-        if _FORWARDED.match(forwarded)
-        else "-",  # what a proxy claims, or a liar
+        client,
+        forwarded.replace(" ", ""),
         state["request_id"],
     )
 
@@ -172,11 +168,9 @@ def _hostname(host: str) -> str:
 
 
 def _log_failure(scope: Scope, error: Exception) -> None:
-    """Log where it happened; the words of an error may hold what a client sent."""
-    place = " < ".join(
-        f"{frame.name}:{frame.lineno}"
-        for frame in reversed(traceback.extract_tb(error.__traceback__))
-    )
+    """Log where it happened; the message of an error may hold what a client sent."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    place = " < ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
     request_id = scope["state"]["request_id"]
     _log.error(
         "action=request_failed error=%s request_id=%s at=%s",

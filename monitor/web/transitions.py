@@ -9,10 +9,10 @@ from monitor.registry import fleet
 from monitor.registry.rows import TransitionRow
 from monitor.registry.transitions import read_transitions
 from monitor.shapes import SeenShape, TransitionShape, TransitionsShape
-from monitor.web.answers import moment
 from monitor.web.parameters import STRICT, Limit, Name
-from monitor.web.patience import StoreOf
 from monitor.web.problems import DOCUMENTED
+from monitor.web.registry_access import StoreOf
+from monitor.web.representation import rfc3339
 
 router = APIRouter(tags=["transitions"], dependencies=[STRICT], responses=DOCUMENTED)
 
@@ -46,7 +46,7 @@ def _shape(row: TransitionRow) -> TransitionShape:
         "from": one.source.value,
         "to": one.target.value,
         "rule": one.rule,
-        "at": moment(one.at),
+        "at": rfc3339(one.at),
         "worker": one.worker,
         "observers": list(one.observers),
         "evidence": [_seen(seen) for seen in one.evidence],
@@ -56,8 +56,8 @@ def _shape(row: TransitionRow) -> TransitionShape:
 def _seen(seen: Finding) -> SeenShape:
     return {
         "worker": seen.worker,
-        "sent_at": moment(seen.sent_at),
-        "observed_at": moment(seen.at),
+        "sent_at": rfc3339(seen.sent_at),
+        "observed_at": rfc3339(seen.at),
         "cause": seen.cause.value,
         "rounds": seen.rounds,
         "detail": seen.detail,

@@ -9,9 +9,9 @@ from monitor.live import presence
 from monitor.live.connections import now
 from monitor.live.presence import Presence
 from monitor.shapes import WorkerShape, WorkersShape
-from monitor.web.answers import moment
 from monitor.web.parameters import STRICT, LiveOf
 from monitor.web.problems import DOCUMENTED
+from monitor.web.representation import rfc3339
 
 router = APIRouter(tags=["workers"], dependencies=[STRICT], responses=DOCUMENTED)
 
@@ -31,7 +31,7 @@ def _worker(one: Presence, at: float) -> WorkerShape:
         "capacity": one.capacity,
         "owned": one.owned,
         "age_seconds": age(one.at, at),
-        "started_at": moment(one.started_at),
+        "started_at": rfc3339(one.started_at),
         "lateness_seconds": one.lateness,
         "rejected": one.rejected,
         "retained": one.retained,

@@ -1,5 +1,4 @@
-"""The wire below the app: how long and how large a request may be before it is one, and how many
-may be unfinished.
+"""How long and how large a request may be before it is one, and how many may be unfinished.
 
 Strangers get this far without a token, so nothing here costs more than a little memory. Imported by
 app.py alone.
@@ -19,55 +18,55 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from monitor.web.security import MAX_BODY
 
 MAX_HEAD = 32_768  # bytes of request line and headers
-MAX_REQUEST = (
-    MAX_HEAD + 4 * MAX_BODY
-)  # bytes: a body too large gets its answer before the line is cut
-PIECE = (
-    16_384  # bytes parsed at once: the parser joins a header that comes in parts again and again
-)
-EACH = 200  # unfinished requests of one address
-MOST = 10_000  # connections at all
-RESERVE = 128  # descriptors for our stores and files
-TELL_EVERY = 10.0  # seconds between two lines of the log about connections we ended
+# Bytes of a request: a body too large gets its answer before the line is cut.
+MAX_REQUEST = MAX_HEAD + 4 * MAX_BODY
+# Bytes parsed at once: the parser joins a header that comes in parts again and again.
+PIECE = 16_384
+UNFINISHED_MOST = 200  # unfinished requests of one address
+CONNECTIONS_MOST = 10_000
+RESERVED = 128  # descriptors for our stores and files
+LOG_EVERY = 10.0  # seconds between two lines of the log about connections we ended
 TOO_LARGE = (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 _log = logging.getLogger("feeler.web")
 
 
-class Crowd:
-    """The connections of a door, those without a whole request apart: they make room when there are
-    too many.
+class ConnectionLimits:
+    """The connections of this process; those without a whole request make room for others.
 
     The oldest goes first: an honest request is whole within milliseconds, whoever else crowds its
     address.
     """
 
-    def __init__(self, most: int, each: int = EACH) -> None:
-        self._most, self._each = most, each
-        self._present: dict[Bounded, None] = {}  # as sets that know their order, oldest first
-        self._unfinished: dict[Bounded, None] = {}
-        self._of_address: dict[str, dict[Bounded, None]] = {}
+    def __init__(self, most: int, unfinished_most: int = UNFINISHED_MOST) -> None:
+        self._most, self._unfinished_most = most, unfinished_most
+        # Dicts as sets that know their order, oldest first.
+        self._present: dict[BoundedProtocol, None] = {}
+        self._unfinished: dict[BoundedProtocol, None] = {}
+        self._of_address: dict[str, dict[BoundedProtocol, None]] = {}
         self._ended: Counter[str] = Counter()
-        self._told_at = -TELL_EVERY
+        self._logged_at = -LOG_EVERY
 
-    def enter(self, one: "Bounded") -> None:
+    def enter(self, one: "BoundedProtocol") -> None:
         """Take a connection in; where there is no room, one that waits for its client has to go."""
         self._present[one] = None
         self.begin(one)
         if len(self._present) > self._most:
             oldest = next(iter(self._unfinished))
             if oldest is one:
-                oldest = next((other for other in self._present if other.is_idle), one)
+                idle = (other for other in self._present if other.is_idle)
+                oldest = next(idle, one)
             oldest.end(HTTPStatus.SERVICE_UNAVAILABLE, "crowded")
 
-    def begin(self, one: "Bounded") -> None:
+    def begin(self, one: "BoundedProtocol") -> None:
         """Count a request that has begun and is not whole."""
         self._unfinished[one] = None
         neighbours = self._of_address.setdefault(one.address, {})
         neighbours[one] = None
-        if len(neighbours) > self._each:
-            next(iter(neighbours)).end(HTTPStatus.REQUEST_TIMEOUT, "crowded_address")
+        if len(neighbours) > self._unfinished_most:
+            oldest = next(iter(neighbours))
+            oldest.end(HTTPStatus.REQUEST_TIMEOUT, "crowded_address")
 
-    def finish(self, one: "Bounded") -> None:
+    def finish(self, one: "BoundedProtocol") -> None:
         """Count it no longer: it is whole, or over."""
         self._unfinished.pop(one, None)
         if neighbours := self._of_address.get(one.address):
@@ -75,28 +74,27 @@ class Crowd:
             if not neighbours:
                 del self._of_address[one.address]
 
-    def leave(self, one: "Bounded") -> None:
+    def leave(self, one: "BoundedProtocol") -> None:
         """Forget a connection."""
         self.finish(one)
         self._present.pop(one, None)
 
     def note(self, reason: str, now: float) -> None:
-        """Count a connection we ended, and tell of all of them now and then."""
+        """Count a connection we ended, and log all of them now and then."""
         self._ended[reason] += 1
-        if now - self._told_at >= TELL_EVERY:
+        if now - self._logged_at >= LOG_EVERY:
             counts = " ".join(f"{name}={count}" for name, count in sorted(self._ended.items()))
             _log.warning("action=connections_ended %s", counts)
             self._ended.clear()
-            self._told_at = now
+            self._logged_at = now
 
 
-class Bounded(HttpToolsProtocol):
+class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with bounds on what it takes before a request is whole."""
 
-    crowd: ClassVar[Crowd]
-    head_seconds = (
-        10.0  # from the connection, or the first byte of a later request, to the end of the headers
-    )
+    limits: ClassVar[ConnectionLimits]
+    # From the connection, or the first byte of a later request, to the end of the headers.
+    head_seconds = 10.0
     body_seconds = 10.0  # from there to the end of the body
     address = ""
     _timer: asyncio.TimerHandle | None = None  # runs while a request is not whole
@@ -111,9 +109,9 @@ class Bounded(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
-        self.address = _neighbourhood(self.client[0] if self.client else "")
+        self.address = _client_of(self.client[0] if self.client else "")
         self._wait(self.head_seconds)
-        self.crowd.enter(self)
+        self.limits.enter(self)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, in pieces, until it is too much."""
@@ -141,39 +139,35 @@ class Bounded(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Wait no longer: the request is whole."""
         self._stop()
-        self.crowd.finish(self)
+        self.limits.finish(self)
         self._in_body, self._size = False, 0
         super().on_message_complete()
-        if (
-            self.cycle.response_complete
-        ):  # answered before its body was through: uvicorn waits for ever now
+        # Answered before its body was through: uvicorn waits for ever now.
+        if self.cycle.response_complete:
             self._begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self._stop()
-        self.crowd.leave(self)
+        self.limits.leave(self)
         super().connection_lost(exc)
 
     def end(self, status: HTTPStatus, reason: str) -> None:
-        """Hang up, with a word to who waits for one."""
+        """Hang up, and say why to who waits for an answer."""
         waiting = self._timer is not None and not self._is_answering()
         self._stop()
-        self.crowd.leave(self)
+        self.limits.leave(self)
         if self.transport.is_closing():
             return
         if waiting:
             line = f"HTTP/1.1 {status.value} {status.phrase}"
-            self.transport.write(
-                f"{line}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode()
-            )
+            headers = "connection: close\r\ncontent-length: 0"
+            self.transport.write(f"{line}\r\n{headers}\r\n\r\n".encode())
         self.transport.close()
-        self.crowd.note(reason, self.loop.time())
+        self.limits.note(reason, self.loop.time())
 
     def _is_answering(self) -> bool:
-        """Say whether a word of ours would fall into an answer, or into the place of another
-        one.
-        """
+        """Say whether what we write would fall into an answer, or into the place of another."""
         cycle = self.cycle
         if self._in_body:
             return bool(self.pipeline) or cycle.response_started
@@ -182,7 +176,7 @@ class Bounded(HttpToolsProtocol):
     def _begin(self) -> None:
         if self._timer is None:
             self._wait(self.head_seconds)
-            self.crowd.begin(self)
+            self.limits.begin(self)
 
     def _wait(self, seconds: float) -> None:
         self._stop()
@@ -200,15 +194,17 @@ class Bounded(HttpToolsProtocol):
             self._timer = None
 
 
-def bounded() -> type[Bounded]:
-    """Return the protocol of a door that leaves this process enough descriptors."""
+def bounded_protocol() -> type[BoundedProtocol]:
+    """Return the protocol of a server that leaves this process enough descriptors."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST if limit == resource.RLIM_INFINITY else min(MOST, max(limit // 2, limit - RESERVE))
-    return type("Door", (Bounded,), {"crowd": Crowd(most)})
+    most = CONNECTIONS_MOST
+    if limit != resource.RLIM_INFINITY:
+        most = min(most, max(limit // 2, limit - RESERVED))
+    return type("ServerProtocol", (BoundedProtocol,), {"limits": ConnectionLimits(most)})
 
 
 @lru_cache(maxsize=1024)
-def _neighbourhood(host: str) -> str:
+def _client_of(host: str) -> str:
     """Return what counts as one address: an IPv6 client has 2**64 of its own."""
     try:
         address = ip_address(host.partition("%")[0])

@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 
 from monitor.config import Settings
 from monitor.web import problems
-from monitor.web.protocol import MAX_HEAD, Bounded, Crowd
+from monitor.web.http_limits import MAX_HEAD, BoundedProtocol, ConnectionLimits
 from monitor.web.security import MAX_BODY, Guard
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -60,14 +60,14 @@ class Peer:
 
 
 class Door:
-    """A small app behind the guard, served for real, with a patience of its own."""
+    """A small app behind the guard, served for real, with time limits of its own."""
 
-    def __init__(self, app: FastAPI, crowd: Crowd, seconds: float) -> None:
+    def __init__(self, app: FastAPI, limits: ConnectionLimits, seconds: float) -> None:
         self.app = app
         protocol = type(
             "Patient",
-            (Bounded,),
-            {"head_seconds": seconds, "body_seconds": seconds, "crowd": crowd},
+            (BoundedProtocol,),
+            {"head_seconds": seconds, "body_seconds": seconds, "limits": limits},
         )
         options = {"ws": "none", "log_config": None, "lifespan": "off", "timeout_keep_alive": 600}
         self.server = uvicorn.Server(uvicorn.Config(app, port=0, http=protocol, **options))
@@ -110,7 +110,7 @@ def open_door(tmp_path) -> OpenDoor:
     async def opened(
         most: int = 1000, each: int = 1000, seconds: float = 0.5
     ) -> AsyncIterator[Door]:
-        door = Door(app, Crowd(most, each), seconds)
+        door = Door(app, ConnectionLimits(most, each), seconds)
         serving = asyncio.create_task(door.server.serve())
         while not door.server.started:
             await asyncio.sleep(0.01)
