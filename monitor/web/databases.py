@@ -70,7 +70,7 @@ class PatchBody(BaseModel):
 
     def given(self) -> Changes:
         """Return it as what registration takes."""
-        url = self.url.get_secret_value() if self.url else None
+        url = None if self.url is None else self.url.get_secret_value()
         return Changes(url, self.labels, self.policy, self.zone)
 
 
