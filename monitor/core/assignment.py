@@ -3,8 +3,8 @@
 What matters more comes first:
 1. total: every database has an owner while any worker lives;
 2. exclusion: a worker that could not reach a database within the last minute does not get it, nor
-   one that could only say void of it within the last ten, unless all could not (then it goes to the
-   one whose refusal is longest ago, void the last; where all could only say void it stays);
+   one that was hindered itself within the last ten, unless all could not (then it goes to the one
+   whose refusal is longest ago, the hindered last; where all were hindered it stays);
 3. bounded load: no worker holds more than ceil(1.25 x its fair share), nor more than its capacity
    while all the capacities together suffice. The fair share is databases / workers where every
    capacity allows it;
@@ -23,13 +23,13 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from itertools import islice
 
 from monitor.core.status import Epoch
 from monitor.core.timing import FAULTS_AWAY, REFUSED_FOR
 
-_Rank = tuple[
-    bool, float
-]  # of a refusal: void or not, when; the lowest is the first to be asked again
+# Of a refusal: our own fault or not, when; the lowest is the first to be asked again.
+_Rank = tuple[bool, float]
 _URGENCY = ("unowned", "owner_lost", "cannot_reach", "overloaded", "zone")
 
 
@@ -58,20 +58,17 @@ class Refusal:
     database: str
     worker: str
     at: float
-    void: bool = False  # by a fault of the worker's own: it knows nothing of the database
+    our_fault: bool = False  # the worker was hindered itself: it knows nothing of the database
 
     def counts(self, now: float) -> bool:
-        """Tell whether it still bars the worker; one of the future does not: the clock was set
-        back.
-        """
-        return 0 <= now - self.at < (FAULTS_AWAY if self.void else REFUSED_FOR)
+        """Tell whether it still bars the worker; not one of the future: the clock was set back."""
+        lasts = FAULTS_AWAY if self.our_fault else REFUSED_FOR
+        return 0 <= now - self.at < lasts
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One change of hands, and why: unowned, owner_lost, cannot_reach, overloaded (above its share)
-    or zone.
-    """
+    """One change of hands and its reason, one of _URGENCY (overloaded: above its share)."""
 
     database: str
     source: str | None
@@ -81,9 +78,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many databases a worker should hold: filled from below `low` to `fair`, relieved above
-    `limit`.
-    """
+    """How many databases a worker holds: filled from below `low` to `fair`, at most `limit`."""
 
     low: int
     fair: int
@@ -111,27 +106,42 @@ def plan(
 
 
 def shares(capacities: Mapping[str, int], total: int) -> dict[str, Share]:
-    """Divide this many databases fairly: what a small worker cannot hold falls to the others in
-    equal parts.
+    """Divide this many databases fairly.
+
+    What a small worker cannot hold falls to the others in equal parts.
     """
     room = sum(capacities.values())
-    if room < total:  # too little for all: every capacity is overdrawn in proportion
-        size = len(capacities)
-        capacities = {
-            worker: -(-total * capacity // room) if room else -(-total // size)
-            for worker, capacity in capacities.items()
-        }
-    level, parts = total, len(capacities)  # the fair share is level / parts
-    for capacity in sorted(capacities.values()):
+    if room < total:
+        capacities = _overdrawn(capacities, room, total)
+    level, parts = _level(capacities.values(), total)  # the fair share is level / parts
+    low = 3 * level // (4 * parts)
+    if level >= parts:
+        low = max(low, 1)  # who could hold one must not stay empty
+    fair = level // parts
+    limit = -(-5 * level // (4 * parts))  # rounded up
+    found: dict[str, Share] = {}
+    for worker, capacity in capacities.items():
+        found[worker] = Share(min(low, capacity), min(fair, capacity), min(limit, capacity))
+    return found
+
+
+def _overdrawn(capacities: Mapping[str, int], room: int, total: int) -> dict[str, int]:
+    """Return capacities that suffice: every one overdrawn in proportion."""
+    if not room:
+        each = -(-total // len(capacities))
+        return dict.fromkeys(capacities, each)
+    return {worker: -(-total * capacity // room) for worker, capacity in capacities.items()}
+
+
+def _level(capacities: Collection[int], total: int) -> tuple[int, int]:
+    """Return what is left for those it does not fill, and how many they are."""
+    level, parts = total, len(capacities)
+    for capacity in sorted(capacities):
         if capacity * parts >= level:
             break
-        level, parts = level - capacity, parts - 1
-    low = max(3 * level // (4 * parts), 1 if level >= parts else 0)
-    fair, limit = level // parts, -(-5 * level // (4 * parts))
-    return {
-        worker: Share(min(low, capacity), min(fair, capacity), min(limit, capacity))
-        for worker, capacity in capacities.items()
-    }
+        level -= capacity
+        parts -= 1
+    return level, parts
 
 
 class _Draft:
@@ -144,62 +154,79 @@ class _Draft:
         current: Mapping[str, str],
         refused: Mapping[str, Mapping[str, _Rank]],
     ) -> None:
-        self.wanted, self.refused = databases, refused
+        self.wanted = databases
+        self.refused = refused
         self.zones = {worker.id: worker.zone for worker in workers}
-        self.shares = shares({worker.id: worker.capacity for worker in workers}, len(databases))
-        self.owners = {
-            name: owner for name in databases if (owner := current.get(name)) in self.zones
-        }
+        capacities = {worker.id: worker.capacity for worker in workers}
+        self.shares = shares(capacities, len(databases))
+        self.owners: dict[str, str] = {}
+        self.reasons: dict[str, str] = {}
+        for name in databases:
+            owner = current.get(name)
+            if owner in self.zones:
+                self.owners[name] = owner
+            else:
+                self.reasons[name] = "owner_lost" if owner else "unowned"
         self.loads = Counter(self.owners.values())
-        self.reasons: dict[str, str] = {
-            name: "owner_lost" if current.get(name) else "unowned"
-            for name in databases.keys() - self.owners.keys()
-        }
-        self.heaps: dict[str, list[tuple[int, str]]] = defaultdict(
-            list
-        )  # by zone, '' is all: (load, worker)
-        for worker in self.zones:
-            for zone in {"", self.zones[worker]}:
-                self.heaps[zone].append((self.loads[worker], worker))
-        for heap in self.heaps.values():
-            heapify(heap)
+        # By zone ('' is all): load and worker, the lightest first; outdated entries stay in.
+        self.heaps: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        for worker, zone in self.zones.items():
+            for heap in {"", zone}:
+                self.heaps[heap].append((self.loads[worker], worker))
+        for entries in self.heaps.values():
+            heapify(entries)
 
     def give(self, name: str, target: str, reason: str) -> None:
         """Hand a database over; the first reason stays."""
         source = self.owners.get(name)
         self.owners[name] = target
         self.reasons.setdefault(name, reason)
-        for worker, change in ((source, -1), (target, 1)):
-            if worker is not None:
-                self.loads[worker] += change
-                for zone in {"", self.zones[worker]}:
-                    heappush(self.heaps[zone], (self.loads[worker], worker))
+        if source is not None:
+            self._load(source, -1)
+        self._load(target, 1)
+
+    def _load(self, worker: str, change: int) -> None:
+        self.loads[worker] += change
+        for zone in {"", self.zones[worker]}:
+            heappush(self.heaps[zone], (self.loads[worker], worker))
+
+    def below_fair(self, worker: str) -> int:
+        """Return how many a worker lacks to its fair share; negative: what it can spare."""
+        return self.shares[worker].fair - self.loads[worker]
+
+    def above_low(self, worker: str) -> int:
+        """Return how many a worker may give; negative: it holds far too little."""
+        return self.loads[worker] - self.shares[worker].low
+
+    def above_limit(self, worker: str) -> int:
+        """Return how many a worker must give; negative: how many it may get."""
+        return self.loads[worker] - self.shares[worker].limit
+
+    def refusals_of(self, name: str) -> Mapping[str, _Rank]:
+        """Return who must not get this database."""
+        return self.refused.get(name, {})
 
     def roomiest(self, name: str) -> str | None:
-        """Return the least loaded worker below its limit that may have this database, of its zone
-        if there is one.
-        """
-        refused, wanted = self.refused.get(name, {}), self.wanted[name]
+        """Return the least loaded worker below its limit that may have it, of its zone first."""
+        refused = self.refusals_of(name)
+        wanted = self.wanted[name]
         home = self._least_loaded(wanted, refused) if wanted else None
         return home or self._least_loaded("", refused)
 
     def _least_loaded(self, zone: str, refused: Mapping[str, _Rank]) -> str | None:
         heap = self.heaps.get(zone, [])
         aside: list[tuple[int, str]] = []
-        while heap:
-            load, worker = heap[0]
-            if (
-                load == self.loads[worker]
-                and load < self.shares[worker].limit
-                and worker not in refused
-            ):
-                break
-            entry = heappop(
-                heap
-            )  # outdated or full ones are dropped: a lighter load pushes a new entry
-            if worker in refused and load == self.loads[worker]:
+        found = None
+        while heap and found is None:
+            entry = load, worker = heap[0]
+            current = load == self.loads[worker]
+            if current and worker in refused:
                 aside.append(entry)
-        found = heap[0][1] if heap else None
+            elif current and self.above_limit(worker) < 0:
+                found = worker
+                break
+            # Outdated or full ones are dropped: a lighter load pushes a new entry.
+            heappop(heap)
         for entry in aside:
             heappush(heap, entry)
         return found
@@ -216,74 +243,79 @@ class _Draft:
         return bool(self.wanted[name]) and self.wanted[name] == self.zones[worker]
 
     def moves(self, current: Mapping[str, str]) -> tuple[Move, ...]:
-        """Return what differs from the current owners."""
-        changed = (name for name in self.reasons if self.owners[name] != current.get(name))
-        moves = (
-            Move(name, current.get(name) or None, self.owners[name], self.reasons[name])
-            for name in changed
-        )
-        return tuple(sorted(moves, key=lambda move: (_URGENCY.index(move.reason), move.database)))
+        """Return what differs from the current owners, the most urgent first."""
+        moves: list[Move] = []
+        for name, reason in self.reasons.items():
+            source, target = current.get(name), self.owners[name]
+            if source != target:
+                moves.append(Move(name, source or None, target, reason))
+        moves.sort(key=lambda move: (_URGENCY.index(move.reason), move.database))
+        return tuple(moves)
 
 
 def _fresh(refusals: Collection[Refusal], now: float) -> dict[str, dict[str, _Rank]]:
     fresh: dict[str, dict[str, _Rank]] = {}
     for refusal in refusals:
-        if refusal.counts(now):
-            by_worker = fresh.setdefault(refusal.database, {})
-            rank = (refusal.void, refusal.at)
-            by_worker[refusal.worker] = max(rank, by_worker.get(refusal.worker, rank))
+        if not refusal.counts(now):
+            continue
+        by_worker = fresh.setdefault(refusal.database, {})
+        rank = (refusal.our_fault, refusal.at)
+        known = by_worker.get(refusal.worker, rank)
+        by_worker[refusal.worker] = max(rank, known)
     return fresh
 
 
 def _place(draft: _Draft) -> None:
-    """Give every database that has no owner, or one that cannot reach it, to one that may have
-    it.
-    """
-    cannot_reach = {
-        name for name, by_worker in draft.refused.items() if draft.owners.get(name) in by_worker
-    }
-    homeless = draft.reasons.keys() | cannot_reach
-    for name in sorted(
-        homeless, key=lambda name: (not draft.wanted[name], name)
-    ):  # a zone's room is for its own
-        refused = draft.refused.get(name, {})
-        allowed = (
-            [worker for worker in draft.zones if worker not in refused] if refused else draft.zones
-        )
-        if not allowed:
-            target = _last_resort(draft, name)
-        else:
-            target = draft.roomiest(name) or min(
-                allowed,
-                key=lambda worker: (draft.loads[worker] - draft.shares[worker].limit, worker),
-            )
+    """Give every database without an owner that can reach it to a worker that may have it."""
+    homeless = set(draft.reasons)
+    for name, by_worker in draft.refused.items():
+        if draft.owners.get(name) in by_worker:
+            homeless.add(name)
+    # A zone's room is for its own: they come first.
+    for name in sorted(homeless, key=lambda name: (not draft.wanted[name], name)):
+        target = _target(draft, name)
         if target != draft.owners.get(name):
             draft.give(name, target, "cannot_reach")
 
 
+def _target(draft: _Draft, name: str) -> str:
+    """Return who gets this database: past all limits, if there is nobody else."""
+    refused = draft.refusals_of(name)
+    allowed: Collection[str] = draft.zones
+    if refused:
+        allowed = [worker for worker in draft.zones if worker not in refused]
+    if not allowed:
+        return _last_resort(draft, name)
+    roomiest = draft.roomiest(name)
+    if roomiest:
+        return roomiest
+    return min(allowed, key=lambda worker: (draft.above_limit(worker), worker))
+
+
 def _last_resort(draft: _Draft, name: str) -> str:
-    """Return who gets what all have refused: where nobody can look, moving it about would help
-    nobody.
+    """Return who gets what all have refused.
+
+    Where nobody can look, moving it about would help nobody.
     """
     refused, owner = draft.refused[name], draft.owners.get(name)
-    if owner and all(refused[worker][0] for worker in draft.zones):
+    all_hindered = all(refused[worker][0] for worker in draft.zones)
+    if owner and all_hindered:
         return owner
     return min(draft.zones, key=lambda worker: (refused[worker], worker))
 
 
 def _fill(draft: _Draft) -> int:
-    """Bring every worker that holds far too little up to its fair share; return how many databases
-    moved.
+    """Bring every worker that holds far too little up to its fair share.
+
+    Like the steps below it returns how many databases moved.
     """
-    needy = sorted(
-        worker for worker in draft.zones if draft.loads[worker] < draft.shares[worker].low
-    )
+    needy = [worker for worker in draft.zones if draft.above_low(worker) < 0]
     if not needy:
         return 0
     spare, moved = _Spare(draft), 0
-    for worker in needy:
-        missing = draft.shares[worker].fair - draft.loads[worker]
-        for _, name in zip(range(missing), spare.for_worker(worker), strict=False):
+    for worker in sorted(needy):
+        missing = draft.below_fair(worker)
+        for name in islice(spare.for_worker(worker), missing):
             draft.give(name, worker, "overloaded")
             moved += 1
     return moved
@@ -293,88 +325,95 @@ class _Spare:
     """What workers hold beyond their fair share."""
 
     def __init__(self, draft: _Draft) -> None:
-        self.draft, self.held = draft, draft.held()
-        self.ordered: dict[
-            tuple[str, str], list[str]
-        ] = {}  # by donor and the zone it would give to
+        self.draft = draft
+        self.held = draft.held()
+        # By donor and the zone it would give to.
+        self.ordered: dict[tuple[str, str], list[str]] = {}
 
     def for_worker(self, worker: str) -> Iterator[str]:
-        """Yield what others can spare for this worker, always from the one furthest above its fair
-        share.
+        """Yield what others can spare for this worker.
+
+        Always from the one that is furthest above its fair share.
         """
-        excess = {
-            other: self.draft.loads[other] - share.fair
-            for other, share in self.draft.shares.items()
-        }
-        donors = [(-count, other) for other, count in excess.items() if count > 0]
+        draft = self.draft
+        donors: list[tuple[int, str]] = []
+        for donor in draft.zones:
+            below = draft.below_fair(donor)
+            if below < 0:
+                donors.append((below, donor))
         heapify(donors)
         offers = {donor: self._offers(donor, worker) for _, donor in donors}
         while donors:
-            count, donor = heappop(donors)
-            if name := next(offers[donor], None):
-                yield name
-                if count + 1 < 0:
-                    heappush(donors, (count + 1, donor))
+            below, donor = heappop(donors)
+            name = next(offers[donor], None)
+            if name is None:
+                continue
+            yield name
+            if below < -1:
+                heappush(donors, (below + 1, donor))
 
     def _offers(self, donor: str, worker: str) -> Iterator[str]:
-        draft, key = self.draft, (donor, self.draft.zones[worker])
-        if key not in self.ordered:
-            self.ordered[key] = sorted(
-                self.held[donor],
-                key=lambda name: (
-                    not draft.is_home(name, worker),
-                    draft.is_home(name, donor),
-                    name,
-                ),
-            )
-        for name in self.ordered[key]:
-            if draft.owners[name] == donor and worker not in draft.refused.get(name, {}):
+        draft = self.draft
+        for name in self._in_order(donor, worker):
+            if draft.owners[name] == donor and worker not in draft.refusals_of(name):
                 yield name
+
+    def _in_order(self, donor: str, worker: str) -> list[str]:
+        """Return what a donor holds: first what is at home with the worker, last with the donor."""
+        draft, key = self.draft, (donor, self.draft.zones[worker])
+
+        def distance(name: str) -> tuple[bool, bool, str]:
+            return not draft.is_home(name, worker), draft.is_home(name, donor), name
+
+        if key not in self.ordered:
+            self.ordered[key] = sorted(self.held[donor], key=distance)
+        return self.ordered[key]
 
 
 def _relieve(draft: _Draft) -> int:
-    """Bring every worker down to its limit; return how many databases moved."""
-    above = sorted(
-        worker for worker in draft.zones if draft.loads[worker] > draft.shares[worker].limit
-    )
+    """Bring every worker down to its limit."""
+    above = [worker for worker in draft.zones if draft.above_limit(worker) > 0]
     held = draft.held() if above else {}
     moved = 0
-    for worker in above:
-        for name in sorted(held[worker], key=lambda name: (draft.is_home(name, worker), name)):
-            if draft.loads[worker] <= draft.shares[worker].limit:
+    for worker in sorted(above):
+        strangers_first = [(draft.is_home(name, worker), name) for name in held[worker]]
+        for _, name in sorted(strangers_first):
+            if draft.above_limit(worker) <= 0:
                 break
-            if target := draft.roomiest(name):
+            target = draft.roomiest(name)
+            if target:
                 draft.give(name, target, "overloaded")
                 moved += 1
     return moved
 
 
 def _bring_home(draft: _Draft) -> int:
-    """Move databases to their wanted zone where a worker there is below its fair share; return how
-    many moved.
-    """
+    """Move databases to their wanted zone where a worker there is below its fair share."""
     room: dict[str, list[str]] = defaultdict(list)
     for worker, zone in draft.zones.items():
-        if zone and draft.loads[worker] < draft.shares[worker].fair:
+        if zone and draft.below_fair(worker) > 0:
             room[zone].append(worker)
     if not room:
         return 0
-    strangers = sorted(
-        name
-        for name, zone in draft.wanted.items()
-        if zone in room and draft.zones[draft.owners[name]] != zone
-    )
+    strangers: list[str] = []
+    for name, zone in draft.wanted.items():
+        if zone in room and draft.zones[draft.owners[name]] != zone:
+            strangers.append(name)
     moved = 0
-    for name in strangers:
-        owner, refused = draft.owners[name], draft.refused.get(name, {})
-        open_workers = [
-            worker
-            for worker in room[draft.wanted[name]]
-            if draft.loads[worker] < draft.shares[worker].fair and worker not in refused
-        ]
-        if open_workers and draft.loads[owner] > draft.shares[owner].low:
-            draft.give(
-                name, min(open_workers, key=lambda worker: (draft.loads[worker], worker)), "zone"
-            )
+    for name in sorted(strangers):
+        owner = draft.owners[name]
+        host = _host(draft, name, room[draft.wanted[name]])
+        if host and draft.above_low(owner) > 0:
+            draft.give(name, host, "zone")
             moved += 1
     return moved
+
+
+def _host(draft: _Draft, name: str, workers: Collection[str]) -> str | None:
+    """Return the least loaded of these that has room for this database and has not refused it."""
+    refused = draft.refusals_of(name)
+    hosts: list[tuple[int, str]] = []
+    for worker in workers:
+        if draft.below_fair(worker) > 0 and worker not in refused:
+            hosts.append((draft.loads[worker], worker))
+    return min(hosts)[1] if hosts else None

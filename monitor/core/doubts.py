@@ -87,7 +87,7 @@ class Doubts:
         if asked is None:
             return None
         answer = self._answers.get((database, owner or ""))
-        if answer and answer.refusal.void:
+        if answer and answer.refusal.our_fault:
             return None
         return asked.doubt
 
@@ -118,7 +118,7 @@ class Doubts:
         for database, event in self._faults.items():
             place = places.get(database)
             if place and place.owner == event.worker:
-                refusal = Refusal(database, event.worker, now, void=True)
+                refusal = Refusal(database, event.worker, now, our_fault=True)
                 self._answer(refusal, event.doubt)
         self._faults.clear()
 
@@ -138,7 +138,7 @@ class Doubts:
         place = places.get(refusal.database)
         if place is None or place.owner != refusal.worker:
             return True
-        if refusal.void:
+        if refusal.our_fault:
             return now - refusal.at < FAULTS_AGAIN + FAULTS_GRACE
         asked = self._open.get(refusal.database)
         if asked is None:

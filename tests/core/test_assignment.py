@@ -69,9 +69,9 @@ def fleets(draw: st.DrawFn, zones: bool = True, refused: bool = True, tight: boo
 
 def young(one: Fleet) -> dict[str, dict[str, tuple[bool, float]]]:
     found: dict[str, dict[str, tuple[bool, float]]] = {}
-    for refusal in sorted(one.refusals, key=lambda refusal: (refusal.void, refusal.at)):
-        if 0 <= NOW - refusal.at < (FAULTS_AWAY if refusal.void else REFUSED_FOR):
-            found.setdefault(refusal.database, {})[refusal.worker] = refusal.void, refusal.at
+    for refusal in sorted(one.refusals, key=lambda refusal: (refusal.our_fault, refusal.at)):
+        if 0 <= NOW - refusal.at < (FAULTS_AWAY if refusal.our_fault else REFUSED_FOR):
+            found.setdefault(refusal.database, {})[refusal.worker] = refusal.our_fault, refusal.at
     return found
 
 
@@ -252,7 +252,7 @@ def test_what_all_refuse_goes_to_the_one_whose_refusal_is_longest_ago():
 
 
 def test_a_worker_that_can_only_say_void_is_the_last_to_get_it_again():
-    told = (Refusal("a", "w1", NOW - 1), Refusal("a", "w2", NOW - 599, void=True))
+    told = (Refusal("a", "w1", NOW - 1), Refusal("a", "w2", NOW - 599, our_fault=True))
     two = Fleet({"a": ""}, (Worker("w1"), Worker("w2")), {"a": "w2"}, told)
     assert two.plan() == (Move("a", "w2", "w1", "cannot_reach"),)
     assert two.with_current({"a": "w1"}).plan() == ()
@@ -261,7 +261,10 @@ def test_a_worker_that_can_only_say_void_is_the_last_to_get_it_again():
 
 
 def test_where_all_can_only_say_void_nothing_moves():
-    told = (Refusal("a", "w1", NOW - 1, void=True), Refusal("a", "w2", NOW - 99, void=True))
+    told = (
+        Refusal("a", "w1", NOW - 1, our_fault=True),
+        Refusal("a", "w2", NOW - 99, our_fault=True),
+    )
     for owner in ("w1", "w2"):
         assert Fleet({"a": ""}, (Worker("w1"), Worker("w2")), {"a": owner}, told).plan() == ()
 
