@@ -29,7 +29,7 @@ class Generation:
     """What one look found; `name` is '' while closed."""
 
     name: str
-    life: str
+    instance: str  # the replication id of the server
     signature: Signature
 
     @property

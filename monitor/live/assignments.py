@@ -1,7 +1,7 @@
-"""Who watches what. The truth is `owner` and `epoch` in each database's hash; indexes are kept
-beside it.
+"""Who watches what. The truth is `owner` and `epoch` in each database's hash.
 
-Imported by workers/ alone: the leader assigns, workers look.
+Indexes are kept beside it, one per worker and partition. Imported by workers/ alone: the leader
+assigns, workers look.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -18,14 +18,16 @@ from monitor.live.keys import (
     index_key,
     partition,
     partition_key,
+    partition_keys,
     target_key,
 )
 
 _ASSIGN, _UNASSIGN, _REINDEX = steps.step("assign"), steps.step("unassign"), steps.step("reindex")
 _ROWS = 500  # of one script call: about 1 ms of Redis
 _PLACE = (
-    "owner", "epoch", "proven", "state", "identity", "doubt", "claim_owner", "claim_epoch", "moved_for", "moves",
-)  # fmt: skip
+    *("owner", "epoch", "proven", "state", "identity", "doubt"),
+    *("claim_owner", "claim_epoch", "moved_for", "moves"),
+)
 
 
 async def assign(
@@ -38,30 +40,36 @@ async def assign(
     doubt: Identity | None = None,
     seed: Status | None = None,
 ) -> Assigned:
-    """Give a database to a worker, in one fenced step. `planned`: its present owner lives. `doubt`:
-    the cannot_reach this move answers, remembered in `moved_for` and `moves`. `seed`: the Status
-    where the hash has none.
+    """Give a database to a worker, in one fenced step.
+
+    `planned`: its present owner lives. `doubt`: of the cannot_reach request this move answers; it
+    is remembered in `moved_for` and `moves`. `seed`: the Status where the hash has none. `now`:
+    fleet seconds.
     """
-    name, number = assignment.database, partition(assignment.database)
-    kinds = [partition_key(number, kind) for kind in ("generation", "term", "names")]
+    name = assignment.database
+    number = partition(name)
     keys = (
         database_key(name),
-        *kinds,
+        *partition_keys(number, "generation", "term", "names"),
         target_key(name),
         index_key(number, ""),
         partition_key(number, "registry"),
     )
-    words: list[str | int] = [name, assignment.owner, str(assignment.epoch), assignment.epoch.term]
-    words += (int(planned), str(doubt or ""), int(now), registry)
+    epoch = assignment.epoch
+    args: list[str | int] = [name, assignment.owner, str(epoch), epoch.term, int(planned)]
+    args += (str(doubt or ""), int(now), registry)
     if seed is not None:
-        words += (word for pair in status_fields(seed).items() if pair[1] for word in pair)
-    [answer] = await steps.run(live.cache, _ASSIGN, [(keys, words)])
+        for field, text in status_fields(seed).items():
+            if text:
+                args += (field, text)
+    [answer] = await steps.run(live.cache, _ASSIGN, [(keys, args)])
     return Assigned(answer)
 
 
 async def unassign(live: Live, database: str, term: int, registry: str) -> bool:
-    """Take a paused database from its owner: its hash stays, its target goes; False for a deposed
-    leader.
+    """Take a paused database from its owner; False for a deposed leader.
+
+    Its hash stays, its target goes.
     """
     return await _unassign(live, database, term, registry, forget=False)
 
@@ -73,55 +81,59 @@ async def forget(live: Live, database: str, term: int, registry: str) -> bool:
 
 async def _unassign(live: Live, database: str, term: int, registry: str, *, forget: bool) -> bool:
     number = partition(database)
-    term_key, names_key, registry_key = (
-        partition_key(number, kind) for kind in ("term", "names", "registry")
-    )
     keys = (
         database_key(database),
-        term_key,
-        names_key,
+        *partition_keys(number, "term", "names"),
         target_key(database),
         index_key(number, ""),
-        registry_key,
+        partition_key(number, "registry"),
     )
-    [done] = await steps.run(
-        live.cache, _UNASSIGN, [(keys, (database, term, int(forget), registry))]
-    )
+    args = (database, term, int(forget), registry)
+    [done] = await steps.run(live.cache, _UNASSIGN, [(keys, args)])
     return bool(done)
 
 
 async def places(live: Live, databases: Sequence[str]) -> dict[str, Place]:
     """Return the place of each database, an empty one where Redis knows nothing.
 
-    Of one that cannot be read only its owner is told: it is neither free for the taking nor lost
-    with its owner.
+    Of one that cannot be read the owner counts all the same: it is neither free for the taking nor
+    lost with its owner.
     """
     pipe = live.cache.pipeline(transaction=False)
     for name in databases:
         pipe.hmget(database_key(name), *_PLACE)
     with wrap_store_errors():
-        rows = await pipe.execute()
-    told = dict(zip(databases, rows, strict=True))
-    found = await quarantine.decode(live, "place", told.items(), _place)
-    return {name: found.get(name) or _owned(name, row) for name, row in told.items()}
+        replies = await pipe.execute()
+    rows = dict(zip(databases, replies, strict=True))
+    found = await quarantine.decode(live, "place", rows.items(), _place)
+    return {name: found.get(name) or _owned(name, row) for name, row in rows.items()}
 
 
 def _place(name: str, row: Sequence[str | None]) -> Place:
     owner, epoch, proven, state, identity, doubt, claimant, claim, moved_for, moves = row
     return Place(
-        name,
-        owner or "",
-        Epoch.parse(epoch) if epoch else None,
-        bool(proven),
-        State(state or State.NEW),
-        state is not None,
-        Identity.parse(identity) if identity else None,
-        Identity.parse(doubt.split()[0]) if doubt else None,
-        claimant or "",
-        Epoch.parse(claim) if claim else None,
-        Identity.parse(moved_for) if moved_for else None,
-        tuple(map(float, (moves or "").split())),
+        database=name,
+        owner=owner or "",
+        epoch=_epoch(epoch),
+        proven=bool(proven),
+        state=State(state or State.NEW),
+        seeded=state is not None,
+        identity=_identity(identity),
+        doubt=_identity(doubt),
+        claimant=claimant or "",
+        claim=_epoch(claim),
+        moved_for=_identity(moved_for),
+        moves=tuple(map(float, (moves or "").split())),
     )
+
+
+def _epoch(text: str | None) -> Epoch | None:
+    return Epoch.parse(text) if text else None
+
+
+def _identity(text: str | None) -> Identity | None:
+    """Read an identity; what follows it, as in a doubt, is left out."""
+    return Identity.parse(text.split()[0]) if text else None
 
 
 def _owned(name: str, row: Sequence[str | None]) -> Place:
@@ -130,24 +142,25 @@ def _owned(name: str, row: Sequence[str | None]) -> Place:
 
 
 async def mine(live: Live, worker: str) -> dict[str, str]:
-    """Return a worker's index: database -> "epoch revision"; it changes whenever there is something
-    to learn.
+    """Return a worker's index: database -> "epoch revision".
+
+    The text changes whenever there is something to learn.
     """
     pipe = live.cache.pipeline(transaction=False)
     for number in range(PARTITIONS):
         pipe.hgetall(index_key(number, worker))
-    index: dict[str, str] = {}
     with wrap_store_errors():
-        for part in await pipe.execute():
-            index |= part
+        parts = await pipe.execute()
+    index: dict[str, str] = {}
+    for part in parts:
+        index |= part
     return index
 
 
 async def rewrite_indexes(live: Live, databases: Iterable[str], workers: Collection[str]) -> None:
-    """Make the indexes agree with the hashes of these databases, and the indexes of these workers
-    hold nothing else.
+    """Make the indexes of these workers say what the hashes of these databases say.
 
-    Name dead workers too: an index nobody names stays for ever.
+    They hold nothing else then. Name dead workers too: an index nobody names stays for ever.
     """
     rows = [(name, "") for name in databases]
     for worker in workers:
@@ -157,11 +170,12 @@ async def rewrite_indexes(live: Live, databases: Iterable[str], workers: Collect
         by_partition.setdefault(partition(row[0]), []).append(row)
     for number, its in by_partition.items():
         for part in steps.chunks(its, _ROWS):
-            await steps.run(live.cache, _REINDEX, [_reindex(number, part)])
+            await steps.run(live.cache, _REINDEX, [_reindex_call(number, part)])
 
 
-def _reindex(number: int, rows: Sequence[tuple[str, str]]) -> steps.Call:
-    keys = [index_key(number, "")]
-    for name, _ in rows:
+def _reindex_call(number: int, rows: Sequence[tuple[str, str]]) -> steps.Call:
+    keys, args = [index_key(number, "")], list[str]()
+    for name, worker in rows:
         keys += (database_key(name), target_key(name))
-    return keys, [word for row in rows for word in row]
+        args += (name, worker)
+    return keys, args

@@ -1,8 +1,7 @@
 """How everybody reaches Redis: explicit deadlines, no retries of side effects, one kind of error.
-Only live/'s modules use the clients; others hold a `Live` and pass it on.
 
-redis-py's own defaults (10 retries, 5 s each) keep one command on a hung server for a minute and
-may run it twice.
+Only live/'s modules use the clients; others hold a `Live` and pass it on. redis-py's own defaults
+(10 retries, 5 s each) keep one command on a hung server for a minute and may run it twice.
 """
 
 from collections.abc import Iterator
@@ -25,10 +24,11 @@ RqConnection = redis.Redis
 
 CONNECTIONS = 32  # per client and process: more calls at once than that wait in line
 WAIT_FOR_CONNECTION = 1.0  # seconds in that line
-PROBE_LIVES = 1000  # milliseconds
-QUIET = 15  # seconds of silence after which a kept connection is asked before it is used
+PROBE_TTL = 1000  # milliseconds
+CHECK_AFTER = 15  # seconds of silence after which a kept connection is asked before it is used
 
-_UNAVAILABLE: tuple[tuple[type[Exception], str], ...] = (  # subclasses before their parents
+# Subclasses stand before their parents.
+_KIND_OF_ERROR: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.BusyLoadingError, "loading"),
     (exceptions.MaxConnectionsError, "too_many_connections"),
     (exceptions.AuthenticationError, "authentication"),
@@ -40,8 +40,8 @@ _UNAVAILABLE: tuple[tuple[type[Exception], str], ...] = (  # subclasses before t
     (exceptions.ConnectionError, "connection"),
     (OSError, "connection"),
 )
-_OF_PIPELINE = "caused error: "  # what redis-py puts before it, and a tuple around it
-_UNAVAILABLE_WORDS = {
+_OF_PIPELINE = "caused error: "  # what redis-py puts before a reply, and a tuple around both
+_KIND_OF_PREFIX = {
     "LOADING": "loading",
     "READONLY": "read_only",
     "OOM": "out_of_memory",
@@ -59,23 +59,18 @@ _UNAVAILABLE_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The two Redis servers (often one): the bus that RQ shares, and the cache. `blocking` is the
-    cache too.
-    """
+    """The two Redis servers, often one: the bus that RQ shares, and the cache."""
 
     bus: Redis
     cache: Redis
-    blocking: Redis  # for reads that wait: its deadline is longer than any of them
-    aside: Aside = field(
-        default_factory=Aside, compare=False, repr=False
-    )  # rows that could not be read
+    blocking: Redis  # the cache, for reads that wait: its deadline is longer than any of them
+    # Rows that could not be read, told of once.
+    aside: Aside = field(default_factory=Aside, compare=False, repr=False)
 
 
 @contextmanager
 def wrap_store_errors() -> Iterator[None]:
-    """Turn every way in which Redis fails us into StoreUnavailable; bugs of our own stay what they
-    are.
-    """
+    """Turn every way in which Redis fails us into StoreUnavailable; our own bugs stay bugs."""
     try:
         yield
     except (exceptions.RedisError, OSError) as exc:
@@ -85,28 +80,26 @@ def wrap_store_errors() -> Iterator[None]:
 
 
 def trouble(error: BaseException | None) -> str:
-    """Say in a word how Redis failed us, '' for any other error."""
+    """Return the kind of failure of Redis that this error is, '' for any other error."""
     return _kind(error) if isinstance(error, exceptions.RedisError | OSError) else ""
 
 
 def _kind(exc: Exception) -> str:
-    for family, kind in _UNAVAILABLE:
+    for family, kind in _KIND_OF_ERROR:
         if isinstance(exc, family):
             return kind
-    told = str(exc).rpartition(_OF_PIPELINE)[2].lstrip("('\"")
-    return _UNAVAILABLE_WORDS.get(told.partition(" ")[0], "")
+    reply = str(exc).rpartition(_OF_PIPELINE)[2].lstrip("('\"")
+    prefix = reply.partition(" ")[0]
+    return _KIND_OF_PREFIX.get(prefix, "")
 
 
 def connect(redis_url: str, cache_url: str = "", *, part: str = "live") -> Live:
     """Make the clients; nothing is contacted yet. `part` names this process in CLIENT LIST."""
+    cache_url = cache_url or redis_url
     bus = _client(redis_url, part, REDIS_TIMEOUT)
-    one = cache_url in ("", redis_url)
-    cache = bus if one else _client(cache_url, part, REDIS_TIMEOUT)
-    return Live(
-        bus,
-        cache,
-        _client(cache_url or redis_url, f"{part}-blocking", READ_BLOCK_MOST + REDIS_TIMEOUT),
-    )
+    cache = bus if cache_url == redis_url else _client(cache_url, part, REDIS_TIMEOUT)
+    blocking = _client(cache_url, f"{part}-blocking", READ_BLOCK_MOST + REDIS_TIMEOUT)
+    return Live(bus, cache, blocking)
 
 
 async def close(live: Live) -> None:
@@ -116,10 +109,8 @@ async def close(live: Live) -> None:
 
 
 def rq_connection(redis_url: str) -> RqConnection:
-    """Make the synchronous client RQ wants; RQ overwrites its timeouts, so nobody else may share
-    it.
-    """
-    with _usable():
+    """Make RQ's own synchronous client: RQ overwrites its timeouts, nobody else may share it."""
+    with _naming_no_url():
         pool = redis.ConnectionPool.from_url(
             redis_url,
             protocol=2,
@@ -140,43 +131,42 @@ async def now(live: Live) -> float:
 
 
 async def check_writes(live: Live) -> None:
-    """Raise StoreUnavailable also where a server answers and takes no writes: full, a replica,
-    cannot persist.
+    """Raise StoreUnavailable also where a server answers and takes no writes.
+
+    It is full, a replica, or cannot persist.
     """
     for client in {live.bus, live.cache}:
         with wrap_store_errors():
-            await client.set(PROBE, "", px=PROBE_LIVES)
+            await client.set(PROBE, "", px=PROBE_TTL)
 
 
 def _client(url: str, part: str, timeout: float) -> Redis:
-    with _usable():
+    with _naming_no_url():
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=CONNECTIONS,
             timeout=WAIT_FOR_CONNECTION,
             protocol=2,
             decode_responses=True,
-            # bytes that are no text spoil their own row, not the whole reply
+            # Bytes that are no text spoil their own row, not the whole reply.
             encoding_errors="replace",
             socket_timeout=timeout,
             socket_connect_timeout=REDIS_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
-            health_check_interval=QUIET,
+            health_check_interval=CHECK_AFTER,
             client_name=f"feeler/{part}",
             driver_info=None,
         )
-        pool.connection_class(
-            **pool.connection_kwargs
-        )  # refuses unknown options now, not at the first command
+        # Unknown options are refused now, not at the first command.
+        pool.connection_class(**pool.connection_kwargs)
     return Redis.from_pool(pool)
 
 
 @contextmanager
-def _usable() -> Iterator[None]:
+def _naming_no_url() -> Iterator[None]:
+    """Refuse a URL nobody can use without its text: it has a password."""
     try:
         yield
     except (ValueError, TypeError):
         fix = "redis://[:PASSWORD@]HOST:PORT/0, or rediss:// with ?ssl_ca_certs=FILE"
-        raise InvalidInput(
-            "redis_url", "not a usable Redis URL", fix
-        ) from None  # never the text: it has a password
+        raise InvalidInput("redis_url", "not a usable Redis URL", fix) from None

@@ -1,8 +1,7 @@
-"""The flat fields of a database's hash: observations and Status to text of at most 64 bytes and
-back. Only live/ imports this.
+"""The flat fields of a database's hash: observations and Status to text and back.
 
-A number stays the number people would type (`HSET db1 db_size 4213`); what there is none of is no
-field at all.
+Only live/ imports this. A text has at most 64 bytes. A number stays the number people would type
+(`HSET db1 db_size 4213`); what there is none of is no field at all.
 """
 
 import re
@@ -18,9 +17,13 @@ from monitor.core.status import Status
 MOST_BYTES = 64  # one longer value makes the whole hash 3.5 times larger
 _ZEROES = {"ok_rounds": "0", "errors": "0", "unreachable_at": "0.000"}
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?\Z")
-_GAUGES_OF = {
-    family: tuple(g.name for g in GAUGES.values() if g.family == family) for family in FAMILIES
-}
+
+
+def _gauges_of(family: str) -> tuple[str, ...]:
+    return tuple(gauge.name for gauge in GAUGES.values() if gauge.family == family)
+
+
+_GAUGES_OF = {family: _gauges_of(family) for family in FAMILIES}
 
 
 def status_fields(status: Status) -> dict[str, str]:
@@ -33,16 +36,16 @@ def status_fields(status: Status) -> dict[str, str]:
 
 
 def observation_fields(observation: Observation) -> dict[str, str]:
-    """Return what one feel says; '' for a field that must go. Families it did not read are left
-    alone.
+    """Return what one feel found; '' for a field that must go.
 
-    A void feel saw nothing of the database: only its cause is told, the last observation stays,
-    with its age.
+    Families it did not read are left alone. A feel that failed by our own fault saw nothing of the
+    database: it changes only the cause, the last observation stays, with its age.
     """
-    felt = {"cause": observation.cause.value, "revision": str(observation.revision or "")}
+    cause = {"cause": observation.cause.value, "revision": str(observation.revision or "")}
     if observation.evidence is Evidence.OUR_FAULT:
-        return felt
-    fields = felt | {
+        return cause
+    waited_ms = observation.waited * 1000
+    fields = cause | {
         "observed_at": f"{observation.at:.3f}",
         "sent_at": f"{observation.sent_at:.3f}",
         "seen_by": observation.worker,
@@ -50,14 +53,13 @@ def observation_fields(observation: Observation) -> dict[str, str]:
         "fresh_login": "1" if observation.fresh_login else "0",
         "login_interval": f"{observation.login_interval:g}",
         "dns_stale": "1" if observation.dns_stale else "",
-        "waited_ms": f"{waited:.0f}" if (waited := observation.waited * 1000) >= 1 else "",
+        "waited_ms": f"{waited_ms:.0f}" if waited_ms >= 1 else "",
         "services_available": "1" if observation.evidence is Evidence.OK else "0",
     }
     fields |= access.encode(observation.access)
     for reading in observation.readings:
-        fields[f"family:{reading.family}"] = (
-            f"{reading.status.value} {reading.observed_at:.3f} {reading.code}".rstrip()
-        )
+        head = f"{reading.status.value} {reading.observed_at:.3f} {reading.code}"
+        fields[f"family:{reading.family}"] = head.rstrip()
         values = reading.values if reading.status is ReadingStatus.OK else {}
         for name in _GAUGES_OF[reading.family]:
             fields[name] = _text(values[name]) if name in values else ""
@@ -65,26 +67,27 @@ def observation_fields(observation: Observation) -> dict[str, str]:
 
 
 def readings(fields: Mapping[str, str]) -> tuple[Reading, ...]:
-    """Read the families back."""
+    """Read the families back; a gauge that is not there is left out."""
     return tuple(_readings(fields))
 
 
 def _readings(fields: Mapping[str, str]) -> Iterator[Reading]:
     for family in FAMILIES:
-        if text := fields.get(f"family:{family}"):
-            status, observed_at, *code = text.split(" ")
-            values = {name: _value(fields[name]) for name in _GAUGES_OF[family] if name in fields}
-            yield Reading(family, moment(observed_at), ReadingStatus(status), values, "".join(code))
+        text = fields.get(f"family:{family}")
+        if not text:
+            continue
+        status, observed_at, *code = text.split(" ")
+        names = [name for name in _GAUGES_OF[family] if name in fields]
+        values = {name: _value(fields[name]) for name in names}
+        yield Reading(family, moment(observed_at), ReadingStatus(status), values, "".join(code))
 
 
 def _text(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return (
-        repr(value)
-        if isinstance(value, float)
-        else str(value).encode()[:MOST_BYTES].decode(errors="ignore")
-    )
+    if isinstance(value, float):
+        return repr(value)
+    return str(value).encode()[:MOST_BYTES].decode(errors="ignore")
 
 
 def _value(text: str) -> Value:

@@ -108,6 +108,16 @@ def partition_key(number: int, kind: str) -> str:
     return f"feeler:{{{TAGS[number]}}}:{kind}"
 
 
+def partition_keys(number: int, *kinds: str) -> list[str]:
+    """Return several keys of one partition."""
+    return [partition_key(number, kind) for kind in kinds]
+
+
+def all_keys(kind: str) -> list[str]:
+    """Return this key of every partition."""
+    return [partition_key(number, kind) for number in range(PARTITIONS)]
+
+
 def database_key(name: str) -> str:
     """Return the key of a database's hash."""
     return partition_key(partition(name), f"db:{name}")

@@ -1,7 +1,6 @@
 """Dead letters: entries of the journal that a consumer could not read, kept for a version that can.
 
-The journal buries them, `feeler journal` lists and revives them. Only live/ and the CLI import
-this.
+Only live/ and the CLI import this: the journal buries them, `feeler journal` lists and revives.
 """
 
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from monitor.core import event as events
 from monitor.core.errors import InvalidInput
 from monitor.live import steps
 from monitor.live.connections import Live, wrap_store_errors
-from monitor.live.keys import PARTITIONS, partition_key
+from monitor.live.keys import all_keys, partition_key, partition_keys
 
 LIMIT = 10_000  # dead letters a partition keeps
 
@@ -21,14 +20,12 @@ _REPLAY = steps.step("replay")
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """An entry of the journal that some group could not read: its text, and the dead letters it
-    became.
-    """
+    """An entry of the journal that some group could not read."""
 
     partition: int
-    entry: str
-    event: str
-    ids: tuple[str, ...]
+    entry: str  # its id in the journal
+    event: str  # its text
+    ids: tuple[str, ...]  # of the dead letters it became
     groups: tuple[str, ...]
 
     @property
@@ -48,46 +45,48 @@ class Letter:
 async def bury(
     live: Live, group: str, number: int, rows: Sequence[tuple[str, dict[str, str]]]
 ) -> None:
-    """Keep entries of a newer version, or damaged ones, for a process that can read them; then
-    acknowledge them.
+    """Keep entries of a newer version, or damaged ones; acknowledge them in one step with that.
+
+    Race: a process that dies in between would leave them in neither, or in both.
     """
+    dead, journal, counters = partition_keys(number, "dead", "journal", "counters")
     pipe = live.cache.pipeline(transaction=True)
     for id_, row in rows:
         letter: Any = {"group": group, "entry": id_, "event": row.get("event", "")}
-        pipe.xadd(partition_key(number, "dead"), letter, maxlen=LIMIT, approximate=False)
-        pipe.xack(partition_key(number, "journal"), group, id_)
-    pipe.hincrby(partition_key(number, "counters"), "dead_letters", len(rows))
+        pipe.xadd(dead, letter, maxlen=LIMIT, approximate=False)
+        pipe.xack(journal, group, id_)
+    pipe.hincrby(counters, "dead_letters", len(rows))
     with wrap_store_errors():
         await pipe.execute()
 
 
 async def dead_letters(live: Live) -> list[Letter]:
-    """Return the dead letters, oldest first; each entry of the journal once, whoever could not read
-    it.
-    """
+    """Return the dead letters, oldest first; an entry that several groups could not read once."""
     found: dict[tuple[int, str], Letter] = {}
-    for number in range(PARTITIONS):
+    for number, key in enumerate(all_keys("dead")):
         with wrap_store_errors():
-            rows: Any = await live.cache.xrange(partition_key(number, "dead"))
+            rows: Any = await live.cache.xrange(key)
         for id_, row in rows:
-            known = found.get((number, row["entry"]))
             letter = Letter(number, row["entry"], row["event"], (id_,), (row["group"],))
+            known = found.get((number, letter.entry))
             found[number, letter.entry] = known.merged(letter) if known else letter
-    return sorted(found.values(), key=lambda letter: int(letter.entry.partition("-")[0]))
+    return sorted(found.values(), key=_written_at)
+
+
+def _written_at(letter: Letter) -> int:
+    return int(letter.entry.partition("-")[0])
 
 
 async def revive(live: Live, generation: str, letters: Sequence[Letter]) -> bool:
-    """Put these dead letters into the journal again, for all groups; False unless this generation
-    is open.
+    """Put these dead letters into the journal again, for all groups.
 
-    Consumers know an event by its identity: what a group has had before, and what is revived twice,
-    changes nothing.
+    False unless this generation is open. Consumers know an event by its identity: what a group has
+    had before, and what is revived twice, changes nothing.
     """
     for letter in letters:
-        keys = [
-            partition_key(letter.partition, kind) for kind in ("generation", "counters", "journal")
-        ]
-        if not all(await steps.run(live.cache, _REPLAY, [(keys, (generation, letter.event))])):
+        keys = partition_keys(letter.partition, "generation", "counters", "journal")
+        [done] = await steps.run(live.cache, _REPLAY, [(keys, (generation, letter.event))])
+        if not done:
             return False
         with wrap_store_errors():
             await live.cache.xdel(partition_key(letter.partition, "dead"), *letter.ids)

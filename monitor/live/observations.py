@@ -1,5 +1,6 @@
-"""The last observation and the Status of every database. `record` is the only way in. Doors and
-workers import this.
+"""The last observation and the Status of every database. `record` is the only way in.
+
+Doors and workers import this.
 """
 
 import itertools
@@ -21,17 +22,25 @@ from monitor.core.policy import Policy
 from monitor.core.status import STATUS_FIELDS, Epoch, Status
 from monitor.live import fields, quarantine, steps, targets
 from monitor.live.connections import Live, wrap_store_errors
-from monitor.live.keys import PARTITIONS, database_key, partition, partition_key, target_key
+from monitor.live.keys import (
+    PARTITIONS,
+    all_keys,
+    database_key,
+    partition,
+    partition_keys,
+    target_key,
+)
 from monitor.live.presence import PROCESS
 from monitor.live.quarantine import Rows
 
 ROW_BYTES = 2_000  # of a beat with all gauges and no events, at most
 
 _RECORD = steps.step("record")
+_KEYS = [
+    partition_keys(number, "generation", "counters", "journal") for number in range(PARTITIONS)
+]
 _HELD = ("owner", "epoch", *STATUS_FIELDS, *access.ACCESS_FIELDS)
-_batches = itertools.count(
-    1
-)  # of this process: a batch that arrives after a later one is known to be late
+_batches = itertools.count(1)  # of this process: one that arrives after a later one is late
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +58,7 @@ class Latest:
     cause: Cause | None = None
     number: int = 0  # beats accepted under this epoch
     fresh_login: bool = False
-    login_interval: float | None = (
-        None  # between logins proved as a matter of routine, as far as it is stretched
-    )
+    login_interval: float | None = None  # seconds between logins proved as a matter of routine
     waited_ms: int = 0
     access: Access = UNKNOWN
     dns_stale: bool = False
@@ -63,34 +70,32 @@ class Latest:
 
 
 async def record(live: Live, generation: str, worker: str, beats: Sequence[Beat]) -> list[Reply]:
-    """Write beats and journal their events, each row in one fenced step; a verdict per beat, in
-    order.
+    """Write beats and journal their events, each row in one fenced step; return a reply per beat.
 
-    Beats of a partition share a script call. After StoreUnavailable any part may have been written:
-    record again.
+    Beats of a partition share a script call; each has a database of its own. After StoreUnavailable
+    any part may have been written: record again.
     """
-    places: dict[int, list[int]] = {}
-    for i, beat in enumerate(beats):
-        places.setdefault(partition(beat.database), []).append(i)
     if len({beat.database for beat in beats}) != len(beats):
         raise ValueError("a database may stand in a batch once only")
+    by_partition: dict[int, list[Beat]] = {}
+    for beat in beats:
+        by_partition.setdefault(partition(beat.database), []).append(beat)
     head = (generation, worker, next(_batches), PROCESS)
-    calls = [_call(number, head, [beats[i] for i in rows]) for number, rows in places.items()]
-    verdicts: dict[int, Reply] = {}
-    for rows, words in zip(
-        places.values(), await steps.run(live.cache, _RECORD, calls), strict=True
-    ):
-        verdicts |= zip(rows, map(Reply, words), strict=True)
-    return [verdicts[i] for i in range(len(beats))]
+    calls = [_call(number, head, its) for number, its in by_partition.items()]
+    replies: dict[str, Reply] = {}
+    answers = await steps.run(live.cache, _RECORD, calls)
+    for its, texts in zip(by_partition.values(), answers, strict=True):
+        for beat, text in zip(its, texts, strict=True):
+            replies[beat.database] = Reply(text)
+    return [replies[beat.database] for beat in beats]
 
 
 def _call(number: int, head: tuple[str, str, int, str], beats: Sequence[Beat]) -> steps.Call:
-    keys = [partition_key(number, kind) for kind in ("generation", "counters", "journal")]
-    words: list[str | int] = [*head]
+    keys, args = [*_KEYS[number]], list[str | int](head)
     for beat in beats:
         keys.append(database_key(beat.database))
-        _add_row(words, beat)
-    return keys, words
+        _add_row(args, beat)
+    return keys, args
 
 
 def weight(beat: Beat) -> int:
@@ -98,63 +103,64 @@ def weight(beat: Beat) -> int:
     return ROW_BYTES + sum(len(events.encode(event)) for event in beat.events)
 
 
-def _add_row(words: list[str | int], beat: Beat) -> None:
+def _add_row(args: list[str | int], beat: Beat) -> None:
+    """Add what a beat says, in the order record.lua tells.
+
+    Cost: the largest part of what a beat costs a worker; each step of it runs once per field.
+    """
+    epoch = str(beat.epoch)
     status = fields.status_fields(beat.status)
-    pairs: list[str | int] = [
-        "number",
-        0,
-        "batch",
-        0,
-        "proven",
-        1,
-        "process",
-        f"{beat.epoch} {PROCESS}",
-    ]
+    pairs: list[str | int] = ["number", 0, "batch", 0]  # the script puts its own values in
+    pairs += ("proven", 1, "process", f"{epoch} {PROCESS}")
     gone: list[str] = []
     for name, value in (fields.observation_fields(beat.observation) | status).items():
         if value:
             pairs += (name, value)
         else:
             gone.append(name)
-    journal = [word for event in beat.events for word in _event_words(event)]
-    shape = crc32(" ".join(gone).encode())
-    words += (str(beat.epoch), status["identity"], status["state"], shape)
-    words += (len(pairs), *pairs, len(gone), *gone, len(journal), *journal)
+    journal: list[str] = []
+    for event in beat.events:
+        journal += _event_args(event)
+    checksum = crc32(" ".join(gone).encode())
+    args += (epoch, status["identity"], status["state"], checksum)
+    args += (len(pairs), *pairs, len(gone), *gone, len(journal), *journal)
 
 
-def _event_words(event: Event) -> tuple[str, str, str, str]:
+def _event_args(event: Event) -> tuple[str, str, str, str]:
+    text = events.encode(event)
     if isinstance(event, Transition):
-        return "transition", str(event.identity), str(event.prev or ""), events.encode(event)
-    return "cry", str(event.doubt), f"{event.at:.3f}", events.encode(event)
+        return "transition", str(event.identity), str(event.prev or ""), text
+    return "cannot_reach", str(event.doubt), f"{event.at:.3f}", text
 
 
 async def latest(live: Live, names: Sequence[str]) -> Rows[Latest]:
-    """Return what is known of each of these databases; those that are unknown or cannot be read are
-    left out.
-    """
+    """Return what is known of these databases; unknown and unreadable ones are left out."""
     pipe = live.cache.pipeline(transaction=False)
     for name in names:
         pipe.hgetall(database_key(name))
         pipe.hmget(target_key(name), "policy", "labels", "ciphertext")
     with wrap_store_errors():
         replies = await pipe.execute()
-    rows = zip(names, replies[::2], replies[1::2], strict=True)
-    known = [(name, (stored, *target)) for name, stored, target in rows if stored]
+    known = []
+    for name, stored, target in zip(names, replies[::2], replies[1::2], strict=True):
+        if stored:
+            known.append((name, (stored, *target)))
     return await quarantine.decode(live, "database", known, _latest)
 
 
 async def held(live: Live, names: Sequence[str]) -> Rows[Latest]:
-    """Return what an owner learns from the hash: owner, epoch and Status. What else stands there
-    its beats renew.
-    """
+    """Return what an owner learns from the hash: owner, epoch, Status; the rest its beats renew."""
     pipe = live.cache.pipeline(transaction=False)
     for name in names:
         pipe.hmget(database_key(name), *_HELD)
     with wrap_store_errors():
         replies = await pipe.execute()
-    rows = zip(names, (dict(zip(_HELD, row, strict=True)) for row in replies), strict=True)
-    known = [(name, {field: text for field, text in row.items() if text}) for name, row in rows]
-    return await quarantine.decode(live, "status", [row for row in known if row[1]], _held)
+    known = []
+    for name, row in zip(names, replies, strict=True):
+        stored = {field: text for field, text in zip(_HELD, row, strict=True) if text}
+        if stored:
+            known.append((name, stored))
+    return await quarantine.decode(live, "status", known, _held)
 
 
 def _held(name: str, stored: Mapping[str, str]) -> Latest:
@@ -196,19 +202,22 @@ def _latest(name: str, row: tuple[Mapping[str, str], str | None, str | None, str
 async def names(live: Live) -> list[str]:
     """Return every database Redis knows of, sorted."""
     pipe = live.cache.pipeline(transaction=False)
-    for number in range(PARTITIONS):
-        pipe.smembers(partition_key(number, "names"))
+    for key in all_keys("names"):
+        pipe.smembers(key)
     with wrap_store_errors():
         return sorted(set().union(*await pipe.execute()))
 
 
 async def counters(live: Live) -> dict[str, int]:
-    """Return what the steps counted, summed over partitions; keys.py names them"""
+    """Return what the steps counted, summed over partitions; keys.py names them."""
     pipe = live.cache.pipeline(transaction=False)
-    for number in range(PARTITIONS):
-        pipe.hgetall(partition_key(number, "counters"))
-    total: Counter[str] = Counter()
+    for key in all_keys("counters"):
+        pipe.hgetall(key)
     with wrap_store_errors():
-        for part in await pipe.execute():
-            total.update({name: int(value) for name, value in part.items() if value.isdecimal()})
+        parts = await pipe.execute()
+    total: Counter[str] = Counter()
+    for part in parts:
+        for name, value in part.items():
+            if value.isdecimal():
+                total[name] += int(value)
     return dict(total)

@@ -1,8 +1,7 @@
 """Who is here: a key of 7 s per worker on the bus, renewed every 1.5 s by the loop that feels.
-Workers and doors import this.
 
-Absence proves something only after 6 s of uninterrupted Redis: `mark_bus` says when the bus has
-lost its memory.
+Workers and doors import this. Absence proves something only after 6 s of uninterrupted Redis:
+`mark_bus` tells when the bus has lost its memory.
 """
 
 import json
@@ -19,9 +18,7 @@ from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.keys import LED, WORKERS, bus_key, claim_key, presence_key
 from monitor.live.quarantine import Rows
 
-PROCESS = secrets.token_hex(
-    8
-)  # names this process among all that ever were: ids of workers may meet
+PROCESS = secrets.token_hex(8)  # this one among all that ever were: ids of workers may meet
 _CLAIM = steps.step("claim")
 
 
@@ -44,11 +41,9 @@ class Presence:
     at: float
     replaced: int = 0  # observations that newer ones replaced before they could leave
     unjudged: int = 0  # observations that changed no state: too many events wait for Redis
-    # False: all it was given lately it could only say void of; it gets nothing for a while
-    able: bool = True
-    given_up: Mapping[str, int] = field(
-        default_factory=dict
-    )  # databases it could not look at lately, by cause
+    able: bool = True  # False: lately it met nothing but faults of its own; it gets nothing more
+    # How many databases it could not look at lately, by cause.
+    given_up: Mapping[str, int] = field(default_factory=dict)
 
 
 async def claim(live: Live, worker: str) -> bool:
@@ -59,10 +54,9 @@ async def claim(live: Live, worker: str) -> bool:
 
 async def announce(live: Live, presence: Presence) -> None:
     """Say that a worker is here for the next 7 s."""
+    text = json.dumps(asdict(presence))
     pipe = live.bus.pipeline(transaction=False)
-    pipe.set(
-        presence_key(presence.worker), json.dumps(asdict(presence)), px=round(PRESENCE_TTL * 1000)
-    )
+    pipe.set(presence_key(presence.worker), text, px=round(PRESENCE_TTL * 1000))
     pipe.zadd(WORKERS, {presence.worker: presence.at})
     with wrap_store_errors():
         await pipe.execute()
@@ -75,8 +69,8 @@ async def present(live: Live) -> Rows[Presence]:
         return Rows()
     with wrap_store_errors():
         texts = await live.bus.mget([presence_key(worker) for worker in workers])
-    told = [(worker, text) for worker, text in zip(workers, texts, strict=True) if text]
-    return await quarantine.decode(live, "presence", told, _presence)
+    found = [(worker, text) for worker, text in zip(workers, texts, strict=True) if text]
+    return await quarantine.decode(live, "presence", found, _presence)
 
 
 def _presence(worker: str, text: str | bytes) -> Presence:
@@ -87,9 +81,7 @@ def _presence(worker: str, text: str | bytes) -> Presence:
 
 
 def decode(text: str | bytes) -> Presence:
-    """Read a presence of this or a newer version; whoever tells less than we need counts as
-    absent.
-    """
+    """Read a presence of this or a newer version; raise where it tells less than is needed."""
     presence = Presence(**fitting(Presence, json.loads(text)))
     if not isinstance(presence.given_up, dict):
         raise InvalidInput("given_up", "not a number of databases by cause")
@@ -99,26 +91,27 @@ def decode(text: str | bytes) -> Presence:
 
 
 class Alive:
-    """Tells who still announces itself by a clock of our own: while Redis's was set back, keys
-    outlive their time.
+    """Tells who still announces itself, by a clock of our own.
+
+    Race: where Redis's clock was set back, keys outlive their time.
     """
 
     def __init__(self) -> None:
-        self._told: dict[
-            str, tuple[float, float]
-        ] = {}  # when it said it was, and since when we know (monotonic)
+        # By worker: the moment of its newest announcement, and since when we know it (monotonic).
+        self._newest: dict[str, tuple[float, float]] = {}
 
     def among(self, present: Mapping[str, Presence], now: float) -> dict[str, Presence]:
-        """Return those of whom something new was heard within the time a presence lives."""
-        before, self._told = self._told, {}
+        """Return those that announced themselves anew within the time a presence lives."""
+        before, self._newest = self._newest, {}
+        alive = {}
         for worker, one in present.items():
-            told = before.get(worker)
-            self._told[worker] = told if told and told[0] == one.at else (one.at, now)
-        return {
-            worker: one
-            for worker, one in present.items()
-            if now - self._told[worker][1] < PRESENCE_TTL
-        }
+            known = before.get(worker)
+            if not known or known[0] != one.at:
+                known = (one.at, now)
+            self._newest[worker] = known
+            if now - known[1] < PRESENCE_TTL:
+                alive[worker] = one
+        return alive
 
 
 async def known(live: Live) -> set[str]:
@@ -141,9 +134,7 @@ async def forget(live: Live, worker: str) -> None:
 
 
 async def mark_bus(live: Live, leader: str) -> bool:
-    """Renew this leader's mark; False when the bus has lost its memory since, restarted, or never
-    had it.
-    """
+    """Renew this leader's mark; False where the bus lost it with its memory, or never had it."""
     with wrap_store_errors():
         run_id = (await live.bus.info("server"))["run_id"]
         mark = await live.bus.set(bus_key(leader), run_id, ex=BUS_MARK, get=True)
@@ -157,19 +148,14 @@ async def mark_swept(live: Live, leader: str) -> None:
 
 
 async def swept(live: Live) -> float | None:
-    """Return the seconds since a leader completed a sweep; None where none did lately: then nobody
-    leads here.
-    """
+    """Return the seconds since a leader completed a sweep, None where nobody has led lately."""
     with wrap_store_errors():
-        left: int = await live.bus.pttl(LED)
-    gone = LED_MARK - left / 1000
-    return (
-        gone if 0 <= gone <= LED_MARK else None
-    )  # one that lives longer was given by a clock that was set back
+        left: int = await live.bus.pttl(LED)  # milliseconds; -2 where there is none
+    since = LED_MARK - left / 1000
+    # A mark that lives longer than it may was given by a clock that was set back.
+    return since if 0 <= since <= LED_MARK else None
 
 
 async def is_led(live: Live) -> bool:
-    """Tell whether a leader got something done lately: where none does, who else is present proves
-    nothing.
-    """
+    """Tell whether a leader got something done lately; else who is present proves nothing."""
     return await swept(live) is not None

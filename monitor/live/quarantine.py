@@ -1,8 +1,7 @@
-"""Rows of Redis that this process cannot read: each is set aside, told and counted once, and stops
-no other.
+"""Rows of Redis that this process cannot read: each is set aside, logged and counted once.
 
-A newer version beside this one may have written them, or a hand. Only live/ imports this; `Rows` is
-what readers get.
+It stops no other. A newer version beside this one may have written it, or a hand. Only live/
+imports this; `Rows` is what readers get.
 """
 
 import logging
@@ -29,7 +28,8 @@ async def decode(
     live: Live, kind: str, rows: Iterable[tuple[str, R]], read: Callable[[str, R], T]
 ) -> Rows[T]:
     """Read rows one by one; those that cannot be read are left out of the answer and named."""
-    found, bad = Rows[T](), {}
+    found = Rows[T]()
+    bad: dict[str, Exception] = {}
     for name, row in rows:
         try:
             found[name] = read(name, row)
@@ -43,18 +43,14 @@ async def decode(
 
 async def _set_aside(live: Live, kind: str, news: dict[str, Exception]) -> None:
     for name, exc in news.items():
-        log.error(
-            "action=row_unreadable kind=%s name=%s error=%s",
-            kind,
-            name,
-            f"{type(exc).__name__}: {exc}"[:120],
-        )
+        error = f"{type(exc).__name__}: {exc}"[:120]
+        log.error("action=row_unreadable kind=%s name=%s error=%s", kind, name, error)
+    rows = len(news)
     try:
-        await count(live, f"unreadable_{kind}", len(news))
+        await count(live, f"unreadable_{kind}", rows)
     except StoreUnavailable as exc:
-        log.warning(
-            "action=unreadable_uncounted kind=%s rows=%d error=%s", kind, len(news), exc.detail
-        )
+        error = exc.detail
+        log.warning("action=unreadable_uncounted kind=%s rows=%d error=%s", kind, rows, error)
 
 
 async def count(live: Live, what: str, by: int) -> None:

@@ -1,12 +1,11 @@
-"""What a server said when it was not ok, for people: text too long for the database's hash. Workers
-tell, doors read.
+"""What a server said when it was not ok, for people: text too long for the database's hash.
 
-A reason speaks only for the cause it names: the hash may be further, and nobody removes what has
-expired in a while.
+Workers write, doors read. A reason counts only for the cause it names: the hash may have gone on,
+and nobody removes what expires in a while.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from monitor.core.cause import Cause
@@ -21,7 +20,7 @@ KEPT = 600  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """The error behind a cause, as the worker that met it tells it."""
+    """The error behind a cause, as the worker that met it gives it."""
 
     cause: str
     sqlstate: str
@@ -47,28 +46,28 @@ async def tell(live: Live, reasons: Mapping[str, Reason]) -> None:
 
 
 async def reasons(live: Live, known: Iterable[Latest]) -> dict[str, Reason]:
-    """Return the reasons of those that are not ok, where the newest observation is what they speak
-    for.
-    """
+    """Return the reasons of those that are not ok, where they name the newest cause."""
     wanted = [one for one in known if one.cause not in (None, Cause.OK)]
-    texts: Sequence[str | None] = ()
-    if wanted:
-        pipe = live.cache.pipeline(transaction=False)
-        for one in wanted:
-            pipe.get(reason_key(one.database))
-        with wrap_store_errors():
-            texts = await pipe.execute()
-    found = {one.database: _read(text) for one, text in zip(wanted, texts, strict=True)}
-    causes = {one.database: one.cause for one in wanted}
-    return {
-        name: reason for name, reason in found.items() if reason and reason.cause == causes[name]
-    }
+    if not wanted:
+        return {}
+    pipe = live.cache.pipeline(transaction=False)
+    for one in wanted:
+        pipe.get(reason_key(one.database))
+    with wrap_store_errors():
+        texts = await pipe.execute()
+    found = {}
+    for one, text in zip(wanted, texts, strict=True):
+        reason = _read(text)
+        if reason and reason.cause == one.cause:
+            found[one.database] = reason
+    return found
 
 
 def _read(text: str | None) -> Reason | None:
     """Read what this or a newer version wrote; what it cannot read is no reason."""
     try:
         stored = json.loads(text or "{}")
-        return Reason(*(str(stored[name]) for name in ("cause", "sqlstate", "detail", "worker")))
+        fields = (str(stored[name]) for name in ("cause", "sqlstate", "detail", "worker"))
+        return Reason(*fields)
     except (ValueError, KeyError, TypeError):
         return None

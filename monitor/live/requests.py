@@ -1,6 +1,4 @@
-"""What doors ask of the leader: they never talk to RQ themselves. web/ and cli ask, the leader
-takes.
-"""
+"""What doors ask of the leader: they never talk to RQ themselves. web/ and cli ask, it takes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,18 +27,18 @@ class Request:
 
 
 async def ask(live: Live, kind: Kind, database: str = "") -> str:
-    """Leave a request; return its id. It may get lost: both kinds only hasten what happens
-    anyway.
+    """Leave a request; return its id.
+
+    It may get lost: both kinds only hasten what happens anyway.
     """
+    row: Any = {"kind": kind, "database": database}
     with wrap_store_errors():
-        id_ = await live.bus.xadd(REQUESTS, {"kind": kind, "database": database}, maxlen=_MOST)
+        id_ = await live.bus.xadd(REQUESTS, row, maxlen=_MOST)
     return str(id_)
 
 
 async def take(live: Live, consumer: str, *, count: int = 100) -> list[Request]:
-    """Return requests nobody has taken, and remove them; those not known here are dropped, as all
-    may get lost.
-    """
+    """Take requests nobody has taken; those not known here are dropped, as all may get lost."""
     with wrap_store_errors():
         try:
             rows = await _read(live, consumer, count)
@@ -51,7 +49,8 @@ async def take(live: Live, consumer: str, *, count: int = 100) -> list[Request]:
             rows = await _read(live, consumer, count)
         if rows:
             await live.bus.xdel(REQUESTS, *(id_ for id_, _ in rows))
-    return list((await quarantine.decode(live, "request", rows, _request)).values())
+    found = await quarantine.decode(live, "request", rows, _request)
+    return list(found.values())
 
 
 def _request(id_: str, row: Mapping[str, str]) -> Request:

@@ -1,5 +1,6 @@
-"""Sealed addresses, policies and labels, so that watching outlives the registry. The leader writes,
-workers read.
+"""Sealed addresses, policies and labels, so that watching outlives the registry.
+
+The leader writes, workers read.
 """
 
 import json
@@ -10,7 +11,7 @@ from monitor.core.foreign import fitting
 from monitor.core.policy import Policy, stored
 from monitor.live import quarantine, steps
 from monitor.live.connections import Live, wrap_store_errors
-from monitor.live.keys import database_key, index_key, partition, partition_key, target_key
+from monitor.live.keys import database_key, index_key, partition, partition_keys, target_key
 from monitor.live.quarantine import Rows
 
 _PUBLISH = steps.step("publish")
@@ -30,15 +31,22 @@ class Target:
 
 
 async def publish(live: Live, name: str, target: Target, term: int, registry: str) -> bool:
-    """Store a target and tell its owner's index; False when a higher term or revision stands
-    already, or Redis is another registry's."""
+    """Store a target and tell its owner's index.
+
+    False when a higher term or revision stands already, or Redis is another registry's.
+    """
     number = partition(name)
-    fences = (partition_key(number, "term"), partition_key(number, "registry"))
-    keys = (target_key(name), database_key(name), index_key(number, ""), *fences)
-    policy, labels = json.dumps(asdict(target.policy)), json.dumps(dict(target.labels))
-    fields = ("ciphertext", target.ciphertext, "policy", policy, "labels", labels)
-    words = (name, target.revision, term, registry, *fields)
-    [published] = await steps.run(live.cache, _PUBLISH, [(keys, words)])
+    keys = (
+        target_key(name),
+        database_key(name),
+        index_key(number, ""),
+        *partition_keys(number, "term", "registry"),
+    )
+    args: list[str | int] = [name, target.revision, term, registry]
+    args += ("ciphertext", target.ciphertext)
+    args += ("policy", json.dumps(asdict(target.policy)))
+    args += ("labels", json.dumps(dict(target.labels)))
+    [published] = await steps.run(live.cache, _PUBLISH, [(keys, args)])
     return bool(published)
 
 
@@ -48,21 +56,27 @@ async def target(live: Live, name: str) -> Target | None:
 
 
 async def targets(live: Live, names: Sequence[str]) -> Rows[Target]:
-    """Return the targets of these databases; those without, and those that cannot be read, are left
-    out.
-    """
+    """Return the targets of these databases; absent and unreadable ones are left out."""
     pipe = live.cache.pipeline(transaction=False)
     for name in names:
         pipe.hmget(target_key(name), *_FIELDS)
     with wrap_store_errors():
         replies = await pipe.execute()
-    rows = [(name, row) for name, row in zip(names, replies, strict=True) if row[-1] is not None]
+    rows = []
+    for name, row in zip(names, replies, strict=True):
+        if row[-1] is not None:
+            rows.append((name, row))
     return await quarantine.decode(live, "target", rows, _target)
 
 
 def _target(name: str, row: Sequence[str]) -> Target:
     ciphertext, policy, labels, revision = row
-    return Target(ciphertext, decode_policy(policy), decode_labels(labels), int(revision))
+    return Target(
+        ciphertext=ciphertext,
+        policy=decode_policy(policy),
+        labels=decode_labels(labels),
+        revision=int(revision),
+    )
 
 
 def decode_labels(text: str) -> Mapping[str, str]:

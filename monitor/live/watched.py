@@ -3,7 +3,7 @@ import this.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -47,7 +47,8 @@ class Watched:
         """Say what is not observed as it should be, '' where all is well."""
         if not self.overdue:
             return ""
-        return f"{self.overdue} of {self.databases} without a recent observation; the oldest is {self.oldest:.0f} s old"
+        late = f"{self.overdue} of {self.databases} without a recent observation"
+        return f"{late}; the oldest is {self.oldest:.0f} s old"
 
 
 async def watchers(live: Live) -> Watchers:
@@ -73,35 +74,36 @@ async def _part(live: Live, names: Sequence[str]) -> Watched:
     with wrap_store_errors():
         replies = await pipe.execute()
     at = await now(live)
-    rows = [
-        row for row in zip(replies[::2], replies[1::2], strict=True) if row[0]
-    ]  # a paused one has no target
-    ages = [_age(seen, at) for _, seen in rows]
-    late = [
-        age is None or age > _patience(policy) for (policy, _), age in zip(rows, ages, strict=True)
-    ]
-    return Watched(len(rows), sum(late), _oldest(ages))
+    databases, overdue, oldest = 0, 0, 0.0
+    for policy, observed_at in zip(replies[::2], replies[1::2], strict=True):
+        if not policy:
+            continue  # a paused one has no target
+        databases += 1
+        age = _age(observed_at, at)
+        if age is None or age > _stale_after(policy):
+            overdue += 1
+        oldest = max(oldest, age or 0.0)
+    return Watched(databases, overdue, oldest)
 
 
 def _sum(one: Watched, other: Watched) -> Watched:
-    databases, overdue = one.databases + other.databases, one.overdue + other.overdue
-    return Watched(databases, overdue, max(one.oldest, other.oldest))
+    return Watched(
+        databases=one.databases + other.databases,
+        overdue=one.overdue + other.overdue,
+        oldest=max(one.oldest, other.oldest),
+    )
 
 
-def _oldest(ages: Iterable[float | None]) -> float:
-    return max((age for age in ages if age is not None), default=0.0)
-
-
-def _age(seen: str | None, at: float) -> float | None:
+def _age(observed_at: str | None, at: float) -> float | None:
     """Return the seconds since an observation, None where there is none that can be read."""
     try:
-        return max(0.0, at - moment(seen or ""))
+        return max(0.0, at - moment(observed_at or ""))
     except (ValueError, InvalidInput):
         return None
 
 
 @lru_cache(maxsize=256)
-def _patience(policy: str) -> float:
+def _stale_after(policy: str) -> float:
     try:
         return targets.decode_policy(policy).stale_after
     except (ValueError, TypeError, InvalidInput):  # a newer version's: then anything is late

@@ -41,10 +41,10 @@ async def given(
     assert answer is Assigned.ASSIGNED
 
 
-async def said(live: Live, name: str, worker: str, one: Beat) -> str:
-    """Record one beat; return the verdict's word."""
-    [verdict] = await observations.record(live, name, worker, [one])
-    return verdict.value
+async def reply_to(live: Live, name: str, worker: str, one: Beat) -> str:
+    """Record one beat; return what Redis answers."""
+    [reply] = await observations.record(live, name, worker, [one])
+    return reply.value
 
 
 async def stored(live: Live, database: str = DB) -> dict[str, str]:

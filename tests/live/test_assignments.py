@@ -12,7 +12,7 @@ from monitor.live.generation import Restored
 from monitor.live.keys import index_key, partition, partition_key
 from monitor.live.targets import Target
 from tests.factories import DB, NOW, W1, W2, beat, doubted, epoch, identity, status, transition
-from tests.live.builders import given, said, stored
+from tests.live.builders import given, reply_to, stored
 
 UP = State.AVAILABLE
 
@@ -56,7 +56,7 @@ async def test_the_first_accepted_beat_proves_the_owner_and_a_new_epoch_starts_o
     live: Live, name: str
 ) -> None:
     await given(live, "1.2", seed=Status())
-    await said(live, name, W1, beat("1.2", status()))
+    await reply_to(live, name, W1, beat("1.2", status()))
     assert (await place(live)).proven
     await given(live, "1.3")
     assert not (await place(live)).proven
@@ -81,7 +81,7 @@ async def test_stale_by_a_term_seen_anywhere_in_the_partition(live: Live, name: 
 async def test_the_same_assignment_again_is_no_reason_to_step_down(live: Live, name: str) -> None:
     """Its reply may have been lost."""
     await given(live, "1.2", seed=Status())
-    await said(live, name, W1, beat("1.2", status()))
+    await reply_to(live, name, W1, beat("1.2", status()))
     before = await stored(live)
     assert await assign(live, "1.2") is Assigned.ASSIGNED
     assert await assign(live, "1.2", planned=True) is Assigned.ASSIGNED
@@ -95,14 +95,14 @@ async def test_a_planned_move_waits_for_the_owners_first_accepted_beat(
 ) -> None:
     assert await assign(live, "1.2", planned=True) is Assigned.ASSIGNED, "nobody owned it"
     assert await assign(live, "1.3", W2, planned=True) is Assigned.UNPROVEN
-    await said(live, name, W1, beat("1.2", status()))
+    await reply_to(live, name, W1, beat("1.2", status()))
     assert await assign(live, "1.3", W2, planned=True) is Assigned.ASSIGNED
     assert await assign(live, "1.4", W1) is Assigned.ASSIGNED, "W2 died"
 
 
 async def test_a_planned_move_waits_for_an_open_generation(live: Live, name: str) -> None:
     await given(live, "1.2", seed=Status())
-    await said(live, name, W1, beat("1.2", status()))
+    await reply_to(live, name, W1, beat("1.2", status()))
     await live.cache.delete(partition_key(partition(DB), "generation"))
     assert await assign(live, "1.3", W2, planned=True) is Assigned.CLOSED
     assert await assign(live, "1.3", W2) is Assigned.ASSIGNED
@@ -126,15 +126,15 @@ async def test_a_late_assignment_of_a_paused_leader_does_not_revive_an_old_epoch
     await given(live, "1.2", seed=Status())
     await given(live, "2.1", W2)
     assert (
-        await said(live, name, W2, beat("2.1", status("2.1.1", UP), transition("2.1.1")))
+        await reply_to(live, name, W2, beat("2.1", status("2.1.1", UP), transition("2.1.1")))
         == "accepted"
     )
     assert await assign(live, "1.3", W1) is Assigned.STALE
     assert (
-        await said(live, name, W1, beat("1.3", status("1.3.1", UP), transition("1.3.1")))
+        await reply_to(live, name, W1, beat("1.3", status("1.3.1", UP), transition("1.3.1")))
         == "fenced"
     )
-    assert await said(live, name, W1, beat("1.2", status())) == "fenced"
+    assert await reply_to(live, name, W1, beat("1.2", status())) == "fenced"
 
 
 # --- seeds and doubts -----------------------------------------------------------------------------
@@ -171,7 +171,9 @@ async def test_a_doubt_that_is_settled_moves_nothing(live: Live, name: str) -> N
     await given(live, "1.2", seed=doubted("1.1.7"))
     assert await assign(live, "1.3", W2, doubt="1.1.5") is Assigned.SETTLED
     await given(live, "1.4")
-    await said(live, name, W1, beat("1.4", status("1.4.1", UP), transition("1.4.1", prev="1.1.7")))
+    await reply_to(
+        live, name, W1, beat("1.4", status("1.4.1", UP), transition("1.4.1", prev="1.1.7"))
+    )
     assert await assign(live, "1.5", W2, doubt="1.1.7") is Assigned.SETTLED
     assert (await place(live)).owner == W1
 
@@ -197,13 +199,13 @@ async def published(live: Live, revision: int = 1) -> bool:
 async def test_unassign_keeps_the_hash_and_its_fence(live: Live, name: str) -> None:
     await given(live, "1.2", seed=Status())
     await published(live)
-    await said(live, name, W1, beat("1.2", status()))
+    await reply_to(live, name, W1, beat("1.2", status()))
     assert await assignments.unassign(live, DB, 1, "")
     found = await place(live)
     assert (found.owner, found.epoch, found.seeded) == ("", epoch("1.2"), True)
     assert await assignments.mine(live, W1) == {}
     assert await targets.target(live, DB) is None
-    assert await said(live, name, W1, beat("1.2", status(), at=NOW + 1)) == "fenced"
+    assert await reply_to(live, name, W1, beat("1.2", status(), at=NOW + 1)) == "fenced"
     assert await assign(live, "1.2", W2) is Assigned.STALE
     assert await observations.names(live) == [DB]
 
@@ -214,7 +216,7 @@ async def test_forget_leaves_nothing(live: Live, name: str) -> None:
     assert await assignments.forget(live, DB, 1, "")
     keys = await live.cache.keys("*")
     assert not [key for key in keys if DB in key or "index" in key or "names" in key]
-    assert await said(live, name, W1, beat("1.2", status())) == "fenced"
+    assert await reply_to(live, name, W1, beat("1.2", status())) == "fenced"
 
 
 async def test_a_deposed_leader_takes_nothing_away(live: Live, name: str) -> None:

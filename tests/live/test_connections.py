@@ -17,6 +17,7 @@ from monitor.core.status import Status
 from monitor.live import (
     assignments,
     connections,
+    durability,
     generation,
     journal,
     observations,
@@ -26,7 +27,7 @@ from monitor.live import (
 )
 from monitor.live.connections import Live
 from tests.factories import DB, NOW, W1, beat, epoch, identity, status, transition
-from tests.live.builders import given, opened, said, stored
+from tests.live.builders import given, opened, reply_to, stored
 from tests.live.test_presence import HERE
 from tests.proxy import Proxy
 from tests.servers import RedisServer
@@ -51,7 +52,7 @@ CALLS: dict[str, Callable[[Live], Awaitable[object]]] = {
     "targets": lambda live: targets.targets(live, [DB]),
     "read": lambda live: journal.read(live, "historian", "one", count=10, block=0.1),
     "claim": lambda live: journal.claim(live, "historian", "one", idle=0),
-    "replay": lambda live: journal.replay(live, "name", [transition("1.1.1")]),
+    "replay": lambda live: durability.replay(live, "name", [transition("1.1.1")]),
     "trim": lambda live: journal.trim(live, NOW),
     "backlog": journal.backlog,
     "present": presence.present,
@@ -128,10 +129,10 @@ async def test_a_server_without_memory_answers_and_refuses_to_write(
         assert await fails(live, call) == "out_of_memory"
     before = await stored(live)
     with pytest.raises(StoreUnavailable, match="out_of_memory"):
-        await said(live, name, W1, beat("1.2", status()))
+        await reply_to(live, name, W1, beat("1.2", status()))
     assert await stored(live) == before == (await live.cache.hgetall(observations.database_key(DB)))
     await live.cache.config_set("maxmemory", "0")
-    assert await said(live, name, W1, beat("1.2", status())) == "accepted"
+    assert await reply_to(live, name, W1, beat("1.2", status())) == "accepted"
 
 
 async def test_a_replica_does_not_take_writes(
@@ -148,13 +149,13 @@ async def test_a_replica_does_not_take_writes(
     for call in ("check_writes", "assign", "restore", "ask"):
         assert await fails(live, call) == "read_only"
     with pytest.raises(StoreUnavailable, match="read_only"):
-        await said(live, name, W1, beat("1.2", status()))
+        await reply_to(live, name, W1, beat("1.2", status()))
 
 
 async def test_a_promoted_replica_holds_everything_and_is_closed(
     start_redis: Callable[..., RedisServer], connect: Callable[..., Live]
 ) -> None:
-    """The failover of section 4, for real: key, assignment and hash are there, life is another."""
+    """The failover of section 4, for real: key, assignment and hash are there, instance is another."""
     master, replica = start_redis(repl_diskless_sync_delay="0"), start_redis()
     old, new = connect(master.url), connect(replica.url)
     parts = urlsplit(master.url)
@@ -165,12 +166,14 @@ async def test_a_promoted_replica_holds_everything_and_is_closed(
     )  # the first replica gives its master another replication id
     name = await opened(old)
     await given(old, "1.2", seed=Status())
-    assert await said(old, name, W1, beat("1.2", status())) == "accepted"
+    assert await reply_to(old, name, W1, beat("1.2", status())) == "accepted"
     await eventually(lambda: replicated(old, new))
     master.kill()
     await new.cache.replicaof("NO", "ONE")
     before = await stored(new)
-    assert await said(new, name, W1, beat("1.2", status("1.2.1"), transition("1.2.1"))) == "closed"
+    assert (
+        await reply_to(new, name, W1, beat("1.2", status("1.2.1"), transition("1.2.1"))) == "closed"
+    )
     assert await stored(new) == before
     assert not (await generation.generation(new)).open
 
@@ -237,7 +240,7 @@ async def test_bus_and_cache_may_be_two_servers(
     assert await live.bus.keys("*") == ["feeler:requests"]
     assert {key.split(":")[2] for key in await live.cache.keys("*")} == {"generation", "term"}
     await given(live, "1.2", seed=Status())
-    await said(live, name, W1, beat("1.2", status("1.2.1"), transition("1.2.1")))
+    await reply_to(live, name, W1, beat("1.2", status("1.2.1"), transition("1.2.1")))
     assert len(await journal.read(live, "historian", "one", count=10, block=0)) == 1
 
 
@@ -268,13 +271,13 @@ async def test_a_lost_reply_is_an_error_and_the_same_again_is_accepted_once(
     await given(live, "1.2", seed=Status())
     one = beat("1.2", status("1.2.1"), transition("1.2.1"))
     assert (
-        await said(live, name, W1, beat("1.2", status())) == "accepted"
+        await reply_to(live, name, W1, beat("1.2", status())) == "accepted"
     )  # the server knows the script now
     proxy.drop_next_reply(b"EVALSHA")
     with pytest.raises(StoreUnavailable):
-        await said(live, name, W1, one)
+        await reply_to(live, name, W1, one)
     assert (await stored(live))["identity"] == "1.2.1", "it was written"
-    assert await said(live, name, W1, one) == "accepted"
+    assert await reply_to(live, name, W1, one) == "accepted"
     assert len(await journal.read(live, "historian", "one", count=10, block=0)) == 1
     proxy.drop_next_reply(b"EVALSHA")
     with pytest.raises(StoreUnavailable):
@@ -303,7 +306,7 @@ async def test_a_cancelled_call_leaves_no_reply_for_the_next(
         calls = [
             asyncio.create_task(call)
             for call in (
-                said(live, name, W1, beat("1.2", status(), at=NOW + i)),
+                reply_to(live, name, W1, beat("1.2", status(), at=NOW + i)),
                 live.cache.get("mine"),
                 assignments.mine(live, W1),
             )
@@ -316,7 +319,7 @@ async def test_a_cancelled_call_leaves_no_reply_for_the_next(
             *(live.cache.get("mine") for _ in range(4)), assignments.mine(live, W1)
         )
         assert found == ["yours"] * 4 + [{DB: "1.2 0"}]
-        assert await said(live, name, W1, beat("1.2", status(), at=NOW + i)) == "accepted"
+        assert await reply_to(live, name, W1, beat("1.2", status(), at=NOW + i)) == "accepted"
     assert len(live.cache.connection_pool._in_use_connections) == 0
 
 
@@ -341,7 +344,7 @@ async def test_a_server_that_refuses_to_write_is_named_by_every_call(
         presence.mark_bus(live, "leader"),
         requests.ask(live, "fleet_changed"),
         journal.ensure(live, "historian"),
-        journal.mark_durable(live, [("orders", identity("1.1.1"))], NOW),
+        durability.mark_durable(live, [("orders", identity("1.1.1"))], NOW),
         connections.check_writes(live),
     ):
         with pytest.raises(StoreUnavailable) as caught:

@@ -1,4 +1,4 @@
-"""Lives of Redis: what closes a generation, what restores bring together, who may open."""
+"""Instances of Redis: what closes a generation, what restores bring together, who may open."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -14,12 +14,21 @@ from monitor.core.cause import Cause
 from monitor.core.generation import Signature
 from monitor.core.policy import Policy
 from monitor.core.status import Epoch, Identity, State, Status
-from monitor.live import assignments, connections, generation, journal, observations, steps, targets
+from monitor.live import (
+    assignments,
+    connections,
+    durability,
+    generation,
+    journal,
+    observations,
+    steps,
+    targets,
+)
 from monitor.live.connections import Live
 from monitor.live.generation import Restored, Standing
 from monitor.live.keys import PARTITIONS, database_key, partition, partition_key
 from tests.factories import DB, NOW, W1, W2, beat, epoch, identity, status, transition
-from tests.live.builders import everything, given, namesakes, opened, said, stored
+from tests.live.builders import everything, given, namesakes, opened, reply_to, stored
 from tests.servers import RedisServer
 
 UP = State.AVAILABLE
@@ -30,17 +39,17 @@ async def test_an_empty_redis_is_closed(live: Live) -> None:
     found = await generation.generation(live)
     assert not found.open
     assert found.epoch is None
-    assert len(found.life) == 40
+    assert len(found.instance) == 40
 
 
 async def test_open_in_all_partitions_or_closed(live: Live) -> None:
     name = await opened(live, "3.7")
     found = await generation.generation(live)
     assert found.open
-    assert found.name == name == f"{found.life}:3.7"
+    assert found.name == name == f"{found.instance}:3.7"
     assert found.epoch == epoch("3.7")
     last = partition_key(PARTITIONS - 1, "generation")
-    await live.cache.set(last, f"{found.life}:3.8")
+    await live.cache.set(last, f"{found.instance}:3.8")
     assert not (await generation.generation(live)).open
     await live.cache.delete(last)
     assert not (await generation.generation(live)).open
@@ -58,22 +67,22 @@ async def test_a_restart_that_kept_its_data_closes_the_generation(
     live = connect(server.url)
     name = await opened(live)
     await given(live, "1.2", seed=Status())
-    assert await said(live, name, W1, beat("1.2", status())) == "accepted"
+    assert await reply_to(live, name, W1, beat("1.2", status())) == "accepted"
     server.stop()
     server.start()
     live = connect(server.url)
     assert await live.cache.get(partition_key(partition(DB), "generation")) == name
     assert not (await generation.generation(live)).open
     assert await generation.reported(live) == set()
-    assert await said(live, name, W1, beat("1.2", status(), at=NOW + 1)) == "closed"
+    assert await reply_to(live, name, W1, beat("1.2", status(), at=NOW + 1)) == "closed"
     assert (await stored(live))["observed_at"] == f"{NOW:.3f}"
     event = transition("1.1.1")
-    assert not await journal.replay(live, name, [event])
+    assert not await durability.replay(live, name, [event])
     assert await journal.backlog(live) == {"length": 0, "dead": 0}
     again = await opened(live, "1.3")
     await given(live, "1.4")
     assert again != name
-    assert await said(live, again, W1, beat("1.4", status(), at=NOW + 2)) == "accepted"
+    assert await reply_to(live, again, W1, beat("1.4", status(), at=NOW + 2)) == "accepted"
 
 
 async def test_whoever_has_entered_a_newer_generation_ends_an_older_one(live: Live) -> None:
@@ -86,7 +95,7 @@ async def test_whoever_has_entered_a_newer_generation_ends_an_older_one(live: Li
     await generation.close_generation(live, epoch("2.10"), 5)
     assert not (await generation.generation(live)).open
     assert (await generation.standing(live)).term == 5
-    assert await said(live, name, W1, beat("2.10", status(), at=NOW)) == "closed"
+    assert await reply_to(live, name, W1, beat("2.10", status(), at=NOW)) == "closed"
     await generation.close_generation(live, epoch("9.9"), 9)
     assert (await generation.standing(live)).term == 5, "there was nothing to end"
 
@@ -209,7 +218,7 @@ async def test_a_memory_that_comes_late_counts_if_it_is_newer_than_all_that_happ
         epoch("1.20"),
     )
     stale = beat("1.20", status("1.20.1"), transition("1.20.1", "1.3.1"))
-    assert await said(live, name, W1, stale) == "ahead"
+    assert await reply_to(live, name, W1, stale) == "ahead"
     assert W1 in await generation.reported(live)
 
 
@@ -231,20 +240,20 @@ async def test_a_large_memory_goes_in_parts_and_is_reported_at_the_end(live: Liv
 
 
 async def test_a_wipe_in_the_middle_of_a_report_is_noticed(live: Live) -> None:
-    life = (await generation.generation(live)).life
+    instance = (await generation.generation(live)).instance
     number = partition(DB)
-    middle = generation._call(number, (life, W1, 10**9, "middle", 1, ""), [row("1.2.1", "1.2")])
+    middle = generation._call(number, (instance, W1, 10**9, "middle", 1, ""), [row("1.2.1", "1.2")])
     assert await observations.steps.run(live.cache, generation._RESTORE, [middle]) == [0]
-    first = generation._call(number, (life, W1, 10**9, "first", 1, ""), [row("1.2.1", "1.2")])
-    last = generation._call(number, (life, W1, 10**9, "last", 1, ""), [])
-    other = generation._call(number, (life, W1, 10**9 + 1, "last", 1, ""), [])
+    first = generation._call(number, (instance, W1, 10**9, "first", 1, ""), [row("1.2.1", "1.2")])
+    last = generation._call(number, (instance, W1, 10**9, "last", 1, ""), [])
+    other = generation._call(number, (instance, W1, 10**9 + 1, "last", 1, ""), [])
     steps = [
         await observations.steps.run(live.cache, generation._RESTORE, [one])
         for one in (first, other, middle, last)
     ]
     assert steps == [[1], [0], [1], [1]]
     report = await live.cache.hget(partition_key(number, "reports"), W1)
-    assert report == f"{life} {10**9} done"
+    assert report == f"{instance} {10**9} done"
 
 
 @pytest.mark.parametrize("rows", [0, 1, 600])
@@ -266,12 +275,12 @@ async def test_no_request_that_comes_late_stands_for_a_whole_report(
         live, W1, [row("1.2.1", "1.2", database=one) for one in names], 1, ""
     )
     assert await generation.reported(live) == {W1}
-    life = (await generation.generation(live)).life
+    instance = (await generation.generation(live)).instance
     for late in sent:
         await live.cache.flushall()
         await run(live.cache, generation._RESTORE, [late])
         reports = late[0][3]
-        assert not generation._is_done(await live.cache.hget(reports, W1) or "", life)
+        assert not generation._is_done(await live.cache.hget(reports, W1) or "", instance)
 
 
 async def test_a_late_memory_counts_without_an_owner_but_not_after_retirement(
@@ -295,7 +304,7 @@ async def test_a_late_memory_counts_without_an_owner_but_not_after_retirement(
     assert not await live.cache.exists(database_key("retired"))
 
 
-async def test_memories_of_another_life_of_the_server_are_refused(live: Live) -> None:
+async def test_memories_of_another_instance_of_the_server_are_refused(live: Live) -> None:
     call = generation._call(
         partition(DB), ("0" * 40, W1, 10**9, "first", 1, ""), [row("1.2.1", "1.2")]
     )
@@ -401,11 +410,11 @@ async def test_a_leader_that_died_between_partitions_leaves_it_closed_until_the_
 ) -> None:
     await generation.restore(live, W1, [row("1.2.1", "1.2")], 1, "")
     await generation.restore(live, "one", (), 1, "")
-    life = (await generation.generation(live)).life
+    instance = (await generation.generation(live)).instance
     mine = partition(DB)
     keys = [partition_key(mine, kind) for kind in ("generation", "term", "reports", "registry")]
     await observations.steps.run(
-        live.cache, generation._OPEN, [(keys, (f"{life}:1.3", life, 1, "", "one", W1))]
+        live.cache, generation._OPEN, [(keys, (f"{instance}:1.3", instance, 1, "", "one", W1))]
     )
     assert not (await generation.generation(live)).open
     assert await generation.reported(live) == set(), "what was opened wants its reports anew"
@@ -413,17 +422,17 @@ async def test_a_leader_that_died_between_partitions_leaves_it_closed_until_the_
     await generation.restore(live, W1, [row("1.1.1", "1.1")], 1, "")
     assert (await stored(live))["identity"] == "1.2.1"
     name = await generation.open_generation(live, epoch("2.1"), {"two", W1}, "")
-    assert name == (await generation.generation(live)).name == f"{life}:2.1"
+    assert name == (await generation.generation(live)).name == f"{instance}:2.1"
 
 
 async def test_a_flush_between_partitions_leaves_the_rest_closed(live: Live) -> None:
     await generation.restore(live, "leader", (), 1, "")
-    life = (await generation.generation(live)).life
-    words = (f"{life}:1.3", life, 1, "", "leader")
+    instance = (await generation.generation(live)).instance
+    args = (f"{instance}:1.3", instance, 1, "", "leader")
     calls = [
         (
             [partition_key(number, kind) for kind in ("generation", "term", "reports", "registry")],
-            words,
+            args,
         )
         for number in range(PARTITIONS)
     ]
@@ -435,7 +444,7 @@ async def test_a_flush_between_partitions_leaves_the_rest_closed(live: Live) -> 
     assert await live.cache.keys("*") == []
 
 
-async def test_an_opening_meant_for_another_life_of_the_server_is_refused(live: Live) -> None:
+async def test_an_opening_meant_for_another_instance_of_the_server_is_refused(live: Live) -> None:
     await generation.restore(live, "leader", (), 1, "")
     other = "0" * 40
     keys = [partition_key(0, kind) for kind in ("generation", "term", "reports", "registry")]

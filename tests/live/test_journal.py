@@ -10,12 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from monitor.core.event import CannotReach, Event, Transition
-from monitor.core.status import Identity, State, Status
+from monitor.core.status import State, Status
 from monitor.live import journal, observations
 from monitor.live.connections import Live
 from monitor.live.keys import PARTITIONS, partition, partition_key
-from tests.factories import DB, NOW, W1, beat, cannot_reach, doubted, epoch, status, transition
-from tests.live.builders import given, opened, said
+from tests.factories import DB, NOW, W1, beat, cannot_reach, doubted, status, transition
+from tests.live.builders import given, opened, reply_to
 from tests.waiting import eventually
 
 NAMES = [f"db{i}" for i in range(40)]
@@ -52,9 +52,7 @@ async def test_every_group_gets_everything_once_from_the_beginning(live: Live, n
     found = await read(live)
     assert by_name(found) == events
     assert {entry.partition for entry in found} == {partition(database) for database in NAMES}
-    assert all(
-        entry.partition == partition(entry.event.database) and not entry.replayed for entry in found
-    )
+    assert all(entry.partition == partition(entry.event.database) for entry in found)
     assert await read(live, consumer="two") == []
     assert by_name(await read(live, group="supervisor")) == events
 
@@ -62,7 +60,7 @@ async def test_every_group_gets_everything_once_from_the_beginning(live: Live, n
 async def test_events_of_a_row_come_in_order(live: Live, name: str) -> None:
     await given(live, "1.2", seed=Status())
     events = (transition("1.2.1", target=State.UNCERTAIN), cannot_reach("1.2.1"))
-    await said(live, name, W1, beat("1.2", doubted("1.2.1"), *events))
+    await reply_to(live, name, W1, beat("1.2", doubted("1.2.1"), *events))
     found = [entry.event for entry in await read(live)]
     assert found == list(events)
     assert isinstance(found[1], CannotReach)
@@ -108,7 +106,9 @@ async def test_one_missing_group_is_made_and_the_others_go_on_where_they_were(
     await live.cache.delete(partition_key(partition("db1"), "journal"))
     assert await read(live) == []
     event = transition("1.2.2", prev="1.2.1", database="db1")
-    await said(live, name, W1, beat("1.2", status("1.2.2", State.REFUSING), event, database="db1"))
+    await reply_to(
+        live, name, W1, beat("1.2", status("1.2.2", State.REFUSING), event, database="db1")
+    )
     assert [entry.event for entry in await read(live)] == [event]
 
 
@@ -137,46 +137,6 @@ async def test_the_backlog_is_summed_over_partitions(live: Live, name: str) -> N
         "length": 40, "dead": 0,
         "historian_pending": 25, "historian_lag": 0, "supervisor_pending": 0, "supervisor_lag": 40,
     }  # fmt: skip
-
-
-# --- durable and replayed -------------------------------------------------------------------------
-
-
-async def test_durable_transitions_are_known_by_identity(live: Live) -> None:
-    one, two = Identity(epoch("1.2"), 1), Identity(epoch("1.2"), 2)
-    await journal.mark_durable(live, [(DB, one), ("db1", two)], NOW)
-    assert await journal.durable(live, [(DB, one), (DB, two), ("db1", one), ("db1", two)]) == {
-        (DB, one),
-        ("db1", two),
-    }
-    await journal.mark_durable(live, [("db1", two)], NOW + 10)
-    await journal.trim(live, NOW + journal.DURABLE_REMEMBERED + 5)
-    assert await journal.durable(live, [(DB, one), ("db1", two)]) == {("db1", two)}
-    assert await journal.durable(live, []) == set()
-    await journal.mark_durable(live, [], NOW)
-
-
-async def test_replayed_events_go_to_the_journal_alone(live: Live, name: str) -> None:
-    events = [transition("1.1.1", database=database) for database in NAMES]
-    assert await journal.replay(live, name, events)
-    found = await read(live)
-    assert by_name(found) == events
-    assert all(entry.replayed for entry in found)
-    assert await observations.counters(live) == {"replayed": 40}
-    assert await observations.latest(live, NAMES) == {}
-    assert await journal.replay(live, name, [])
-
-
-async def test_nothing_is_replayed_into_another_generation(live: Live, name: str) -> None:
-    await opened(live, "1.8")
-    assert not await journal.replay(live, name, [transition("1.1.1")])
-    assert await journal.backlog(live) == {"length": 0, "dead": 0}
-
-
-async def test_conflicts_in_postgres_are_counted(live: Live) -> None:
-    await journal.count_conflicts(live, 2)
-    await journal.count_conflicts(live, 1)
-    assert await observations.counters(live) == {"identity_conflicts": 3}
 
 
 # --- trim -----------------------------------------------------------------------------------------
@@ -223,7 +183,7 @@ async def test_only_what_every_group_acknowledged_is_trimmed(live: Live, name: s
 async def another(live: Live, name: str, i: int) -> None:
     one = transition(f"1.2.{i + 1}", prev=f"1.2.{i}")
     after = status(f"1.2.{i + 1}", State.AVAILABLE)
-    assert await said(live, name, W1, beat("1.2", after, one, at=NOW + i)) == "accepted"
+    assert await reply_to(live, name, W1, beat("1.2", after, one, at=NOW + i)) == "accepted"
 
 
 async def test_beyond_the_limit_entries_go_loudly(
@@ -252,9 +212,9 @@ async def test_consumers_that_owe_nothing_are_removed_when_they_are_gone_for_lon
         "owes",
         "free",
     }
-    words = (journal.LIMIT, "0", -1, *journal.DURABLE)
+    args = (journal.LIMIT, "0", -1, *journal.DURABLE)
     keys = [partition_key(partition(DB), kind) for kind in ("journal", "durable", "counters")]
-    await journal.steps.run(live.cache, journal._TRIM, [(keys, words)])
+    await journal.steps.run(live.cache, journal._TRIM, [(keys, args)])
     assert {one["name"] for one in await live.cache.xinfo_consumers(key, "historian")} == {"owes"}
 
 

@@ -29,7 +29,15 @@ from monitor.core.beat import Beat, Reply
 from monitor.core.event import Transition
 from monitor.core.placement import Assigned
 from monitor.core.status import Epoch, Identity, State, Status
-from monitor.live import assignments, connections, generation, journal, observations, steps
+from monitor.live import (
+    assignments,
+    connections,
+    durability,
+    generation,
+    journal,
+    observations,
+    steps,
+)
 from monitor.live.connections import Live
 from monitor.live.generation import Restored
 from monitor.live.keys import PARTITIONS, partition, partition_key
@@ -191,7 +199,7 @@ class History(RuleBasedStateMachine):
                 )
                 term = worker.held.term if worker.held else 0
                 await generation.restore(self.live, worker.id, kept, term, "")
-        elif found.name != worker.generation and await journal.replay(
+        elif found.name != worker.generation and await durability.replay(
             self.live, found.name, worker.retained
         ):
             worker.generation = found.name

@@ -25,7 +25,7 @@ from tests.factories import (
     status,
     transition,
 )
-from tests.live.builders import everything, given, namesakes, opened, said, stored
+from tests.live.builders import everything, given, namesakes, opened, reply_to, stored
 
 UP = State.AVAILABLE
 
@@ -34,13 +34,15 @@ async def journaled(live: Live) -> list[str]:
     """Return what the journal of DB's partition holds, in short."""
     rows = await live.cache.xrange(partition_key(partition(DB), "journal"))
     events = [journal.events.decode(row["event"]) for _, row in rows]
-    return [str(getattr(event, "identity", None) or f"cry {event.doubt}") for event in events]
+    return [
+        str(getattr(event, "identity", None) or f"cannot_reach {event.doubt}") for event in events
+    ]
 
 
 async def test_first_light(live: Live, name: str) -> None:
     await given(live, "1.2", seed=Status())
     first = transition("1.2.1")
-    assert await said(live, name, W1, beat("1.2", status("1.2.1", UP), first)) == "accepted"
+    assert await reply_to(live, name, W1, beat("1.2", status("1.2.1", UP), first)) == "accepted"
     fields = await stored(live)
     assert fields["owner"] == W1
     assert fields["epoch"] == "1.2"
@@ -59,7 +61,7 @@ async def test_steady_beats_are_numbered_and_leave_no_trace_in_the_journal(
 ) -> None:
     await given(live, "1.2", seed=Status())
     for i in range(3):
-        assert await said(live, name, W1, beat("1.2", status(), at=NOW + i)) == "accepted"
+        assert await reply_to(live, name, W1, beat("1.2", status(), at=NOW + i)) == "accepted"
     fields = await stored(live)
     assert fields["number"] == "3"
     assert fields["observed_at"] == "1700000002.000"
@@ -71,9 +73,9 @@ async def test_steady_beats_are_numbered_and_leave_no_trace_in_the_journal(
 
 async def test_closed_without_a_generation(live: Live) -> None:
     await given(live, "1.2")
-    assert await said(live, "", W1, beat("1.2", status())) == "closed"
-    life = (await generation.generation(live)).life
-    assert await said(live, f"{life}:1.1", W1, beat("1.2", status())) == "closed"
+    assert await reply_to(live, "", W1, beat("1.2", status())) == "closed"
+    instance = (await generation.generation(live)).instance
+    assert await reply_to(live, f"{instance}:1.1", W1, beat("1.2", status())) == "closed"
     assert (await observations.counters(live))["rejected_closed"] == 2
     assert "observed_at" not in await stored(live)
 
@@ -81,19 +83,19 @@ async def test_closed_without_a_generation(live: Live) -> None:
 async def test_closed_under_the_name_of_an_older_opening(live: Live, name: str) -> None:
     await given(live, "1.2")
     await opened(live, "1.9")
-    assert await said(live, name, W1, beat("1.2", status())) == "closed"
+    assert await reply_to(live, name, W1, beat("1.2", status())) == "closed"
 
 
-async def test_closed_where_the_key_was_made_by_another_life_of_the_server(
+async def test_closed_where_the_key_was_made_by_another_instance_of_the_server(
     live: Live, name: str
 ) -> None:
-    """A promoted replica holds the old master's key; its own life says that it is no longer
+    """A promoted replica holds the old master's key; its own instance says that it is no longer
     true.
     """
     await given(live, "1.2")
     other = "0" * 40 + ":1.1"
     await live.cache.set(partition_key(partition(DB), "generation"), other)
-    assert await said(live, other, W1, beat("1.2", status())) == "closed"
+    assert await reply_to(live, other, W1, beat("1.2", status())) == "closed"
 
 
 async def test_a_partition_that_is_not_open_yet_is_closed_beside_one_that_is(
@@ -110,7 +112,7 @@ async def test_a_partition_that_is_not_open_yet_is_closed_beside_one_that_is(
 
 
 async def test_a_write_captured_before_a_flush_is_rejected_after_it(live: Live, name: str) -> None:
-    """FLUSHALL keeps the life: the generation's name must differ all the same."""
+    """FLUSHALL keeps the instance: the generation's name must differ all the same."""
     await given(live, "1.2", seed=Status())
     beats = [beat("1.2", status("1.2.1", UP), transition("1.2.1"))]
     call = observations._call(partition(DB), (name, W1, 10**9), beats)
@@ -127,18 +129,18 @@ async def test_a_write_captured_before_a_flush_is_rejected_after_it(live: Live, 
 
 
 async def test_fenced_without_an_assignment(live: Live, name: str) -> None:
-    assert await said(live, name, W1, beat("1.2", status())) == "fenced"
+    assert await reply_to(live, name, W1, beat("1.2", status())) == "fenced"
     assert await stored(live) == {}
 
 
 async def test_fenced_under_an_old_epoch_even_of_ones_own(live: Live, name: str) -> None:
     await given(live, "1.2", seed=Status())
     await given(live, "1.3", W2)
-    assert await said(live, name, W1, beat("1.2", status())) == "fenced"
+    assert await reply_to(live, name, W1, beat("1.2", status())) == "fenced"
     await given(live, "1.4", W1)
     before = await stored(live)
     assert (
-        await said(live, name, W1, beat("1.2", status("1.2.1", UP), transition("1.2.1")))
+        await reply_to(live, name, W1, beat("1.2", status("1.2.1", UP), transition("1.2.1")))
         == "fenced"
     )
     assert await stored(live) == before
@@ -148,7 +150,7 @@ async def test_fenced_under_an_old_epoch_even_of_ones_own(live: Live, name: str)
 
 async def test_fenced_under_the_right_epoch_of_somebody_else(live: Live, name: str) -> None:
     await given(live, "1.2", W2)
-    assert await said(live, name, W1, beat("1.2", status())) == "fenced"
+    assert await reply_to(live, name, W1, beat("1.2", status())) == "fenced"
 
 
 async def test_epochs_are_compared_as_two_integers_not_as_text_or_doubles(
@@ -159,7 +161,7 @@ async def test_epochs_are_compared_as_two_integers_not_as_text_or_doubles(
     big = 2**53 - 1
     await given(live, f"{big - 1}.{big}", W1)
     await given(live, f"{big}.1", W2)
-    assert await said(live, name, W2, beat(f"{big}.1", status())) == "accepted"
+    assert await reply_to(live, name, W2, beat(f"{big}.1", status())) == "accepted"
 
 
 # --- ahead, conflict ------------------------------------------------------------------------------
@@ -167,8 +169,8 @@ async def test_epochs_are_compared_as_two_integers_not_as_text_or_doubles(
 
 async def test_ahead_when_the_hash_holds_a_newer_identity(live: Live, name: str) -> None:
     await given(live, "1.2", seed=status("1.1.5", UP))
-    assert await said(live, name, W1, beat("1.2", status("1.1.4", UP))) == "ahead"
-    assert await said(live, name, W1, beat("1.2", status())) == "ahead"
+    assert await reply_to(live, name, W1, beat("1.2", status("1.1.4", UP))) == "ahead"
+    assert await reply_to(live, name, W1, beat("1.2", status())) == "ahead"
     assert (await stored(live))["identity"] == "1.1.5"
     assert (await observations.counters(live))["rejected_ahead"] == 2
 
@@ -178,23 +180,25 @@ async def test_ahead_when_the_first_new_event_does_not_build_on_the_hash(
 ) -> None:
     await given(live, "1.3", seed=status("1.2.1", UP))
     side = beat("1.3", status("1.3.1", UP), transition("1.3.1", prev="1.1.4"))
-    assert await said(live, name, W1, side) == "ahead"
+    assert await reply_to(live, name, W1, side) == "ahead"
     root = beat("1.3", status("1.3.1", UP), transition("1.3.1"))
-    assert await said(live, name, W1, root) == "ahead"
+    assert await reply_to(live, name, W1, root) == "ahead"
     gap = beat(
         "1.3",
         status("1.3.3", UP),
         transition("1.3.1", prev="1.2.1"),
         transition("1.3.3", prev="1.3.2"),
     )
-    assert await said(live, name, W1, gap) == "ahead"
+    assert await reply_to(live, name, W1, gap) == "ahead"
     assert await journaled(live) == []
     assert (await stored(live))["identity"] == "1.2.1"
 
 
 async def test_conflict_when_one_identity_has_two_states(live: Live, name: str) -> None:
     await given(live, "1.2", seed=status("1.1.5", UP))
-    assert await said(live, name, W1, beat("1.2", status("1.1.5", State.REFUSING))) == "conflict"
+    assert (
+        await reply_to(live, name, W1, beat("1.2", status("1.1.5", State.REFUSING))) == "conflict"
+    )
     assert (await stored(live))["state"] == "available"
     assert (await observations.counters(live))["rejected_conflict"] == 1
 
@@ -209,51 +213,54 @@ async def test_an_event_resent_because_its_reply_was_lost_is_accepted_once(
     one = beat(
         "1.2", doubted("1.2.1"), transition("1.2.1", target=State.UNCERTAIN), cannot_reach("1.2.1")
     )
-    assert await said(live, name, W1, one) == "accepted"
-    assert await said(live, name, W1, one) == "accepted"
-    assert await journaled(live) == ["1.2.1", "cry 1.2.1"]
+    assert await reply_to(live, name, W1, one) == "accepted"
+    assert await reply_to(live, name, W1, one) == "accepted"
+    assert await journaled(live) == ["1.2.1", "cannot_reach 1.2.1"]
     later = beat(
         "1.2", status("1.2.2", UP), *one.events, transition("1.2.2", prev="1.2.1"), at=NOW + 1
     )  # with what came since
-    assert await said(live, name, W1, later) == "accepted"
-    assert await journaled(live) == ["1.2.1", "cry 1.2.1", "1.2.2"]
+    assert await reply_to(live, name, W1, later) == "accepted"
+    assert await journaled(live) == ["1.2.1", "cannot_reach 1.2.1", "1.2.2"]
 
 
-async def test_a_cry_repeated_in_the_same_doubt_is_heard_again(live: Live, name: str) -> None:
+async def test_a_request_repeated_in_the_same_doubt_is_journaled_again(
+    live: Live, name: str
+) -> None:
     await given(live, "1.2", seed=Status())
     first = transition("1.2.1", target=State.UNCERTAIN)
     assert (
-        await said(live, name, W1, beat("1.2", doubted("1.2.1"), first, cannot_reach("1.2.1")))
+        await reply_to(live, name, W1, beat("1.2", doubted("1.2.1"), first, cannot_reach("1.2.1")))
         == "accepted"
     )
     again = beat("1.2", doubted("1.2.1"), cannot_reach("1.2.1", NOW + 20), at=NOW + 20)
-    assert await said(live, name, W1, again) == "accepted"
-    assert await said(live, name, W1, again) == "accepted"
+    assert await reply_to(live, name, W1, again) == "accepted"
+    assert await reply_to(live, name, W1, again) == "accepted"
     assert (
-        await said(
+        await reply_to(
             live, name, W1, beat("1.2", doubted("1.2.1"), cannot_reach("1.2.1"), at=NOW + 21)
         )
         == "accepted"
     )
-    assert await journaled(live) == ["1.2.1", "cry 1.2.1", "cry 1.2.1"]
+    assert await journaled(live) == ["1.2.1", "cannot_reach 1.2.1", "cannot_reach 1.2.1"]
     assert (await stored(live))["asked"] == "1.2.1 1700000020.000"
 
 
-async def test_a_cry_is_heard_after_the_clock_was_set_back(live: Live, name: str) -> None:
+async def test_a_request_is_journaled_after_the_clock_was_set_back(live: Live, name: str) -> None:
     now = await connections.now(live)
     await given(live, "1.2", seed=Status())
     first, ahead = transition("1.2.1", target=State.UNCERTAIN), cannot_reach("1.2.1", now + 3600)
-    assert await said(live, name, W1, beat("1.2", doubted("1.2.1"), first, ahead)) == "accepted"
+    assert await reply_to(live, name, W1, beat("1.2", doubted("1.2.1"), first, ahead)) == "accepted"
     again = beat("1.2", doubted("1.2.1"), cannot_reach("1.2.1", now + 10), at=now + 10)
-    assert await said(live, name, W1, again) == "accepted"
-    assert await said(live, name, W1, again) == "accepted"
-    assert await journaled(live) == ["1.2.1", "cry 1.2.1", "cry 1.2.1"]
+    assert await reply_to(live, name, W1, again) == "accepted"
+    assert await reply_to(live, name, W1, again) == "accepted"
+    assert await journaled(live) == ["1.2.1", "cannot_reach 1.2.1", "cannot_reach 1.2.1"]
 
 
-async def test_a_rejected_row_leaves_no_cry_behind(live: Live, name: str) -> None:
+async def test_a_rejected_row_leaves_no_request_behind(live: Live, name: str) -> None:
     await given(live, "1.2", seed=status("1.1.5", UP))
     assert (
-        await said(live, name, W1, beat("1.2", doubted("1.1.3"), cannot_reach("1.1.3"))) == "ahead"
+        await reply_to(live, name, W1, beat("1.2", doubted("1.1.3"), cannot_reach("1.1.3")))
+        == "ahead"
     )
     assert await journaled(live) == []
     assert "asked" not in await stored(live)
@@ -269,7 +276,7 @@ async def test_a_batch_that_arrives_after_a_later_one_changes_nothing(
     late = observations._call(
         partition(DB), (name, W1, 1, observations.PROCESS), [beat("1.2", status(), at=NOW)]
     )
-    assert await said(live, name, W1, beat("1.2", status(), at=NOW + 5)) == "accepted"
+    assert await reply_to(live, name, W1, beat("1.2", status(), at=NOW + 5)) == "accepted"
     before, counted = await everything(live, but=["counters"]), await observations.counters(live)
     assert await observations.steps.run(live.cache, observations._RECORD, [late]) == [["accepted"]]
     assert await everything(live, but=["counters"]) == before
@@ -283,11 +290,11 @@ async def test_a_pending_event_is_carried_over_a_reassignment_under_its_old_iden
     carried = transition("1.2.1", prev="1.1.4", target=State.REFUSING)
     await given(live, "1.3", W1)
     assert (
-        await said(live, name, W1, beat("1.2", status("1.2.1", State.REFUSING), carried))
+        await reply_to(live, name, W1, beat("1.2", status("1.2.1", State.REFUSING), carried))
         == "fenced"
     )
     after = beat("1.3", status("1.3.1", UP), carried, transition("1.3.1", prev="1.2.1"))
-    assert await said(live, name, W1, after) == "accepted"
+    assert await reply_to(live, name, W1, after) == "accepted"
     assert await journaled(live) == ["1.2.1", "1.3.1"]
 
 
@@ -297,11 +304,11 @@ async def test_a_pending_event_that_another_owner_overtook_is_not_taken_for_one_
     await given(live, "1.4", seed=status("1.3.1", UP))
     overtaken = transition("1.2.1", prev="1.1.4", target=State.REFUSING)
     assert (
-        await said(live, name, W1, beat("1.4", status("1.2.1", State.REFUSING), overtaken))
+        await reply_to(live, name, W1, beat("1.4", status("1.2.1", State.REFUSING), overtaken))
         == "ahead"
     )
     grown = beat("1.4", status("1.4.1", UP), overtaken, transition("1.4.1", prev="1.2.1"))
-    assert await said(live, name, W1, grown) == "ahead"
+    assert await reply_to(live, name, W1, grown) == "ahead"
     assert await journaled(live) == []
 
 
@@ -312,7 +319,7 @@ async def test_a_hash_that_is_behind_is_installed_under_a_valid_epoch(
     live: Live, name: str, seed: Status | None
 ) -> None:
     await given(live, "1.2", seed=seed)
-    assert await said(live, name, W1, beat("1.2", status("1.1.4", UP))) == "accepted"
+    assert await reply_to(live, name, W1, beat("1.2", status("1.1.4", UP))) == "accepted"
     fields = await stored(live)
     assert fields["identity"] == "1.1.4"
     assert fields["state"] == "available"
@@ -326,7 +333,7 @@ async def test_installing_journals_what_is_new(live: Live, name: str) -> None:
         status("1.2.1", State.REFUSING),
         transition("1.2.1", prev="1.1.4", target=State.REFUSING),
     )
-    assert await said(live, name, W1, ahead) == "accepted"
+    assert await reply_to(live, name, W1, ahead) == "accepted"
     assert await journaled(live) == ["1.2.1"]
 
 
@@ -405,7 +412,7 @@ def full_beat(worker: str = W1) -> Beat:
 async def test_the_fullest_hash_stays_a_listpack(live: Live, name: str) -> None:
     one = full_beat()
     await given(live, str(one.epoch))
-    assert await said(live, name, W1, one) == "accepted"
+    assert await reply_to(live, name, W1, one) == "accepted"
     fields = await stored(live)
     assert max(len(value.encode()) for value in fields.values()) <= 64
     assert 45 <= len(fields) <= 100
@@ -421,14 +428,14 @@ async def test_the_fullest_hash_stays_a_listpack(live: Live, name: str) -> None:
 async def test_what_there_is_none_of_any_more_is_no_field(live: Live, name: str) -> None:
     one = full_beat()
     await given(live, str(one.epoch))
-    await said(live, name, W1, one)
+    await reply_to(live, name, W1, one)
     calm = replace(
         one, status=replace(one.status, state=State.UNCERTAIN, doubt=None, alive=None), events=()
     )
     for _ in range(2):
-        assert await said(live, name, W1, calm) == "accepted"
+        assert await reply_to(live, name, W1, calm) == "accepted"
         assert not {"doubt", "alive", "witness_1", "witness_4"} & (await stored(live)).keys()
-    assert await said(live, name, W1, one) == "accepted"
+    assert await reply_to(live, name, W1, one) == "accepted"
     assert (await observations.latest(live, [DB]))[DB].status == one.status
 
 
@@ -444,10 +451,10 @@ async def test_a_failed_feel_leaves_the_last_gauges_with_their_own_age(
         {"role": "standby", "replication_lag": 0.25, "xid_age": 7},
     )
     seen = replace(observation(), readings=(size, lag))
-    await said(live, name, W1, Beat(DB, epoch("1.2"), status(), seen))
+    await reply_to(live, name, W1, Beat(DB, epoch("1.2"), status(), seen))
     assert await live.cache.hget(database_key(DB), "db_size") == "4213"
     down = observation(at=NOW + 5, cause=Cause.PORT_CLOSED)
-    await said(live, name, W1, Beat(DB, epoch("1.2"), status(), down))
+    await reply_to(live, name, W1, Beat(DB, epoch("1.2"), status(), down))
     found = (await observations.latest(live, [DB]))[DB]
     assert (await stored(live))["services_available"] == "0"
     assert found.cause is Cause.PORT_CLOSED
@@ -456,7 +463,7 @@ async def test_a_failed_feel_leaves_the_last_gauges_with_their_own_age(
     primary = Reading("database", NOW + 9, ReadingStatus.OK, {"role": "primary", "xid_age": 8})
     denied = Reading("size", NOW + 9, ReadingStatus.DENIED, code="42501")
     seen = replace(observation(at=NOW + 9), readings=(primary, denied))
-    await said(live, name, W1, Beat(DB, epoch("1.2"), status(), seen))
+    await reply_to(live, name, W1, Beat(DB, epoch("1.2"), status(), seen))
     assert list((await observations.latest(live, [DB]))[DB].readings) == [primary, denied]
     assert not {"db_size", "replication_lag"} & (await stored(live)).keys()
 
@@ -488,14 +495,14 @@ async def test_the_script_is_taught_again_to_a_server_that_forgot_it(live: Live,
 async def test_a_bug_in_a_step_stays_an_exception(live: Live, name: str) -> None:
     await live.cache.set(database_key(DB), "not a hash")
     with pytest.raises(Exception, match="WRONGTYPE"):
-        await said(live, name, W1, beat("1.2", status()))
+        await reply_to(live, name, W1, beat("1.2", status()))
 
 
 async def test_values_are_what_people_would_type(live: Live, name: str) -> None:
     """The talk's own line: HSET db1 db_size 4213."""
     await given(live, "1.2", seed=Status())
     reading = Reading("size", NOW, ReadingStatus.OK, {"db_size": 4213})
-    await said(
+    await reply_to(
         live,
         name,
         W1,
@@ -519,9 +526,9 @@ async def test_a_process_of_the_same_id_is_told_apart(
         monkeypatch.setattr(observations, "PROCESS", f"process-{batch}")
         after = status("1.2.1", UP if batch == 1000 else State.REFUSING)
         first = transition("1.2.1", target=after.state)
-        said_to_it = await said(live, name, W1, beat("1.2", after, first))
-        assert said_to_it == ("accepted" if batch == 1000 else "twin")
-    assert await said(live, name, W1, beat("1.2", status("1.2.1", UP))) == "twin"
+        reply = await reply_to(live, name, W1, beat("1.2", after, first))
+        assert reply == ("accepted" if batch == 1000 else "twin")
+    assert await reply_to(live, name, W1, beat("1.2", status("1.2.1", UP))) == "twin"
     fields = await stored(live)
     assert (fields["state"], fields["number"], fields["process"]) == (
         "available",
@@ -540,10 +547,10 @@ async def test_the_next_epoch_is_anybodys(
     """
     await given(live, "1.2", seed=Status())
     monkeypatch.setattr(observations, "PROCESS", "one")
-    assert await said(live, name, W1, beat("1.2", status())) == "accepted"
+    assert await reply_to(live, name, W1, beat("1.2", status())) == "accepted"
     await given(live, "1.3")
     monkeypatch.setattr(observations, "PROCESS", "two")
-    assert await said(live, name, W1, beat("1.3", status())) == "accepted"
+    assert await reply_to(live, name, W1, beat("1.3", status())) == "accepted"
     monkeypatch.setattr(observations, "PROCESS", "one")
-    assert await said(live, name, W1, beat("1.3", status())) == "twin"
-    assert await said(live, name, W1, beat("1.2", status())) == "fenced"
+    assert await reply_to(live, name, W1, beat("1.3", status())) == "twin"
+    assert await reply_to(live, name, W1, beat("1.2", status())) == "fenced"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from monitor.live import assignments, generation, journal, observations
+from monitor.live import assignments, durability, generation, journal, observations
 from tests.model import protocol
 from workers.supervisor.historian import Historian
 from workers.worker.ledger import Ledger
@@ -37,10 +37,10 @@ def test_every_step_of_the_model_is_a_function_of_the_product() -> None:
         "restore": generation.restore,
         "open": generation.open_generation,
         "close": generation.close_generation,
-        "replay": journal.replay,
+        "replay": durability.replay,
         "trim": journal.trim,
         "unassign": assignments.unassign,
-        "mark_durable": journal.mark_durable,
+        "mark_durable": durability.mark_durable,
         "ack": journal.ack,
         "forget": Recorder.forget_durable,
         "repeat": Recorder._repeat,

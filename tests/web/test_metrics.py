@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from monitor.config import Settings
 from monitor.core.cause import Cause
 from monitor.core.status import State
-from monitor.live import journal
+from monitor.live import durability, journal
 from monitor.registry import leadership
 from monitor.web.app import create_app
 from tests.web.conftest import client_of
@@ -29,7 +29,7 @@ async def test_a_scrape_says_how_the_fleet_is(app, web, fill):
     await fill.give("c")
     await fill.worker("w4", owned=3)
     await journal.read(fill.live, "historian", "h", count=100, block=0.1)
-    await journal.count_conflicts(fill.live, 2)
+    await durability.count_conflicts(fill.live, 2)
     lease = leadership.acquire(app.state.store, "leader")
     answer = await web.get("/metrics")
     found = samples(answer)

@@ -2,7 +2,7 @@
 
 from sqlalchemy import text
 
-from monitor.live import journal
+from monitor.live import durability, journal
 from monitor.live.connections import Live
 from monitor.registry.store import Store
 from monitor.registry.transitions import read_transitions
@@ -20,7 +20,7 @@ async def test_a_database_that_cannot_be_written_holds_up_nobody_else(
 ) -> None:
     """Somebody has held its chain for longer than a statement may take."""
     name, historian = await opened(live), Historian(live, store, "one")
-    await journal.replay(live, name, [transition("1.2.1", database=one) for one in NAMES])
+    await durability.replay(live, name, [transition("1.2.1", database=one) for one in NAMES])
     with store.begin(seconds=60) as other:
         other.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended('feeler.chain flapper', 0))")
@@ -37,10 +37,10 @@ async def test_old_transitions_go_and_do_not_come_back(live: Live, store: Store)
     write(store, old)
     assert await Pruner(live, store, 0).prune() == 0, "for ever"
     assert await Pruner(live, store, DAYS).prune() == 70
-    await journal.replay(live, name, old)
+    await durability.replay(live, name, old)
     historian = Historian(live, store, "one", DAYS)
     while await historian.drain():
         continue
     assert kept(store) == numbered(range(71, 101))
-    durable = await journal.durable(live, [(one.database, one.identity) for one in old])
+    durable = await durability.durable(live, [(one.database, one.identity) for one in old])
     assert len(durable) == 100, "no worker retains them"

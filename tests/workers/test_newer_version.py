@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 from monitor.core.cause import Cause
 from monitor.core.status import State
-from monitor.live import generation, journal, letters, observations
+from monitor.live import durability, generation, letters, observations
 from monitor.live.connections import Live
 from monitor.live.keys import REQUESTS, database_key, partition, partition_key, presence_key
 from monitor.registry.store import Store
@@ -121,7 +121,7 @@ async def test_a_historian_writes_the_others_and_the_letter_once_it_can(
     )
     [letter] = await letters.dead_letters(live)
     identities = [(name, (await place(live, name)).identity) for name in ("orders", "ledger")]
-    durable = await journal.durable(
+    durable = await durability.durable(
         live, [(name, identity) for name, identity in identities if identity]
     )
     assert {name for name, _ in durable} == {"ledger"}, "its worker retains the other"

@@ -11,7 +11,7 @@ import time
 from monitor.core.errors import ForeignRedis, StoreUnavailable
 from monitor.core.event import Transition
 from monitor.core.timing import HISTORIAN_ABANDONED, HISTORIAN_CLAIM_EVERY
-from monitor.live import connections, generation, journal
+from monitor.live import connections, durability, generation, journal
 from monitor.live.connections import Live
 from monitor.live.journal import Entry
 from monitor.registry import leadership
@@ -76,9 +76,9 @@ class Historian:
             )
             if written.conflicts:
                 log.error("action=identity_conflict count=%d", written.conflicts)
-                await journal.count_conflicts(self._live, written.conflicts)
+                await durability.count_conflicts(self._live, written.conflicts)
             now = await connections.now(self._live)
-            await journal.mark_durable(self._live, written.durable, now)
+            await durability.mark_durable(self._live, written.durable, now)
         await journal.ack(self._live, GROUP, entries)
 
     async def _write_apart(self, entries: list[Entry], trouble: StoreUnavailable) -> None:

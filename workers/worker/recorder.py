@@ -17,7 +17,7 @@ from monitor.core.generation import Generation, Signature
 from monitor.core.observation import Observation
 from monitor.core.status import Epoch, Identity, Status
 from monitor.core.timing import RECORD_RETRY, RELEASED_KEPT, REPLAY_EVERY, REPLAY_RETRY
-from monitor.live import generation, journal, observations
+from monitor.live import durability, generation, journal, observations
 from monitor.live.connections import Live
 from workers.troubles import Trouble
 from workers.worker.ledger import Ledger
@@ -288,11 +288,11 @@ class Recorder:
         """Drop accepted transitions that the historian acknowledged, by identity."""
         if self._found and self.generation:
             found = list(self._found)
-            if await journal.replay(self._live, self.generation, found):
+            if await durability.replay(self._live, self.generation, found):
                 del self._found[: len(found)]  # more may have been found meanwhile
         keys = list(self._retained)
         for start in range(0, len(keys), BATCH):
-            durable = await journal.durable(self._live, keys[start : start + BATCH])
+            durable = await durability.durable(self._live, keys[start : start + BATCH])
             if not durable:
                 break  # nothing of the oldest is: Postgres is away
             for key in durable:
@@ -318,7 +318,7 @@ class Recorder:
             log.warning("action=retained_replayed transitions=%d", len(waiting))
         self._waiting, self._repeat_at = tuple(self._retained), time.monotonic() + REPLAY_EVERY
         for start in range(0, len(waiting), BATCH):
-            if not await journal.replay(
+            if not await durability.replay(
                 self._live, self.generation, waiting[start : start + BATCH]
             ):
                 return
@@ -353,7 +353,7 @@ class Recorder:
             return False
         retained = list(self._retained.values())
         for start in range(0, len(retained), BATCH):
-            if not await journal.replay(self._live, seen.name, retained[start : start + BATCH]):
+            if not await durability.replay(self._live, seen.name, retained[start : start + BATCH]):
                 return False  # closed again meanwhile
         self.generation, self._opened_at, self._restored = seen.name, seen.epoch, False
         self._term = max(

@@ -1,13 +1,19 @@
 -- publish: put a database's sealed address, policy and labels where its owner finds them.
+--
 -- KEYS  1 target  2 database hash  3 what index keys begin with  4 term  5 registry
 -- ARGV  1 database  2 revision  3 the leader's term  4 its registry  5.. field value ...
--- Returns 1, or 0 where a leader of a higher term spoke (a deposed one is late), one of another registry, or one of this
--- term of a higher revision. A higher term may go back to a lower revision: its registry was restored from an older copy.
+-- Returns 1, or 0 where a leader of a higher term spoke, one of another registry, or one of this
+-- term of a higher revision.
+--
+-- Race: a deposed leader is late. A higher term may go back to a lower revision: its registry was
+-- restored from an older copy.
 if objection(KEYS[4], KEYS[5], ARGV[3], ARGV[4]) then return 0 end
-local told = redis.call('HMGET', KEYS[1], 'term', 'revision')
-local before, term = tonumber(told[1] or 0), tonumber(ARGV[3])
-if before > term or (before == term and tonumber(told[2] or 0) > tonumber(ARGV[2])) then return 0 end
+local term, revision = tonumber(ARGV[3]), tonumber(ARGV[2])
+local stored = redis.call('HMGET', KEYS[1], 'term', 'revision')
+local known_term, known_revision = tonumber(stored[1] or 0), tonumber(stored[2] or 0)
+if known_term > term then return 0 end
+if known_term == term and known_revision > revision then return 0 end
 redis.call('HSET', KEYS[1], 'revision', ARGV[2], 'term', ARGV[3], unpack(ARGV, 5))
-local hash = redis.call('HMGET', KEYS[2], 'owner', 'epoch')
-if hash[1] and hash[2] then redis.call('HSET', KEYS[3] .. hash[1], ARGV[1], hash[2] .. ' ' .. ARGV[2]) end
+local owner, epoch = unpack(redis.call('HMGET', KEYS[2], 'owner', 'epoch'))
+if owner and epoch then redis.call('HSET', KEYS[3] .. owner, ARGV[1], epoch .. ' ' .. ARGV[2]) end
 return 1

@@ -1,23 +1,38 @@
--- record: the owner's beats of one partition. Fields and journal entries of a row go in together, or nothing does.
+-- record: the owner's beats of one partition. A row's fields and its journal entries go in
+-- together, or nothing of it does.
+--
 -- KEYS  1 generation  2 counters  3 journal  4.. one database hash per row
--- ARGV  1 generation's name  2 worker  3 number of this batch, rising in each process  4 the process; then per row:
---       epoch identity state shape, #words field value ... (the first two values, `number` and `batch`, are made here),
---       #words field ... (to be deleted; `shape` is their checksum), #words (kind id base json) ... (events in order:
---       a transition builds on `base`; a cry's id is its doubt, its base the time)
--- Returns one word per row, refusals counted:
+-- ARGV  1 generation's name  2 worker  3 number of this batch, rising in each process
+--       4 the process; then per row:
+--       epoch identity state checksum (of the names of the fields to delete)
+--       #args field value ...         to set; the first two values, of `number` and `batch`, are
+--                                     made here
+--       #args field ...               to delete
+--       #args (kind id base json) ... events in order: a transition builds on `base`; the id of a
+--                                     cannot_reach is its doubt, its base the time
+--
+-- Returns one reply per row, refusals counted:
 --   closed    the generation is not open here, or not the one named
 --   fenced    the hash names another owner or epoch
---   twin      another process of this very id has recorded under this epoch: an epoch belongs to the first that does
+--   twin      another process of this very id has recorded under this epoch: an epoch belongs to
+--             the first that does
 --   ahead     the hash holds a newer identity, or one the first new event does not build on
 --   conflict  same identity, other state
---   accepted  written; or nothing new: a batch that arrives twice or after a later one of the same sender, counted too
+--   accepted  written; or nothing new: a batch that arrives twice or after a later one of the same
+--             sender, counted too
+--
+-- Race: a call that timed out at its sender may run long after: in another generation (closed),
+-- under another owner (fenced), or after later batches of the same process (dropped by `batch`).
+-- Cost: INFO replication and GET once a call; per row HMGET, HSET, and HDEL only where other fields
+-- than last time go. A checksum stands for their names: comparing it is cheaper than deleting.
 local CLOCK_STEP = 10 -- seconds; the clocks of workers differ by less
 local worker, batch, process, at = ARGV[2], tonumber(ARGV[3]), ARGV[4], 5
-local verdicts, counts = {}, {}
+local replies, counts = {}, {}
 
 local function tally(what, by) counts[what] = (counts[what] or 0) + by end
 
-local function words()
+-- Returns where the next counted list of arguments stands.
+local function list()
   local first = at + 1
   at = first + tonumber(ARGV[at])
   return {first = first, last = at - 1}
@@ -29,17 +44,21 @@ local function later(moment, known)
   return tonumber(moment) > tonumber(known) or (moment ~= known and ahead > CLOCK_STEP)
 end
 
--- Returns the events Redis has not accepted yet, or nil where they do not follow from what it has. Events up to the
--- hash's identity came before and their reply was lost. A hash older than the first new event's base has lost its
--- memory: under a valid epoch the row is installed.
+-- Returns the events Redis has not accepted yet, or nil where they do not follow from what it has.
+-- Events up to the hash's identity came before and their reply was lost. A hash older than the
+-- first new event's base has lost its memory: under a valid epoch the row is installed.
 local function fresh(key, events, identity)
   local found, known, transitions, doubt, moment = {}, identity or '', 0, nil, nil
   for i = events.first, events.last, 4 do
     local kind, id, base, json = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-    if kind == 'cry' then
-      if not doubt then doubt, moment = string.match(redis.call('HGET', key, 'asked') or '', '^(%S+) (%S+)$') end
+    if kind == 'cannot_reach' then
+      if not doubt then
+        local asked = redis.call('HGET', key, 'asked') or ''
+        doubt, moment = string.match(asked, '^(%S+) (%S+)$')
+      end
       if newer(id, doubt) or (id == doubt and later(base, moment)) then
-        doubt, moment, found.asked, found[#found + 1] = id, base, id .. ' ' .. base, json
+        doubt, moment = id, base
+        found.asked, found[#found + 1] = id .. ' ' .. base, json
       end
     elseif newer(id, known) then
       if base ~= known and not (transitions == 0 and newer(base, known)) then return nil end
@@ -50,23 +69,28 @@ local function fresh(key, events, identity)
   return found
 end
 
-local function record(key, epoch, identity, state, shape, fields, gone, events)
-  local hash = redis.call('HMGET', key, 'owner', 'epoch', 'batch', 'identity', 'state', 'number', 'process')
-  if hash[1] ~= worker or hash[2] ~= epoch then return 'fenced' end
-  local bound = hash[7] or ''
-  if string.match(bound, '^%S+') == epoch and bound ~= epoch .. ' ' .. process then return 'twin' end
-  local last, last_shape = string.match(hash[3] or '', '^(%d+) (%S+)$')
-  if last and (tonumber(last) or 0) >= batch then
+local function record(key, epoch, identity, state, checksum, fields, gone, events)
+  local hash = redis.call(
+    'HMGET', key, 'owner', 'epoch', 'batch', 'identity', 'state', 'number', 'process')
+  local owner, known_epoch, last, known, known_state, number, holder = unpack(hash)
+  if owner ~= worker or known_epoch ~= epoch then return 'fenced' end
+  holder = holder or ''
+  if string.match(holder, '^%S+') == epoch and holder ~= epoch .. ' ' .. process then
+    return 'twin'
+  end
+  local last_batch, last_checksum = string.match(last or '', '^(%d+) (%S+)$')
+  if last_batch and (tonumber(last_batch) or 0) >= batch then
     tally('duplicates', 1)
     return 'accepted'
   end
-  if newer(hash[4], identity) then return 'ahead' end
-  if (hash[4] or '') == identity and hash[5] and hash[5] ~= state then return 'conflict' end
-  local new = fresh(key, events, hash[4])
+  if newer(known, identity) then return 'ahead' end
+  if (known or '') == identity and known_state and known_state ~= state then return 'conflict' end
+  local new = fresh(key, events, known)
   if not new then return 'ahead' end
-  ARGV[fields.first + 1], ARGV[fields.first + 3] = (tonumber(hash[6]) or 0) + 1, ARGV[3] .. ' ' .. shape
+  ARGV[fields.first + 1] = (tonumber(number) or 0) + 1
+  ARGV[fields.first + 3] = ARGV[3] .. ' ' .. checksum
   redis.call('HSET', key, unpack(ARGV, fields.first, fields.last))
-  if shape ~= last_shape and gone.last >= gone.first then
+  if checksum ~= last_checksum and gone.last >= gone.first then
     redis.call('HDEL', key, unpack(ARGV, gone.first, gone.last))
   end
   if new.asked then redis.call('HSET', key, 'asked', new.asked) end
@@ -77,14 +101,16 @@ end
 
 local open = open_generation(KEYS[1]) == ARGV[1]
 for i = 4, #KEYS do
-  local verdict = 'closed'
+  local reply = 'closed'
   if open then
     local row = at
     at = at + 4
-    verdict = record(KEYS[i], ARGV[row], ARGV[row + 1], ARGV[row + 2], ARGV[row + 3], words(), words(), words())
+    local fields, gone, events = list(), list(), list()
+    reply = record(
+      KEYS[i], ARGV[row], ARGV[row + 1], ARGV[row + 2], ARGV[row + 3], fields, gone, events)
   end
-  if verdict ~= 'accepted' then tally('rejected_' .. verdict, 1) end
-  verdicts[i - 3] = verdict
+  if reply ~= 'accepted' then tally('rejected_' .. reply, 1) end
+  replies[i - 3] = reply
 end
 for what, by in pairs(counts) do count(KEYS[2], what, by) end
-return verdicts
+return replies

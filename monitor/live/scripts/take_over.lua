@@ -1,4 +1,5 @@
 -- take_over: give a partition to another registry, by a person's word.
+--
 -- KEYS  1 registry
 -- ARGV  1 the registry to have it  2 how often it was taken over by then
 -- Returns 1, or 0 where it was taken over as often by somebody else meanwhile.

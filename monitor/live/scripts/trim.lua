@@ -1,8 +1,14 @@
--- trim: shorten a partition's journal by what every group has acknowledged; beyond the limit by force.
--- KEYS  1 journal  2 drained  3 counters
--- ARGV  1 most entries to keep  2 forget drained identities older than this (fleet seconds)  3 idle milliseconds after
---       which a consumer that owes nothing is removed  4.. groups that must exist before anything is trimmed
+-- trim: shorten a partition's journal by what every group has acknowledged; beyond the limit by
+-- force.
+--
+-- KEYS  1 journal  2 durable  3 counters
+-- ARGV  1 most entries to keep  2 forget durable identities older than this (fleet seconds)
+--       3 idle milliseconds after which a consumer that owes nothing is removed
+--       4.. groups that must exist before anything is trimmed
 -- Returns entries trimmed because all groups had acknowledged them, entries trimmed by force.
+--
+-- Race: a group that has not been made yet has read nothing, so nothing goes before it exists.
+-- Cost: one XINFO CONSUMERS and XPENDING per group.
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[2])
 if redis.call('EXISTS', KEYS[1]) == 0 then return {0, 0} end
 
