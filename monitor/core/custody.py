@@ -1,73 +1,349 @@
-"""What a worker owes to the databases in its care when all it finds is its own faults. Pure; time
-is an argument.
+"""What one worker holds of its databases, and what Redis's answers do to it. Pure; no clock.
 
-A worker that can only say void is not watching: it must say that it cannot reach the database, and
-why.
+The worker's side of the fencing protocol, each decision once; workers/worker/recorder.py carries
+it out. What is held of a database is
+
+- tentative: felt and ticked here; people see nothing of it;
+- pending: its events that Redis has not accepted yet, sent with every beat until it does;
+- accepted: the last Status that Redis is known to have had;
+- retained: an accepted transition that is not durable yet, replayed if Redis loses its journal;
+- released: the last accepted Status of a database given up, kept for a while to be restored.
+
+Workers import this, and the tests that put it against the real scripts.
 """
 
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 
-from monitor.core.cause import Cause, Evidence
+from monitor.core.beat import Beat, Reply
+from monitor.core.event import CannotReach, Event, Transition
+from monitor.core.generation import Generation, Signature
+from monitor.core.machine import Context, tick
 from monitor.core.observation import Observation
-from monitor.core.timing import FAULTS_AGAIN, FAULTS_AWAY, FAULTS_FOR, LEARNED_LATELY
+from monitor.core.own_faults import NO_FAULTS, FaultStreak, count_fault
+from monitor.core.status import Epoch, Identity, Status
+from monitor.core.timing import RELEASED_KEPT
 
-VOIDS_MOST = 3  # voids in a row ...
+# events of one database that wait for a Redis that is away: 0.7 MB, hours of the wildest flapping
+PENDING_MOST = 1_000
+RETAINED_MOST = 100_000  # transitions of one worker; the oldest go first
+
+Key = tuple[str, Identity]  # names a transition for ever
+
+
+@dataclass(slots=True)
+class Holding:
+    """One database in this worker's care, under one epoch."""
+
+    database: str
+    epoch: Epoch
+    accepted: Status
+    pending: tuple[Event, ...] = ()  # oldest first
+    tentative: Status = field(default_factory=Status)  # `accepted` after all that is pending
+    stopped: bool = False  # feel on, say nothing, until `learn`
+    unjudged: int = 0  # observations that could change nothing: too much is pending already
+    faults: FaultStreak = NO_FAULTS
+
+    def __post_init__(self) -> None:
+        if not self.pending:
+            self.tentative = self.accepted
+
+    def observe(self, observation: Observation, context: Context) -> None:
+        """Tick on the tentative Status."""
+        if self.stopped:
+            return
+        if len(self.pending) >= PENDING_MOST:
+            # starting over would give its identities, accepted or not, to other transitions
+            self.unjudged += 1
+            return
+        self.tentative, events = tick(self.tentative, observation, context)
+        events += self._request(observation, context.worker)
+        if events:
+            self.pending = _without_older_requests(self.pending, events) + events
+
+    def _request(self, observation: Observation, worker: str) -> tuple[Event, ...]:
+        """Ask for another worker where this one has long found nothing but its own faults."""
+        self.faults, due = count_fault(self.faults, observation)
+        if not due:
+            return ()
+        last = self.tentative.identity or Identity(self.epoch, 0)
+        return (CannotReach(self.database, last, worker, observation.at, observation.cause),)
+
+    def beat(self, observation: Observation) -> Beat:
+        """Return what to record: every pending event goes along until one reply accepts it."""
+        return Beat(self.database, self.epoch, self.tentative, observation, self.pending)
+
+    def accept(self, beat: Beat) -> tuple[Transition, ...]:
+        """Note that Redis holds `beat`; return the transitions that became true by it."""
+        done = set(beat.events)
+        accepted = _transitions(event for event in self.pending if event in done)
+        self.pending = tuple(event for event in self.pending if event not in done)
+        self.accepted = beat.status
+        return accepted
+
+    def learn(self, epoch: Epoch, stored: Status) -> tuple[Transition, ...]:
+        """Go on under `epoch` from what the hash holds; return what proves to have been accepted.
+
+        A pending event whose reply was lost is found in the hash; what still builds on the hash is
+        carried over under its old identity; anything else was overtaken by another owner and goes.
+        """
+        # A hash older than what was accepted takes nothing back: it was read before our last beat
+        # arrived, or has lost its memory. The next beat brings it up.
+        stored = _later(self.accepted, stored)
+        self.epoch, self.stopped, self.faults = epoch, False, NO_FAULTS
+        known = _transitions(self.pending)
+        found = tuple(event for event in known if _is_within(event, stored))
+        if found and found[-1].identity == stored.identity:
+            self._go_on_from(stored, _after(self.pending, found[-1]))
+            return found
+        carried = self.pending if known and known[0].prev == stored.identity else ()
+        self._go_on_from(stored, carried)
+        return ()
+
+    def _go_on_from(self, stored: Status, pending: tuple[Event, ...]) -> None:
+        self.accepted, self.pending = stored, pending
+        if not _transitions(pending):  # requests alone: the next feel makes them anew
+            self.tentative, self.pending = stored, ()
 
 
 @dataclass(frozen=True, slots=True)
-class Voids:
-    """The feels in a row by which one worker learned nothing of one database."""
+class Released:
+    """The last accepted Status of a database that was given up, kept until `until`."""
 
-    rounds: int = 0
-    since: float = 0.0
-    told_at: float | None = None  # when it last cried for it
-
-    @property
-    def told(self) -> bool:
-        return self.told_at is not None
+    status: Status
+    epoch: Epoch
+    until: float  # monotonic seconds
 
 
-def hear(voids: Voids, seen: Observation) -> tuple[Voids, bool]:
-    """Return the voids in a row after this feel, and whether to cry now. A clock that was set back
-    starts them anew.
-    """
-    if seen.evidence is not Evidence.OUR_FAULT:
-        return Voids(), False
-    if seen.at < max(voids.since, voids.told_at or 0.0):
-        voids = Voids()
-    since, rounds = (voids.since if voids.rounds else seen.at), voids.rounds + 1
-    enough = rounds >= VOIDS_MOST or round(seen.at - since, 3) >= FAULTS_FOR
-    due = enough and (voids.told_at is None or seen.at - voids.told_at >= FAULTS_AGAIN)
-    return Voids(rounds, since, seen.at if due else voids.told_at), due
+class Following(Enum):
+    """What to do about the generation that a look found."""
+
+    RESTORE = auto()  # it is closed: hand in what we hold, record nothing
+    STAY = auto()  # it is ours
+    END = auto()  # it is older than one we have entered: whoever leads must open another
+    ENTER = auto()  # it is new: restore, replay, then `enter`
 
 
-class Faults:
-    """What one worker could not look at lately, and why."""
+class Custody:
+    """All that one worker holds. Times are seconds of a clock that nobody sets."""
 
     def __init__(self) -> None:
-        self._given_up: dict[str, tuple[Cause, float]] = {}
-        self._learned_at = float("-inf")
+        self.holdings: dict[str, Holding] = {}
+        self.generation = ""  # the one we record in; "" while none is open: feel on, send nothing
+        self.opened = Epoch(0, 0)  # the leader's epoch of the newest generation entered
+        self.term = 0  # the highest seen: told with a restore, so that the leader goes above it
+        self.signature = Signature()  # whose the Redis is that we follow
+        # Into the closed generation of now: Redis may show a report of an earlier closing, which
+        # came late.
+        self.restored = False
+        self._released: dict[str, Released] = {}
+        self._retained: dict[Key, Transition] = {}
+        self._found: list[Transition] = []
+        self._waiting: tuple[Key, ...] = ()
 
-    def note(self, seen: Observation, voids: Voids, now: float) -> None:
-        """Note a feel and the voids in a row that it ends; `now` in seconds of a clock that nobody
-        sets.
+    @property
+    def unjudged(self) -> int:
+        """Return how many observations could change nothing, since too much waits for Redis."""
+        return sum(holding.unjudged for holding in self.holdings.values())
+
+    # --- databases come and go --------------------------------------------------------------------
+
+    def must_learn(self, database: str) -> bool:
+        """Tell whether nothing may be said of a database before `learn`."""
+        holding = self.holdings.get(database)
+        return holding is None or holding.stopped
+
+    def learn(self, database: str, epoch: Epoch, stored: Status) -> tuple[Transition, ...]:
+        """Take a database, or a new epoch of it; return what proves to have been accepted."""
+        holding = self.holdings.get(database)
+        if holding is None:
+            kept = self._released.pop(database, None)
+            holding = Holding(database, epoch, kept.status if kept else stored)
+            self.holdings[database] = holding
+        elif holding.epoch == epoch and not holding.stopped:
+            return ()  # we know more than the hash
+        found = holding.learn(epoch, stored)
+        self.term = max(self.term, epoch.term)
+        return self._find(found)
+
+    def release(self, database: str, stored: Status | None, now: float) -> tuple[Transition, ...]:
+        """Give a database up, for what the hash holds of it; return what proves accepted by it."""
+        holding = self.holdings.pop(database, None)
+        if holding is None:
+            return ()
+        found = () if stored is None else holding.learn(holding.epoch, stored)
+        until = now + RELEASED_KEPT
+        self._released[database] = Released(holding.accepted, holding.epoch, until)
+        return self._find(found)
+
+    def released(self, database: str) -> Status | None:
+        """Return the last accepted Status of a database given up lately."""
+        kept = self._released.get(database)
+        return kept.status if kept else None
+
+    def stop(self) -> None:
+        """Say nothing more of any database before `learn`: another process may own them by now."""
+        for holding in self.holdings.values():
+            holding.stopped = True
+
+    # --- beats and their replies ------------------------------------------------------------------
+
+    def beat(self, observation: Observation) -> Beat | None:
+        """Return what to record of this observation; None where we may say nothing."""
+        holding = self.holdings.get(observation.database)
+        if holding is None or holding.stopped:
+            return None
+        return holding.beat(observation)
+
+    def apply_reply(self, beat: Beat, reply: Reply) -> tuple[Transition, ...]:
+        """Do what Redis answered to `beat`; return the transitions that are accepted by it."""
+        if reply is Reply.ACCEPTED:
+            return self._accept(beat)
+        if reply is Reply.CLOSED:
+            self.generation = ""
+        elif reply is Reply.TWIN:
+            self.stop()  # who goes by our id has all our epochs
+        elif holding := self._held(beat):
+            holding.stopped = True  # fenced, or the hash knows better
+        return ()
+
+    def _held(self, beat: Beat) -> Holding | None:
+        """Return what the beat was of, unless it was given up or has a new epoch meanwhile."""
+        holding = self.holdings.get(beat.database)
+        return holding if holding and holding.epoch == beat.epoch else None
+
+    def _accept(self, beat: Beat) -> tuple[Transition, ...]:
+        if holding := self._held(beat):
+            return self._retain(holding.accept(beat))
+        # Given up while the beat was under way: nobody else retains its transitions, and what is
+        # restored must not be older than they are.
+        kept = self._released.get(beat.database)
+        if kept and kept.epoch == beat.epoch:
+            status = _later(kept.status, beat.status)
+            self._released[beat.database] = replace(kept, status=status)
+        return self._retain(_transitions(beat.events))
+
+    # --- generations ------------------------------------------------------------------------------
+
+    def follow(self, seen: Generation) -> Following:
+        """Judge the generation that a look found."""
+        self._sign(seen)
+        opened = seen.epoch
+        if opened is None:
+            self.generation = ""
+            return Following.RESTORE
+        if seen.name == self.generation:
+            return Following.STAY
+        # Else a server that was left behind, or all that was newer is lost but to us.
+        return Following.ENTER if opened >= self.opened else Following.END
+
+    def _sign(self, seen: Generation) -> None:
+        """Remember whose the Redis is: a take-over is obeyed, and whoever has opened a generation.
+
+        Of two registries that were never told apart the one that opened it is right.
         """
-        if seen.evidence is not Evidence.OUR_FAULT:
-            self._learned_at = now
-            self._given_up.pop(seen.database, None)
-        elif voids.told:
-            self._given_up[seen.database] = (seen.cause, now)
+        found, known = seen.signature, self.signature
+        opener = seen.open and found.registry and found.takeovers == known.takeovers
+        if found > known or opener:
+            self.signature = found
 
-    def causes(self, now: float) -> dict[str, int]:
-        """Return how many databases could not be looked at lately, by cause."""
-        self._given_up = {
-            name: why for name, why in self._given_up.items() if now - why[1] < FAULTS_AWAY
-        }
-        return dict(Counter(cause.value for cause, _ in self._given_up.values()))
+    def enter(self, seen: Generation) -> None:
+        """Record in this generation: what we hold is restored, what we retain is replayed."""
+        opened = seen.epoch
+        assert opened, "it was open when it was seen"
+        self.generation, self.opened = seen.name, opened
+        self.restored = False
+        # Who owned nothing has seen the term here alone, and restores it too: else it would wait
+        # for ever for a leader that never comes up to it.
+        self.term = max(self.term, opened.term)
 
-    def able(self, now: float) -> bool:
-        """Tell whether this worker can watch: it gave nothing up, or has learned something since
-        then.
+    def restorable(self) -> Mapping[str, tuple[Status, Epoch]]:
+        """Return what to restore: per database the last accepted Status, and our last epoch."""
+        kept = {name: (one.status, one.epoch) for name, one in self._released.items()}
+        for name, holding in self.holdings.items():
+            kept[name] = holding.accepted, holding.epoch
+        return kept
+
+    # --- what is accepted and not durable yet -----------------------------------------------------
+
+    @property
+    def retained(self) -> Mapping[Key, Transition]:
+        """Return the accepted transitions that are not known to be durable, oldest first."""
+        return self._retained
+
+    @property
+    def found(self) -> tuple[Transition, ...]:
+        """Return what a hash told to be accepted: the journal may have lost it; replay it."""
+        return tuple(self._found)
+
+    def replayed(self, found: Collection[Transition]) -> None:
+        """Note that so many of the first found are in the journal; more may have come since."""
+        del self._found[: len(found)]
+
+    def forget_durable(self, keys: Iterable[Key]) -> None:
+        """Drop what Postgres holds, each by its identity: a later one may become durable first."""
+        for key in keys:
+            self._retained.pop(key, None)
+
+    def repeat(self) -> list[Transition]:
+        """Return what is retained since the last call, to be replayed once more.
+
+        Its entry was trimmed by force, or its mark of being durable has expired.
         """
-        return not self.causes(now) or now - self._learned_at < LEARNED_LATELY
+        waiting = [self._retained[key] for key in self._waiting if key in self._retained]
+        self._waiting = tuple(self._retained)
+        return waiting
+
+    def expire(self, now: float) -> tuple[Transition, ...]:
+        """Drop what was released long ago, and what is retained too much; return the latter."""
+        for database, kept in tuple(self._released.items()):
+            if kept.until <= now:
+                del self._released[database]
+        excess = max(0, len(self._retained) - RETAINED_MOST)
+        oldest = tuple(self._retained)[:excess] if excess else ()
+        return tuple(self._retained.pop(key) for key in oldest)
+
+    def _find(self, found: tuple[Transition, ...]) -> tuple[Transition, ...]:
+        self._found += found
+        return self._retain(found)
+
+    def _retain(self, accepted: tuple[Transition, ...]) -> tuple[Transition, ...]:
+        """Keep these until they are durable; return those that are new."""
+        news = []
+        for transition in accepted:
+            key = transition.database, transition.identity
+            if key not in self._retained:
+                news.append(transition)
+            self._retained[key] = transition
+        return tuple(news)
+
+
+def _transitions(events: Iterable[Event]) -> tuple[Transition, ...]:
+    return tuple(event for event in events if isinstance(event, Transition))
+
+
+def _without_older_requests(
+    pending: tuple[Event, ...], events: tuple[Event, ...]
+) -> tuple[Event, ...]:
+    """Leave out requests that are made anew: only the newest of a doubt asks for anything."""
+    doubts = {event.doubt for event in events if isinstance(event, CannotReach)}
+    if not doubts:
+        return pending
+    return tuple(
+        one for one in pending if not isinstance(one, CannotReach) or one.doubt not in doubts
+    )
+
+
+def _later(accepted: Status, stored: Status) -> Status:
+    """Return the one with the later identity; of equals `stored`, which has newer evidence."""
+    mine, its = accepted.identity, stored.identity
+    return accepted if mine and (its is None or mine > its) else stored
+
+
+def _is_within(event: Transition, stored: Status) -> bool:
+    return stored.identity is not None and event.identity <= stored.identity
+
+
+def _after(events: tuple[Event, ...], last: Transition) -> tuple[Event, ...]:
+    return events[events.index(last) + 1 :]

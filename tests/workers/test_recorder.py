@@ -29,7 +29,6 @@ from monitor.live.keys import PARTITIONS, partition_key
 from tests.proxy import Proxy
 from tests.waiting import eventually
 from workers.worker import recorder as module
-from workers.worker.ledger import Ledger
 from workers.worker.pulse import Pulse
 from workers.worker.recorder import Recorder
 
@@ -46,7 +45,7 @@ async def recorder(live: Live) -> Recorder:
     )
     recorder = Recorder(live, "w1", lambda: None)
     assert await recorder.follow_generation()
-    recorder.learned(Ledger(DB, EPOCH, Status()), ())
+    recorder.learn(DB, EPOCH, Status())
     return recorder
 
 
@@ -55,15 +54,26 @@ async def opened(live: Live, epoch: Epoch) -> None:
     assert await generation.open_generation(live, epoch, {"leader"}, "")
 
 
-def felt(recorder: Recorder, at: float = 10.0) -> tuple[Beat, Observation]:
-    """Tick to the first light."""
-    seen = Observation(database=DB, worker="w1", sent_at=at - 0.01, at=at, cause=Cause.OK)
-    beat = recorder.ledgers[DB].observe(
-        seen, Context(worker="w1", epoch=EPOCH, policy=Policy(), eligible=2)
+def observe(
+    recorder: Recorder, cause: Cause, at: float, *, database: str = DB, detail: str = ""
+) -> Beat:
+    """Feel once, as the patrol would, and return the beat that would leave now."""
+    holding = recorder.custody.holdings[database]
+    seen = Observation(
+        database=database, worker="w1", sent_at=at - 0.01, at=at, cause=cause, detail=detail
     )
-    assert beat is not None
-    assert any(isinstance(event, Transition) for event in beat.events)
-    return beat, seen
+    holding.observe(seen, Context(worker="w1", epoch=holding.epoch, policy=Policy(), eligible=2))
+    return holding.beat(seen)
+
+
+def felt(recorder: Recorder, at: float = 10.0) -> Beat:
+    """Feel that it is there; the first time that is a transition."""
+    return observe(recorder, Cause.OK, at)
+
+
+def offer(recorder: Recorder, beat: Beat) -> Beat:
+    recorder.offer(beat.observation)
+    return beat
 
 
 async def stored(live: Live) -> Status:
@@ -75,19 +85,8 @@ async def events(live: Live) -> int:
 
 
 async def test_what_the_server_said_is_told_with_the_beat(live: Live, recorder: Recorder) -> None:
-    said = Observation(
-        database=DB,
-        worker="w1",
-        sent_at=1,
-        at=2,
-        cause=Cause.PORT_CLOSED,
-        detail="ECONNREFUSED",
-        revision=7,
-    )
-    recorder.ledgers[DB].observe(
-        said, Context(worker="w1", epoch=EPOCH, policy=Policy(), eligible=2)
-    )
-    recorder.offer(said)
+    said = observe(recorder, Cause.PORT_CLOSED, 2.0, detail="ECONNREFUSED").observation
+    recorder.offer(replace(said, revision=7))
     assert await recorder.flush()
     latest = await observations.latest(live, [DB])
     assert (await reasons.reasons(live, latest.values()))[DB].detail == "ECONNREFUSED"
@@ -97,7 +96,7 @@ async def test_what_the_server_said_is_told_with_the_beat(live: Live, recorder: 
 async def test_what_is_retained_for_an_hour_is_replayed_once_more(
     live: Live, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder.offer(felt(recorder)[1])
+    offer(recorder, felt(recorder))
     assert await recorder.flush()
     for group in journal.DURABLE:
         await journal.ensure(live, group)
@@ -117,15 +116,15 @@ async def test_what_is_retained_for_an_hour_is_replayed_once_more(
     assert recorder.retained == 0
 
 
-async def test_an_answer_that_comes_after_the_release_is_remembered(
+async def test_an_answer_that_comes_after_the_release_is_restored(
     live: Live, recorder: Recorder
 ) -> None:
-    beat, seen = felt(recorder)
+    beat = felt(recorder)
     assert await observations.record(live, recorder.generation, "w1", [beat]) == [Reply.ACCEPTED]
     recorder.release(DB, None)  # the hash was read before
-    assert (recorder.retained, recorder.remembered(DB)) == (0, Status())
-    recorder._settle(beat, seen, Reply.ACCEPTED)
-    assert (recorder.retained, recorder.remembered(DB)) == (1, beat.status)
+    assert (recorder.retained, recorder.custody.released(DB)) == (0, Status())
+    recorder._take_reply(beat, Reply.ACCEPTED)
+    assert (recorder.retained, recorder.custody.released(DB)) == (1, beat.status)
     await live.cache.flushall()
     await recorder.follow_generation()
     assert await stored(live) == beat.status, "restored"
@@ -134,10 +133,10 @@ async def test_an_answer_that_comes_after_the_release_is_remembered(
 async def test_a_release_looks_in_the_hash_for_what_was_accepted_without_an_answer(
     live: Live, recorder: Recorder
 ) -> None:
-    beat, _ = felt(recorder)
+    beat = felt(recorder)
     assert await observations.record(live, recorder.generation, "w1", [beat]) == [Reply.ACCEPTED]
     recorder.release(DB, await stored(live))
-    assert (recorder.retained, recorder.remembered(DB)) == (1, beat.status)
+    assert (recorder.retained, recorder.custody.released(DB)) == (1, beat.status)
     await live.cache.flushall()
     await recorder.follow_generation()
     assert await stored(live) == beat.status
@@ -146,10 +145,23 @@ async def test_a_release_looks_in_the_hash_for_what_was_accepted_without_an_answ
     assert await events(live) == 1, "replayed"
 
 
-async def test_a_memory_is_told_with_no_beat_on_its_way(live: Live, recorder: Recorder) -> None:
+async def test_what_a_hash_told_to_be_accepted_is_replayed_with_no_new_generation(
+    live: Live, recorder: Recorder
+) -> None:
+    beat = felt(recorder)
+    assert await observations.record(live, recorder.generation, "w1", [beat]) == [Reply.ACCEPTED]
+    recorder.learn(DB, Epoch(1, 3), await stored(live))
+    for _ in range(2):
+        await recorder.forget_durable()
+        assert await events(live) == 2, "once more than it was recorded"
+
+
+async def test_what_is_held_is_restored_with_no_beat_on_its_way(
+    live: Live, recorder: Recorder
+) -> None:
     await live.cache.flushall()
-    recorder.offer(felt(recorder)[1])
-    async with recorder._settled:  # a beat is on its way
+    offer(recorder, felt(recorder))
+    async with recorder._exchange:  # a beat is on its way
         following = asyncio.create_task(recorder.follow_generation())
         recording = asyncio.create_task(recorder.flush())
         assert (await asyncio.wait({following, recording}, timeout=0.3))[0] == set()
@@ -165,8 +177,7 @@ async def test_a_memory_is_told_with_no_beat_on_its_way(live: Live, recorder: Re
 async def test_a_hash_that_is_older_than_what_was_accepted_takes_nothing_back(
     live: Live, recorder: Recorder
 ) -> None:
-    beat, seen = felt(recorder)
-    recorder.offer(seen)
+    beat = offer(recorder, felt(recorder))
     assert await recorder.flush()
     await live.cache.flushall()
     await opened(live, Epoch(1, 3))  # without us
@@ -174,34 +185,32 @@ async def test_a_hash_that_is_older_than_what_was_accepted_takes_nothing_back(
     await assignments.assign(
         live, Assignment(DB, "w1", later), planned=False, now=1.0, seed=Status(), registry=""
     )
-    ledger = recorder.ledgers[DB]
     assert (await stored(live)).state is State.NEW
-    recorder.learned(ledger, ledger.learn(later, await stored(live)))
-    assert ledger.accepted == beat.status
-    recorder.generation = (await generation.generation(live)).name
-    again = Observation(database=DB, worker="w1", sent_at=20.0, at=20.01, cause=Cause.OK)
-    assert ledger.observe(again, Context(worker="w1", epoch=later, policy=Policy(), eligible=2))
-    recorder.offer(again)
+    recorder.learn(DB, later, await stored(live))
+    assert recorder.custody.holdings[DB].accepted == beat.status
+    recorder.custody.generation = (await generation.generation(live)).name
+    offer(recorder, felt(recorder, 20.0))
     assert await recorder.flush()
     assert (await stored(live)).identity == beat.status.identity, "the next beat brings the hash up"
 
 
+async def given(live: Live, recorder: Recorder, database: str, epoch: Epoch) -> None:
+    """Make the recorder's worker the owner of one more database."""
+    await assignments.assign(
+        live, Assignment(database, "w1", epoch), planned=False, now=1.0, seed=Status(), registry=""
+    )
+    recorder.learn(database, epoch, Status())
+
+
 async def flapped(live: Live, recorder: Recorder) -> None:
-    """Let many databases flap, each with 60 events, and give their newest observations to the
-    recorder.
-    """
+    """Let many databases flap, each with 60 events, and offer their newest observations."""
     for i in range(MANY):
-        name, epoch = f"db-{i}", Epoch(1, 10 + i)
-        await assignments.assign(
-            live, Assignment(name, "w1", epoch), planned=False, now=1.0, seed=Status(), registry=""
-        )
-        ledger = Ledger(name, epoch, Status())
-        recorder.learned(ledger, ())
+        name = f"db-{i}"
+        await given(live, recorder, name, Epoch(1, 10 + i))
         for n in range(40):
-            cause, at = Cause.PORT_CLOSED if n % 2 else Cause.OK, 10.0 + 10 * n
-            seen = Observation(database=name, worker="w1", sent_at=at - 0.01, at=at, cause=cause)
-            ledger.observe(seen, Context(worker="w1", epoch=epoch, policy=Policy(), eligible=2))
-        recorder.offer(seen)
+            cause = Cause.PORT_CLOSED if n % 2 else Cause.OK
+            beat = observe(recorder, cause, 10.0 + 10 * n, database=name)
+        offer(recorder, beat)
     recorder.pulse = Pulse(lambda: None)  # all that took its time
 
 
@@ -210,7 +219,7 @@ async def test_a_batch_is_bounded_by_its_bytes(live: Live, recorder: Recorder) -
     batches = 0
     while recorder._outbox:
         taken = recorder._take()
-        assert sum(observations.weight(beat) for beat, _ in taken) <= module.BYTES
+        assert sum(map(observations.weight, taken)) <= module.BYTES
         assert await recorder.flush()
         batches += 1
     assert batches > 3
@@ -243,7 +252,7 @@ async def test_a_batch_that_takes_too_long_is_halved_and_the_others_go_first(
 
 
 async def test_what_a_newer_observation_replaces_is_counted(live: Live, recorder: Recorder) -> None:
-    seen = felt(recorder)[1]
+    seen = felt(recorder).observation
     recorder.offer(seen)
     assert recorder.replaced == 0
     recorder.offer(replace(seen, at=11.0))
@@ -288,14 +297,14 @@ async def test_a_worker_that_owned_nothing_follows_a_registry_whose_terms_were_l
 async def test_a_process_that_was_frozen_says_nothing_before_it_has_looked(
     live: Live, recorder: Recorder
 ) -> None:
-    recorder.offer(felt(recorder)[1])
+    offer(recorder, felt(recorder))
     assert await recorder.flush()
-    recorder.offer(felt_again(recorder, 11.0))
+    offer(recorder, felt(recorder, 11.0))
     recorder.pulse._last -= 4.0
     assert await recorder.flush(), "there is nothing to say"
     assert (await observations.latest(live, [DB]))[DB].at == 10.0
-    recorder.ledgers[DB].learn(EPOCH, await stored(live))
-    recorder.offer(felt_again(recorder, 12.0))
+    recorder.learn(DB, EPOCH, await stored(live))
+    offer(recorder, felt(recorder, 12.0))
     assert await recorder.flush()
     assert (await observations.latest(live, [DB]))[DB].at == 12.0
 
@@ -303,43 +312,27 @@ async def test_a_process_that_was_frozen_says_nothing_before_it_has_looked(
 async def test_a_twin_is_told_so_and_says_nothing_more(
     live: Live, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder.offer(felt(recorder)[1])
+    offer(recorder, felt(recorder))
     monkeypatch.setattr(observations, "PROCESS", "the first")
     assert await recorder.flush()
     assert not recorder.twin.is_set()
-    recorder.offer(felt_again(recorder, 11.0))
+    offer(recorder, felt(recorder, 11.0))
     monkeypatch.setattr(observations, "PROCESS", "the second")
     assert await recorder.flush()
-    assert (recorder.twin.is_set(), recorder.ledgers[DB].stopped) == (True, True)
+    assert (recorder.twin.is_set(), recorder.custody.must_learn(DB)) == (True, True)
     assert (await observations.latest(live, [DB]))[DB].at == 10.0
 
 
-def felt_again(recorder: Recorder, at: float) -> Observation:
-    seen = Observation(database=DB, worker="w1", sent_at=at - 0.01, at=at, cause=Cause.OK)
-    recorder.ledgers[DB].observe(
-        seen, Context(worker="w1", epoch=EPOCH, policy=Policy(), eligible=2)
-    )
-    return seen
-
-
-async def test_hours_without_redis_leave_one_cry_of_each_doubt(
+async def test_hours_without_redis_leave_one_request_of_each_doubt(
     live: Live, recorder: Recorder
 ) -> None:
-    """500 databases that cried every 10 s for 3 hours were never recorded again."""
+    """500 databases that asked every 10 s for 3 hours were never recorded again."""
     for i in range(20):
-        name, epoch = f"db-{i}", Epoch(1, 10 + i)
-        await assignments.assign(
-            live, Assignment(name, "w1", epoch), planned=False, now=1.0, seed=Status(), registry=""
-        )
-        ledger = Ledger(name, epoch, Status())
-        recorder.learned(ledger, ())
+        name = f"db-{i}"
+        await given(live, recorder, name, Epoch(1, 10 + i))
         for n in range(400):
-            at = 10.0 + 10 * n
-            seen = Observation(
-                database=name, worker="w1", sent_at=at - 0.01, at=at, cause=Cause.PORT_CLOSED
-            )
-            ledger.observe(seen, Context(worker="w1", epoch=epoch, policy=Policy(), eligible=2))
-        recorder.offer(seen)
+            beat = observe(recorder, Cause.PORT_CLOSED, 10.0 + 10 * n, database=name)
+        offer(recorder, beat)
     recorder.pulse = Pulse(lambda: None)  # all that took its time
     assert await recorder.flush()
-    assert (recorder._outbox, await events(live)) == ({}, 20 * 2), "the doubt, and the newest cry"
+    assert (recorder._outbox, await events(live)) == ({}, 20 * 2), "the doubt, and the newest one"

@@ -13,6 +13,7 @@ import pytest
 
 from monitor.core.assignment import Assignment
 from monitor.core.cause import Cause
+from monitor.core.custody import PENDING_MOST
 from monitor.core.event import Transition
 from monitor.core.machine import Context
 from monitor.core.observation import Observation
@@ -24,7 +25,6 @@ from monitor.live.keys import PARTITIONS, partition_key
 from tests.waiting import eventually
 from tests.workers.test_recorder import opened
 from workers.worker import recorder as module
-from workers.worker.ledger import PENDING_MOST, Ledger
 from workers.worker.pulse import Pulse
 from workers.worker.recorder import Recorder
 
@@ -56,10 +56,9 @@ async def live_through(recorder: Recorder, names: list[str]) -> None:
             seen = Observation(
                 database=name, worker="w1", sent_at=at - 0.01, at=at, cause=cause(number, beat)
             )
-            ledger = recorder.ledgers[name]
-            ledger.observe(
-                seen, Context(worker="w1", epoch=ledger.epoch, policy=Policy(), eligible=2)
-            )
+            holding = recorder.custody.holdings[name]
+            context = Context(worker="w1", epoch=holding.epoch, policy=Policy(), eligible=2)
+            holding.observe(seen, context)
             recorder.offer(seen)
         await asyncio.sleep(0)
 
@@ -92,12 +91,12 @@ async def test_what_500_databases_said_while_redis_was_away_is_recorded(live: Li
         await assignments.assign(
             live, Assignment(name, "w1", epoch), planned=False, now=1.0, seed=Status(), registry=""
         )
-        recorder.ledgers[name] = Ledger(name, epoch, Status())
+        recorder.learn(name, epoch, Status())
     before = rss()
     began = time.monotonic()
     await live_through(recorder, names)
     print(f"lived through in {time.monotonic() - began:.1f} s")
-    waiting = {name: recorder.ledgers[name].pending for name in names}
+    waiting = {name: recorder.custody.holdings[name].pending for name in names}
     events = sum(map(len, waiting.values()))
     assert max(map(len, waiting.values())) <= PENDING_MOST + 1
     print(f"{events} events wait, {rss() - before} MB; unjudged {recorder.unjudged}")
@@ -116,11 +115,11 @@ async def test_what_500_databases_said_while_redis_was_away_is_recorded(live: Li
     print(f"at most {rss()} MB; batches of {recorder._bytes} bytes of {module.BYTES}")
     latest = await observations.latest(live, names)
     for name in names:
-        ledger = recorder.ledgers[name]
-        assert (ledger.pending, ledger.accepted) == ((), ledger.tentative)
-        assert latest[name].status.identity == ledger.accepted.identity
+        holding = recorder.custody.holdings[name]
+        assert (holding.pending, holding.accepted) == ((), holding.tentative)
+        assert latest[name].status.identity == holding.accepted.identity
         assert sum(isinstance(event, Transition) for event in waiting[name]) == (
-            sum(1 for database, _ in recorder._retained if database == name)
+            sum(1 for database, _ in recorder.custody.retained if database == name)
         )
     journal = [
         await live.cache.xlen(partition_key(number, "journal")) for number in range(PARTITIONS)

@@ -15,13 +15,13 @@ from zlib import crc32
 
 from monitor.core.access import Access
 from monitor.core.cause import Cause
-from monitor.core.custody import Faults
 from monitor.core.database import parse_address
 from monitor.core.errors import InvalidInput
 from monitor.core.machine import Context, wants_login
 from monitor.core.observation import Observation
+from monitor.core.own_faults import OwnFaults
 from monitor.core.schedule import Wheel, grid
-from monitor.core.status import Epoch, State, Status
+from monitor.core.status import State, Status
 from monitor.feeler.login import LoginLimiter
 from monitor.feeler.session import Feeling, Session
 from monitor.live import assignments, observations, targets
@@ -29,7 +29,6 @@ from monitor.live.connections import Live
 from monitor.live.targets import Target
 from monitor.secrets import SecretBox
 from workers.worker.clock import FleetClock
-from workers.worker.ledger import Ledger
 from workers.worker.recorder import Recorder
 from workers.worker.watch import (
     UnreadableAddress,
@@ -78,7 +77,7 @@ class Patrol:
         self.look = asyncio.Event()  # set to reconcile now
         self.clock = FleetClock()
         self.peers = Peers()
-        self.faults = Faults()
+        self.faults = OwnFaults()
         self.recorder = Recorder(live, worker, self.look.set)
 
     @property
@@ -154,10 +153,11 @@ class Patrol:
                     await self._learn(name, index[name], latest[name], wanted[name])
 
     def _must_learn(self, database: str, value: str) -> bool:
-        watch, ledger = self._watches.get(database), self.recorder.ledgers.get(database)
+        watch = self._watches.get(database)
         if database in self._refused and self._has_room():
             return True
-        return watch is None or watch.index != value or ledger is None or ledger.stopped
+        must_learn = self.recorder.custody.must_learn(database)
+        return watch is None or watch.index != value or must_learn
 
     def _has_room(self) -> bool:
         return len(self._watches) - len(self._refused) < self._capacity
@@ -172,7 +172,7 @@ class Patrol:
             await self._open(database, target, latest.access)
         self._watches[database].index = value
         if latest.seeded:  # else nobody knows yet what was: feel, say nothing, wait
-            self._adopt(database, latest.epoch, latest.status)
+            self.recorder.learn(database, latest.epoch, latest.status)
         self._soon(self._watches[database])
 
     async def _open(self, database: str, target: Target, access: Access) -> None:
@@ -214,16 +214,6 @@ class Patrol:
             on_lost=lambda: self._look_soon(database),
             on_turn=lambda: self._look_soon(database),
         )
-
-    def _adopt(self, database: str, epoch: Epoch, stored: Status) -> None:
-        ledger = self.recorder.ledgers.get(database)
-        if ledger is None:
-            ledger = Ledger(database, epoch, self.recorder.remembered(database) or stored)
-            self.recorder.learned(ledger, ledger.learn(epoch, stored))
-        elif (
-            ledger.stopped or ledger.epoch != epoch
-        ):  # else only the target changed, and we know more than Redis
-            self.recorder.learned(ledger, ledger.learn(epoch, stored))
 
     async def _release(self, database: str, latest: observations.Latest | None) -> None:
         self._wheel.remove(database)
@@ -342,12 +332,12 @@ class Patrol:
         )
 
     def _tick(self, watch: Watch, observation: Observation) -> None:
-        ledger = self.recorder.ledgers.get(watch.database)
-        if ledger is None or ledger.stopped:
+        holding = self.recorder.custody.holdings.get(watch.database)
+        if holding is None or holding.stopped:
             return
         context = Context(
             worker=self._worker,
-            epoch=ledger.epoch,
+            epoch=holding.epoch,
             policy=watch.policy,
             revision=watch.revision,
             eligible=self.peers.eligible,
@@ -355,13 +345,13 @@ class Patrol:
             if self.peers.alone_since is None
             else self.clock.date(self.peers.alone_since),
         )
-        ledger.observe(observation, context)
-        self.faults.note(observation, ledger.voids, time.monotonic())
+        holding.observe(observation, context)
+        self.faults.note(observation, holding.faults, time.monotonic())
         self.recorder.offer(observation)
 
     def _status(self, database: str) -> Status:
-        ledger = self.recorder.ledgers.get(database)
-        return ledger.tentative if ledger else Status()
+        holding = self.recorder.custody.holdings.get(database)
+        return holding.tentative if holding else Status()
 
     def _schedule(self, watch: Watch, observation: Observation | None) -> None:
         now, mono = self.clock.now(), time.monotonic()

@@ -175,7 +175,7 @@ class Worker:
             at=self._patrol.clock.now(),
             replaced=recorder.replaced,
             unjudged=recorder.unjudged,
-            able=self._patrol.faults.able(time.monotonic()),
+            able=self._patrol.faults.can_watch(time.monotonic()),
             given_up=self._patrol.faults.causes(time.monotonic()),
         )
 
