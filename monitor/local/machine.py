@@ -58,7 +58,7 @@ class Maker(NamedTuple):
         return f"{self.kind} {self.version[0]}.{self.version[1]}"
 
     def reads(self, made: "Maker") -> bool:
-        """Say whether it reads another's files: of its kind and older; Valkey those of Redis 7.2."""
+        """Say whether it reads another's files: of its kind and older; Valkey, Redis 7.2's too."""
         if self.kind != made.kind:
             return self.kind == "valkey" and made.version <= (7, 2)
         return self.version >= made.version

@@ -132,7 +132,7 @@ def _renumber(
 def _from_the_fork(
     connection: Connection, database: str, arrived: chain.Links
 ) -> tuple[Mapping[Identity, Row[Any]], Mapping[Identity, int | None]]:
-    """Return what is kept in the smallest window that holds the fork, and the numbers from there."""
+    """Return what is kept in the smallest window with the fork, and the numbers from there."""
     for most in WINDOWS:
         kept = _newest(connection, database, most)
         numbers = _numbered(kept, arrived, whole=len(kept) < most, last=most == WINDOWS[-1])
@@ -150,8 +150,12 @@ def _newest(connection: Connection, database: str, most: int) -> dict[Identity, 
 def _numbered(
     kept: Mapping[Identity, Row[Any]], arrived: chain.Links, *, whole: bool, last: bool
 ) -> Mapping[Identity, int | None] | None:
-    """Return the numbers from the lowest member on that was read, None where more must be read."""
-    links = {identity: prev_of(row) for identity, row in kept.items()} | dict(arrived)
+    """Return the numbers from the lowest member on that was read, None where more must be read.
+
+    `whole`: nothing but `kept` is kept; `last`: no more can be read.
+    """
+    links = {identity: prev_of(row) for identity, row in kept.items()}
+    links.update(arrived)
     members = [identity for identity, row in kept.items() if row.version]
     if not members:
         return chain.number(links)
@@ -159,7 +163,10 @@ def _numbered(
     version = kept[anchor].version
     if whole and version == 1:  # else retention took what was below
         return chain.number(links)
-    if min(arrived) < anchor and not (whole or last):
+    nothing_below = whole or last
+    if min(arrived) < anchor and not nothing_below:
         return None
-    above = {identity: prev for identity, prev in links.items() if identity >= anchor}
-    return chain.renumber(above, anchor, version, last=whole or last)
+    for identity in list(links):
+        if identity < anchor:
+            del links[identity]
+    return chain.renumber(links, anchor, version, last=nothing_below)

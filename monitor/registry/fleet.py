@@ -1,7 +1,7 @@
 """The fleet: which databases there are and how they are felt. Doors and supervisors import this.
 
 Addresses come and go as ciphertext. Every change bumps `revision`, by which the leader sees what to
-publish anew.
+publish anew; workers take up a new address without a restart.
 """
 
 import logging
@@ -22,7 +22,7 @@ from monitor.registry.tables import Databases, Policies
 log = logging.getLogger("feeler.registry")
 
 RETIRED = DatabaseStatus.RETIRED.value
-PAGE = 10_000
+PAGE = 10_000  # rows of one statement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +40,12 @@ class Database:
     created_at: float
 
 
-class Registry(tuple[Database, ...]):
-    """Databases by name; `unreadable` names those that are registered and cannot be read."""
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Databases by name, and the names of those that are registered and cannot be read."""
 
-    unreadable: frozenset[str] = frozenset()
+    databases: tuple[Database, ...]
+    unreadable: frozenset[str]
 
 
 def add(
@@ -56,14 +58,18 @@ def add(
 ) -> Database:
     """Register a database. The name of a retired one is taken up again, and with it its history."""
     values = {"ciphertext": ciphertext, "labels": dict(labels), "policy": policy, "zone": zone}
-    new = insert(Databases).values(name=check_name(name), **values)
     again = values | {"status": DatabaseStatus.ACTIVE.value, "revision": Databases.revision + 1}
-    taken = new.on_conflict_do_update(
-        index_elements=["name"], set_=again, where=Databases.status == RETIRED
+    register = (
+        insert(Databases)
+        .values(name=check_name(name), **values)
+        .on_conflict_do_update(
+            index_elements=["name"], set_=again, where=Databases.status == RETIRED
+        )
+        .returning(Databases.id)
     )
     try:
         with store.begin() as connection:
-            if connection.execute(taken.returning(Databases.id)).scalar() is None:
+            if connection.execute(register).scalar() is None:
                 raise AlreadyExists("database", name)
             return _one(store, connection, name)
     except IntegrityError:
@@ -76,55 +82,49 @@ def get(store: Store, name: str) -> Database:
         return _one(store, connection, name)
 
 
-def named(store: Store, names: Sequence[str]) -> Registry:
+def read_named(store: Store, names: Sequence[str]) -> Fleet:
     """Return those of these databases that are registered and not retired."""
     with store.begin() as connection:
         rows = _rows(connection, Databases.status != RETIRED, Databases.name.in_(names))
         return _readable(store, connection, rows)
 
 
-def list_databases(store: Store, *, after: str = "", limit: int = 100) -> tuple[Database, ...]:
-    """Return a page of the databases that are not retired, by name; it is full unless it is the
-    last one.
-    """
-    found: list[Database] = []
-    while wanted := limit - len(found):
-        page, last = _page(store, after, wanted)
-        found += page
-        if not last:
-            break
-        after = last
-    return tuple(found)
+def read_fleet(store: Store) -> Fleet:
+    """Return every database that is not retired, by name.
 
-
-def fleet(store: Store) -> Registry:
-    """Return every database that is not retired, by name; in pages, so that no fleet is too large
-    for a deadline.
+    In pages: no fleet is too large for the deadline of a statement.
     """
-    every, unreadable, last = list[Database](), set[str](), ""
+    databases: list[Database] = []
+    unreadable: set[str] = set()
+    last = ""
     while True:
         page, last = _page(store, last, PAGE)
-        every += page
+        databases += page.databases
         unreadable |= page.unreadable
         if not last:
+            return Fleet(tuple(databases), frozenset(unreadable))
+
+
+def list_databases(store: Store, *, after: str = "", limit: int = 100) -> tuple[Database, ...]:
+    """Return a page of the databases that are not retired; it is full unless it is the last."""
+    found: list[Database] = []
+    while wanted := limit - len(found):
+        page, after = _page(store, after, wanted)
+        found += page.databases
+        if not after:
             break
-    found = Registry(every)
-    found.unreadable = frozenset(unreadable)
-    return found
+    return tuple(found)
 
 
 def count_sealed(store: Store) -> int:
     """Return how many addresses are kept under some key."""
+    sealed = select(func.count()).where(Databases.ciphertext != "")
     with store.begin() as connection:
-        return connection.execute(
-            select(func.count()).where(Databases.ciphertext != "")
-        ).scalar_one()
+        return connection.execute(sealed).scalar_one()
 
 
 def remove(store: Store, name: str) -> None:
-    """Retire a database: its history stays, its address is forgotten at once; `add` takes it up
-    again.
-    """
+    """Retire a database: its history stays, its address is forgotten; `add` takes it up again."""
     with store.begin() as connection:  # also one that cannot be read: this is the way out
         _change(connection, name, status=RETIRED, ciphertext="")
 
@@ -147,19 +147,17 @@ def change(
     zone: str | None = None,
     revision: int | None = None,
 ) -> Database:
-    """Change what is given, in one step, and where told only at this revision; workers take up a
-    new address without a restart.
-    """
-    values = {
+    """Change what is given, in one step, and where told only at this revision."""
+    given: dict[str, object] = {
         "ciphertext": ciphertext,
         "labels": labels and dict(labels),
         "policy": policy,
         "zone": zone,
     }
+    values = {column: value for column, value in given.items() if value is not None}
     try:
-        given = {key: value for key, value in values.items() if value is not None}
         with store.begin() as connection:
-            _change(connection, name, revision, **given)
+            _change(connection, name, revision, **values)
             return _one(store, connection, name)
     except IntegrityError:
         raise NotFound("policy", policy or "") from None
@@ -173,18 +171,15 @@ def policies(store: Store) -> tuple[Policy, ...]:
 
 def put_policy(store: Store, policy: Policy) -> None:
     """Make or change a policy; it counts as a change of every database it governs."""
-    values = asdict(policy)
     check_name(policy.name)
+    values = asdict(policy)
+    put = insert(Policies).values(values)
+    governed = Databases.policy == policy.name, Databases.status != RETIRED
     with store.begin() as connection:
+        connection.execute(put.on_conflict_do_update(index_elements=["name"], set_=values))
         connection.execute(
-            insert(Policies)
-            .values(values)
-            .on_conflict_do_update(index_elements=["name"], set_=values)
+            update(Databases).where(*governed).values(revision=Databases.revision + 1)
         )
-        governed = update(Databases).where(
-            Databases.policy == policy.name, Databases.status != RETIRED
-        )
-        connection.execute(governed.values(revision=Databases.revision + 1))
 
 
 def _change(
@@ -192,27 +187,25 @@ def _change(
 ) -> None:
     mine = Databases.name == name, Databases.status != RETIRED
     meant = mine if revision is None else (*mine, Databases.revision == revision)
-    done = connection.execute(
-        update(Databases).where(*meant).values(**values, revision=Databases.revision + 1)
-    )
-    if not done.rowcount:
-        raise Outdated("database", name) if _rows(connection, *mine) else NotFound("database", name)
+    changed = update(Databases).where(*meant).values(**values, revision=Databases.revision + 1)
+    if connection.execute(changed).rowcount:
+        return
+    raise Outdated("database", name) if _rows(connection, *mine) else NotFound("database", name)
 
 
-def _page(store: Store, after: str, limit: int) -> tuple[Registry, str]:
-    """Return what can be read of the next rows, and the name that the ones after them follow, '' at
-    the end.
-    """
+def _page(store: Store, after: str, limit: int) -> tuple[Fleet, str]:
+    """Return what can be read of the next rows, and the name to go on after, '' at the end."""
     with store.begin() as connection:
         rows = _rows(connection, Databases.status != RETIRED, Databases.name > after, limit=limit)
-        return _readable(store, connection, rows), rows[-1].name if len(rows) == limit else ""
+        last = rows[-1].name if len(rows) == limit else ""
+        return _readable(store, connection, rows), last
 
 
 def _one(store: Store, connection: Connection, name: str) -> Database:
     rows = _rows(connection, Databases.name == name)
     if not rows:
         raise NotFound("database", name)
-    for found in _readable(store, connection, rows):
+    for found in _readable(store, connection, rows).databases:
         return found
     raise Unreadable("database", name)
 
@@ -224,31 +217,27 @@ def _rows(
     return connection.execute(query).all()
 
 
-def _readable(store: Store, connection: Connection, rows: Sequence[Row[Any]]) -> Registry:
-    """Read rows one by one: those that cannot be read are told, named and left out, and stop no
-    other.
+def _readable(store: Store, connection: Connection, rows: Sequence[Row[Any]]) -> Fleet:
+    """Read rows one by one: those that cannot be read are left out, and stop no other.
 
     Policies come second: none is ever deleted, so each one named is there.
     """
     policies = {policy.name: policy for policy in _policies(store, connection)}
-    every, bad = list[Database](), dict[str, Exception]()
+    databases: list[Database] = []
+    bad: dict[str, Exception] = {}
     for row in rows:
         try:
-            every.append(_registered(row, policies))
+            databases.append(_database(row, policies))
         except Exception as exc:  # whatever it is, it is this row's fault
             bad[row.name] = exc
-    for name, why in store.aside.news("database", bad, (one.name for one in every)).items():
-        log.error(
-            "action=row_unreadable kind=database name=%s error=%s",
-            name,
-            f"{type(why).__name__}: {why}"[:120],
-        )
-    found = Registry(every)
-    found.unreadable = frozenset(bad)
-    return found
+    good = (one.name for one in databases)
+    for name, why in store.aside.news("database", bad, good).items():
+        error = f"{type(why).__name__}: {why}"[:120]
+        log.error("action=row_unreadable kind=database name=%s error=%s", name, error)
+    return Fleet(tuple(databases), frozenset(bad))
 
 
-def _registered(row: Row[Any], policies: Mapping[str, Policy]) -> Database:
+def _database(row: Row[Any], policies: Mapping[str, Policy]) -> Database:
     return Database(
         name=row.name,
         id=row.id,
@@ -262,19 +251,21 @@ def _registered(row: Row[Any], policies: Mapping[str, Policy]) -> Database:
     )
 
 
-def _labels(told: object) -> Mapping[str, str]:
-    if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
-        raise TypeError("labels are no texts by name")
-    return told
+def _labels(stored: object) -> Mapping[str, str]:
+    if not isinstance(stored, dict):
+        raise TypeError("labels are no object")
+    for value in stored.values():
+        if not isinstance(value, str):
+            raise TypeError("labels are no texts by name")
+    return stored
 
 
 def _policies(store: Store, connection: Connection) -> list[Policy]:
-    """Return all policies; one that nobody may use is told, and has the default's values."""
+    """Return all policies; one that nobody may use is logged, and has the default's values."""
     rows = connection.execute(select(Policies.__table__).order_by(Policies.name))
     read = [stored(dict(row._mapping)) for row in rows]
     bad = {policy.name: trouble for policy, trouble in read if trouble}
-    for name, trouble in store.aside.news(
-        "policy", bad, (one.name for one, trouble in read if not trouble)
-    ).items():
+    good = (policy.name for policy, trouble in read if not trouble)
+    for name, trouble in store.aside.news("policy", bad, good).items():
         log.error("action=policy_unusable name=%s used=default error=%s", name, trouble)
     return [policy for policy, _ in read]

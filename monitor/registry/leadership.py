@@ -15,6 +15,7 @@ from monitor.registry.store import Store
 from monitor.registry.tables import Leadership
 
 HIGHEST = 1 << 53  # terms from here on are nobody's: Lua's numbers end there
+_LEASE = (Leadership.owner, Leadership.term, Leadership.registry_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +43,22 @@ def acquire(
     among them, ForeignRedis.
     """
     highest = seen if seen < HIGHEST else 0
+    term = func.greatest(Leadership.term, highest) + 1
     take = (
         update(Leadership)
         .where(not_(_runs(seconds)), Leadership.term == bindparam("last"))
-        .values(
-            term=func.greatest(Leadership.term, highest) + 1, owner=owner, expires_at=_in(seconds)
-        )
+        .values(term=term, owner=owner, expires_at=_in(seconds))
         .returning(Leadership.term)
     )
     with store.begin() as connection:
-        last = connection.execute(
-            select(Leadership.registry_name, Leadership.owner, Leadership.term)
-        ).one()
+        last = connection.execute(select(*_LEASE)).one()
         if others := sorted(set(signed) - {last.registry_name, ""}):
             raise ForeignRedis(last.registry_name, others[0])
-        term = connection.execute(take, {"last": last.term}).scalar()
-    return (
-        Lease(owner, term, last.registry_name, Lease(last.owner, last.term).named) if term else None
-    )
+        taken = connection.execute(take, {"last": last.term}).scalar()
+    if not taken:
+        return None
+    before = Lease(last.owner, last.term)
+    return Lease(owner, taken, last.registry_name, before.named)
 
 
 def registry(store: Store) -> str:
@@ -88,9 +87,8 @@ def release(store: Store, lease: Lease) -> None:
 
 def current(store: Store, seconds: float = LEASE) -> Lease | None:
     """Return the lease that runs now."""
-    columns = Leadership.owner, Leadership.term, Leadership.registry_name
     with store.begin() as connection:
-        row = connection.execute(select(*columns).where(_runs(seconds))).one_or_none()
+        row = connection.execute(select(*_LEASE).where(_runs(seconds))).one_or_none()
     return Lease(row.owner, row.term, row.registry_name) if row else None
 
 
@@ -100,14 +98,15 @@ def _now() -> ColumnElement[object]:
 
 
 def _in(seconds: float) -> ColumnElement[object]:
-    return func.clock_timestamp() + func.make_interval(
-        text("secs => :seconds").bindparams(seconds=seconds)
-    )
+    lease = text("secs => :seconds").bindparams(seconds=seconds)
+    return func.clock_timestamp() + func.make_interval(lease)
 
 
 def _runs(seconds: float) -> ColumnElement[bool]:
-    """One that ends later than a lease given now was dated by a clock that was set back since: it
-    is nobody's.
+    """Ask whether the lease runs.
+
+    One that ends later than a lease given now was dated by a clock that was set back since: it is
+    nobody's.
     """
     return and_(Leadership.expires_at > _now(), Leadership.expires_at <= _in(seconds))
 

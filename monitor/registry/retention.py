@@ -14,13 +14,14 @@ from monitor.registry.store import Store
 NAMES = 100  # databases looked at in one transaction
 MOST = 100  # rows of each that go in it
 
+# One probe of the index per name.
 _NAMES = text("""
     WITH RECURSIVE found (name) AS (
         SELECT min(database_name) FROM transitions WHERE database_name > :after
         UNION ALL
-        SELECT (SELECT min(database_name) FROM transitions WHERE database_name > found.name) FROM found
-        WHERE found.name IS NOT NULL)
-    SELECT name FROM found WHERE name IS NOT NULL LIMIT :most""")  # one index probe per name
+        SELECT (SELECT min(database_name) FROM transitions WHERE database_name > found.name)
+        FROM found WHERE found.name IS NOT NULL)
+    SELECT name FROM found WHERE name IS NOT NULL LIMIT :most""")
 _PRUNE = text("""
     DELETE FROM transitions USING unnest(CAST(:names AS text[])) AS given (name),
         LATERAL (
@@ -28,7 +29,8 @@ _PRUNE = text("""
             WHERE database_name = given.name AND target = 'available' AND NOT superseded
             ORDER BY epoch_term DESC, epoch_counter DESC, n DESC LIMIT 1) AS well,
         LATERAL (
-            SELECT id, bool_and(newest < least(now(), to_timestamp(:now)) - make_interval(days => :days))
+            SELECT id, bool_and(
+                newest < least(now(), to_timestamp(:now)) - make_interval(days => :days))
                 OVER (ORDER BY epoch_term, epoch_counter, n) AS old
             FROM (
                 SELECT id, greatest(at, recorded_at) AS newest, epoch_term, epoch_counter, n
@@ -48,8 +50,7 @@ class Pruned:
 
 
 def prune(store: Store, days: int, now: float, after: str = "") -> Pruned:
-    """Delete some of what is older than so many days by both Postgres's clock and the fleet's,
-    `now`.
+    """Delete some of what is older than so many days by Postgres's clock and the fleet's, `now`.
 
     One clock that is or was wrong deletes nothing.
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from monitor.core.event import Transition, decode_finding, encode
+from monitor.core.event import Finding, Transition, decode_finding, encode
 from monitor.core.status import MAX_WITNESSES, Doubt, Epoch, Identity, State, Status, Witness
 
 Key = tuple[str, Identity]  # a database's name, and which of its transitions
@@ -47,23 +47,33 @@ def identity_columns(transition: Transition) -> dict[str, Any]:
 
 def columns_of(transition: Transition, version: int | None) -> dict[str, Any]:
     """Return every column we fill."""
-    prev = transition.prev
-    return identity_columns(transition) | {
-        "prev_term": prev and prev.epoch.term,
-        "prev_counter": prev and prev.epoch.counter,
-        "prev_n": prev and prev.n,
+    return {
+        **identity_columns(transition),
+        **_prev_columns(transition.prev),
         "version": version,
         "source": transition.source.value,
         "target": transition.target.value,
         "rule": transition.rule,
-        "evidence": [
-            asdict(seen) | {"detail": storable(seen.detail)} for seen in transition.evidence
-        ],
+        "evidence": [_evidence_of(one) for one in transition.evidence],
         "observers": list(transition.observers),
         "worker": transition.worker,
         "at": moment(transition.at),
         "digest": digest(transition),
     }
+
+
+def _prev_columns(prev: Identity | None) -> dict[str, int | None]:
+    if prev is None:
+        return {"prev_term": None, "prev_counter": None, "prev_n": None}
+    return {
+        "prev_term": prev.epoch.term,
+        "prev_counter": prev.epoch.counter,
+        "prev_n": prev.n,
+    }
+
+
+def _evidence_of(finding: Finding) -> dict[str, Any]:
+    return asdict(finding) | {"detail": storable(finding.detail)}
 
 
 def identity_of(row: Row[*tuple[Any, ...]]) -> Identity:
@@ -73,9 +83,9 @@ def identity_of(row: Row[*tuple[Any, ...]]) -> Identity:
 
 def prev_of(row: Row[*tuple[Any, ...]]) -> Identity | None:
     """Return which transition it builds on."""
-    return (
-        None if row.prev_n is None else Identity(Epoch(row.prev_term, row.prev_counter), row.prev_n)
-    )
+    if row.prev_n is None:
+        return None
+    return Identity(Epoch(row.prev_term, row.prev_counter), row.prev_n)
 
 
 def transition_of(row: Row[Any]) -> Transition:
@@ -102,19 +112,24 @@ def row_of(row: Row[Any]) -> TransitionRow:
 
 
 def status_of(row: Row[Any]) -> Status:
-    """Return the status a transition led to; a doubt is made anew from the evidence that raised
-    it.
-    """
-    last, doubt = transition_of(row), None
-    if last.target is State.UNCERTAIN:
-        sent_at = min((seen.sent_at for seen in last.evidence), default=last.at)
-        seen_by = [
-            Witness(one.worker, one.rounds, one.sent_at, one.at, one.cause) for one in last.evidence
-        ]
-        doubt = Doubt(last.identity, sent_at, last.at, tuple(seen_by[:MAX_WITNESSES]))
+    """Return the status a transition led to."""
+    last = transition_of(row)
     return Status(
-        state=last.target, since=last.at, identity=last.identity, rule=last.rule, doubt=doubt
+        state=last.target,
+        since=last.at,
+        identity=last.identity,
+        rule=last.rule,
+        doubt=_doubt_of(last) if last.target is State.UNCERTAIN else None,
     )
+
+
+def _doubt_of(last: Transition) -> Doubt:
+    """Make a doubt anew from the evidence that raised it."""
+    sent_at = min((seen.sent_at for seen in last.evidence), default=last.at)
+    witnesses = []
+    for seen in last.evidence[:MAX_WITNESSES]:
+        witnesses.append(Witness(seen.worker, seen.rounds, seen.sent_at, seen.at, seen.cause))
+    return Doubt(last.identity, sent_at, last.at, tuple(witnesses))
 
 
 def moment(seconds: float) -> datetime:

@@ -1,4 +1,4 @@
-"""What happened: every change of state, written once and numbered. Historians and doors import this.
+"""What happened: every change of state, written once and numbered. Historians, doors import this.
 
 Historians compete, so a batch first locks the chains (databases) it touches; all it then reads
 stays true.

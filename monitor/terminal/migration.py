@@ -67,7 +67,7 @@ def _may_meet(settings: Settings) -> tuple[list[str], int]:
     box = SecretBox(keys)
     opened = store.open_store(settings.database_url)
     try:
-        rows = fleet.fleet(opened)
+        rows = fleet.read_fleet(opened).databases
     finally:
         opened.close()
     names, sealed = list[str](), 0

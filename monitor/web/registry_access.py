@@ -51,10 +51,10 @@ def lookup_in(store: Store) -> Lookup:
     """Return what answers for names that Redis does not know: just added, or not watched yet."""
 
     async def lookup(names: Sequence[str]) -> dict[str, Latest]:
-        rows = await within_deadline(fleet.named, store, names)
-        if rows.unreadable and not rows:
-            raise Unreadable("database", min(rows.unreadable))
-        return {row.name: _unobserved(row) for row in rows}
+        found = await within_deadline(fleet.read_named, store, names)
+        if found.unreadable and not found.databases:
+            raise Unreadable("database", min(found.unreadable))
+        return {row.name: _unobserved(row) for row in found.databases}
 
     return lookup
 

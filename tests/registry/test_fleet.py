@@ -21,7 +21,7 @@ def names(rows: tuple[fleet.Database, ...]) -> list[str]:
 
 def test_what_is_added_is_there(store: Store) -> None:
     added = fleet.add(store, "db1", "sealed", {"team": "ünïted"}, zone="eu-1")
-    assert added == fleet.get(store, "db1") == fleet.fleet(store)[0]
+    assert added == fleet.get(store, "db1") == fleet.read_fleet(store).databases[0]
     assert (added.name, added.ciphertext, added.labels, added.zone) == (
         "db1",
         "sealed",
@@ -48,7 +48,7 @@ def test_a_retired_name_is_taken_up_again_as_the_same_database(store: Store) -> 
     fleet.remove(store, "db1")
     again = fleet.add(store, "db1", "another", {})
     assert again == replace(first, ciphertext="another", labels={}, zone="", revision=3)
-    assert names(fleet.fleet(store)) == ["db1"]
+    assert names(fleet.read_fleet(store).databases) == ["db1"]
     with pytest.raises(AlreadyExists):
         fleet.add(store, "db1", "a third", {})
 
@@ -85,7 +85,7 @@ def test_the_fleet_is_listed_page_by_page(store: Store) -> None:
     every = sorted(f"db{n}" for n in range(7))
     for name in reversed(every):
         fleet.add(store, name, "sealed", {})
-    assert names(fleet.fleet(store)) == every
+    assert names(fleet.read_fleet(store).databases) == every
     pages, after = [], ""
     while page := names(fleet.list_databases(store, after=after, limit=3)):
         pages.append(page)
@@ -99,10 +99,10 @@ def test_a_fleet_of_more_than_one_page(store: Store) -> None:
     )
     with store.begin() as connection:
         connection.execute(text(f"INSERT INTO databases (name, ciphertext, labels, policy) {rows}"))
-    assert len(fleet.fleet(store)) == fleet.PAGE
+    assert len(fleet.read_fleet(store).databases) == fleet.PAGE
     fleet.add(store, "a", "sealed", {})
     fleet.add(store, "z", "sealed", {})
-    listed = names(fleet.fleet(store))
+    listed = names(fleet.read_fleet(store).databases)
     assert (len(listed), listed[0], listed[-1]) == (fleet.PAGE + 2, "a", "z")
     assert listed == sorted(set(listed))
 
@@ -111,7 +111,7 @@ def test_a_retired_database_is_out_of_the_fleet_and_its_address_forgotten(store:
     fleet.add(store, "db1", "sealed", {})
     fleet.add(store, "db2", "sealed", {})
     fleet.remove(store, "db1")
-    assert names(fleet.fleet(store)) == names(fleet.list_databases(store)) == ["db2"]
+    assert names(fleet.read_fleet(store).databases) == names(fleet.list_databases(store)) == ["db2"]
     gone = fleet.get(store, "db1")
     assert (gone.status, gone.ciphertext, gone.revision) == (DatabaseStatus.RETIRED, "", 2)
 
@@ -132,7 +132,7 @@ def test_only_adding_it_again_brings_a_retired_one_back(store: Store) -> None:
 def test_pausing_is_a_change_and_keeps_it_in_the_fleet(store: Store) -> None:
     fleet.add(store, "db1", "sealed", {})
     fleet.set_status(store, "db1", DatabaseStatus.PAUSED)
-    (row,) = fleet.fleet(store)
+    (row,) = fleet.read_fleet(store).databases
     assert (row.status, row.revision) == (DatabaseStatus.PAUSED, 2)
     fleet.set_status(store, "db1", DatabaseStatus.ACTIVE)
     assert fleet.get(store, "db1").revision == 3
@@ -194,8 +194,8 @@ def test_a_row_that_cannot_be_read_stops_no_other(
         fleet.add(store, name, "sealed", {"env": "prod"})
     damage(store, f"labels = '{labels}'", "db1", "db2", "db4")
     for _ in range(2):
-        found = fleet.fleet(store)
-        assert (names(found), found.unreadable) == (["db0", "db3"], {"db1", "db2", "db4"})
+        found = fleet.read_fleet(store)
+        assert (names(found.databases), found.unreadable) == (["db0", "db3"], {"db1", "db2", "db4"})
     assert caplog.text.count("action=row_unreadable kind=database name=db1") == 1, "told once"
     assert names(fleet.list_databases(store, limit=2)) == ["db0", "db3"], (
         "a page is full unless it is the last one"
@@ -203,7 +203,10 @@ def test_a_row_that_cannot_be_read_stops_no_other(
     with pytest.raises(Unreadable, match="db1"):
         fleet.get(store, "db1")
     damage(store, """labels = '{"env": "dev"}'""", *every)
-    assert (names(fleet.fleet(store)), fleet.get(store, "db1").labels) == (every, {"env": "dev"})
+    assert (names(fleet.read_fleet(store).databases), fleet.get(store, "db1").labels) == (
+        every,
+        {"env": "dev"},
+    )
 
 
 def test_a_row_that_cannot_be_read_can_be_retired_and_registered_again(store: Store) -> None:
@@ -221,7 +224,7 @@ def test_a_page_of_nothing_but_rows_that_cannot_be_read_ends_no_list(
     for n in range(5):
         fleet.add(store, f"db{n}", "sealed", {})
     damage(store, "labels = '[]'", "db0", "db1", "db2")
-    assert names(fleet.fleet(store)) == ["db3", "db4"]
+    assert names(fleet.read_fleet(store).databases) == ["db3", "db4"]
 
 
 def test_a_policy_that_nobody_may_use_is_told_once(

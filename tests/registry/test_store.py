@@ -161,7 +161,7 @@ def test_a_database_never_migrated(postgres_server: PostgresServer) -> None:
     postgres_server.execute("CREATE DATABASE bare")
     store = open_store(postgres_server.url("bare"))
     with pytest.raises(StoreUnavailable, match="feeler migrate"):
-        fleet.fleet(store)
+        fleet.read_fleet(store)
     store.close()
     postgres_server.execute("DROP DATABASE bare")
 

@@ -141,4 +141,7 @@ def test_a_conflict_is_read_in_our_words_and_quotes_nobody_anew(migrated: Store)
 def test_a_policy_keeps_its_seconds_and_is_published_anew(migrated: Store) -> None:
     kept = {policy.name: policy.unreachable_from_seconds for policy in fleet.policies(migrated)}
     assert kept == {"default": 600, "patient": 900}
-    assert {one.name: one.revision for one in fleet.fleet(migrated)} == {"db1": 1, "db2": 2}
+    assert {one.name: one.revision for one in fleet.read_fleet(migrated).databases} == {
+        "db1": 1,
+        "db2": 2,
+    }

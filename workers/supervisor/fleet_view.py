@@ -13,7 +13,7 @@ from monitor.core.errors import StoreUnavailable
 from monitor.core.policy import Policy
 from monitor.core.timing import FLEET_EVERY
 from monitor.registry import fleet
-from monitor.registry.fleet import Database, Registry
+from monitor.registry.fleet import Database, Fleet
 from monitor.registry.store import Store
 
 log = logging.getLogger("feeler.leader")
@@ -29,7 +29,7 @@ class FleetView:
         self.databases: dict[str, Database] = {}  # the active ones, by name
         self.paused: set[str] = set()
         self.unreadable: frozenset[str] = frozenset()
-        self.reading: asyncio.Task[Registry] | None = None
+        self.reading: asyncio.Task[Fleet] | None = None
         self._due_at = 0.0  # monotonic seconds
         self._published: dict[str, int] = {}  # the revision of each target in Redis
 
@@ -42,7 +42,7 @@ class FleetView:
         if self.reading is None and time.monotonic() >= self._due_at:
             # Until it is read nothing is due; but who asks meanwhile wants what comes after it.
             self._due_at = math.inf
-            read = asyncio.to_thread(fleet.fleet, self._store)
+            read = asyncio.to_thread(fleet.read_fleet, self._store)
             self.reading = asyncio.create_task(read)
             self.reading.add_done_callback(lambda _: self._wake.set())
         if self.reading and self.reading.done():
@@ -51,26 +51,26 @@ class FleetView:
                 self._due_at = time.monotonic() + FLEET_EVERY
             self._take_up(reading)
 
-    def _take_up(self, reading: asyncio.Task[Registry]) -> None:
+    def _take_up(self, reading: asyncio.Task[Fleet]) -> None:
         try:
-            rows = reading.result()
+            read = reading.result()
         except StoreUnavailable as exc:
             log.warning("action=fleet_unread known=%d error=%s", len(self.databases), exc.detail)
             return
         # A row that cannot be read is no reason to stop watching: it stays as it was.
         databases: dict[str, Database] = {}
         for name, row in self.databases.items():
-            if name in rows.unreadable:
+            if name in read.unreadable:
                 databases[name] = row
         paused: set[str] = set()
-        for row in rows:
+        for row in read.databases:
             if row.status is DatabaseStatus.ACTIVE:
                 databases[row.name] = row
             else:
                 paused.add(row.name)
         self.databases = databases
         self.paused = paused
-        self.unreadable = rows.unreadable
+        self.unreadable = read.unreadable
         self.known = True
 
     def zones(self) -> dict[str, str]:
