@@ -62,9 +62,12 @@ class Registration:
 
     def _new_values(self, before: Database, changes: Changes) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        if changes.url is not None and changes.url != open_url(self.box, before):
-            values["ciphertext"] = self.box.seal(before.name, changes.url)
-        if changes.labels is not None and changes.labels != before.labels:
+        if changes.url is not None:
+            known = open_url(self.box, before)
+            # The same URL, sealed again, would look new: no two ciphertexts are the same.
+            if changes.url != known:
+                values["ciphertext"] = self.box.seal(before.name, changes.url)
+        if changes.labels not in (None, before.labels):
             values["labels"] = changes.labels
         if changes.policy not in (None, before.policy.name):
             values["policy"] = changes.policy

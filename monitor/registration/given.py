@@ -31,8 +31,10 @@ class NewDatabase:
     def checked(self) -> "NewDatabase":
         """Return it with the blanks around its URL gone, or raise InvalidInput."""
         url = check_url(self.url)
+        name = check_name(self.name)
         labels = check_labels(self.labels)
-        return NewDatabase(check_name(self.name), url, labels, self.policy, check_zone(self.zone))
+        zone = check_zone(self.zone)
+        return NewDatabase(name, url, labels, self.policy, zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,11 @@ def parse_label(text: str) -> tuple[str, str]:
 
 def parse_databases(texts: Sequence[str]) -> tuple[NewDatabase, ...]:
     """Read NAME=URL and @FILE, where a file has such lines."""
-    lines = (line for text in texts for line in read_lines(text))
-    return tuple(parse_database(line) for line in lines)
+    databases = []
+    for text in texts:
+        for line in read_lines(text):
+            databases.append(parse_database(line))
+    return tuple(databases)
 
 
 def parse_database(line: str) -> NewDatabase:
@@ -100,8 +105,9 @@ def read_lines(text: str) -> list[str]:
     if not text.startswith("@"):
         return [text]
     nameless = _DESCRIPTOR.match(text)
+    source = int(nameless[1]) if nameless else text[1:]
     try:
-        with open(int(nameless[1]) if nameless else text[1:], encoding="utf-8") as file:
+        with open(source, encoding="utf-8") as file:
             lines = file.read().splitlines()
     except (OSError, UnicodeDecodeError):
         fix = "@FILE has a line NAME=URL for each"

@@ -65,7 +65,8 @@ class Client:
     ) -> Iterator[ObservationsShape]:
         """Yield the pages of the databases named, or of all."""
         for start in range(0, max(1, len(names)), NAMES_AT_ONCE):
-            params = [("database", name) for name in names[start : start + NAMES_AT_ONCE]]
+            chunk = names[start : start + NAMES_AT_ONCE]
+            params = [("database", name) for name in chunk]
             params += [("state", state) for state in states]
             yield from self._pages("last_observation", params)
 
@@ -76,7 +77,8 @@ class Client:
 
     def transitions(self, name: str, limit: int) -> list[TransitionShape]:
         """Return transitions of one database, newest first."""
-        return self._transitions(name, limit)["data"]
+        page = self._transitions(name, limit)
+        return page["data"]
 
     def news(self, name: str, known: Container[str]) -> list[TransitionShape]:
         """Return transitions newer than those known, and late ones among these, newest first."""
@@ -87,14 +89,17 @@ class Client:
                 break
             news += page["data"]
             page = self._transitions(name, WINDOW, page["next_before"])
-        news += [row for row in page["data"] if row["identity"] not in known]
+        for row in page["data"]:
+            if row["identity"] not in known:
+                news.append(row)
         return news
 
     def _transitions(self, name: str, limit: int, before: int | None = None) -> TransitionsShape:
         params = [("limit", str(limit))]
         if before:
             params.append(("before", str(before)))
-        page: TransitionsShape = self._get(f"databases/{_segment(name)}/transitions", params)
+        path = f"databases/{_segment(name)}/transitions"
+        page: TransitionsShape = self._get(path, params)
         return page
 
     def databases(self) -> Iterator[RegisteredShape]:
@@ -142,15 +147,19 @@ class Client:
         page = self._get(path, params)
         yield page
         while page["next_cursor"] is not None:
-            page = self._get(path, [*params, ("cursor", page["next_cursor"])])
+            cursor = ("cursor", page["next_cursor"])
+            page = self._get(path, [*params, cursor])
             yield page
 
     def _get(self, path: str, params: Params | None = None) -> Any:
-        return self._ask("GET", f"{path}?{urlencode(params)}" if params else path)
+        if params:
+            path = f"{path}?{urlencode(params)}"
+        return self._ask("GET", path)
 
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
         text = json.dumps(body) if body else None
-        status, content = self._exchange(method, f"{self._root}/api/v1/{path}", text)
+        url = f"{self._root}/api/v1/{path}"
+        status, content = self._exchange(method, url, text)
         if status not in SUCCESS:
             raise _refusal(status, content, self._place)
         return json.loads(content) if content else None
@@ -181,12 +190,15 @@ def _segment(name: str) -> str:
 def _refusal(status: int, content: bytes, place: str) -> FeelerError:
     try:
         problem = json.loads(content)
-        kind = str(problem["type"]).rpartition(":")[2]
+        kind = str(problem["type"])
         detail = str(problem["detail"])
-        errors = [(str(item["pointer"]), str(item["detail"])) for item in problem["errors"]]
+        errors = []
+        for item in problem["errors"]:
+            field = str(item["pointer"]).strip("/")
+            errors.append(InvalidInput(field or "request", str(item["detail"])))
     except (ValueError, KeyError, TypeError):
         return Refused(f"{place} answered {status}, and not as a feeler would (check FEELER_URL)")
     if errors:
-        pointer, what = errors[0]
-        return InvalidInput(pointer.strip("/") or "request", what)
-    return Refused(detail, missing=kind == "unknown-database")
+        return errors[0]
+    missing = kind.endswith(":unknown-database")
+    return Refused(detail, missing=missing)

@@ -56,9 +56,11 @@ def lines(address: Address, found: Feeling) -> Iterator[str]:
     yield address.redacted()
     for step, milliseconds in found.steps.items():
         yield _timed(step, milliseconds)
-    yield _timed("total", (found.at - found.sent_at) * 1000)
+    total = found.at - found.sent_at
+    yield _timed("total", total * 1000)
+    evidence = EVIDENCE[found.cause]
     detail = f": {clean(found.detail)}" if found.detail else ""
-    yield _line("cause", f"{found.cause} ({EVIDENCE[found.cause]}){detail}")
+    yield _line("cause", f"{found.cause} ({evidence}){detail}")
     if found.cause is not Cause.OK:
         yield _line("next", advice(found.cause))
     if found.pooled:
@@ -69,7 +71,9 @@ def lines(address: Address, found: Feeling) -> Iterator[str]:
 
 def _reading_text(reading: Reading, user: str) -> str:
     if reading.status is ReadingStatus.OK:
-        shown = (f"{name} {gauge(name, value)}" for name, value in reading.values.items())
+        shown = []
+        for name, value in reading.values.items():
+            shown.append(f"{name} {gauge(name, value)}")
         return " · ".join(shown)
     text = f"{reading.status} {reading.code}".strip()
     if reading.status is ReadingStatus.DENIED:

@@ -36,13 +36,17 @@ Row = tuple[str, ...]
 def observation_row(answer: LastObservationShape, now: float) -> Row:
     """Return one line of `get` for people."""
     seen = answer["observation"]
-    since = answer["state_since"]
     values = seen["values"] if seen else {}
-    shown = (gauge(name, values[name]) if name in values else NONE for name in _SHOWN)
+    shown = []
+    for name in _SHOWN:
+        shown.append(gauge(name, values[name]) if name in values else NONE)
+    lasts = NONE
+    if since := answer["state_since"]:
+        lasts = duration(now - timestamp(since))
     return _cleaned(
         answer["database"]["name"],
         state(answer["state"]),
-        duration(now - timestamp(since)) if since else NONE,
+        lasts,
         _age(seen),
         _cause(answer) or NONE,
         answer["owner"] or NONE,
@@ -109,10 +113,19 @@ def plain_transition_row(one: TransitionShape) -> Row:
 
 
 def _transition(one: TransitionShape, source: str, target: str) -> Row:
-    mark = " (superseded)" if one["superseded"] else ""
-    evidence = ", ".join(map(_evidence, one["evidence"])) or NONE
-    identity = one["identity"] + mark
-    return _cleaned(one["at"], source, target, one["rule"], one["worker"], evidence, identity)
+    identity = one["identity"]
+    if one["superseded"]:
+        identity += " (superseded)"
+    evidence = ", ".join(map(_evidence, one["evidence"]))
+    return _cleaned(
+        one["at"],
+        source,
+        target,
+        one["rule"],
+        one["worker"],
+        evidence or NONE,
+        identity,
+    )
 
 
 def database_row(one: RegisteredShape) -> Row:
@@ -129,9 +142,12 @@ def database_row(one: RegisteredShape) -> Row:
 
 def info_head(answer: LastObservationShape, now: float) -> tuple[str, str, str]:
     """Return the name, the state, and since when."""
+    name = clean(answer["database"]["name"])
     since = answer["state_since"]
-    span = f"for {duration(now - timestamp(since))}, since {since}" if since else ""
-    return clean(answer["database"]["name"]), state(answer["state"]), clean(span)
+    if not since:
+        return name, state(answer["state"]), ""
+    lasts = duration(now - timestamp(since))
+    return name, state(answer["state"]), clean(f"for {lasts}, since {since}")
 
 
 def info_lines(answer: LastObservationShape) -> Iterator[tuple[str, str]]:
@@ -152,28 +168,32 @@ def _info(answer: LastObservationShape) -> Iterator[tuple[str, str]]:
     yield "owner", answer["owner"] or "nobody"
     yield "labels", _labels(answer["database"]["labels"])
     if workers := ", ".join(answer["unreachable_from"]):
-        reached = answer["state"] in REACHED
-        how = "cannot reach it, its owner can" if reached else "could not reach it lately"
+        how = "could not reach it lately"
+        if answer["state"] in REACHED:
+            how = "cannot reach it, its owner can"
         yield "unreachable_from", f"{workers} {how}"
-    if answer["observation"]:
-        yield from _observation_lines(answer["observation"])
+    if seen := answer["observation"]:
+        yield from _observation_lines(seen)
 
 
 def _reason_lines(reason: ReasonShape) -> Iterator[tuple[str, str]]:
     """Yield what the server said and what to do about it; an older web says neither."""
-    said = (reason.get("sqlstate"), reason.get("detail"))
-    yield "said", " ".join(filter(None, said))
+    sqlstate = reason.get("sqlstate", "")
+    detail = reason.get("detail", "")
+    yield "said", f"{sqlstate} {detail}".strip()
     yield "next", reason.get("advice", "")
 
 
 def _observation_lines(seen: ObservationShape) -> Iterator[tuple[str, str]]:
-    text = f"{duration(seen['age_seconds'])} ago by {seen['worker']} in {seen['duration_ms']:g} ms"
-    text += f", every {seen['interval_seconds']:g} s"
+    ago = duration(seen["age_seconds"])
+    took, interval = seen["duration_ms"], seen["interval_seconds"]
+    text = f"{ago} ago by {seen['worker']} in {took:g} ms, every {interval:g} s"
     waited = seen.get("waited_ms", 0)
     if waited >= WAITED:
         text += f" and {waited / 1000:.1f} s that its login waits its turn at this address"
     if seen["stale"]:
-        text += f"  {STALE}: older than {duration(seen['stale_after_seconds'])}"
+        limit = duration(seen["stale_after_seconds"])
+        text += f"  {STALE}: older than {limit}"
     yield "observed", text
     if seen.get("pooled"):
         waiting = "what does not come may be waited for there, or its server may be down"
@@ -185,12 +205,14 @@ def _observation_lines(seen: ObservationShape) -> Iterator[tuple[str, str]]:
 def _family_text(family: str, reading: FamilyShape, seen: ObservationShape) -> str:
     shown = []
     for name, value in seen["values"].items():
-        if name in GAUGES and GAUGES[name].family == family:
+        known = GAUGES.get(name)
+        if known and known.family == family:
             shown.append(f"{name} {gauge(name, value)}")
-    failed = NONE
-    if reading["status"] != "ok":
-        failed = f"{reading['status']} {reading['code']}".strip()
-    text = f"{' · '.join(shown) or failed}  ({duration(reading['age_seconds'])} ago)"
+    text = " · ".join(shown) or NONE
+    if not shown and reading["status"] != "ok":
+        text = f"{reading['status']} {reading['code']}".strip()
+    ago = duration(reading["age_seconds"])
+    text += f"  ({ago} ago)"
     if reading["stale"]:
         text += f"  {STALE}"
     if advice := reading.get("advice"):
@@ -214,7 +236,10 @@ def _evidence(seen: SeenShape) -> str:
 
 
 def _labels(labels: dict[str, str]) -> str:
-    return " ".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    pairs = []
+    for key, value in sorted(labels.items()):
+        pairs.append(f"{key}={value}")
+    return " ".join(pairs)
 
 
 def _cleaned(*cells: str) -> Row:

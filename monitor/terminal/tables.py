@@ -27,10 +27,9 @@ def observations(
     answers: Iterable[LastObservationShape], now: float, *, wide: bool = False
 ) -> None:
     """Draw what `get` found."""
-    if wide:
-        _draw(rows.WIDE_COLUMNS, (rows.wide_row(answer, now) for answer in answers))
-    else:
-        _draw(rows.COLUMNS, (rows.observation_row(answer, now) for answer in answers))
+    columns: Sequence[str] = rows.WIDE_COLUMNS if wide else rows.COLUMNS
+    row = rows.wide_row if wide else rows.observation_row
+    _draw(columns, (row(answer, now) for answer in answers))
 
 
 def databases(registered: Iterable[RegisteredShape]) -> None:
@@ -47,10 +46,13 @@ def info(answer: LastObservationShape, now: float) -> None:
     """Print what is true of one database now."""
     name, state, since = rows.info_head(answer, now)
     console = _console()
-    head = Text(f"{name}  ", style="bold") + _cell(state) + Text(f" {since}")
+    head = Text(f"{name}  ", style="bold")
+    head += _cell(state)
+    head += Text(f" {since}")
     console.print(head, soft_wrap=True)
     for heading, text in rows.info_lines(answer):
-        line = Text(f"  {heading:<{HEADING_WIDTH}} ", style="dim") + Text(text)
+        line = Text(f"  {heading:<{HEADING_WIDTH}} ", style="dim")
+        line += Text(text)
         console.print(line, soft_wrap=True)
 
 
@@ -65,10 +67,13 @@ def _draw(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
 
 def _cell(text: str) -> Text:
     """Return the text in its colour; colours repeat what words and glyphs say."""
-    style = "reverse" if STALE in text else _STYLE_OF_GLYPH.get(text[:1], "")
+    if STALE in text:
+        return Text(text, style="reverse")
+    style = _STYLE_OF_GLYPH.get(text[:1], "")
     return Text(text, style=style)
 
 
 def _console() -> Console:
     """Return a console that neither guesses at words nor folds lines for a pipe."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(highlight=False, width=width)

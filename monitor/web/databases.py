@@ -77,15 +77,21 @@ class PatchBody(BaseModel):
 @router.get("/databases")
 def listed(store: StoreOf, box: BoxOf, limit: Limit = 100, cursor: Cursor = "") -> FleetShape:
     """Return the registered databases, sorted by name."""
-    rows = fleet.list_databases(store, after=decode_cursor(cursor), limit=limit + 1)
-    following = encode_cursor(rows[limit - 1].name) if len(rows) > limit else None
-    return {"data": [_shape(row, box) for row in rows[:limit]], "next_cursor": following}
+    after = decode_cursor(cursor)
+    rows = fleet.list_databases(store, after=after, limit=limit + 1)
+    following = None
+    if len(rows) > limit:
+        last = rows[limit - 1]
+        following = encode_cursor(last.name)
+    data = [_shape(row, box) for row in rows[:limit]]
+    return {"data": data, "next_cursor": following}
 
 
 @router.get("/databases/{name}")
 def read(name: Name, response: Response, store: StoreOf, box: BoxOf) -> RegisteredShape:
     """Return one registered database; its ETag is what If-Match of a PATCH compares."""
-    return _answer(fleet.get(store, name), response, box)
+    row = fleet.get(store, name)
+    return _answer(row, response, box)
 
 
 @router.post("/databases", status_code=201, dependencies=[Depends(BEARER)])
@@ -113,7 +119,8 @@ async def change(
     revision = None
     if if_match not in (None, "*"):
         revision = before.revision
-        if _etag(before) not in map(str.strip, str(if_match).split(",")):
+        given = str(if_match).split(",")
+        if _etag(before) not in map(str.strip, given):
             raise Outdated("database", name)
     row = await registration.change(before, body.given(), revision)
     return _answer(row, response, registration.box)

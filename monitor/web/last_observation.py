@@ -236,8 +236,12 @@ def _asked(name: str) -> str:
 
 def _matches(if_none_match: str | None, tag: str) -> bool:
     """Compare weakly, as RFC 9110 wants of If-None-Match."""
-    given = [part.strip().removeprefix("W/") for part in (if_none_match or "").split(",")]
-    return "*" in given or tag.removeprefix("W/") in given
+    wanted = tag.removeprefix("W/")
+    for part in (if_none_match or "").split(","):
+        given = part.strip().removeprefix("W/")
+        if given in ("*", wanted):
+            return True
+    return False
 
 
 def _json(answer: LastObservationShape | ObservationsShape, headers: dict[str, str]) -> Response:

@@ -68,9 +68,11 @@ async def metrics(request: Request) -> Response:
     """Return the metrics in the format the scraper asks for."""
     state = request.app.state
     live, term = await asyncio.gather(_read_live(state.live), _read_term(state.store))
+    found = Findings(live, term)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Families(Findings(live, term)))
-    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    registry.register(Families(found))
+    accepted = request.headers.get("accept", "")
+    encode, content_type = choose_encoder(accepted)
     return Response(encode(registry), headers={"Content-Type": content_type})
 
 

@@ -123,7 +123,12 @@ def _values(cause: Cause, readings: Iterable[Reading]) -> dict[str, Value]:
 
 
 def _units(values: Mapping[str, Value]) -> dict[str, str]:
-    return {name: GAUGES[name].unit for name in values if name in GAUGES and GAUGES[name].unit}
+    units = {}
+    for name in values:
+        gauge = GAUGES.get(name)
+        if gauge and gauge.unit:
+            units[name] = gauge.unit
+    return units
 
 
 def _errors(cause: Cause, readings: Iterable[Reading]) -> dict[str, str]:
@@ -155,11 +160,13 @@ def meta(
 
 def etag(latest: Latest, now: float) -> str:
     """Return what changes with whatever the answer says, and when something turns stale."""
-    stale = [is_stale(reading, latest.policy, now) for reading in latest.readings]
+    policy = latest.policy
+    stale = [is_stale(reading, policy, now) for reading in latest.readings]
     labels = sorted(latest.labels.items())
-    beside = f"{stale} {latest.owner} {labels} {latest.policy} {latest.ciphertext}"
+    beside = f"{stale} {latest.owner} {labels} {policy} {latest.ciphertext}"
     if latest.at is not None:
-        beside += f" {is_old(latest.at, latest.policy.stale_after, now)}"
+        old = is_old(latest.at, policy.stale_after, now)
+        beside += f" {old}"
     checksum = zlib.crc32(beside.encode())
     transition = latest.status.identity or "new"
     return f'W/"{transition}-{latest.epoch or 0}-{latest.number}-{checksum:08x}"'

@@ -164,7 +164,9 @@ def _audit(scope: Scope, headers: Headers, reply: _Reply) -> None:
 
 def _hostname(host: str) -> str:
     """Return a Host header without its port."""
-    return host if host.endswith("]") or ":" not in host else host.rpartition(":")[0]
+    if host.endswith("]") or ":" not in host:
+        return host
+    return host.rpartition(":")[0]
 
 
 def _log_failure(scope: Scope, error: Exception) -> None:

@@ -20,7 +20,10 @@ router = APIRouter(tags=["workers"], dependencies=[STRICT], responses=DOCUMENTED
 async def workers(live: LiveOf) -> WorkersShape:
     """Return every worker whose presence has not expired, sorted by id."""
     present, at = await asyncio.gather(presence.present(live), now(live))
-    return {"data": [_worker(present[worker], at) for worker in sorted(present)]}
+    data = []
+    for worker in sorted(present):
+        data.append(_worker(present[worker], at))
+    return {"data": data}
 
 
 def _worker(one: Presence, at: float) -> WorkerShape:
