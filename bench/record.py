@@ -1,5 +1,4 @@
-"""What a fenced beat costs, next to a plain pipelined HSET of the same fields: `python
-bench/record.py [URL]`.
+"""What a fenced beat costs, next to a plain pipelined HSET: `python bench/record.py [URL]`.
 
 Prints microseconds of CPU per beat (client, server) for batches of 1, 10 and 100, medians of
 interleaved rounds. Without a URL it starts a Redis of its own, without persistence.
@@ -9,7 +8,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 
 import uvloop
@@ -51,18 +50,16 @@ def beat(name: str, families: tuple[str, ...]) -> Beat:
 
 
 async def fenced(live: Live, opened: str, beats: list[Beat]) -> None:
-    verdicts = await observations.record(live, opened, WORKER, beats)
-    assert set(verdicts) == {Reply.ACCEPTED}
+    replies = await observations.record(live, opened, WORKER, beats)
+    assert set(replies) == {Reply.ACCEPTED}
 
 
 async def plain(live: Live, _: str, beats: list[Beat]) -> None:
     pipe = live.cache.pipeline(transaction=False)
     for one in beats:
-        words = fields.observation_fields(one.observation) | fields.status_fields(one.status)
-        pipe.hset(
-            database_key(one.database),
-            mapping={name: value for name, value in words.items() if value},
-        )
+        stored = fields.observation_fields(one.observation) | fields.status_fields(one.status)
+        filled = {name: value for name, value in stored.items() if value}
+        pipe.hset(database_key(one.database), mapping=filled)
     await pipe.execute()
 
 
@@ -84,17 +81,29 @@ async def measure(
     ) * 1e6 / done
 
 
-async def main(url: str) -> None:
-    live = connections.connect(url)
+async def fresh(live: Live) -> str:
+    """Empty Redis and open a generation; return its name."""
     await live.cache.flushall()
-    names = [f"db{i}" for i in range(DATABASES)]
     await generation.restore(live, "bench", [], 1, "")
     opened = await generation.open_generation(live, EPOCH, ["bench"], "")
     assert opened
+    return opened
+
+
+async def assigned(live: Live) -> list[str]:
+    """Give databases to the worker and return their names."""
+    names = [f"db{i}" for i in range(DATABASES)]
     for name in names:
         await assignments.assign(
             live, Assignment(name, WORKER, EPOCH), planned=False, now=0, seed=Status(), registry=""
         )
+    return names
+
+
+async def main(url: str) -> None:
+    live = connections.connect(url)
+    opened = await fresh(live)
+    names = await assigned(live)
     beats = [beat(name, FAST) for name in names]
     await fenced(live, opened, [beat(name, FAMILIES) for name in names])
     print(
@@ -119,7 +128,8 @@ async def main(url: str) -> None:
     await connections.close(live)
 
 
-if __name__ == "__main__":
+def serve(main: Callable[[str], Coroutine[None, None, None]]) -> None:
+    """Run this on the Redis named on the command line, or on one of our own."""
     if len(sys.argv) > 1:
         uvloop.run(main(sys.argv[1]))
     else:
@@ -133,3 +143,7 @@ if __name__ == "__main__":
                 uvloop.run(main(server.url()))
             finally:
                 server.stop()
+
+
+if __name__ == "__main__":
+    serve(main)

@@ -242,11 +242,15 @@ async def test_a_large_memory_goes_in_parts_and_is_reported_at_the_end(live: Liv
 async def test_a_wipe_in_the_middle_of_a_report_is_noticed(live: Live) -> None:
     instance = (await generation.generation(live)).instance
     number = partition(DB)
-    middle = generation._call(number, (instance, W1, 10**9, "middle", 1, ""), [row("1.2.1", "1.2")])
+    middle = generation._restore_call(
+        number, (instance, W1, 10**9, "middle", 1, ""), [row("1.2.1", "1.2")]
+    )
     assert await observations.steps.run(live.cache, generation._RESTORE, [middle]) == [0]
-    first = generation._call(number, (instance, W1, 10**9, "first", 1, ""), [row("1.2.1", "1.2")])
-    last = generation._call(number, (instance, W1, 10**9, "last", 1, ""), [])
-    other = generation._call(number, (instance, W1, 10**9 + 1, "last", 1, ""), [])
+    first = generation._restore_call(
+        number, (instance, W1, 10**9, "first", 1, ""), [row("1.2.1", "1.2")]
+    )
+    last = generation._restore_call(number, (instance, W1, 10**9, "last", 1, ""), [])
+    other = generation._restore_call(number, (instance, W1, 10**9 + 1, "last", 1, ""), [])
     steps = [
         await observations.steps.run(live.cache, generation._RESTORE, [one])
         for one in (first, other, middle, last)
@@ -305,7 +309,7 @@ async def test_a_late_memory_counts_without_an_owner_but_not_after_retirement(
 
 
 async def test_memories_of_another_instance_of_the_server_are_refused(live: Live) -> None:
-    call = generation._call(
+    call = generation._restore_call(
         partition(DB), ("0" * 40, W1, 10**9, "first", 1, ""), [row("1.2.1", "1.2")]
     )
     assert await observations.steps.run(live.cache, generation._RESTORE, [call]) == [0]
