@@ -39,6 +39,17 @@ while True:
     taken.append(b"x" * (1 << 20))
 """
 
+
+@contextmanager
+def _during(hurt: Callable[[], object], heal: Callable[[], object]) -> Iterator[None]:
+    """Hurt now; heal when the block ends, however it ends."""
+    hurt()
+    try:
+        yield
+    finally:
+        heal()
+
+
 # --- processes of ours ----------------------------------------------------------------------------
 
 
@@ -52,12 +63,11 @@ def killed(lab: Lab, role: Role) -> None:
 @contextmanager
 def frozen(lab: Lab, role: Role) -> Iterator[None]:
     """Stop a process in its tracks."""
-    with lab.fault(f"{role.name} frozen", Effect.FROZEN, parties=[lab.party(role)]):
-        role.freeze()
-        try:
-            yield
-        finally:
-            role.thaw()
+    with (
+        lab.fault(f"{role.name} frozen", Effect.FROZEN, parties=[lab.party(role)]),
+        _during(role.freeze, role.thaw),
+    ):
+        yield
 
 
 def all_killed(lab: Lab) -> None:
@@ -145,12 +155,8 @@ def redis_down(lab: Lab) -> Iterator[None]:
 @contextmanager
 def redis_frozen(lab: Lab) -> Iterator[None]:
     """Stop Redis in its tracks: it accepts and never answers."""
-    with _redis_away(lab):
-        lab.server.freeze()
-        try:
-            yield
-        finally:
-            lab.server.thaw()
+    with _redis_away(lab), _during(lab.server.freeze, lab.server.thaw):
+        yield
 
 
 def redis_copied(lab: Lab) -> Path:
@@ -299,23 +305,21 @@ class RedisPair:
 @contextmanager
 def postgres_down(lab: Lab, server: PostgresServer) -> Iterator[None]:
     """SIGKILL every process of the metadata Postgres."""
-    with lab.fault("metadata Postgres down", Effect.AWAY, parties=["postgres"]):
-        server.kill_all()
-        try:
-            yield
-        finally:
-            server.start()
+    with (
+        lab.fault("metadata Postgres down", Effect.AWAY, parties=["postgres"]),
+        _during(server.kill_all, server.start),
+    ):
+        yield
 
 
 @contextmanager
 def postgres_frozen(lab: Lab, server: PostgresServer) -> Iterator[None]:
     """Stop every process of the metadata Postgres."""
-    with lab.fault("metadata Postgres frozen", Effect.AWAY, parties=["postgres"]):
-        server.freeze()
-        try:
-            yield
-        finally:
-            server.thaw()
+    with (
+        lab.fault("metadata Postgres frozen", Effect.AWAY, parties=["postgres"]),
+        _during(server.freeze, server.thaw),
+    ):
+        yield
 
 
 @contextmanager
@@ -460,12 +464,11 @@ def target_killed(
 @contextmanager
 def target_frozen(lab: Lab, server: PostgresServer) -> Iterator[None]:
     """Stop every process of a server that is watched: it accepts and never answers."""
-    with lab.fault("target frozen", Effect.SILENT, databases_of(lab, server), port=server.port):
-        server.freeze()
-        try:
-            yield
-        finally:
-            server.thaw()
+    with (
+        lab.fault("target frozen", Effect.SILENT, databases_of(lab, server), port=server.port),
+        _during(server.freeze, server.thaw),
+    ):
+        yield
 
 
 @contextmanager

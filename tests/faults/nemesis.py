@@ -144,6 +144,11 @@ def of_metadata(lab: Lab, server: PostgresServer) -> Subject:
     return Subject("metadata", 40.0, draws)
 
 
+def _sessions_ended(lab: Lab, server: PostgresServer) -> Draw:
+    ended = partial(injecting.sessions_ended, lab, server)
+    return Draw("our sessions ended", 1, 0.1, 0.2, lambda: moment(ended))
+
+
 def of_target(lab: Lab, server: PostgresServer, name: str) -> Subject:
     """Return the faults of a server that is watched."""
     killed = partial(injecting.target_killed, lab, server)
@@ -151,41 +156,18 @@ def of_target(lab: Lab, server: PostgresServer, name: str) -> Subject:
         Draw("killed", 2, 0.1, 25, killed),
         Draw("postmaster killed", 1, 0.1, 10, partial(killed, PostgresServer.kill_postmaster)),
         Draw("frozen", 2, 0.5, 30, partial(injecting.target_frozen, lab, server)),
-        Draw(
-            "our sessions ended",
-            1,
-            0.1,
-            0.2,
-            lambda: moment(partial(injecting.sessions_ended, lab, server)),
-        ),
+        _sessions_ended(lab, server),
     )
     return Subject(name, 20.0, draws)
 
 
 def of_spared(lab: Lab, server: PostgresServer, name: str) -> Subject:
     """Return the faults of a server, each longer than it may go unnoticed by idle watchers."""
+    absent, silent = STANDARD.absent, STANDARD.silent
     draws = (
-        Draw(
-            "killed",
-            2,
-            STANDARD.absent + 2,
-            STANDARD.absent + 8,
-            partial(injecting.target_killed, lab, server),
-        ),
-        Draw(
-            "frozen",
-            1,
-            STANDARD.silent + 2,
-            STANDARD.silent + 8,
-            partial(injecting.target_frozen, lab, server),
-        ),
-        Draw(
-            "our sessions ended",
-            1,
-            0.1,
-            0.2,
-            lambda: moment(partial(injecting.sessions_ended, lab, server)),
-        ),
+        Draw("killed", 2, absent + 2, absent + 8, partial(injecting.target_killed, lab, server)),
+        Draw("frozen", 1, silent + 2, silent + 8, partial(injecting.target_frozen, lab, server)),
+        _sessions_ended(lab, server),
     )
     return Subject(name, 5.0, draws)
 

@@ -55,11 +55,8 @@ async def test_workers_skewed(row: Row) -> None:
     await eventually(lambda: all(lab.owned_by(role, names) for role in (ahead, behind)), within=20)
     await assert_skewed(ahead, behind)
     await lab.observed_again(names, within=15)
-    row.figure(
-        "furthest date from its sight",
-        max(abs(error) for name in names for error in misdated(lab, name)),
-        most=1,
-    )
+    found = max(abs(error) for name in names for error in misdated(lab, name))
+    row.figure("furthest date from its sight", found, most=1)
     assert_unmoved(lab, names)
 
 

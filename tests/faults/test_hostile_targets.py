@@ -139,12 +139,8 @@ async def test_every_attack_at_once(attackers: dict[str, int], row: Row) -> None
     row.figure("memory grew by", memory(worker, "VmHWM") - before, "MB", most=GROWTH)
     row.figure("loop stood still for", stall(lab), most=STALL)
     row.figure("longest probe", longest_probe(lab, attackers, began), most=LOGIN_DEADLINE + GRACE)
-    row.figure(
-        "longest value",
-        max(len(v.encode()) for n in attackers for v in lab.hash(n).values()),
-        "bytes",
-        most=TEXT,
-    )
+    found = max(len(v.encode()) for n in attackers for v in lab.hash(n).values())
+    row.figure("longest value", found, "bytes", most=TEXT)
     assert worker.alive
     attacks = set(attackers) - SILENT - ABSENT - HONEST
     erring = {

@@ -83,11 +83,8 @@ async def test_logins_stop(
         await lab.all_in(["orders"], state, within=100)
         known = float(lab.hash("orders")["since"])
         row.figure(f"{state} after", known - began, most=75)
-        row.figure(
-            "after the first failed proof",
-            known - first_failed_proof(lab, "orders", began),
-            most=10,
-        )
+        found = known - first_failed_proof(lab, "orders", began)
+        row.figure("after the first failed proof", found, most=10)
     ended = time.time()
     lab.redis.xadd(REQUESTS, {"kind": "observe", "database": "orders"})
     await lab.all_in(["orders"], "available", within=60)

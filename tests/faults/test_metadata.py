@@ -119,11 +119,8 @@ async def taken_over(lab: Lab, names: list[str], figure: Figures) -> None:
     victim = lab.worker_of(lab.owner(names[0]))
     orphans = lab.owned_by(victim, names)
     injecting.killed(lab, victim)
-    figure(
-        "taken over after",
-        await lab.observed_by_others(orphans, victim, within=30),
-        most=TAKEN_OVER,
-    )
+    seconds = await lab.observed_by_others(orphans, victim, within=30)
+    figure("taken over after", seconds, most=TAKEN_OVER)
 
 
 async def goes_down(lab: Lab, server: PostgresServer, figure: Figures) -> None:
@@ -203,11 +200,8 @@ async def away(
         await caught_up(lab, figure)
     visitor.demand(figure)
     seen = History(began, time.time(), sights=lab.eye.sights)
-    figure(
-        "latest observation was late by",
-        max(lateness(seen, names, (began, time.time()))),
-        most=TAKEN_OVER,
-    )
+    found = max(lateness(seen, names, (began, time.time())))
+    figure("latest observation was late by", found, most=TAKEN_OVER)
 
 
 # --- it takes no writes ---------------------------------------------------------------------------
@@ -381,11 +375,8 @@ async def test_restored_from_an_older_copy(row: Row, metadata: PostgresServer) -
     await lab.observed_by_others(orphans, victim, within=60)
     row.figure("taken over after", time.monotonic() - back, most=TAKEN_OVER)
     await published(lab, names[0], {"lost": "no"})
-    row.figure(
-        "a change of the registry reached the workers after",
-        time.monotonic() - back,
-        most=TAKEN_OVER,
-    )
+    found = time.monotonic() - back
+    row.figure("a change of the registry reached the workers after", found, most=TAKEN_OVER)
     with injecting.target_killed(lab, target):
         await lab.all_in(names, "unavailable", within=30)
     await lab.all_in(names, "available", within=30)

@@ -90,11 +90,8 @@ async def test_random_faults(
     await spared.all_in(list(spared.targets), "available", within=60)
     injected = Nemesis(seed, subjects)
     await injected.run(minutes * 60)
-    row.figure(
-        "everybody well after",
-        await lab.all_in(list(lab.targets), "available", within=120),
-        most=90,
-    )
+    seconds = await lab.all_in(list(lab.targets), "available", within=120)
+    row.figure("everybody well after", seconds, most=90)
     await spared.all_in(list(spared.targets), "available", within=30)
     tell(row.figure, seed, minutes, injected, lab, spared)
     assert processes == Counter(role.name for role in lab.roles if role.alive)
@@ -112,17 +109,11 @@ def tell(
     figure(f"seed {seed}, {minutes:g} min, faults", len(injected.injected), "")
     for what in (MOVED, RETIRED, FOREIGN):
         figure(f"of these: {what}", injected.injected.count(what), "")
-    figure(
-        "transitions",
-        sum(len(one.transitions(name)) for one in (lab, spared) for name in one.targets),
-        "",
-    )
+    found = sum(len(one.transitions(name)) for one in (lab, spared) for name in one.targets)
+    figure("transitions", found, "")
     counters = lab.counters()
-    figure(
-        "late writes refused",
-        sum(count for what, count in counters.items() if what.startswith("rejected")),
-        "",
-    )
+    found = sum(count for what, count in counters.items() if what.startswith("rejected"))
+    figure("late writes refused", found, "")
     assert called.total() >= CALLED * minutes
     assert most > min(AT_ONCE, CALLED * minutes - 1)
     assert {MOVED, RETIRED, FOREIGN} <= set(injected.injected)

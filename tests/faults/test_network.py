@@ -65,11 +65,8 @@ async def test_worker_without_redis(row: Row) -> None:
     epochs = {name: lab.hash(name)["epoch"] for name in lost}
     with injecting.without_redis(lab, victim) as rule:
         over = time.monotonic() + 20
-        row.figure(
-            "observed by others after",
-            await lab.observed_by_others(lost, victim, within=30),
-            most=MOVED,
-        )
+        seconds = await lab.observed_by_others(lost, victim, within=30)
+        row.figure("observed by others after", seconds, most=MOVED)
         await asyncio.sleep(over - time.monotonic())
         row.figure("packets lost", rule.packets(), "")
         assert rule.packets()
@@ -119,11 +116,8 @@ async def test_one_worker_cannot_reach_it(cut: Callable[..., contextmanager], ro
     await lab.all_in(["orders"], "available", within=30)
     first = lab.worker_of(lab.owner("orders"))
     with cut(lab, first, server, proxy):
-        row.figure(
-            "observed by another after",
-            await lab.observed_by_others(["orders"], first, within=30),
-            most=MOVED,
-        )
+        seconds = await lab.observed_by_others(["orders"], first, within=30)
+        row.figure("observed by another after", seconds, most=MOVED)
         await lab.all_in(["orders"], "available", within=10)
         assert lab.hash("orders")["unreachable_from"] == lab.party(first)
         await lab.observed_again(["orders"], within=10)
@@ -196,16 +190,10 @@ async def test_target_rejected(by: str, row: Row) -> None:
     await lab.all_in(["orders"], "available", within=30)
     with injecting.target_closed(lab, server, effect, answer):
         bound = ABSENT if effect is Effect.ABSENT else SILENT
-        row.figure(
-            f"{by}: unavailable after",
-            await lab.all_in(["orders"], "unavailable", within=40),
-            most=bound,
-        )
-    row.figure(
-        f"{by}: available again after",
-        await lab.all_in(["orders"], "available", within=30),
-        most=BACK,
-    )
+        seconds = await lab.all_in(["orders"], "unavailable", within=40)
+        row.figure(f"{by}: unavailable after", seconds, most=bound)
+    seconds = await lab.all_in(["orders"], "available", within=30)
+    row.figure(f"{by}: available again after", seconds, most=BACK)
     await lab.settle()
     [verdict] = [
         row.transition

@@ -121,10 +121,8 @@ async def test_next_worker_knows_the_pooler(row: Row) -> None:
         await waits(lab, within=30)
         owner = next(role for role in lab.workers() if lab.owned_by(role, ["orders"]))
         injecting.killed(lab, owner)
-        row.figure(
-            "told by another worker after",
-            await lab.observed_by_others(["orders"], owner, within=60),
-        )
+        seconds = await lab.observed_by_others(["orders"], owner, within=60)
+        row.figure("told by another worker after", seconds)
         await lab.observed_again(["orders"], within=60, since=time.time() + 20)
         assert (lab.state("orders"), lab.hash("orders")["cause"]) == ("refusing", "pooler_waiting")
         assert not set(lab.rules("orders")) & {

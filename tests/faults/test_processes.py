@@ -80,11 +80,8 @@ async def test_worker_killed(row: Row) -> None:
     orphans = lab.owned_by(victim, names)
     assert orphans
     injecting.killed(lab, victim)
-    row.figure(
-        "observed by others after",
-        await lab.observed_by_others(orphans, victim, within=30),
-        most=16,
-    )
+    seconds = await lab.observed_by_others(orphans, victim, within=30)
+    row.figure("observed by others after", seconds, most=16)
     assert_unmoved(lab, names)
 
 
@@ -100,11 +97,8 @@ async def test_worker_frozen(row: Row) -> None:
     lost, worker = lab.owned_by(zombie, names), lab.id_of(zombie)
     with injecting.frozen(lab, zombie):
         over = time.monotonic() + 30
-        row.figure(
-            "observed by others after",
-            await lab.observed_by_others(lost, zombie, within=30),
-            most=16,
-        )
+        seconds = await lab.observed_by_others(lost, zombie, within=30)
+        row.figure("observed by others after", seconds, most=16)
         await asyncio.sleep(over - time.monotonic())
         assert set(sessions(server, worker)) == set(lost)
     thawed = time.monotonic()
@@ -162,11 +156,8 @@ async def test_late_writes(row: Row) -> None:
         await eventually(lambda: proxy.mode == "deaf", within=15)
         with injecting.cut_off(lab, late, proxy, "redis"):
             over = time.monotonic() + 20
-            row.figure(
-                "observed by others after",
-                await lab.observed_by_others(lost, late, within=30),
-                most=16,
-            )
+            seconds = await lab.observed_by_others(lost, late, within=30)
+            row.figure("observed by others after", seconds, most=16)
             await asyncio.sleep(over - time.monotonic())
         await eventually(lambda: rejected(lab), within=10)
         await lab.observed_again(names, within=20)
@@ -223,11 +214,8 @@ async def test_worker_out_of_memory(row: Row) -> None:
     orphans = lab.owned_by(victim, names)
     with injecting.starved_of_memory(lab, victim, group):
         await eventually(lambda: not victim.alive, within=20)
-    row.figure(
-        "observed by others after",
-        await lab.observed_by_others(orphans, victim, within=30),
-        most=16,
-    )
+    seconds = await lab.observed_by_others(orphans, victim, within=30)
+    row.figure("observed by others after", seconds, most=16)
     assert victim.process.returncode == -9
     assert group.killed_for_memory() >= 1
     assert_unmoved(lab, names)
@@ -248,11 +236,8 @@ async def test_worker_meets_its_twin(row: Row) -> None:
     lab.redis.set(claim_key(lab.id_of(victim)), "its twin")
     await eventually(lambda: not victim.alive, within=15)
     assert "action=twin_met" in victim.text()
-    row.figure(
-        "observed by others after",
-        await lab.observed_by_others(orphans, victim, within=30),
-        most=30,
-    )
+    seconds = await lab.observed_by_others(orphans, victim, within=30)
+    row.figure("observed by others after", seconds, most=30)
     assert_unmoved(lab, names)
 
 
@@ -304,11 +289,8 @@ async def test_leader_killed(row: Row) -> None:
     victim = owner_of(lab, names[0])
     orphans = lab.owned_by(victim, names)
     injecting.killed(lab, victim)
-    row.figure(
-        "worker's databases observed by others after",
-        await lab.observed_by_others(orphans, victim, within=30),
-        most=16,
-    )
+    seconds = await lab.observed_by_others(orphans, victim, within=30)
+    row.figure("worker's databases observed by others after", seconds, most=16)
     assert_unmoved(lab, names)
 
 
@@ -326,11 +308,8 @@ async def test_leader_frozen(row: Row) -> None:
         victim = owner_of(lab, names[0])
         orphans = lab.owned_by(victim, names)
         injecting.killed(lab, victim)
-        row.figure(
-            "worker's databases observed by others after",
-            await lab.observed_by_others(orphans, victim, within=30),
-            most=16,
-        )
+        seconds = await lab.observed_by_others(orphans, victim, within=30)
+        row.figure("worker's databases observed by others after", seconds, most=16)
         await asyncio.sleep(over - time.monotonic())
     assigned = leader.text().count("action=assigned")
     row.figure(
@@ -385,11 +364,8 @@ async def test_leader_cut_off_redis(row: Row) -> None:
         over = time.monotonic() + 25
         injecting.killed(lab, victim)
         row.figure("takeover after", await says(standby, "action=leading"), most=20)
-        row.figure(
-            "then the worker's databases observed by others",
-            await lab.observed_by_others(orphans, victim, within=30),
-            most=16,
-        )
+        seconds = await lab.observed_by_others(orphans, victim, within=30)
+        row.figure("then the worker's databases observed by others", seconds, most=16)
         await asyncio.sleep(max(0.0, over - time.monotonic()))
     row.figure(
         "the old leader stepped down after", await says(leader, "action=stepped_down"), most=3

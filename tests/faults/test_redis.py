@@ -106,11 +106,8 @@ class Fleet:
 
     async def recording_again(self, figure: Figures, since: float) -> None:
         """Demand that every database is recorded anew soon after `since`."""
-        figure(
-            "recording again after",
-            await self.lab.observed_again(self.all, within=40, since=since),
-            most=BACK,
-        )
+        seconds = await self.lab.observed_again(self.all, within=40, since=since)
+        figure("recording again after", seconds, most=BACK)
 
     async def told(self, figure: Figures, since: float) -> None:
         """Demand that all accepted is durable soon after `since`, and that the cache agrees."""
@@ -518,11 +515,8 @@ async def test_one_worker_left_with_the_old_master(row: Row, pair: RedisPair) ->
             # Not before the failover: a historian quick enough would make the doubt of the one left
             # behind durable.
             dead.enter_context(injecting.target_killed(lab, fleet.mortal))
-            row.figure(
-                "recorded by others after",
-                await lab.observed_again(fleet.all, within=40),
-                most=TAKEN_OVER,
-            )
+            seconds = await lab.observed_again(fleet.all, within=40)
+            row.figure("recorded by others after", seconds, most=TAKEN_OVER)
             await lab.all_in(fleet.doomed, "unavailable", within=40)
             await lab.settle()
             assert not lab.owned_by(left, fleet.all)

@@ -59,11 +59,8 @@ async def test_a_postmaster_of_many_frozen(row: Row) -> None:
             "login_failing",
             "login_not_proved",
         }
-        row.figure(
-            "after the first failed proof",
-            worst_after_first_failure(lab, names + others, began),
-            most=10,
-        )
+        found = worst_after_first_failure(lab, names + others, began)
+        row.figure("after the first failed proof", found, most=10)
     row.figure("available after", await lab.all_in(names + others, "available", within=60), most=10)
     with lab.fault("role locked", Effect.SPEAKS, others):
         server.execute(f"alter role {OTHER} nologin")
@@ -97,11 +94,8 @@ async def test_our_own_storm(row: Row) -> None:
     row.figure("available after", await lab.all_in(names, "available", within=60), most=30)
     killed = lab.workers()[0]
     injecting.killed(lab, killed)
-    row.figure(
-        "observed by the other after",
-        await lab.observed_by_others(names, killed, within=40),
-        most=20,
-    )
+    seconds = await lab.observed_by_others(names, killed, within=40)
+    row.figure("observed by the other after", seconds, most=20)
     lab.launch("worker")
     await eventually(lambda: len({lab.owner(name) for name in names}) == 2, within=60, every=0.5)
     row.figure("after a hand-over", await lab.observed_again(names, within=40), most=20)

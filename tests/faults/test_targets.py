@@ -447,12 +447,8 @@ async def test_shut_out(row: Row) -> None:
     before = server.log.read_text().count("FATAL: ")
     await asyncio.sleep(20)
     await lab.observed_again(list(ways), within=5)
-    row.figure(
-        "logins refused in 20 s",
-        server.log.read_text().count("FATAL: ") - before,
-        "",
-        most=len(ways),
-    )
+    found = server.log.read_text().count("FATAL: ") - before
+    row.figure("logins refused in 20 s", found, "", most=len(ways))
 
 
 @pytest.mark.row(
