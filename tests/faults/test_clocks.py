@@ -134,7 +134,7 @@ async def test_redis_clock_set_back_in_an_outage(workers: int, row: Row) -> None
     )
     names = lab.monitor_many(1, server)
     await lab.all_in(names, "available", within=30)
-    await asyncio.sleep(max(0.0, lab.began + 30 - time.time()))
+    await asyncio.sleep(max(0.0, lab.began + 30 - time.time()))  # alone for 30 s
     with injecting.target_frozen(lab, server):
         await lab.all_in(names, "uncertain", within=10)
         if workers > 1:  # a move that the new clock finds in the future

@@ -134,7 +134,7 @@ async def test_every_attack_at_once(attackers: dict[str, int], row: Row) -> None
     row.figure(
         "newcomers available after", await lab.all_in(newcomers, "available", within=30), most=10
     )
-    await asyncio.sleep(max(0.0, since + 22 - time.monotonic()))
+    await asyncio.sleep(max(0.0, since + 22 - time.monotonic()))  # each attack and its next probe
     row.figure("honest databases late by", max(late(lab, names, began)), most=LATE)
     row.figure("memory grew by", memory(worker, "VmHWM") - before, "MB", most=GROWTH)
     row.figure("loop stood still for", stall(lab), most=STALL)
@@ -216,7 +216,7 @@ async def test_a_third_black_holed(crowd: dict[str, int], row: Row) -> None:
         row.figure(
             "all unavailable after", await lab.all_in(lost, "unavailable", within=90), most=60
         )
-        await asyncio.sleep(max(0.0, began + 40 - time.time()))
+        await asyncio.sleep(max(0.0, began + 40 - time.time()))  # the others, on and on
         lateness_of_healthy = late(lab, healthy, began)
         assert rule.packets()
     row.figure("healthy late by (p99)", percentile(lateness_of_healthy, 0.99), most=LATE)

@@ -118,10 +118,10 @@ async def test_connection_limit(row: Row) -> None:
         server.execute(f'create database "{name}"')
         lab.monitor(name, server, dbname=name, user=USER, password=PASSWORD)
     await lab.all_in(names, "available", within=30)
-    await asyncio.sleep(20)
+    await asyncio.sleep(20)  # several proofs
     assert sessions(server, "14 s") == (4, 0)
     server.execute(f"alter role {USER} connection limit 4")
-    await asyncio.sleep(20)
+    await asyncio.sleep(20)  # several more, under the limit
     # A kept session ends just before the login it gives way to: one look may miss one of them.
     await eventually(lambda: sessions(server, "14 s") == (4, 0), within=5)
     assert all(lab.rules(name) == ["first_ok"] for name in names)
@@ -204,9 +204,9 @@ async def test_idle_sessions_ended(row: Row) -> None:
     server.execute(f"alter role {USER} set idle_session_timeout = '2s'")
     lab.monitor("orders", server, user=USER, password=PASSWORD)
     await lab.all_in(["orders"], "available", within=30)
-    await asyncio.sleep(10)
+    await asyncio.sleep(10)  # the first sessions end
     before = server.log.read_text().count(f"connection authorized: user={USER}")
-    await asyncio.sleep(30)
+    await asyncio.sleep(30)  # as long as the figure says
     logins = server.log.read_text().count(f"connection authorized: user={USER}") - before
     row.figure("logins in 30 s", logins, "", most=7)
     await lab.observed_again(["orders"], within=6)

@@ -99,7 +99,7 @@ async def all_taken(lab: Lab, stranger: Stranger, within: float) -> float:
     began = time.monotonic()
     await eventually(lambda: not stranger.waiting(), within=within, every=0.05)
     took = time.monotonic() - began
-    await asyncio.sleep(RECONCILE + 0.5)
+    await asyncio.sleep(RECONCILE + 0.5)  # as long as an effect may take
     return took
 
 
@@ -146,7 +146,7 @@ async def test_jobs_lost(row: Row, make_stranger: MakeStranger) -> None:
         over = time.monotonic() + 10
         injecting.killed(lab, victim)
         took = await lab.observed_again(orphans, within=30)
-        await asyncio.sleep(over - time.monotonic())
+        await asyncio.sleep(over - time.monotonic())  # 10 s in all
     row.figure("observed by others after", took, most=16 + RECONCILE)
     row.figure("jobs lost", len(lost), "")
     assert lost

@@ -196,7 +196,7 @@ async def away(
             ends = time.monotonic() + seconds
             await visitor.refused_change(figure)
             await asyncio.gather(taken_over(lab, names, figure), goes_down(lab, mortal, figure))
-            await asyncio.sleep(max(0.0, ends - time.monotonic()))
+            await asyncio.sleep(max(0.0, ends - time.monotonic()))  # so long away in all
         await caught_up(lab, figure)
     visitor.demand(figure)
     seen = History(began, time.time(), sights=lab.eye.sights)
@@ -432,7 +432,7 @@ async def test_no_sweep_is_completed(row: Row, metadata: PostgresServer) -> None
     lab.redis.set(REQUESTS, "something else")
     await eventually(told, within=30, every=0.2)
     row.figure("/readyz says it after", time.monotonic() - since, most=12)
-    await asyncio.sleep(25 - (time.monotonic() - since))
+    await asyncio.sleep(25 - (time.monotonic() - since))  # as long as it takes to make way
     assert all("action=no_sweep" in role.text() for role in lab.supervisors())
     lab.redis.delete(REQUESTS)
     await taken_over(lab, names, row.figure)

@@ -77,7 +77,7 @@ async def test_a_name_that_leaves_a_dead_host(
     ):
         old.kill_all() if how == "killed" else old.freeze()
         await lab.all_in(["orders"], "uncertain", within=15)
-        await asyncio.sleep(0 if how == "killed" else 4)
+        await asyncio.sleep(0 if how == "killed" else 4)  # a frozen host costs probes
         resolver.known[HOST] = NEW
     moved = time.time()
     await lab.all_in(["orders"], "available", within=20)

@@ -67,7 +67,7 @@ async def test_worker_without_redis(row: Row) -> None:
         over = time.monotonic() + 20
         seconds = await lab.observed_by_others(lost, victim, within=30)
         row.figure("observed by others after", seconds, most=MOVED)
-        await asyncio.sleep(over - time.monotonic())
+        await asyncio.sleep(over - time.monotonic())  # 20 s in all
         row.figure("packets lost", rule.packets(), "")
         assert rule.packets()
     back = time.time()
@@ -218,7 +218,7 @@ async def loses(
 ) -> None:
     """Lose packets for some time; the fleet must go on being observed."""
     with injecting.packets_lost(lab, [server.port], share, effect) as rules:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds)  # the loss is the row
         figure("packets lost", sum(rule.packets() for rule in rules), "")
         assert all(
             any(rule.packets() for rule in rules if str(port) in rule.words)

@@ -99,7 +99,7 @@ async def test_worker_frozen(row: Row) -> None:
         over = time.monotonic() + 30
         seconds = await lab.observed_by_others(lost, zombie, within=30)
         row.figure("observed by others after", seconds, most=16)
-        await asyncio.sleep(over - time.monotonic())
+        await asyncio.sleep(over - time.monotonic())  # 30 s in all
         assert set(sessions(server, worker)) == set(lost)
     thawed = time.monotonic()
     row.figure("fenced itself after", await says(zombie, "action=self_fenced"), most=0.5)
@@ -158,7 +158,7 @@ async def test_late_writes(row: Row) -> None:
             over = time.monotonic() + 20
             seconds = await lab.observed_by_others(lost, late, within=30)
             row.figure("observed by others after", seconds, most=16)
-            await asyncio.sleep(over - time.monotonic())
+            await asyncio.sleep(over - time.monotonic())  # 20 s in all
         await eventually(lambda: rejected(lab), within=10)
         await lab.observed_again(names, within=20)
     row.figure("writes, each by the owner of that moment", ear.records, "")
@@ -186,7 +186,7 @@ async def test_worker_frozen_shortly(row: Row) -> None:
     await asyncio.sleep(1.45)  # just before the next time
     began = time.time()
     with injecting.frozen(lab, slow):
-        await asyncio.sleep(5)
+        await asyncio.sleep(5)  # the worst moment, 5 s
     await lab.observed_again(its, within=10)
     await lab.observed_again(its, within=10)
     assert {name: lab.hash(name)["epoch"] for name in names} == epochs, "reassigned"
@@ -310,7 +310,7 @@ async def test_leader_frozen(row: Row) -> None:
         injecting.killed(lab, victim)
         seconds = await lab.observed_by_others(orphans, victim, within=30)
         row.figure("worker's databases observed by others after", seconds, most=16)
-        await asyncio.sleep(over - time.monotonic())
+        await asyncio.sleep(over - time.monotonic())  # 30 s in all
     assigned = leader.text().count("action=assigned")
     row.figure(
         "the old leader stepped down after", await says(leader, "action=stepped_down"), most=3
@@ -366,7 +366,7 @@ async def test_leader_cut_off_redis(row: Row) -> None:
         row.figure("takeover after", await says(standby, "action=leading"), most=20)
         seconds = await lab.observed_by_others(orphans, victim, within=30)
         row.figure("then the worker's databases observed by others", seconds, most=16)
-        await asyncio.sleep(max(0.0, over - time.monotonic()))
+        await asyncio.sleep(max(0.0, over - time.monotonic()))  # 25 s in all
     row.figure(
         "the old leader stepped down after", await says(leader, "action=stepped_down"), most=3
     )
@@ -383,10 +383,10 @@ async def test_nobody_reaches_redis(row: Row) -> None:
     names = await observed_fleet(lab, row.start_postgres(), 6)
     before = len(terms(lab))
     with injecting.redis_frozen(lab):
-        await asyncio.sleep(30)
+        await asyncio.sleep(30)  # long past a lease
         assert len(terms(lab)) == before, "somebody took the lead without Redis"
     row.figure("recording again after", await lab.observed_again(names, within=30), most=10)
-    await asyncio.sleep(5)
+    await asyncio.sleep(5)  # terms pass now or never
     row.figure("terms that passed", len(terms(lab)) - before, "", most=1)
     # What Redis gave a historian that had hung up is claimed after 10 s.
     await eventually(lambda: all(map(lab.rules, names)), within=30, every=0.2)
@@ -553,7 +553,7 @@ async def test_blind_worker_joins(row: Row) -> None:
         "observed again after", await lab.observed_by_others(given, blind, within=40), most=20
     )
     row.figure("says so after", await gives_up(lab, blind), most=20)
-    await asyncio.sleep(3 * INTERVAL)
+    await asyncio.sleep(3 * INTERVAL)  # a beat of each, and more
     assert lab.owned_by(blind, names) == []
     assert_unmoved(lab, names)
 
@@ -576,9 +576,9 @@ async def test_everybody_blind(row: Row) -> None:
     await eventually(
         lambda: all(lab.owner(name) in map(lab.id_of, blind) for name in names), within=30
     )
-    await asyncio.sleep(2 * INTERVAL)
+    await asyncio.sleep(2 * INTERVAL)  # whatever moves comes to rest
     before = [moves(lab, name) for name in names]
-    await asyncio.sleep(4 * INTERVAL)
+    await asyncio.sleep(4 * INTERVAL)  # nothing moves any more
     assert [moves(lab, name) for name in names] == before
     assert {lab.hash(name)["cause"] for name in names} == {BLIND}
     lab.launch("worker")
@@ -676,7 +676,7 @@ async def test_crash_loop(start_up: Callable[..., Up], tmp_path: Path, figure: F
     run = start_up("--workers", "1", FEELER_PROCFILE=str(procfile))
     await eventually(births.exists, within=30)
     began = time.time()
-    await asyncio.sleep(100)
+    await asyncio.sleep(100)  # the first minute, and backing off
     moments = [float(line) - began for line in births.read_text().splitlines()]
     figure("restarts in the first minute", sum(0 < moment <= 60 for moment in moments), "")
     figure("restarts in a later minute", sum(40 < moment <= 100 for moment in moments), "", most=5)
@@ -714,6 +714,6 @@ async def pretend(lab: Lab, worker: str) -> None:
                     generation="", lateness=0.0, rejected=0, retained=0, at=now,
                 ),
             )  # fmt: skip
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # within its presence of 7 s
     finally:
         await connections.close(live)

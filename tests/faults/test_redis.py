@@ -177,7 +177,7 @@ async def test_flushed_while_one_is_unavailable(row: Row) -> None:
         await fleet.recording_again(row.figure, time.time())
         assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
         assert_epochs_are_new(fleet, before)
-        await asyncio.sleep(INTERVAL)
+        await asyncio.sleep(INTERVAL)  # one more beat of each
     await back_to_life(fleet, CRASH)
 
 
@@ -193,7 +193,7 @@ async def test_killed_and_empty(row: Row) -> None:
     before = fleet.places()
     with felt_throughout(row.figure, fleet.living, 6):
         with injecting.redis_lost(lab):
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # noticed by all
         back = time.time()
         await eventually(lambda: len(lab.redis.keys("feeler:presence:*")) == 2, within=40)
         row.figure("workers are there again after", time.time() - back, most=BACK)
@@ -232,7 +232,7 @@ async def test_a_crash_while_redis_is_away(row: Row) -> None:
         with injecting.redis_lost(lab):
             crashed = time.time()
             crash.enter_context(injecting.target_killed(lab, fleet.mortal))
-            await asyncio.sleep(3)
+            await asyncio.sleep(3)  # the doubt falls here
         await lab.all_in(fleet.doomed, "unavailable", within=25)
         await lab.settle()
         for name in fleet.doomed:
@@ -314,7 +314,7 @@ async def test_frozen(row: Row) -> None:
     with felt_throughout(row.figure, fleet.living, 6), injecting.redis_frozen(lab):
         until = time.monotonic() + 30
         row.figure("slowest call", await slowest_call(lab.server), most=2.2)
-        await asyncio.sleep(until - time.monotonic())
+        await asyncio.sleep(until - time.monotonic())  # 30 s in all
     back = time.time()
     await fleet.recording_again(row.figure, back)
     await fleet.told(row.figure, back)
@@ -333,11 +333,11 @@ async def test_down(row: Row) -> None:
     with felt_throughout(row.figure, fleet.living, 6), injecting.redis_down(lab):
         down = time.time()
         with injecting.target_killed(lab, fleet.mortal):
-            await asyncio.sleep(15)
+            await asyncio.sleep(15)  # unavailable in between
         answers = []
         while time.time() < down + 60:
             answers.append(await visitor.get("/last_observation"))
-            await asyncio.sleep(2)
+            await asyncio.sleep(2)  # a visitor's rhythm
         returning = time.time()
     assert {answer.status_code for answer in answers} == {503}
     assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
@@ -377,9 +377,9 @@ async def test_out_of_memory(row: Row) -> None:
             await eventually(said_by_all, within=20)
             row.figure("said in every log after", time.time() - full, most=BACK)
             with injecting.target_killed(lab, fleet.mortal):
-                await asyncio.sleep(10)
+                await asyncio.sleep(10)  # unavailable in between
         with injecting.redis_full(lab, room=1.0):  # some writes find a place, others do not
-            await asyncio.sleep(5)
+            await asyncio.sleep(5)  # some writes of every kind
     back = time.time()
     await fleet.recording_again(row.figure, back)
     await lab.all_in(fleet.doomed, "available", within=30)
@@ -398,9 +398,9 @@ async def test_out_of_memory_for_long(row: Row) -> None:
     lab = row.make_lab(workers=2, supervisors=2)
     fleet = await fleet_of(lab, row.start_postgres)
     with injecting.redis_full(lab):
-        await asyncio.sleep(15)
+        await asyncio.sleep(15)  # whoever may take the lead has
         term = last_term(lab)
-        await asyncio.sleep(25)
+        await asyncio.sleep(25)  # 25 s without another term
         row.figure("new terms meanwhile", last_term(lab) - term, "", most=0)
     back = time.time()
     await eventually(
@@ -624,7 +624,7 @@ async def test_disk_full(small_disk: tuple[RedisServer, Path], row: Row) -> None
             full = time.time()
             await eventually(named, within=20)
             row.figure("named by /readyz after", time.time() - full, most=BACK)
-            await asyncio.sleep(20)
+            await asyncio.sleep(20)  # beats are refused meanwhile
         back = time.time()
         await fleet.recording_again(row.figure, back)
     await fleet.told(row.figure, back)

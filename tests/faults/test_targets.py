@@ -208,7 +208,7 @@ async def test_restarted(row: Row) -> None:
     for number in range(10):
         killed = time.monotonic()
         with injecting.target_killed(lab, server):
-            await asyncio.sleep(0.09 * number)
+            await asyncio.sleep(0.09 * number)  # against the rhythm of probes
         last = time.time()
         longest = max(longest, time.monotonic() - killed)
         await asyncio.sleep(1.1 + 0.25 * (number % 5))  # against the rhythm of probes, 1 s
@@ -311,7 +311,7 @@ async def test_recovering(row: Row) -> None:
     with injecting.target_recovering(lab, server):
         await lab.all_in(["crashed"], "starting", within=20)
         row.figure("starting after", time.time() - crashed, most=7)
-        await asyncio.sleep(25)
+        await asyncio.sleep(25)  # a recovery takes so long
         assert lab.state("crashed") == "starting"
     opened = time.time()
     await lab.all_in(["crashed"], "available", within=20)
@@ -340,7 +340,7 @@ async def test_full(row: Row) -> None:
         await lab.all_in(["full"], "refusing", within=30)
         row.figure("refusing after", time.time() - filled, most=7)
         before = int(lab.hash("privileged")["number"])
-        await asyncio.sleep(2 * INTERVAL)
+        await asyncio.sleep(2 * INTERVAL)  # two beats
         row.figure(
             "superuser's beats in 10 s", int(lab.hash("privileged")["number"]) - before, "", most=3
         )
@@ -374,14 +374,14 @@ async def test_password_rotated(tls: bool, row: Row) -> None:
         ended = time.time()
         await lab.all_in(["orders"], "locked_out", within=20)
         row.figure("locked out after", time.time() - ended, most=7)
-        await asyncio.sleep(3)
+        await asyncio.sleep(3)  # no third login
         assert refused_logins(server) == 2
         injecting.killed(
             lab, next(role for role in lab.workers() if lab.owned_by(role, ["orders"]))
         )
         lab.launch("worker")
         await lab.observed_again(["orders"], within=30, since=time.time() + 10)
-        await asyncio.sleep(ended + 80 - time.time())
+        await asyncio.sleep(ended + 80 - time.time())  # 80 s in all
         row.figure("logins in 80 s", refused_logins(server), "", most=3)
         assert refused_logins(server) == 3
         await lab.observed_again(["orders"], within=3)
@@ -445,7 +445,7 @@ async def test_shut_out(row: Row) -> None:
     assert list(said.values()) == ["28P01", "28000", "3D000", "55000", "28000"]
     assert lab.rules("good") == ["first_ok"]
     before = server.log.read_text().count("FATAL: ")
-    await asyncio.sleep(20)
+    await asyncio.sleep(20)  # as long as the figure says
     await lab.observed_again(list(ways), within=5)
     found = server.log.read_text().count("FATAL: ") - before
     row.figure("logins refused in 20 s", found, "", most=len(ways))
@@ -697,7 +697,7 @@ async def test_address_changed(how: str, row: Row) -> None:
         if how == "Redis frozen":
             with injecting.redis_frozen(lab):
                 lab.move("orders", new)
-                await asyncio.sleep(5)
+                await asyncio.sleep(5)  # the owner learns nothing
         else:
             injecting.killed(lab, owner)
             lab.move("orders", new)
@@ -736,7 +736,7 @@ async def test_no_longer_watched(row: Row) -> None:
         with injecting.redis_frozen(lab):
             lab.retire("gone")
             fleet.set_status(lab.store, "paused", DatabaseStatus.PAUSED)
-            await asyncio.sleep(7)
+            await asyncio.sleep(7)  # more than an interval
         thawed = time.time()
         await eventually(
             lambda: lab.tolerantly(lambda: not lab.hash("gone") and not lab.owner("paused")),

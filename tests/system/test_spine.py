@@ -42,9 +42,9 @@ async def test_twenty_servers_are_observed_on_time(
     for name in names:
         cluster.add(name, start_postgres().url())
     await all_in(cluster, names, "available", within=60)
-    time.sleep(2 * INTERVAL)
+    time.sleep(2 * INTERVAL)  # all beats have found their rhythm
     with Watcher(cluster, names) as watcher:
-        time.sleep(seconds)
+        time.sleep(seconds)  # as long as nothing may happen
     gaps = []
     for name in names:
         moments = watcher.observed(name)
