@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import text
@@ -26,16 +27,17 @@ from monitor.registry.transitions import write_transitions
 
 LENGTHS, ROUNDS = (100_000, 600_000), 5
 _FILL = text("""
-    INSERT INTO transitions (database_name, epoch_term, epoch_counter, n, prev_term, prev_counter, prev_n, version,
-        source, target, rule, evidence, observers, worker, at, digest)
+    INSERT INTO transitions (database_name, epoch_term, epoch_counter, n, prev_term, prev_counter,
+        prev_n, version, source, target, rule, evidence, observers, worker, at, digest)
     SELECT :name, 1, 1, 10 * i, CASE WHEN i > 1 THEN 1 END, CASE WHEN i > 1 THEN 1 END,
-        CASE WHEN i > 1 THEN 10 * i - 5 END, i, 'uncertain', 'available', 'false_alarm', '[]', '{w1,w2}', 'w1',
+        CASE WHEN i > 1 THEN 10 * i - 5 END, i, 'uncertain', 'available', 'false_alarm', '[]',
+        '{w1,w2}', 'w1',
         now() - make_interval(secs => :length - i), sha256(i::text::bytea)
     FROM generate_series(:first, :last) AS i""")
 _NAIVE = text("""
     UPDATE transitions SET version = numbered.version FROM (
-        SELECT id, row_number() OVER (ORDER BY epoch_term, epoch_counter, n) AS version FROM transitions
-        WHERE database_name = :name) AS numbered
+        SELECT id, row_number() OVER (ORDER BY epoch_term, epoch_counter, n) AS version
+        FROM transitions WHERE database_name = :name) AS numbered
     WHERE transitions.id = numbered.id AND transitions.version <> numbered.version""")
 
 
@@ -55,10 +57,9 @@ def fill(store: Store, name: str, length: int) -> None:
 def one(name: str, n: int, prev: int) -> Transition:
     epoch, at = Epoch(1, 1), time.time()
     seen = (Finding("w1", at - 0.1, at, Cause.OK, 1),)
-    return Transition(
-        name, Identity(epoch, n), Identity(epoch, prev), State.UNCERTAIN, State.AVAILABLE, "false_alarm", at, "w1",
-        ("w1",), seen,
-    )  # fmt: skip
+    after, before = Identity(epoch, n), Identity(epoch, prev)
+    states = State.UNCERTAIN, State.AVAILABLE
+    return Transition(name, after, before, *states, "false_alarm", at, "w1", ("w1",), seen)
 
 
 def milliseconds(work: Callable[[], object]) -> float:
@@ -79,11 +80,9 @@ def naive(store: Store, name: str) -> None:
     with store.begin(600) as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SET CONSTRAINTS transitions_version DEFERRED"))
-        insert = text(
-            "UPDATE transitions SET version = version + 1 WHERE database_name = :name AND version "
-            "> 1"
-        )
-        connection.execute(insert, {"name": name})
+        raised = "UPDATE transitions SET version = version + 1"
+        room = text(f"{raised} WHERE database_name = :name AND version > 1")
+        connection.execute(room, {"name": name})
         connection.execute(_NAIVE, {"name": name})
 
 
@@ -94,11 +93,11 @@ def measure(store: Store, length: int) -> None:
     for turn in range(ROUNDS):
         follows = one(name, head + 1, head)
         head += 1
-        rows["follows"].append(milliseconds(lambda one=follows: write_transitions(store, [one])))  # type: ignore[misc]
+        rows["follows"].append(milliseconds(partial(write_transitions, store, [follows])))
         near = late(name, 10 * (length - 50 - turn))
-        rows["50 late"].append(milliseconds(lambda one=near: write_transitions(store, [one])))  # type: ignore[misc]
+        rows["50 late"].append(milliseconds(partial(write_transitions, store, [near])))
         far = late(name, 10 * (1 + turn))
-        rows["all late"].append(milliseconds(lambda one=far: write_transitions(store, [one])))  # type: ignore[misc]
+        rows["all late"].append(milliseconds(partial(write_transitions, store, [far])))
     renumbered = milliseconds(lambda: naive(store, name))
     told = "   ".join(f"{what} {statistics.median(taken):8.1f}" for what, taken in rows.items())
     ratio = renumbered / statistics.median(rows["all late"])

@@ -15,6 +15,7 @@ from monitor.core.machine import Context
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
 from monitor.core.status import Doubt, Epoch, Identity, State, Status, Witness
+from monitor.live.presence import Presence
 
 DB, W1, W2 = "orders", "alpha-111111", "bravo-222222"
 NOW = 1_700_000_000.0
@@ -89,3 +90,10 @@ def cannot_reach(doubt: str, at: float = NOW, database: str = DB) -> CannotReach
 def beat(under: str, after: Status, *events: Event, database: str = DB, at: float = NOW) -> Beat:
     """Make what W1 sends under an epoch: an observation, and the Status after the events."""
     return Beat(database, epoch(under), after, observation(database, at=at), events)
+
+
+def here(worker: str = W1, at: float = NOW, **more: Any) -> Presence:
+    """Make what an idle worker says of itself."""
+    said = {"host": "here", "pid": 1, "zone": "", "capacity": 100, "started_at": at - 60}
+    said |= {"owned": 0, "leaving": False, "generation": "", "lateness": 0.0}
+    return Presence(worker=worker, at=at, **said | {"rejected": 0, "retained": 0} | more)

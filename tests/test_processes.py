@@ -67,7 +67,8 @@ async def test_one_that_cannot_be_started_is_tried_again_and_says_why(ear):
 
 async def test_stop_asks_first(tmp_path, ear):
     mark = tmp_path / "asked"
-    program = f"import signal,pathlib,sys; signal.signal(15, lambda *_: (pathlib.Path('{mark}').touch(), sys.exit()))"
+    asked = f"(pathlib.Path('{mark}').touch(), sys.exit())"
+    program = f"import signal,pathlib,sys; signal.signal(15, lambda *_: {asked})"
     async with kept(
         f'{sys.executable} -c "{program}; print(1, flush=True); signal.pause()"'
     ) as child:

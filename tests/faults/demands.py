@@ -41,7 +41,8 @@ class Bounds:
     allowance: float = (
         20.0  # more for each fault of ours that overlaps, besides the time it overlaps
     )
-    # what stays dead overlaps so long: 6 s until missed, 30 s until `single_observer`, less the allowance
+    # what stays dead overlaps so long: 6 s until missed, 30 s until `single_observer`, less
+    # the allowance
     takeover: float = 16.0
     settled: float = 30.0  # all is well again so long after a fault
     quiet: float = (

@@ -29,24 +29,28 @@ SUBJECTS = {  # the file of a row -> its heading
 }
 HEAD = """# What feeler stands up to
 
-Made by `./run faults` from a run of the rows below: real Postgres and Redis servers, real processes, killed, frozen and
-cut off for real. Do not edit. A row changed since the last whole run has figures of a run of its own;
-all were seen on {machine}; machines differ, the bounds do not.
+Made by `./run faults` from a run of the rows below: real Postgres and Redis servers, real
+processes, killed, frozen and cut off for real. Do not edit. A row changed since the last whole
+run has figures of a run of its own; all were seen on {machine}; machines differ, the bounds do
+not.
 
-After every row the whole history of the run is judged (`tests/faults/history.py`): no false `unavailable`; versions
-1..n of each database without a gap, ending in what the cache says; nothing accepted is lost or doubled, no identity has
-two contents; epochs and terms never fall, no write of an older epoch after a newer one; the sequence of rules is the
-one the faults demand; every outage that outlasts its bound is called in time, as far as no fault of ours is in the way;
-whoever writes owns what it writes, and no observation gives way to an older one; nobody writes about a retired
-database, and nobody is connected where none lives any more; at most 2 connections per database; the workers' loops
-stand still for 250 ms at most; no password anywhere. Record calls captured before the fault are sent again after it,
-those of an epoch that is over as the newest batch of all: told `fenced` or `closed`, counted, the hash untouched.
-`./run faults --random --seed S --minutes M` draws faults at random, overlapping, and judges the same.
+After every row the whole history of the run is judged (`tests/faults/history.py`): no false
+`unavailable`; versions 1..n of each database without a gap, ending in what the cache says;
+nothing accepted is lost or doubled, no identity has two contents; epochs and terms never fall, no
+write of an older epoch after a newer one; the sequence of rules is the one the faults demand;
+every outage that outlasts its bound is called in time, as far as no fault of ours is in the way;
+whoever writes owns what it writes, and no observation gives way to an older one; nobody writes
+about a retired database, and nobody is connected where none lives any more; at most 2 connections
+per database; the workers' loops stand still for 250 ms at most; no password anywhere. Record
+calls captured before the fault are sent again after it, those of an epoch that is over as the
+newest batch of all: told `fenced` or `closed`, counted, the hash untouched.
+`./run faults --random --seed S --minutes M` draws faults at random, overlapping, and judges the
+same.
 """
 MUTANTS = "\n## Broken on purpose"
 MUTANTS_HEAD = """
-Made by `./run faults --mutants` on {machine}: each of {count} edits breaks the product in a copy of the tree, and the
-tests and rows beside it, which pass without the edit, fail.
+Made by `./run faults --mutants` on {machine}: each of {count} edits breaks the product in a copy
+of the tree, and the tests and rows beside it, which pass without the edit, fail.
 | mutant | where | the edit | what failed |
 |---|---|---|---|
 """

@@ -139,8 +139,8 @@ class Story:
 
     def _look(self, seen: Observation) -> None:
         fields = {
-            "owner": self.owner, "epoch": f"1.{self.counter}", "number": str(self.number), "seen_by": self.owner,
-            "state": self.status.state.value, "identity": str(self.status.identity or ""),
+            "owner": self.owner, "epoch": f"1.{self.counter}", "number": str(self.number),
+            "seen_by": self.owner, "state": self.status.state.value, "identity": str(self.status.identity or ""),
             "observed_at": f"{seen.at:.3f}", "cause": seen.cause.value,
         }  # fmt: skip
         self.history.sights[DB].append(Sight(seen.at + 0.05, fields))
@@ -933,8 +933,8 @@ def test_a_transition_may_be_lost_with_its_worker_and_redis(faults: list[Fault])
         [fault(Effect.AWAY, 100, 110, "postgres"), fault(Effect.FORGOT, 105, 106), DIED],
     ],
     ids=[
-        "the-worker-lived", "redis-remembered", "another-worker-died", "it-was-only-frozen", "dead-before",
-        "it-had-replayed", "forgot-before", "drained-long-ago",
+        "the-worker-lived", "redis-remembered", "another-worker-died", "it-was-only-frozen",
+        "dead-before", "it-had-replayed", "forgot-before", "drained-long-ago",
         "only-the-worker-was-cut-off", "drained-before-postgres-went-away",
     ],
 )  # fmt: skip

@@ -18,6 +18,7 @@ from monitor.live.presence import Presence
 from monitor.local.machine import command_line, free_port
 from monitor.registry.store import open_store
 from monitor.registry.transitions import read_transitions
+from tests.factories import here
 from tests.faults import injecting, replaying
 from tests.faults.asserting import assert_unmoved, gaps, terms
 from tests.faults.conftest import Figures, Row
@@ -707,13 +708,7 @@ async def pretend(lab: Lab, worker: str) -> None:
     try:
         while True:
             now = await connections.now(live)
-            await presence.announce(
-                live,
-                Presence(
-                    worker=worker, host="idle", pid=1, zone="", capacity=100, started_at=now, owned=0, leaving=False,
-                    generation="", lateness=0.0, rejected=0, retained=0, at=now,
-                ),
-            )  # fmt: skip
+            await presence.announce(live, here(worker, now))
             await asyncio.sleep(1)  # within its presence of 7 s
     finally:
         await connections.close(live)

@@ -67,7 +67,10 @@ class Felt:
         )
 
     def _watch(self) -> None:
-        query = f"select datname, extract(epoch from max(query_start)) from pg_stat_activity where {FELT} group by 1"
+        query = (
+            "select datname, extract(epoch from max(query_start)) from pg_stat_activity "
+            f"where {FELT} group by 1"
+        )
         while not self._over.wait(0.1):
             for name, moment in self._connection.execute(query.encode()):
                 felt = self.moments.setdefault(name, [])

@@ -38,7 +38,8 @@ def poured(peer, piece, times):
 
 poured(call(b"GET /livez HTTP/1.1\\r\\nX-Long: "), b"x" * 65536, 150 * 16)
 began = time.monotonic()
-post = b"POST /api/v1/databases HTTP/1.1\\r\\nHost: localhost\\r\\nAuthorization: Bearer token-for-tests\\r\\n"
+post = b"POST /api/v1/databases HTTP/1.1\\r\\nHost: localhost\\r\\n"
+post += b"Authorization: Bearer token-for-tests\\r\\n"
 peers = [call(post + b"Content-Length: 100\\r\\n\\r\\n{{") for _ in range(20)]
 peers += [call(b"GET /livez HTTP/1.1\\r\\nHost: local") for _ in range({HALVES})]
 for peer in peers:

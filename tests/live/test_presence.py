@@ -7,15 +7,11 @@ from monitor.core.timing import LED_MARK, PRESENCE_TTL
 from monitor.live import presence
 from monitor.live.connections import Live
 from monitor.live.keys import LED, WORKERS, bus_key, claim_key, presence_key
-from monitor.live.presence import Presence
-from tests.factories import NOW, W1, W2
+from tests.factories import NOW, W1, W2, here
 from tests.servers import RedisServer
 from tests.waiting import eventually
 
-HERE = Presence(
-    worker=W1, host="alpha", pid=42, zone="a", capacity=10_000, started_at=NOW, owned=3, leaving=False,
-    generation="", lateness=0.001, rejected=0, retained=1, at=NOW,
-)  # fmt: skip
+HERE = here(host="alpha", pid=42, zone="a", capacity=10_000, owned=3, lateness=0.001, retained=1)
 
 
 async def test_present_until_it_expires_known_until_it_is_forgotten(live: Live) -> None:

@@ -12,8 +12,8 @@ from monitor.core.policy import Policy
 from monitor.core.status import Epoch, Identity, State, Status
 from monitor.live import assignments, connections, generation, observations, presence, targets
 from monitor.live.connections import Live
-from monitor.live.presence import Presence
 from monitor.live.targets import Target
+from tests.factories import here
 
 GOOD = {
     "connections": 88, "connections_max": 97, "blocked_sessions": 0, "cache_hit_rate": 99.1, "role": "primary",
@@ -148,12 +148,9 @@ class Filler:
 
     async def worker(self, worker: str, **changes: object) -> None:
         now = await connections.now(self.live)
-        fields = {
-            "worker": worker, "host": "h1", "pid": 1, "zone": "eu-1", "capacity": 100, "started_at": now - 60,
-            "owned": 3, "leaving": False, "generation": self.generation, "lateness": 0.012, "rejected": 0,
-            "retained": 0, "at": now,
-        }  # fmt: skip
-        await presence.announce(self.live, Presence(**fields | changes))  # type: ignore[arg-type]
+        fields = {"host": "h1", "zone": "eu-1", "owned": 3, "generation": self.generation}
+        told = here(worker, now, **fields | {"lateness": 0.012} | changes)
+        await presence.announce(self.live, told)
 
 
 def good_readings(at: float) -> tuple[Reading, ...]:

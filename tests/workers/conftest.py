@@ -4,8 +4,9 @@ import pytest
 
 from monitor.live import connections, generation
 from monitor.live.connections import Live
-from monitor.live.presence import Presence, announce
+from monitor.live.presence import announce
 from monitor.registry.store import Store, open_store
+from tests.factories import here
 
 
 @pytest.fixture
@@ -28,13 +29,8 @@ def arrive(live: Live) -> Callable[..., Awaitable[None]]:
 
     async def arrive(*workers: str, leaving: bool = False, restored: bool = True) -> None:
         for worker in workers:
-            await announce(
-                live,
-                Presence(
-                    worker=worker, host="here", pid=1, zone="", capacity=100, started_at=1.0, owned=0, leaving=leaving,
-                    generation="", lateness=0.0, rejected=0, retained=0, at=await connections.now(live),
-                ),
-            )  # fmt: skip
+            now = await connections.now(live)
+            await announce(live, here(worker, now, started_at=1.0, leaving=leaving))
             if restored:
                 await generation.restore(live, worker, [], 0, "")
 

@@ -6,6 +6,7 @@ import pytest
 
 from monitor.live.connections import Live
 from monitor.live.presence import Presence
+from tests.factories import here
 from workers.supervisor import roster
 from workers.supervisor.roster import Roster
 
@@ -18,21 +19,7 @@ def ours() -> Roster:
 
 
 def presences(*workers: str, **more: Any) -> dict[str, Presence]:
-    what: dict[str, Any] = {
-        "host": "here",
-        "pid": 1,
-        "zone": "",
-        "capacity": 100,
-        "started_at": 1.0,
-        "owned": 0,
-        "leaving": False,
-        "generation": "",
-        "lateness": 0.0,
-        "rejected": 0,
-        "retained": 0,
-        "at": 1.0,
-    }
-    return {worker: Presence(worker=worker, **(what | more)) for worker in workers}
+    return {worker: here(worker, **more) for worker in workers}
 
 
 def test_who_leaves_gets_nothing(ours: Roster) -> None:
