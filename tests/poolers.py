@@ -46,12 +46,12 @@ class PgBouncer(OneProcess):
 
     def _set_up(self) -> None:
         user, password = self.behind.user, self.behind.password
-        users = self._write("users.txt", f'"{user}" "{password}"')
+        self._write("users.txt", f'"{user}" "{password}"')
         fixed = {
             "listen_addr": HOST,
             "listen_port": str(self.port),
             "unix_socket_dir": "",
-            "auth_file": str(users),
+            "auth_file": str(self.folder / "users.txt"),
         }
         fixed |= {"admin_users": user, "pidfile": str(self.pid_file)}
         kept = {"auth_type": "scram-sha-256", "pool_mode": "transaction", **ONE_SERVER_CONNECTION}
