@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from psycopg import pq
 from psycopg.pq.abc import PGresult
 
-from monitor.core.cause import Cause
 from monitor.feeler.causes import clean
 from monitor.feeler.gauges import Query
+
+_UNKNOWN_ERROR = b"XX000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,48 +21,24 @@ class Answer:
     result: PGresult
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What the fast queries brought, and what that proves."""
-
-    cause: Cause
-    server_version: int
-    answers: tuple[Answer, ...] = ()
-    detail: str = ""
-    sqlstate: str = ""
-
-
-def judge(answers: tuple[Answer, ...], server_version: int) -> Answers:
-    """Say what the answers prove: one row is enough, and a refusal by rule is an answer."""
-    if not answers or any(
-        not answer.code or answer.code.startswith(("42", "0A")) for answer in answers
-    ):
-        return Answers(Cause.OK, server_version, answers)
-    return Answers(
-        Cause.SERVER_ERROR, server_version, answers, words(answers[0].result), answers[0].code
-    )
-
-
 def aborted(results: Sequence[PGresult]) -> bool:
     """Say whether an error before them kept some statements from running."""
-    return results[-1].status == pq.ExecStatus.PIPELINE_ABORTED if results else False
+    return bool(results) and results[-1].status == pq.ExecStatus.PIPELINE_ABORTED
 
 
 def sqlstate(result: PGresult) -> str:
     """Return the code of an error, '' for an answer."""
     if result.status != pq.ExecStatus.FATAL_ERROR:
         return ""
-    return (result.error_field(pq.DiagnosticField.SQLSTATE) or b"XX000")[:5].decode(
-        "ascii", "replace"
-    )
+    code = result.error_field(pq.DiagnosticField.SQLSTATE) or _UNKNOWN_ERROR
+    return code[:5].decode("ascii", "replace")
 
 
-def words(result: PGresult) -> str:
+def error_text(result: PGresult) -> str:
     """Return an error's code and message for people."""
     message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
-    return clean(
-        f"{sqlstate(result)}: ".encode() + message, length=len(message) + 8
-    )  # cut where secrets are known
+    text = f"{sqlstate(result)}: ".encode() + message
+    return clean(text, length=len(message) + 8)  # cut later, where secrets are known
 
 
 def only_row(result: PGresult) -> dict[bytes | None, bytes | None]:

@@ -8,15 +8,14 @@ from time import monotonic
 from typing import Any
 
 from monitor.core.cause import Cause
+from monitor.feeler.admission import SharedResult
 from monitor.feeler.causes import Failed
-from monitor.feeler.turns import Found
 
-OWN_SHARE = (
-    4  # of the deadline: more than 1/4 of it in our own queues, and a timeout is no evidence
-)
+# Part of the deadline: where our own queues took more than a quarter, a timeout is no evidence.
+OWN_SHARE = 4
 
-_LATE = {
-    "slot": Cause.LATE_LOOP,
+_CAUSE_OF_TIMEOUT = {
+    "admission": Cause.LATE_LOOP,
     "dns": Cause.DNS,
     "connect": Cause.CONNECT_TIMEOUT,
     "login": Cause.HUNG,
@@ -26,87 +25,83 @@ _LATE = {
 
 @dataclass(slots=True)
 class Attempt:
-    """Times are the event loop's, but for `sent_at`."""
+    """Moments are monotonic seconds, but for `sent_at` and `evidence_at`, which are the fleet's."""
 
-    clock: Callable[[], float]
-    deadline: float  # of the part under way
+    clock: Callable[[], float]  # fleet seconds
+    deadline: float  # seconds, of the part under way
+    login_deadline: float = 0.0  # seconds a login may take
     began: float = field(default_factory=monotonic)  # when that part began
-    # a probe that began before says nothing new of this database, our own last one least of all
+    # a login that began before says nothing new of this database, our own last one least of all
     since: float = 0.0
-    timeout: asyncio.Timeout | None = (
-        None  # of a login that may wait for its turn as long as it takes
-    )
+    # what ends a login; None where a kept session is asked beside it, so that no wait moves its end
+    timeout: asyncio.Timeout | None = None
     stage: str = "query"
-    own: float = 0.0  # seconds spent waiting for ourselves
-    waited: float = 0.0  # seconds of it that moved the deadline
+    own_delay: float = 0.0  # seconds of this part that were ours, not the target's
+    waited: float = 0.0  # seconds by which waiting moved the deadline
     tried: list[str] = field(default_factory=list)  # addresses, the last one tried last
     dns_stale: bool = False  # the last ones known, for the name did not resolve
     reached: bool = False  # a host took our connection
-    sent_at: float = 0.0  # fleet seconds
-    sent: float = 0.0  # the same moment by the loop's clock
-    heard_at: float = 0.0  # fleet seconds when another database's login found it out for us, else 0
-    heard: float = 0.0  # the same moment by the loop's clock
+    sent_at: float = 0.0  # when the first packet left
+    sent: float = 0.0  # the same moment, monotonic
+    evidence_at: float = 0.0  # when the evidence was in, where that was before the end, else 0
+    shared_ended: float = 0.0  # when another database's login ended that found it out, else 0
     answered: bool = False  # the server said something in the login, whatever
-    asked: bool = False  # the server asked for a proof of who we are
-    spoke: float = 0.0  # when it last sent something in the login
-    login: bool = False
+    proof_requested: bool = False  # the server asked for a proof of who we are
+    last_reply: float = 0.0  # when it last sent something in the login
+    login: bool = False  # a login is part of the evidence
     login_seconds: float = 0.0  # that it took, where it worked
-    waiting: bool = False  # a login is to be proved, and it is not our turn yet
+    login_waiting: bool = False  # a login is to be proved, and it is not our turn yet
     steps: dict[str, float] = field(default_factory=dict)  # milliseconds
-    stuck: "asyncio.Future[Any] | None" = None  # a call in a thread that outlives the feel
+    stuck_call: "asyncio.Future[Any] | None" = None  # a call in a thread that outlives the feel
 
     @property
     def until(self) -> float:
         return self.began + self.deadline
 
-    def allow(self, seconds: float) -> None:
+    def start_part(self, seconds: float) -> None:
         """Begin another part, with a deadline of its own."""
-        self.began, self.deadline, self.own = monotonic(), seconds, 0.0
+        self.began, self.deadline, self.own_delay = monotonic(), seconds, 0.0
 
     def sending(self) -> tuple[float, float]:
-        """Note the time of the first packet; return this one's, by the fleet's clock and the
-        loop's.
-        """
+        """Note a first packet; return when it left, in fleet seconds and monotonic."""
         sent_at, sent = self.clock(), monotonic()
-        self.heard_at = self.heard = 0.0
+        self.evidence_at = self.shared_ended = 0.0
         if not self.sent_at:
             self.sent_at, self.sent = sent_at, sent
         return sent_at, sent
 
-    def again(self) -> None:
-        """Forget a login that proves nothing: the next one is the evidence, with all the time of
-        one.
-        """
-        self.sent_at, self.reached, self.answered, self.asked = 0.0, False, False, False
+    def restart_login(self) -> None:
+        """Forget a login that proves nothing: the next one is the evidence, with all its time."""
+        self.sent_at = 0.0
+        self.reached = self.answered = self.proof_requested = False
         self.waited += monotonic() - self.began
         self.steps.clear()
-        self.allow(self.deadline)
+        self.start_part(self.deadline)
         if self.timeout:
             self.timeout.reschedule(self.until)
 
-    def take(self, found: Found) -> Failed:
+    def adopt(self, result: SharedResult) -> Failed:
         """Count another login's end as ours, with its times."""
-        if not self.sent_at or found.sent_at < self.sent_at:
-            self.sent_at, self.sent = found.sent_at, found.began
-        self.heard_at, self.heard = found.at, found.ended
-        self.reached = found.cause is Cause.STARTING
-        return Failed(found.cause, found.detail, sqlstate=found.sqlstate)
+        if not self.sent_at or result.sent_at < self.sent_at:
+            self.sent_at, self.sent = result.sent_at, result.began
+        self.evidence_at, self.shared_ended = result.at, result.ended
+        self.reached = result.cause is Cause.STARTING
+        return Failed(result.cause, result.detail, sqlstate=result.sqlstate)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time one step; the deadline is told apart by the step it falls into."""
+        """Time one step; what a timeout proves depends on the step it falls into."""
         self.stage, began = name, monotonic()
         try:
             yield
         finally:
-            self.steps[name] = round(self.steps.get(name, 0.0) + (monotonic() - began) * 1000, 3)
+            milliseconds = (monotonic() - began) * 1000
+            self.steps[name] = round(self.steps.get(name, 0.0) + milliseconds, 3)
 
     @contextmanager
-    def queue(self) -> Iterator[None]:
-        """Wait for our turn: the target's time stands still, unless a kept session is asked
-        beside.
-        """
-        self.stage, began = "slot", monotonic()
+    def waiting(self) -> Iterator[None]:
+        """Wait for admission: the target's time stands still, unless a session is asked beside."""
+        self.stage, began = "admission", monotonic()
         if self.timeout:
             self.timeout.reschedule(None)
         try:
@@ -117,44 +112,42 @@ class Attempt:
                 self.waited += passed
                 self.began += passed
             else:
-                self.own += passed
+                self.own_delay += passed
+            # one that `cancel_wait` has set for now stays
             if self.timeout and self.timeout.when() is None:
                 self.timeout.reschedule(self.until)
 
-    def give_up(self) -> None:
-        """Wait for our turn no longer."""
+    def cancel_wait(self) -> None:
+        """Wait for admission no longer."""
         if self.timeout and self.timeout.when() is None:
             self.timeout.reschedule(0.0)
 
     @contextmanager
-    def own_time(self) -> Iterator[None]:
+    def counting_as_ours(self) -> Iterator[None]:
         """Count time that is ours, not the target's."""
         began = monotonic()
         try:
             yield
         finally:
-            self.own += monotonic() - began
+            self.own_delay += monotonic() - began
 
-    def told(self, detail: str) -> str:
+    def describe(self, detail: str) -> str:
         """Return what people are told: the address that was tried, and what came of it."""
         if not self.tried or not (detail or self.dns_stale):
             return detail
-        return f"{self.tried[-1]}{' (dns_stale)' if self.dns_stale else ''}: {detail}"
+        stale = " (dns_stale)" if self.dns_stale else ""
+        return f"{self.tried[-1]}{stale}: {detail}"
 
     def expired(self) -> Failed:
         """Say what it proves that the deadline has passed."""
-        if self.stuck:
-            return Failed(
-                Cause.SEVERED, "the server asked for a proof that takes too long to compute"
-            )
-        if self.own > self.deadline / OWN_SHARE:
+        if self.stuck_call:
+            detail = "the server asked for a proof that takes too long to compute"
+            return Failed(Cause.SEVERED, detail)
+        tolerated = self.deadline / OWN_SHARE
+        if self.own_delay > tolerated:
             return Failed(Cause.LATE_LOOP, "too many logins at once")
-        if (
-            self.stage == "login"
-            and self.asked
-            and monotonic() - self.spoke > self.deadline / OWN_SHARE
-        ):
-            return Failed(
-                Cause.LOGIN_FAILING, "the server asked who we are, was told, and says nothing more"
-            )
-        return Failed(_LATE[self.stage], f"no answer within {self.deadline:g} s")
+        silence = monotonic() - self.last_reply
+        if self.stage == "login" and self.proof_requested and silence > tolerated:
+            detail = "the server asked who we are, was told, and says nothing more"
+            return Failed(Cause.LOGIN_FAILING, detail)
+        return Failed(_CAUSE_OF_TIMEOUT[self.stage], f"no answer within {self.deadline:g} s")

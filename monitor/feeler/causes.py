@@ -1,5 +1,4 @@
-"""How the end of a step is told: by SQLSTATE, by errno, by the bytes on the socket; never by
-English text.
+"""How the end of a step is told: by SQLSTATE, errno, bytes on the socket; never by English text.
 
 Pure; for this package alone.
 """
@@ -12,13 +11,14 @@ import socket
 from dataclasses import dataclass
 from urllib.parse import quote, quote_plus
 
-from monitor.core.cause import EVIDENCE, FULL, LOCKS, Cause, Evidence, cause_of_sqlstate
+from monitor.core.cause import Cause, cause_of_sqlstate
 
 DETAIL_LENGTH = 512  # characters kept of a server's text
 
 # What libpq writes with PQERRORS_VERBOSE: severity (translated by the server), two blanks, the
 # code, a colon.
 _CODE = re.compile(r":  ([0-9A-Z]{5}): ")
+_SQLSTATE = re.compile(rb"[0-9A-Z]{5}")
 _ROUTINE = re.compile(r"^\S+:  (\w+), [\w.]+:\d+$")  # LOCATION, translated as well
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
@@ -32,8 +32,6 @@ _BY_ERRNO = {
 _WANTS_CLEARTEXT = b"R\0\0\0\x08\0\0\0\x03"  # AuthenticationCleartextPassword
 NOT_IN_CLEAR = "!gss,!sspi,!password"  # what we require of a server that TLS does not prove
 _POSTGRES_SPEAKS = b"RNSKv"  # first bytes of a server's messages before ReadyForQuery, but for E
-_AWAITED = {Cause.HUNG, Cause.LOGIN_FAILING, Cause.QUERY_TIMEOUT}
-_NO_CONNECTION = "08"  # the class of connection exceptions
 
 
 class Failed(Exception):
@@ -55,7 +53,7 @@ class GivenUp:
     encrypting: bool = False  # the step belongs to the TLS handshake
     encrypted: bool = False
     sent_before: int = 0  # bytes we had sent
-    told: str = ""  # libpq's words afterwards
+    message: str = ""  # libpq's text afterwards
 
 
 def cause_of_errno(number: int) -> Cause:
@@ -82,12 +80,10 @@ def cause_of_handshake(
     if needs_password:
         return Cause.NO_CREDENTIALS
     if seen.encrypting and first == b"S" and not sent and not ended:
-        return (
-            Cause.MISSING_FILE
-        )  # the server said yes and we could not even begin: our CA file is not usable
-    refused_by_us = (
-        seen.encrypting and sent and first != b"S"
-    )  # an alert of ours, on which the server may hang up
+        # the server said yes and we could not even begin: our CA file is not usable
+        return Cause.MISSING_FILE
+    # an alert of ours, on which the server may hang up
+    refused_by_us = seen.encrypting and sent and first != b"S"
     if ended and not refused_by_us:
         return Cause.RESET
     return _cause_of_giving_up(seen)
@@ -114,41 +110,25 @@ def _asked_in_clear(seen: GivenUp) -> bool:
     """
     if not seen.encrypted:
         return seen.heard[:9] == _WANTS_CLEARTEXT
-    return f'"{NOT_IN_CLEAR}"' in seen.told and "cleartext" in seen.told
-
-
-def cause_beside_kept(login: Cause) -> Cause:
-    """Name what a feel proves when the kept session answered and a fresh login ended so."""
-    if EVIDENCE[login] is Evidence.OUR_FAULT:
-        return Cause.OK  # our own fault says nothing, and the kept session spoke
-    return login if login in LOCKS | FULL | {Cause.STARTING} else Cause.LOGIN_FAILING
-
-
-def is_kept_waiting(failed: Failed, *, entered: bool) -> bool:
-    """Say whether a pooler that lives may have done this: it has no server connection for us, now
-    or at all.
-
-    `entered`: it had let us in. Before that its codes tell of us: some poolers have class 08 alone
-    for everything.
-    """
-    return failed.cause in _AWAITED or (entered and failed.sqlstate.startswith(_NO_CONNECTION))
+    return f'"{NOT_IN_CLEAR}"' in seen.message and "cleartext" in seen.message
 
 
 def sqlstate_of_message(message: str) -> tuple[str, str]:
-    """Return the SQLSTATE in libpq's verbose text of a failed connection, and the line it stands
-    in.
+    """Return the SQLSTATE in libpq's verbose text of a failed connection, and its line.
 
     With several attempts in it (TLS, then plain) the last one counts; ('', the text) when the
     server sent no error.
     """
-    found = [(match[1], line) for line in message.splitlines() if (match := _CODE.search(line))]
-    return found[-1] if found else ("", message)
+    found = "", message
+    for line in message.splitlines():
+        match = _CODE.search(line)
+        if match:
+            found = match[1], line
+    return found
 
 
 def routine_of_message(message: str) -> str:
-    """Return the routine of the server that raised the error `sqlstate_of_message` speaks of, ''
-    when it names none.
-    """
+    """Return the server's routine that raised the error of `sqlstate_of_message`, '' for none."""
     routine = ""
     for line in message.splitlines():
         if _CODE.search(line):
@@ -162,14 +142,17 @@ def sqlstate_of_packet(data: bytes) -> str:
     """Return field C of an ErrorResponse as it stands on the wire, '' when this is none."""
     if data[:1] != b"E" or len(data) < 6:
         return ""
-    fields = data[5 : 1 + int.from_bytes(data[1:5])].split(b"\0")
-    code = next((field[1:] for field in fields if field[:1] == b"C"), b"")
-    return code.decode("ascii", "replace") if re.fullmatch(rb"[0-9A-Z]{5}", code) else ""
+    length = int.from_bytes(data[1:5])
+    for field in data[5 : 1 + length].split(b"\0"):
+        if field[:1] == b"C":
+            return field[1:].decode("ascii") if _SQLSTATE.fullmatch(field[1:]) else ""
+    return ""
 
 
 def clean(text: str | bytes, secret: str = "", length: int = DETAIL_LENGTH) -> str:
-    """Return a server's text fit for people: one line, no control characters, no password, cut to
-    length.
+    """Return a server's text fit for people: one line, no control characters, no password.
+
+    It is cut to `length` characters.
     """
     if isinstance(text, bytes):
         text = text[: 8 * DETAIL_LENGTH].decode("utf-8", "replace")
@@ -181,10 +164,9 @@ def clean(text: str | bytes, secret: str = "", length: int = DETAIL_LENGTH) -> s
 
 @functools.lru_cache(maxsize=256)
 def _echo(secret: str) -> re.Pattern[str]:
-    """Return what finds a password in a text: as it is, percent-encoded, backwards, in hex or
-    base64.
+    """Return what finds a password: as it is, percent-encoded, backwards, in hex or base64.
 
-    Whole words only: to eat it out of other words would tell it.
+    Whole words only: to cut it out of other words would tell it.
     """
     data = secret.encode("utf-8", "surrogatepass")
     forms = {

@@ -16,9 +16,8 @@ from monitor.core.cause import Cause
 from monitor.core.database import Address
 from monitor.feeler.causes import NOT_IN_CLEAR, Failed
 
-_NOWHERE = (
-    "/nonexistent/feeler"  # libpq falls back to files in the home folder where a path is empty
-)
+# libpq falls back to files in the home folder where a path is empty
+_NOWHERE = "/nonexistent/feeler"
 _OURS = "!gss,!sspi"  # methods of ours: all but these
 _SYSTEM_ROOTS = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -47,13 +46,19 @@ _FIXED = {
 
 _OPTIONS = pq.Conninfo.get_defaults()
 _KNOWN = {option.keyword.decode() for option in _OPTIONS}  # an older libpq knows fewer keywords
-# What libpq would take from the environment, as it is without one; 'service' named at all makes it
-# read a file.
-_DEFAULTS = {
-    option.keyword.decode(): (option.compiled or b"").decode()
-    for option in _OPTIONS
-    if option.envvar and option.keyword not in (b"service", b"servicefile")
-}
+_READS_A_FILE = (b"service", b"servicefile")  # where they are named at all
+
+
+def _defaults() -> dict[str, str]:
+    """Return what libpq would take from the environment, as it is without one."""
+    defaults: dict[str, str] = {}
+    for option in _OPTIONS:
+        if option.envvar and option.keyword not in _READS_A_FILE:
+            defaults[option.keyword.decode()] = (option.compiled or b"").decode()
+    return defaults
+
+
+_DEFAULTS = _defaults()
 
 
 def strip_pg_environment(environ: MutableMapping[str, str] = os.environ) -> None:
@@ -63,10 +68,12 @@ def strip_pg_environment(environ: MutableMapping[str, str] = os.environ) -> None
 
 
 def conninfo(address: Address, hostaddr: str, worker: str, ca_dir: Path | None) -> bytes:
-    """Return the connection string for one address of the host; raise Failed when a file it needs
-    is missing.
+    """Return the connection string for one address of the host.
+
+    Raise Failed where a file it needs is missing.
     """
     sslmode, roots = _trust(address, ca_dir)
+    methods = _OURS if address.tells_password else NOT_IN_CLEAR
     wanted = {
         "host": address.host,
         "hostaddr": hostaddr,
@@ -74,28 +81,26 @@ def conninfo(address: Address, hostaddr: str, worker: str, ca_dir: Path | None) 
         "dbname": address.dbname,
         "user": address.user,
         "password": address.password if _may_tell(address) else "",
-        "require_auth": address.require_auth or (_OURS if address.tells_password else NOT_IN_CLEAR),
+        "require_auth": address.require_auth or methods,
         "application_name": f"feeler/{worker}",
         "sslmode": sslmode,
         "sslrootcert": roots,
     }
-    keywords = {
-        name: value for name, value in {**_DEFAULTS, **_FIXED, **wanted}.items() if name in _KNOWN
-    }
-    return make_conninfo("", **keywords).encode()
+    keywords = {**_DEFAULTS, **_FIXED, **wanted}
+    known = {name: value for name, value in keywords.items() if name in _KNOWN}
+    return make_conninfo("", **known).encode()
 
 
 def _may_tell(address: Address) -> bool:
-    """Say whether libpq may know the password: one that knows no require_auth tells it to any
-    server that asks.
+    """Say whether libpq may know the password.
+
+    One that knows no require_auth tells it to any server that asks.
     """
     return "require_auth" in _KNOWN or address.tells_password
 
 
 def _trust(address: Address, ca_dir: Path | None) -> tuple[str, str]:
-    """Return sslmode and the file of trusted roots. Verifying without a named file means the
-    system's roots.
-    """
+    """Return sslmode and the file of trusted roots: the system's, where none is named."""
     name, mode = address.sslrootcert, address.sslmode
     if name == "system" or (not name and mode.startswith("verify")):
         return "verify-full", str(_existing(*_system_roots()))
@@ -105,9 +110,8 @@ def _trust(address: Address, ca_dir: Path | None) -> tuple[str, str]:
         raise Failed(Cause.MISSING_FILE, f"no CA folder for sslrootcert={name}")
     roots = _existing(ca_dir / name)
     if not private.is_trusted(roots):
-        raise Failed(
-            Cause.MISSING_FILE, f"others may change {name}: it must be ours or root's, chmod 644"
-        )
+        detail = f"others may change {name}: it must be ours or root's, chmod 644"
+        raise Failed(Cause.MISSING_FILE, detail)
     return mode, str(roots)
 
 

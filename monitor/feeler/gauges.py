@@ -1,8 +1,7 @@
-"""The queries of `queries/*.sql` and the readings their rows become. Pure but for reading the files
-at import.
+"""The queries of `queries/*.sql` and the readings their rows become.
 
-For this package alone. A row comes from a server that may lie: what does not fit its gauge makes
-the family an error.
+Pure but for reading the files at import; for this package alone. A row comes from a server that may
+lie: what does not fit its gauge makes the family an error.
 """
 
 import math
@@ -13,9 +12,24 @@ from importlib.resources import files
 
 from monitor.core.observation import FAMILIES, GAUGES, Gauge, Reading, ReadingStatus, Value
 
-_LONGEST = 2**63
+_BIGINT = 2**63
+_ROLES = (b"primary", b"standby")
+
+INSUFFICIENT_PRIVILEGE = "42501"
+_STATUS_OF_SQLSTATE = {
+    INSUFFICIENT_PRIVILEGE: ReadingStatus.DENIED,
+    "57014": ReadingStatus.TIMED_OUT,  # statement_timeout
+    "55P03": ReadingStatus.TIMED_OUT,  # lock_timeout
+    # another version, or something that is like Postgres
+    "42883": ReadingStatus.UNSUPPORTED,  # no such function
+    "42P01": ReadingStatus.UNSUPPORTED,  # no such table
+    "42703": ReadingStatus.UNSUPPORTED,  # no such column
+    "42704": ReadingStatus.UNSUPPORTED,  # no such type or setting
+    "0A000": ReadingStatus.UNSUPPORTED,  # no such feature
+}
 
 Row = Mapping[bytes | None, bytes | None]
+Convert = Callable[[bytes], Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +54,35 @@ class Counters:
     reset_at: float
 
 
+# --- the queries ----------------------------------------------------------------------------------
+
+
 def load() -> tuple[Query, ...]:
     """Read every query; for one purpose the file of the highest `least` comes first."""
-    found = [
-        _parse(path.name, path.read_text())
-        for path in files(__package__).joinpath("queries").iterdir()
-    ]
-    return tuple(sorted(found, key=lambda query: (query.families, -query.least)))
+    folder = files(__package__).joinpath("queries")
+    found = [_parse(path.name, path.read_text()) for path in folder.iterdir()]
+    return tuple(sorted(found, key=_newest_first))
+
+
+def _newest_first(query: Query) -> tuple[tuple[str, ...], int]:
+    return query.families, -query.least
 
 
 def _parse(filename: str, text: str) -> Query:
-    head = dict(
-        line[3:].split(":", 1)
-        for line in text.splitlines()
-        if line.startswith("-- ") and ":" in line
-    )
-    sql = " ".join(line.strip() for line in text.splitlines() if not line.startswith("--"))
+    head: dict[str, str] = {}
+    sql: list[str] = []
+    for line in text.splitlines():
+        if not line.startswith("--"):
+            sql.append(line.strip())
+        elif line.startswith("-- ") and ":" in line:
+            key, value = line[3:].split(":", 1)
+            head[key] = value
     return Query(
         name=filename.removesuffix(".sql"),
         families=tuple(head["families"].split()),
         slow=head["cadence"].strip() == "slow",
         least=int(head["least"]),
-        sql=sql.encode(),
+        sql=" ".join(sql).encode(),
     )
 
 
@@ -70,9 +91,7 @@ QUERIES = load()
 
 @cache
 def queries(server_version: int, *, slow: bool) -> tuple[Query, ...]:
-    """Return the queries of a tier for a server: one for each purpose, those it is too old for left
-    out.
-    """
+    """Return the queries of a tier for a server: the newest for each purpose that it can answer."""
     chosen: dict[tuple[str, ...], Query] = {}
     for query in QUERIES:
         if query.slow == slow and query.least <= server_version:
@@ -82,11 +101,18 @@ def queries(server_version: int, *, slow: bool) -> tuple[Query, ...]:
 
 @cache
 def _lacking(server_version: int, *, slow: bool) -> tuple[str, ...]:
-    served = {family for query in queries(server_version, slow=slow) for family in query.families}
-    wanted = dict.fromkeys(
-        family for query in QUERIES if query.slow == slow for family in query.families
-    )
-    return tuple(family for family in wanted if family not in served)
+    served: set[str] = set()
+    for query in queries(server_version, slow=slow):
+        served.update(query.families)
+    lacking: list[str] = []
+    for query in QUERIES:
+        for family in query.families:
+            if query.slow == slow and family not in served and family not in lacking:
+                lacking.append(family)
+    return tuple(lacking)
+
+
+# --- what becomes of a query ----------------------------------------------------------------------
 
 
 def unsupported(server_version: int, at: float, *, slow: bool) -> tuple[Reading, ...]:
@@ -97,15 +123,7 @@ def unsupported(server_version: int, at: float, *, slow: bool) -> tuple[Reading,
 
 def status_of_sqlstate(sqlstate: str) -> ReadingStatus:
     """Say how a family came out whose query met this error."""
-    if sqlstate == "42501":  # insufficient_privilege
-        return ReadingStatus.DENIED
-    if sqlstate in ("57014", "55P03"):  # statement_timeout, lock_timeout
-        return ReadingStatus.TIMED_OUT
-    # No such function, table, column, type, setting, feature: another version, or something that is
-    # like Postgres.
-    if sqlstate in ("42883", "42P01", "42703", "42704", "0A000"):
-        return ReadingStatus.UNSUPPORTED
-    return ReadingStatus.ERROR
+    return _STATUS_OF_SQLSTATE.get(sqlstate, ReadingStatus.ERROR)
 
 
 def failed(query: Query, at: float, status: ReadingStatus, code: str = "") -> tuple[Reading, ...]:
@@ -120,12 +138,12 @@ def readings(query: Query, row: Row, at: float, rates: Mapping[str, Value]) -> t
 
 def _reading(family: str, row: Row, at: float, rates: Mapping[str, Value]) -> Reading:
     if family == "activity" and row.get(b"visible") != b"t":
-        return Reading(family, at, ReadingStatus.DENIED, code="42501")
-    values = {
-        name: convert(text)
-        for name, key, convert in _COLUMNS[family]
-        if (text := row.get(key)) is not None
-    }
+        return Reading(family, at, ReadingStatus.DENIED, code=INSUFFICIENT_PRIVILEGE)
+    values: dict[str, Value] = {}
+    for name, key, convert in _COLUMNS[family]:
+        text = row.get(key)
+        if text is not None:
+            values[name] = convert(text)
     if family == "database":
         values |= rates
     return Reading(family, at, ReadingStatus.OK, values)
@@ -133,7 +151,7 @@ def _reading(family: str, row: Row, at: float, rates: Mapping[str, Value]) -> Re
 
 def _whole(text: bytes) -> int:
     value = int(text[:24])
-    if not -_LONGEST <= value < _LONGEST:
+    if not -_BIGINT <= value < _BIGINT:
         raise ValueError("no bigint")
     return value
 
@@ -146,66 +164,77 @@ def _fraction(text: bytes) -> float:
 
 
 def _role(text: bytes) -> str:
-    if text not in (b"primary", b"standby"):
+    if text not in _ROLES:
         raise ValueError("no role")
     return text.decode()
 
 
-def _converter(gauge: Gauge) -> Callable[[bytes], Value]:
+def _converter(gauge: Gauge) -> Convert:
     if gauge.name == "role":
         return _role
     return _fraction if gauge.is_fraction else _whole
 
 
-_COLUMNS = {
-    family: [
-        (gauge.name, gauge.name.encode(), _converter(gauge))
-        for gauge in GAUGES.values()
-        if gauge.family == family
-    ]
-    for family in FAMILIES
-}
+def _columns() -> dict[str, list[tuple[str, bytes, Convert]]]:
+    """Return for each family its gauges: name, column, and how its text becomes a value."""
+    columns: dict[str, list[tuple[str, bytes, Convert]]] = {family: [] for family in FAMILIES}
+    for gauge in GAUGES.values():
+        column = gauge.name, gauge.name.encode(), _converter(gauge)
+        columns[gauge.family].append(column)
+    return columns
+
+
+_COLUMNS = _columns()
+
+
+# --- rates and slots ------------------------------------------------------------------------------
 
 
 def counters(row: Row, at: float) -> Counters:
     """Read what `rates` compares; raise ValueError when the row does not have it."""
-    transactions, hits, reads = (
-        _whole(row.get(name) or b"") for name in (b"transactions", b"hits", b"reads")
+    return Counters(
+        at,
+        transactions=_whole(row.get(b"transactions") or b""),
+        hits=_whole(row.get(b"hits") or b""),
+        reads=_whole(row.get(b"reads") or b""),
+        reset_at=_fraction(row.get(b"reset_at") or b"0"),
     )
-    return Counters(at, transactions, hits, reads, _fraction(row.get(b"reset_at") or b"0"))
 
 
 def rates(before: Counters | None, now: Counters) -> dict[str, Value]:
-    """Return what the counters did since `before`; a rate nobody can know (first look, reset) is
-    absent.
-    """
+    """Return what the counters did since `before`; a rate nobody can know is absent."""
     found: dict[str, Value] = {}
-    same = (
-        before is not None
-        and before.reset_at == now.reset_at
-        and before.transactions <= now.transactions
-    )
-    if before and same and now.at > before.at:
-        found["xact_rate"] = round(
-            (now.transactions - before.transactions) / (now.at - before.at), 3
-        )
+    if before and _was_reset(before, now):
+        before = None
     hits, reads = now.hits, now.reads
-    if before and same and now.hits + now.reads > before.hits + before.reads:
-        hits, reads = now.hits - before.hits, now.reads - before.reads
+    if before and now.at > before.at:
+        transactions = now.transactions - before.transactions
+        found["xact_rate"] = round(transactions / (now.at - before.at), 3)
+    if before and hits + reads > before.hits + before.reads:
+        hits, reads = hits - before.hits, reads - before.reads
     if hits + reads > 0 and hits >= 0 and reads >= 0:
         found["cache_hit_rate"] = round(100 * hits / (hits + reads), 3)
     return found
 
 
+def _was_reset(before: Counters, now: Counters) -> bool:
+    return before.reset_at != now.reset_at or before.transactions > now.transactions
+
+
 def has_room(found: Sequence[Reading]) -> bool:
     """Say whether the server is known to have a slot that is not reserved."""
-    return any(
-        reading.family == "connections" and reading.values for reading in found
-    ) and not slots_full(found)
+    return bool(_slots(found)) and not slots_full(found)
 
 
 def slots_full(found: Sequence[Reading]) -> bool:
     """Say whether sessions have taken every slot that is not reserved."""
-    values = next((reading.values for reading in found if reading.family == "connections"), {})
+    values = _slots(found)
     taken, slots = values.get("connections"), values.get("connections_max")
     return isinstance(taken, int) and isinstance(slots, int) and taken >= slots
+
+
+def _slots(found: Sequence[Reading]) -> Mapping[str, Value]:
+    for reading in found:
+        if reading.family == "connections":
+            return reading.values
+    return {}

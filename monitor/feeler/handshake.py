@@ -1,7 +1,7 @@
-"""One connection attempt to one address, driven by the loop: only what answers the server runs in a
-thread.
+"""One connection attempt to one address, driven by the event loop.
 
-For this package alone.
+Only steps that answer the server run in a thread: it chooses how long they compute. For this
+package alone.
 """
 
 import asyncio
@@ -30,14 +30,11 @@ from monitor.feeler.causes import (
 )
 from monitor.feeler.threads import Threads
 
-BYTE_BUDGET = (
-    65_536  # bytes a login may take in: certificates are some thousand, the rest some hundred
-)
-WATCH = 0.01  # seconds between two looks at what a step in a thread takes in
-_CHEAP = {
-    pq.ConnStatus.STARTED,
-    pq.ConnStatus.MADE,
-}  # steps that compute nothing a server could make long
+# Bytes a login may take in: certificates are some thousand, the rest some hundred.
+BYTE_BUDGET = 65_536
+BUDGET_EVERY = 0.01  # seconds between two looks at what a step in a thread takes in
+# Steps that compute nothing a server could make long.
+_CHEAP = {pq.ConnStatus.STARTED, pq.ConnStatus.MADE}
 _READING, _OK = pq.PollingStatus.READING, pq.PollingStatus.OK
 
 
@@ -48,9 +45,8 @@ class Handshake:
         self._attempt, self._threads, self._secret = attempt, threads, secret
         self._pgconn: PGconn | None = pq.PGconn.connect_start(conninfo)
         libpq.be_verbose(self._pgconn)
-        self._socket: socket.socket | None = (
-            None  # a copy of libpq's, which closes its own as it likes
-        )
+        # a copy of libpq's, which closes its own as it likes
+        self._socket: socket.socket | None = None
         self._job: asyncio.Future[int] | None = None
         self.connected = False
 
@@ -99,31 +95,29 @@ class Handshake:
         AuthenticationOk comes with what follows it, so a server that hangs then never sends it.
         """
         attempt = self._attempt
-        attempt.spoke = monotonic()
+        attempt.last_reply = monotonic()
         attempt.answered |= bool(seen.heard)
-        if (
-            status == pq.ConnStatus.AWAITING_RESPONSE
-            and sockets.bytes_sent(sock) > seen.sent_before
-        ):
-            attempt.asked = True
+        replied = sockets.bytes_sent(sock) > seen.sent_before
+        if status == pq.ConnStatus.AWAITING_RESPONSE and replied:
+            attempt.proof_requested = True
 
     def _mind_second_try(self) -> None:
-        """Raise what the server said through TLS when libpq begins anew without: two failed logins
-        lock a role sooner.
+        """Raise what the server said through TLS, when libpq begins anew without.
 
-        28000 alone may be about TLS itself: pg_hba.conf may want none.
+        Two failed logins lock a role sooner. 28000 alone may be about TLS itself: pg_hba.conf may
+        want none.
         """
-        if self._conn.status == pq.ConnStatus.STARTED:
-            message = self._conn.error_message.decode("utf-8", "replace")
-            code, text = sqlstate_of_message(message)
-            if code not in ("", "28000"):
-                cause = cause_of_sqlstate(code, routine_of_message(message))
-                raise Failed(cause, clean(text, self._secret), sqlstate=code)
+        if self._conn.status != pq.ConnStatus.STARTED:
+            return
+        message = self._conn.error_message.decode("utf-8", "replace")
+        code, text = sqlstate_of_message(message)
+        if code in ("", "28000"):
+            return
+        cause = cause_of_sqlstate(code, routine_of_message(message))
+        raise Failed(cause, clean(text, self._secret), sqlstate=code)
 
     def _follow(self) -> socket.socket:
-        """Copy libpq's socket anew: a second try (without TLS) has another one under the same
-        number, maybe.
-        """
+        """Copy libpq's socket anew: a second try (without TLS) may reuse the number."""
         if self._socket:
             self._socket.close()
         try:
@@ -133,12 +127,12 @@ class Handshake:
         return self._socket
 
     def _look(self, sock: socket.socket, *, reading: bool) -> GivenUp:
-        """Note what can be seen before libpq takes its step; raise Failed when the step is in
-        vain.
-        """
+        """Note what can be seen before libpq takes its step; raise Failed where it is in vain."""
         if self._conn.status == pq.ConnStatus.STARTED:
-            if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                raise Failed(cause_of_errno(number), errno.errorcode.get(number, str(number)))
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if number:
+                detail = errno.errorcode.get(number, str(number))
+                raise Failed(cause_of_errno(number), detail)
             sockets.clamp(sock)
         heard = sockets.peek(sock) if reading else b""
         if heard is None:
@@ -152,9 +146,12 @@ class Handshake:
         )
 
     async def _poll_in_thread(self, sock: socket.socket) -> int:
-        with self._attempt.own_time():
+        with self._attempt.counting_as_ours():
             self._job = await self._threads.start(partial(libpq.poll, self._conn))
-            while not (await asyncio.wait((self._job,), timeout=WATCH))[0]:
+            while True:
+                done, _ = await asyncio.wait((self._job,), timeout=BUDGET_EVERY)
+                if done:
+                    break
                 self._check_budget(sock)
         return self._job.result()
 
@@ -167,7 +164,7 @@ class Handshake:
         code, text = sqlstate_of_message(message)
         code = code or ("" if seen.encrypted else sqlstate_of_packet(seen.heard))
         cause = cause_of_handshake(
-            replace(seen, told=message),
+            replace(seen, message=message),
             sqlstate=code,
             routine=routine_of_message(message),
             sent=sockets.bytes_sent(sock) > seen.sent_before,
@@ -201,14 +198,14 @@ async def _ready(sock: socket.socket, *, reading: bool) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
 
-    def settle() -> None:
+    def on_ready() -> None:
         if not ready.done():
             ready.set_result(None)
 
-    add, remove = (
-        (loop.add_reader, loop.remove_reader) if reading else (loop.add_writer, loop.remove_writer)
-    )
-    add(sock.fileno(), settle)
+    add, remove = loop.add_writer, loop.remove_writer
+    if reading:
+        add, remove = loop.add_reader, loop.remove_reader
+    add(sock.fileno(), on_ready)
     try:
         await ready
     finally:
@@ -216,12 +213,14 @@ async def _ready(sock: socket.socket, *, reading: bool) -> None:
 
 
 def _refused_here(place: tuple[str, int], detail: str) -> Failed:
-    """Name why a connect failed at once: no packet was sent, and libpq keeps the errno to itself,
-    so ask again.
+    """Name why a connect failed at once, with no packet sent: by asking the kernel again.
+
+    libpq keeps the errno to itself.
     """
     if shortage := own_shortage():
         return Failed(shortage, detail)
-    with socket.socket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET) as again:
+    family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+    with socket.socket(family) as again:
         again.setblocking(False)
         number = again.connect_ex(place)
     if number in (0, errno.EINPROGRESS):

@@ -26,11 +26,11 @@ def _candidates() -> list[str]:
     except OSError:
         lines = []
     mapped = {line[line.index("/") :] for line in lines if "/libpq" in line}
-    bundled = (
-        Path(pq.__file__).parents[2].glob("psycopg_binary*/**/libpq*")
-    )  # .libs on Linux, .dylibs on macOS
-    found = ctypes.util.find_library("pq") if not mapped else None
-    return [*sorted(mapped), *map(str, bundled), *filter(None, (found,))]
+    packages = Path(pq.__file__).parents[2]
+    bundled = packages.glob("psycopg_binary*/**/libpq*")  # .libs on Linux, .dylibs on macOS
+    candidates = [*sorted(mapped), *map(str, bundled)]
+    found = None if mapped else ctypes.util.find_library("pq")
+    return [*candidates, found] if found else candidates
 
 
 def _load() -> ctypes.CDLL | None:
@@ -42,9 +42,8 @@ def _load() -> ctypes.CDLL | None:
         except (OSError, AttributeError):
             continue
     else:
-        log.warning(
-            "action=libpq_not_found psycopg=%s effect=causes_by_start-up_bytes_alone", pq.__impl__
-        )
+        effect = "causes_by_start-up_bytes_alone"
+        log.warning("action=libpq_not_found psycopg=%s effect=%s", pq.__impl__, effect)
         return None
     library.PQsetErrorVerbosity.argtypes = [ctypes.c_void_p, ctypes.c_int]
     library.PQconnectPoll.argtypes = [ctypes.c_void_p]

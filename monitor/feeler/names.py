@@ -10,20 +10,23 @@ from monitor.core.cause import Cause
 from monitor.feeler.causes import Failed, own_shortage
 from monitor.feeler.threads import Threads
 
-ANEW = 1.0  # seconds an answer is used by logins, and a failed look-up is not tried again
-FRESH = 30.0  # seconds after which a name is asked for again while its kept session answers
-REUSED = 300.0  # seconds an answer is used when asking fails
+LOOKUP_TTL = 1.0  # seconds logins use an answer; a look-up that failed is not tried again either
+REFRESH_AFTER = 30.0  # seconds after which a name is looked up while its kept session answers
+STALE_FOR = 300.0  # seconds an answer is used when asking fails
 _LOOKUPS = 16  # at once, one for each name
+# Of the time left, what a look-up may take: the rest is for a login, or for saying why not.
+_SHARE_OF_KNOWN, _SHARE_OF_UNKNOWN = 0.5, 0.9
 
 
-LookUp = Callable[[str], tuple[str, ...]]
+Hosts = tuple[str, ...]  # addresses, in the order to try them
+LookUp = Callable[[str], Hosts]
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
     """Where a name leads; `stale`: asking failed, and this is the last that was known."""
 
-    hosts: tuple[str, ...]
+    hosts: Hosts
     stale: bool = False
 
 
@@ -31,7 +34,7 @@ class Addresses:
 class Lookup:
     """One question under way, shared by all who wait for the same name."""
 
-    task: "asyncio.Task[tuple[str, ...]] | None" = None
+    task: "asyncio.Task[Hosts] | None" = None
     asked: bool = False  # false while it waits for a thread of ours
 
 
@@ -41,38 +44,39 @@ class Names:
     def __init__(
         self, look_up: LookUp | None = None, clock: Callable[[], float] = monotonic
     ) -> None:
-        self._look, self._clock = look_up or system_resolver, clock
+        self._look_up, self._clock = look_up or system_resolver, clock
         self._threads = Threads(_LOOKUPS)
-        self._known: dict[str, tuple[float, tuple[str, ...]]] = {}
-        self._failed: dict[
-            str, float
-        ] = {}  # when asking failed last, where it did not succeed since
+        self._known: dict[str, tuple[float, Hosts]] = {}
+        # when asking failed last, where it did not succeed since
+        self._failed: dict[str, float] = {}
         self._lookups: dict[str, Lookup] = {}
 
     async def resolve(self, host: str, until: float) -> Addresses:
-        """Return addresses to try, in order; raise Failed when neither the resolver nor memory has
-        any.
+        """Return addresses to try; raise Failed when neither resolver nor memory has any.
+
+        `until` (monotonic) is when the answer must be used.
         """
         if is_address(host):
             return Addresses((host,))
         now = self._clock()
-        at, known = self._known.get(host, (now - REUSED - 1, ()))
-        if now - at < ANEW:
+        looked_up_at, known = self._known.get(host, (float("-inf"), ()))
+        age = now - looked_up_at
+        if age < LOOKUP_TTL:
             return Addresses(known)
-        if now - at > REUSED:
+        if age > STALE_FOR:
             known = ()
-        if now - self._failed.get(host, now - ANEW) < ANEW:
+        failed_at = self._failed.get(host, float("-inf"))
+        if now - failed_at < LOOKUP_TTL:
             return _last_known(known)
-        share = 0.5 if known else 0.9  # of the time left: to go on with, or to say why not
+        share = _SHARE_OF_KNOWN if known else _SHARE_OF_UNKNOWN
         return await self._ask(host, known, share * (until - monotonic()))
 
-    def refresh(self, host: str) -> "asyncio.Task[tuple[str, ...]] | None":
-        """Look a name up again that nobody asked for lately; return the look-up, None where there
-        is no need.
-        """
+    def refresh(self, host: str) -> "asyncio.Task[Hosts] | None":
+        """Look a name up again that nobody asked for lately; None where there is no need."""
         now = self._clock()
-        at, _ = self._known.get(host, (now, ()))
-        if now - max(at, self._failed.get(host, at)) < FRESH or host in self._lookups:
+        asked_at, _ = self._known.get(host, (now, ()))
+        asked_at = max(asked_at, self._failed.get(host, asked_at))
+        if now - asked_at < REFRESH_AFTER or host in self._lookups:
             return None
         return self._start(host).task
 
@@ -81,11 +85,12 @@ class Names:
         _, known = self._known.get(host, (0.0, (address,)))
         return address in known
 
-    async def _ask(self, host: str, known: tuple[str, ...], patience: float) -> Addresses:
+    async def _ask(self, host: str, known: Hosts, timeout: float) -> Addresses:
         lookup = self._lookups.get(host) or self._start(host)
         assert lookup.task
-        done, _ = await asyncio.wait((lookup.task,), timeout=max(0.0, patience))
-        if found := lookup.task.result() if done else ():
+        done, _ = await asyncio.wait((lookup.task,), timeout=max(0.0, timeout))
+        found = lookup.task.result() if done else ()
+        if found:
             return Addresses(found)
         if not known and not lookup.asked:
             raise Failed(Cause.LATE_LOOP, "too many names to resolve at once")
@@ -93,28 +98,28 @@ class Names:
 
     def _start(self, host: str) -> Lookup:
         lookup = self._lookups[host] = Lookup()
-        lookup.task = asyncio.create_task(self._look_up(host, lookup))
+        lookup.task = asyncio.create_task(self._run(host, lookup))
         return lookup
 
-    async def _look_up(self, host: str, lookup: Lookup) -> tuple[str, ...]:
+    async def _run(self, host: str, lookup: Lookup) -> Hosts:
+        def in_thread() -> Hosts:
+            lookup.asked = True
+            return tuple(dict.fromkeys(self._look_up(host)))
+
         try:
-            answer = await self._threads.start(lambda: self._in_thread(host, lookup))
-            addresses = await answer
-            self._known[host] = (self._clock(), addresses)
-            self._failed.pop(host, None)
-            return addresses
+            answer = await self._threads.start(in_thread)
+            hosts = await answer
         except (OSError, UnicodeError, RuntimeError):
             self._failed[host] = self._clock()
             return ()
         finally:
             del self._lookups[host]
+        self._known[host] = (self._clock(), hosts)
+        self._failed.pop(host, None)
+        return hosts
 
-    def _in_thread(self, host: str, lookup: Lookup) -> tuple[str, ...]:
-        lookup.asked = True
-        return tuple(dict.fromkeys(self._look(host)))
 
-
-def _last_known(known: tuple[str, ...]) -> Addresses:
+def _last_known(known: Hosts) -> Addresses:
     if not known:
         raise Failed(own_shortage() or Cause.DNS, "the name does not resolve")
     return Addresses(known, stale=True)
@@ -125,13 +130,13 @@ def is_address(host: str) -> bool:
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, host)
-            return True
         except OSError:
             continue
+        return True
     return False
 
 
-def system_resolver(host: str) -> tuple[str, ...]:
+def system_resolver(host: str) -> Hosts:
     """Ask the system, which takes as long as it likes."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     return tuple(str(place[0]) for *_, place in found)

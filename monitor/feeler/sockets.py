@@ -5,13 +5,10 @@ import struct
 import sys
 
 _TCP_INFO_SIZE = 208
-_BYTES_RECEIVED, _BYTES_SENT = (
-    128,
-    200,
-)  # where linux/tcp.h has tcpi_bytes_received and tcpi_bytes_sent
-RECEIVE_BUFFER = (
-    16_384  # bytes: a flood comes in sips, and no more than a sip is read beyond a budget
-)
+_BYTES_RECEIVED = 128  # where linux/tcp.h has tcpi_bytes_received
+_BYTES_SENT = 200  # and tcpi_bytes_sent
+# Bytes: a flood comes in sips, and no more than a sip is read beyond a budget.
+RECEIVE_BUFFER = 16_384
 
 
 def bytes_received(sock: socket.socket) -> int:
@@ -20,9 +17,7 @@ def bytes_received(sock: socket.socket) -> int:
 
 
 def bytes_sent(sock: socket.socket) -> int:
-    """Return how many bytes went out since the connection began; 0 where the kernel does not
-    say.
-    """
+    """Return how many bytes went out since the connection began; 0 as above."""
     return _counter(sock, _BYTES_SENT)
 
 
@@ -30,13 +25,14 @@ def _counter(sock: socket.socket, offset: int) -> int:
     if sys.platform != "linux":
         return 0
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
-    return int(struct.unpack_from("=Q", info, offset)[0]) if len(info) >= offset + 8 else 0
+    if len(info) < offset + 8:
+        return 0
+    (count,) = struct.unpack_from("=Q", info, offset)
+    return int(count)
 
 
 def peek(sock: socket.socket, length: int = 4096) -> bytes | None:
-    """Return unread bytes without taking them; None when the peer closed or reset, b'' when there
-    are none.
-    """
+    """Return unread bytes without taking them, b'' for none; None when the peer closed or reset."""
     try:
         return sock.recv(length, socket.MSG_PEEK | socket.MSG_DONTWAIT) or None
     except BlockingIOError:

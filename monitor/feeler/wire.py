@@ -1,5 +1,6 @@
-"""A logged-in connection driven by the event loop: nothing here ever waits inside libpq. For this
-package alone.
+"""A logged-in connection driven by the event loop: nothing here ever waits inside libpq.
+
+For this package alone.
 """
 
 import asyncio
@@ -12,17 +13,15 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from monitor.core.cause import Cause, cause_of_sqlstate
 from monitor.feeler import sockets
-from monitor.feeler.answers import sqlstate, words
+from monitor.feeler.answers import error_text, sqlstate
 from monitor.feeler.causes import Failed, clean
 
 # Bytes one exchange may take in; what we ask for is a thousand. Beyond 32 KB of one message libpq
-# reads for as long as
-# the peer keeps up, and its work on a flood of reported settings grows with the square of it: stay
-# well below.
+# reads for as long as the peer keeps up, and its work on a flood of reported settings grows with
+# the square of it: stay well below.
 BYTE_BUDGET = 16_384
-LIFE_BUDGET = (
-    8_388_608  # bytes after which a connection is replaced: libpq keeps what a server makes it keep
-)
+# Bytes after which a connection is replaced: libpq keeps what a server makes it keep.
+LIFETIME_BUDGET = 8_388_608
 
 Send = Callable[[PGconn], None]
 Unit = Sequence[Send]  # messages that stand or fall together and have one outcome
@@ -46,7 +45,7 @@ class Wire:
         self._allowed = sockets.bytes_received(self._socket) + BYTE_BUDGET
         self.closed = False
         self.pooled = False
-        self.apart = False  # a statement failed here: ask each by itself
+        self.one_by_one = False  # a statement failed here: ask each by itself
         self.prepared: set[str] = set()  # names of statements
         self._loop.add_reader(self._fd, self._on_readable)
 
@@ -64,9 +63,11 @@ class Wire:
         return self._pgconn.backend_pid
 
     @property
-    def worn(self) -> bool:
-        """Whether it took in so much that it should be replaced."""
-        return not self.closed and sockets.bytes_received(self._socket) > LIFE_BUDGET
+    def needs_replacing(self) -> bool:
+        """Say whether it took in so much that a login should replace it."""
+        if self.closed:
+            return False
+        return sockets.bytes_received(self._socket) > LIFETIME_BUDGET
 
     def pipeline(self, on: bool) -> None:
         """Send the units of one `ask` in one go from now on, or no longer."""
@@ -76,36 +77,40 @@ class Wire:
             self._pgconn.exit_pipeline_mode()
 
     async def ask(self, units: Sequence[Unit], *, together: bool = False) -> list[PGresult]:
-        """Return one result for each unit: its error, else its last answer. Any other ending closes
-        the wire.
+        """Return one result for each unit: its error, else its last answer.
 
-        Together they cost one packet each way, and an error leaves the units after it
-        PIPELINE_ABORTED.
+        Any other ending closes the wire and raises Failed. Together the units cost one packet each
+        way, and an error leaves those after it PIPELINE_ABORTED.
         """
         if self.closed:
             raise Failed(Cause.RESET, "the connection is closed", lost=True)
         self._waiter = self._loop.create_future()
         self._allowed = sockets.bytes_received(self._socket) + BYTE_BUDGET
         try:
-            results = await (self._ask_together(units) if together else self._ask_apart(units))
+            if together:
+                results = await self._ask_together(units)
+            else:
+                results = await self._ask_one_by_one(units)
             self._waiter = None
             return results
         except psycopg.Error as exc:
             raise Failed(Cause.RESET, clean(str(exc)), lost=True) from None
         finally:
-            if (
-                self._waiter is not None
-            ):  # unfinished: what comes next would answer an older question
+            # unfinished: what comes next would answer an older question
+            if self._waiter is not None:
                 self._waiter = None
                 self.close()
 
     async def _ask_together(self, units: Sequence[Unit]) -> list[PGresult]:
-        self._send([*(send for unit in units for send in unit), pq.PGconn.pipeline_sync])
+        messages: list[Send] = []
+        for unit in units:
+            messages.extend(unit)
+        self._send([*messages, pq.PGconn.pipeline_sync])
         results = [await self._outcome(unit) for unit in units]
         await self._sync()
         return results
 
-    async def _ask_apart(self, units: Sequence[Unit]) -> list[PGresult]:
+    async def _ask_one_by_one(self, units: Sequence[Unit]) -> list[PGresult]:
         results = []
         pipelined = self._pgconn.pipeline_status != pq.PipelineStatus.OFF
         for unit in units:
@@ -119,8 +124,7 @@ class Wire:
         for send in messages:
             send(self._pgconn)
         if self._pgconn.flush():
-            # Our questions are a few kilobytes: the peer has stopped reading, so it will hardly
-            # answer either.
+            # Our questions are a few kilobytes: a peer that does not take them hardly answers.
             self._loop.add_writer(self._fd, self._on_writable)
 
     def _on_writable(self) -> None:
@@ -154,17 +158,14 @@ class Wire:
             raise Failed(Cause.SERVER_ERROR, "the server answered out of turn")
 
     def _newer(self, outcome: PGresult | None, result: PGresult) -> PGresult:
-        """Return a unit's outcome so far: its first error, else its last answer; raise Failed at
-        the session's end.
+        """Return a unit's outcome so far: its first error, else its last answer.
+
+        Raise Failed at the session's end.
         """
         if result.status == pq.ExecStatus.FATAL_ERROR:
             severity = _severity(result)
             if severity in _FATAL or self._pgconn.status == pq.ConnStatus.BAD:
-                code = (
-                    sqlstate(result) if severity else ""
-                )  # libpq's own word for a FIN has neither
-                cause = cause_of_sqlstate(code) if code else Cause.RESET
-                raise Failed(cause, words(result), lost=True, sqlstate=code)
+                raise _end_of_session(result, severity)
         elif result.status not in _ANSWERS:
             raise Failed(Cause.SERVER_ERROR, "the server answered out of turn")
         failed = outcome is not None and outcome.status not in _DONE
@@ -180,8 +181,9 @@ class Wire:
         self._take_in()
 
     def _ended(self) -> bool:
-        """Say whether the peer's end is next to be read: libuv tells of a reset once, maybe with
-        the data before it.
+        """Say whether the peer's end is next to be read.
+
+        libuv tells of a reset once, maybe with the data before it: so look, before waiting.
         """
         return sockets.peek(self._socket, 1) is None
 
@@ -197,8 +199,9 @@ class Wire:
             self._waiter.set_result(None)
 
     def _on_idle_input(self) -> None:
-        """Tell the end from mere news, such as a changed setting; a farewell (57P01) comes before
-        the FIN.
+        """Tell the end from mere news, such as a changed setting.
+
+        A farewell (57P01) comes before the FIN.
         """
         ended = sockets.bytes_received(self._socket) > self._allowed
         try:
@@ -226,9 +229,17 @@ class Wire:
         self._waiter = None
 
 
+def _end_of_session(result: PGresult, severity: bytes | None) -> Failed:
+    """Return how a session ended by this error; libpq's own text for a FIN has no severity."""
+    code = sqlstate(result) if severity else ""
+    cause = cause_of_sqlstate(code) if code else Cause.RESET
+    return Failed(cause, error_text(result), lost=True, sqlstate=code)
+
+
 def _severity(result: PGresult) -> bytes | None:
-    """Return an error's severity; poolers name it in one field only, the one that servers
-    translate.
-    """
-    fields = pq.DiagnosticField.SEVERITY_NONLOCALIZED, pq.DiagnosticField.SEVERITY
-    return next(filter(None, map(result.error_field, fields)), None)
+    """Return an error's severity; poolers name it only in the field that servers translate."""
+    for field in (pq.DiagnosticField.SEVERITY_NONLOCALIZED, pq.DiagnosticField.SEVERITY):
+        severity = result.error_field(field)
+        if severity:
+            return severity
+    return None

@@ -12,8 +12,8 @@ from monitor.core.advice import advice, grant
 from monitor.core.cause import EVIDENCE, Cause
 from monitor.core.database import Address, parse_address
 from monitor.core.errors import InvalidInput
-from monitor.core.observation import Reading, ReadingStatus
-from monitor.feeler.session import Feeling, probe
+from monitor.core.observation import Observation, Reading, ReadingStatus
+from monitor.feeler.session import probe
 from monitor.registry import fleet
 from monitor.registry.store import open_store
 from monitor.secrets import SecretBox, load_keys
@@ -46,12 +46,12 @@ def why_unreachable(url: str, ca_dir: Path) -> str:
     return f"{found.cause}: {clean(found.detail)}".removesuffix(": ")
 
 
-def probe_once(address: Address, ca_dir: Path) -> Feeling:
+def probe_once(address: Address, ca_dir: Path) -> Observation:
     """Log in and probe once; a database that cannot be reached is an answer too."""
     return asyncio.run(probe(address, worker="cli", ca_dir=ca_dir))
 
 
-def lines(address: Address, found: Feeling) -> Iterator[str]:
+def lines(address: Address, found: Observation) -> Iterator[str]:
     """Yield what came out, one line each."""
     yield address.redacted()
     for step, milliseconds in found.steps.items():
@@ -63,7 +63,7 @@ def lines(address: Address, found: Feeling) -> Iterator[str]:
     yield _line("cause", f"{found.cause} ({evidence}){detail}")
     if found.cause is not Cause.OK:
         yield _line("next", advice(found.cause))
-    if found.pooled:
+    if found.access.pooled:
         yield _line("pooled", "a pooler is between: it may answer for the server")
     for reading in found.readings:
         yield _line(reading.family, _reading_text(reading, address.user))

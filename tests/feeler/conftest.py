@@ -9,16 +9,29 @@ from typing import Any
 import pytest
 
 from monitor.core.database import Address
-from monitor.feeler.session import Session
+from monitor.core.observation import Observation
+from monitor.feeler.session import FeelNotes, Session
 
 MakeSession = Callable[..., Session]
 CountResources = Callable[[], tuple[int, int]]
 
 
+async def feel(session: Session, **asked: Any) -> Observation:
+    """Feel as a routine beat does, with neither a login nor slow gauges, unless asked otherwise."""
+    seen, _ = await feel_and_note(session, **asked)
+    return seen
+
+
+async def feel_and_note(session: Session, **asked: Any) -> tuple[Observation, FeelNotes]:
+    """Feel, and return what the next feel must know too."""
+    return await session.feel(**{"fresh": False, "slow": False, **asked})
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
-    """Run on uvloop, as workers do; it tells of a socket's end in its own way. Probes of
-    test_logins run on asyncio.
+    """Run on uvloop, as workers do: it tells of a socket's end in its own way.
+
+    Probes of test_logins run on asyncio.
     """
     return "asyncio", {"use_uvloop": True}
 

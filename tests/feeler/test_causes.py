@@ -148,27 +148,6 @@ def test_a_login_without_a_code_is_told_by_bytes(
 
 
 @pytest.mark.parametrize(
-    ("login", "proved"),
-    [
-        (Cause.REFUSING, Cause.REFUSING),
-        (Cause.STARTING, Cause.STARTING),
-        (Cause.LOCKED_OUT, Cause.LOCKED_OUT),
-        (Cause.WRONG_PASSWORD, Cause.WRONG_PASSWORD),
-        (Cause.UNTRUSTED, Cause.UNTRUSTED),
-        (Cause.PORT_CLOSED, Cause.LOGIN_FAILING),
-        (Cause.HUNG, Cause.LOGIN_FAILING),
-        (Cause.SERVER_ERROR, Cause.LOGIN_FAILING),
-        (Cause.DESCRIPTORS, Cause.OK),
-        (Cause.LATE_LOOP, Cause.OK),
-    ],
-)
-def test_beside_a_kept_session_that_answers_no_login_proves_it_down(
-    login: Cause, proved: Cause
-) -> None:
-    assert causes.cause_beside_kept(login) is proved
-
-
-@pytest.mark.parametrize(
     ("message", "routine"),
     [
         (

@@ -13,7 +13,7 @@ from monitor.core.cause import Cause
 from monitor.feeler.causes import clean
 from tests.feeler import hostile
 from tests.feeler.certificates import Authority
-from tests.feeler.conftest import MakeSession
+from tests.feeler.conftest import MakeSession, feel
 from tests.feeler.hostile import Asking, Hostile, Talk
 
 SECRET = "Tr0ub4dor/&30"
@@ -56,7 +56,7 @@ async def test_a_server_that_asks_for_it_in_clear_gets_no_password(
     with Hostile(asking) as server:
         for sslmode in ("prefer", "disable", "allow"):
             session = make_session(server.address(password=SECRET, sslmode=sslmode))
-            assert (await session.feel(fresh=False, slow=False)).cause is Cause.CLEARTEXT_REFUSED
+            assert (await feel(session)).cause is Cause.CLEARTEXT_REFUSED
     assert (asking.asked, asking.told) == (3, [])
 
 
@@ -66,14 +66,12 @@ async def test_nor_over_tls_that_proves_nothing(make_session: MakeSession, tmp_p
     with Hostile(asking) as server:
         for sslmode in ("prefer", "require"):
             session = make_session(server.address(password=SECRET, sslmode=sslmode))
-            assert (await session.feel(fresh=False, slow=False)).cause is Cause.CLEARTEXT_REFUSED, (
-                sslmode
-            )
+            assert (await feel(session)).cause is Cause.CLEARTEXT_REFUSED, sslmode
         assert (asking.asked > 1, asking.told) == (True, [])
         session = make_session(
             server.address(password=SECRET, sslmode="require", allow_cleartext=True)
         )
-        assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+        assert (await feel(session)).cause is Cause.OK
     assert asking.told == [SECRET.encode() + b"\0"]
 
 
@@ -83,10 +81,10 @@ async def test_who_is_allowed_to_ask_gets_it_and_is_not_quoted(make_session: Mak
         session = make_session(
             server.address(password=SECRET, sslmode="disable", allow_cleartext=True)
         )
-        feeling = await session.feel(fresh=False, slow=False)
-    assert (feeling.cause, asking.told) == (Cause.WRONG_PASSWORD, [SECRET.encode() + b"\0"])
-    assert "28P01" in feeling.detail
-    assert not [form for form in forms(SECRET) if form in feeling.detail]
+        seen = await feel(session)
+    assert (seen.cause, asking.told) == (Cause.WRONG_PASSWORD, [SECRET.encode() + b"\0"])
+    assert "28P01" in seen.detail
+    assert not [form for form in forms(SECRET) if form in seen.detail]
 
 
 @pytest.mark.parametrize("form", forms(SECRET))
@@ -119,7 +117,7 @@ async def test_a_proof_that_does_not_tell_the_password_is_given(
         talk.refuse("FATAL", "28P01")
 
     with Hostile(ask) as server:
-        feeling = await make_session(server.address(password=SECRET)).feel(fresh=False, slow=False)
-    assert feeling.cause is Cause.WRONG_PASSWORD
+        seen = await feel(make_session(server.address(password=SECRET)))
+    assert seen.cause is Cause.WRONG_PASSWORD
     assert [kind for kind, _ in heard] == [b"p"]
     assert SECRET.encode() not in heard[0][1]

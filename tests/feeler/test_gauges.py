@@ -13,20 +13,27 @@ from hypothesis import strategies as st
 
 from monitor.core.cause import Cause
 from monitor.core.database import parse_address
-from monitor.core.observation import FAMILIES, GAUGES, SLOW_FAMILIES, Reading, ReadingStatus
+from monitor.core.observation import (
+    FAMILIES,
+    GAUGES,
+    SLOW_FAMILIES,
+    Observation,
+    Reading,
+    ReadingStatus,
+)
 from monitor.feeler import gauges
 from monitor.feeler.gauges import Counters, Query
-from monitor.feeler.session import Feeling
+from monitor.feeler.session import FeelNotes
 from monitor.local.machine import drop_privileges, own
-from tests.feeler.conftest import MakeSession
+from tests.feeler.conftest import MakeSession, feel, feel_and_note
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 
 StartPostgres = Callable[..., PostgresServer]
 
 
-def family(feeling: Feeling, name: str) -> Reading:
-    return next(reading for reading in feeling.readings if reading.family == name)
+def family(seen: Observation, name: str) -> Reading:
+    return next(reading for reading in seen.readings if reading.family == name)
 
 
 def names(version: int, *, slow: bool = False) -> set[str]:
@@ -182,7 +189,7 @@ async def test_gauges_say_what_the_server_does(
     server.execute("analyze t")
     server.execute("create index on t (x)")
     session = make_session(parse_address(server.superuser_url()))
-    await session.feel(fresh=False, slow=False)
+    await feel(session)
     with (
         psycopg.connect(server.superuser_url()) as holder,
         psycopg.connect(server.superuser_url()) as waiter,
@@ -191,24 +198,25 @@ async def test_gauges_say_what_the_server_does(
         blocked = threading.Thread(target=lambda: waiter.execute("select from t"), daemon=True)
         blocked.start()
 
-        async def waiting() -> Feeling | None:
-            feeling = await session.feel(fresh=False, slow=True)
-            return feeling if family(feeling, "activity").values["blocked_sessions"] == 1 else None
+        async def waiting() -> tuple[Observation, FeelNotes] | None:
+            seen, notes = await feel_and_note(session, slow=True)
+            blocked = family(seen, "activity").values["blocked_sessions"]
+            return (seen, notes) if blocked == 1 else None
 
-        feeling = await eventually(waiting)
-        assert family(feeling, "connections").values == {"connections": 3, "connections_max": 27}
-        assert family(feeling, "activity").values["longest_transaction"] > 0
-        assert family(feeling, "activity").values["longest_idle_in_transaction"] > 0
-        database = family(feeling, "database").values
+        seen, notes = await eventually(waiting)
+        assert family(seen, "connections").values == {"connections": 3, "connections_max": 27}
+        assert family(seen, "activity").values["longest_transaction"] > 0
+        assert family(seen, "activity").values["longest_idle_in_transaction"] > 0
+        database = family(seen, "database").values
         assert database["role"] == "primary"
         assert "replication_lag" not in database
         assert database["xid_age"] > 0
         assert database["xact_rate"] >= 0
         assert 0 <= database["cache_hit_rate"] <= 100
-        tables = family(feeling, "tables").values
+        tables = family(seen, "tables").values
         assert (tables["table_count"], tables["row_count"]) == (2, 1000)
-        assert family(feeling, "size").values["db_size"] > 1_000_000
-        assert feeling.slow_cost > 0
+        assert family(seen, "size").values["db_size"] > 1_000_000
+        assert notes.slow_seconds > 0
         holder.rollback()
         blocked.join()
 
@@ -219,7 +227,7 @@ async def test_gauges_equal_what_the_drivers_own_connection_reads(
     """AsyncConnection is the reference: the same statements, the same values."""
     postgres_server.execute("create database reference")
     url = postgres_server.superuser_url("reference")
-    feeling = await make_session(parse_address(url)).feel(fresh=False, slow=True)
+    seen = await feel(make_session(parse_address(url)), slow=True)
     steady = {
         "connections_max",
         "role",
@@ -236,7 +244,7 @@ async def test_gauges_equal_what_the_drivers_own_connection_reads(
             read |= dict(
                 zip([column.name for column in cursor.description or ()], row or (), strict=True)
             )
-    ours = {name: value for reading in feeling.readings for name, value in reading.values.items()}
+    ours = {name: value for reading in seen.readings for name, value in reading.values.items()}
     assert {name: ours[name] for name in steady} == {name: read[name] for name in steady}
 
 
@@ -245,16 +253,14 @@ async def test_without_pg_monitor_activity_is_denied_and_the_rest_is_not(
 ) -> None:
     postgres_server.execute("create role plain login password 'plain'")
     session = make_session(parse_address(postgres_server.url("postgres", "plain", "plain")))
-    feeling = await session.feel(fresh=False, slow=True)
-    status = {reading.family: reading.status for reading in feeling.readings}
+    seen = await feel(session, slow=True)
+    status = {reading.family: reading.status for reading in seen.readings}
     assert status.pop("activity") is ReadingStatus.DENIED
     assert set(status.values()) == {ReadingStatus.OK}
-    assert family(feeling, "activity").values == {}
-    assert family(feeling, "connections").values["connections"] >= 1
+    assert family(seen, "activity").values == {}
+    assert family(seen, "connections").values["connections"] >= 1
     postgres_server.execute("grant pg_monitor to plain")
-    assert (
-        family(await session.feel(fresh=False, slow=False), "activity").status is ReadingStatus.OK
-    )
+    assert family(await feel(session), "activity").status is ReadingStatus.OK
 
 
 async def test_a_standby_has_a_lag_and_a_primary_has_none(
@@ -265,30 +271,25 @@ async def test_a_standby_has_a_lag_and_a_primary_has_none(
     try:
         session = make_session(parse_address(standby.superuser_url()))
 
-        async def follows() -> Feeling | None:
-            feeling = await session.feel(fresh=False, slow=True)
-            lag = family(feeling, "database").values.get("replication_lag")
-            return feeling if feeling.cause is Cause.OK and lag == 0 else None
+        async def follows() -> Observation | None:
+            seen = await feel(session, slow=True)
+            lag = family(seen, "database").values.get("replication_lag")
+            return seen if seen.cause is Cause.OK and lag == 0 else None
 
-        feeling = await eventually(follows, within=15)
-        assert {reading.status for reading in feeling.readings} == {ReadingStatus.OK}
-        assert family(feeling, "database").values["role"] == "standby"
+        seen = await eventually(follows, within=15)
+        assert {reading.status for reading in seen.readings} == {ReadingStatus.OK}
+        assert family(seen, "database").values["role"] == "standby"
         primary.execute("create table news ()")
         await eventually(lambda: standby.execute("select 1 from pg_class where relname = 'news'"))
         # with nobody to receive from, what was replayed may no longer be all there is
         primary.stop()
 
         async def behind() -> bool:
-            return (
-                family(await session.feel(fresh=False, slow=False), "database").values[
-                    "replication_lag"
-                ]
-                > 0
-            )
+            return family(await feel(session), "database").values["replication_lag"] > 0
 
         assert await eventually(behind, within=10)
         standby.execute("select pg_promote(true, 10)")
-        values = family(await session.feel(fresh=False, slow=False), "database").values
+        values = family(await feel(session), "database").values
         assert values["role"] == "primary"
         assert "replication_lag" not in values
     finally:

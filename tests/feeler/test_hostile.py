@@ -12,11 +12,10 @@ import pytest
 
 from monitor.core.cause import Cause
 from monitor.core.database import Address, parse_address
-from monitor.core.observation import ReadingStatus
+from monitor.core.observation import Observation, ReadingStatus
 from monitor.feeler.login import LoginLimiter
-from monitor.feeler.session import Feeling
 from tests.feeler import hostile
-from tests.feeler.conftest import CountResources, MakeSession
+from tests.feeler.conftest import CountResources, MakeSession, feel
 from tests.feeler.hostile import Hostile
 from tests.servers import PostgresServer
 from tests.waiting import eventually
@@ -57,21 +56,21 @@ def ports() -> Iterator[dict[str, int]]:
         yield ports
 
 
-async def feel(make_session: MakeSession, address: Address) -> Feeling:
+async def feel_once(make_session: MakeSession, address: Address) -> Observation:
     """Feel once; hold what must hold of every hostile server."""
     session = make_session(address, deadline=DEADLINE)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     async with watched() as loop:
         began = time.monotonic()
-        feeling = await session.feel(fresh=False, slow=False)
+        seen = await feel(session)
         took = time.monotonic() - began
     assert took < DEADLINE + GRACE
     assert loop.worst < STALL
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < GROWTH
-    assert len(feeling.detail) <= 512
-    assert feeling.detail.isprintable()
+    assert len(seen.detail) <= 512
+    assert seen.detail.isprintable()
     await session.close()
-    return feeling
+    return seen
 
 
 @pytest.mark.parametrize(
@@ -103,9 +102,9 @@ async def test_every_feel_ends_in_time_and_leaves_nothing(
     cause: Cause,
 ) -> None:
     before = count_resources()
-    feeling = await feel(make_session, hostile.address(ports[name], allow_cleartext=True))
-    assert feeling.cause is cause
-    assert feeling.readings == ()
+    seen = await feel_once(make_session, hostile.address(ports[name], allow_cleartext=True))
+    assert seen.cause is cause
+    assert seen.readings == ()
     await eventually(lambda: count_resources() <= before)
 
 
@@ -115,7 +114,7 @@ async def test_a_reset_right_behind_the_data_is_never_missed(
     """libuv tells of both at once and never again."""
     for _ in range(100):
         session = make_session(hostile.address(ports["hang_up"]), deadline=DEADLINE)
-        assert (await session.feel(fresh=False, slow=False)).cause is Cause.RESET
+        assert (await feel(session)).cause is Cause.RESET
 
 
 async def test_data_at_rest_is_taken_in_with_measure(make_session: MakeSession) -> None:
@@ -128,8 +127,8 @@ async def test_data_at_rest_is_taken_in_with_measure(make_session: MakeSession) 
 
     lost = asyncio.Event()
     with Hostile(hostile.logged_in(unasked)) as server:
-        session = make_session(server.address(), on_lost=lost.set)
-        assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+        session = make_session(server.address(), wake=lost.set)
+        assert (await feel(session)).cause is Cause.OK
         async with asyncio.timeout(2):
             await lost.wait()
 
@@ -142,12 +141,12 @@ async def test_an_endless_proof_burns_one_thread_and_stalls_nobody(
         session = make_session(server.address(), deadline=DEADLINE)
         async with watched() as loop:
             began = time.monotonic()
-            first = await session.feel(fresh=False, slow=False)
+            first = await feel(session)
             assert time.monotonic() - began < DEADLINE + GRACE
-            again = [await session.feel(fresh=True, slow=False) for _ in range(20)]
+            again = [await feel(session, fresh=True) for _ in range(20)]
             assert time.monotonic() - began < DEADLINE + GRACE
         assert loop.worst < STALL
-        assert {feeling.cause for feeling in (first, *again)} == {
+        assert {seen.cause for seen in (first, *again)} == {
             Cause.SEVERED
         }  # our own severing says nothing
         assert server.accepted == 1  # no second login while the first one's proof is being computed
@@ -157,20 +156,20 @@ async def test_an_endless_proof_burns_one_thread_and_stalls_nobody(
 
 async def test_a_dear_proof_in_time_is_a_login(make_session: MakeSession) -> None:
     with Hostile(hostile.scram(100_000)) as server:
-        feeling = await make_session(server.address()).feel(fresh=False, slow=False)
-    assert feeling.cause is Cause.RESET  # this server hangs up once it has the proof
+        seen = await feel(make_session(server.address()))
+    assert seen.cause is Cause.RESET  # this server hangs up once it has the proof
 
 
 async def test_a_server_that_lies_about_types_is_up_and_its_gauges_are_errors(
     make_session: MakeSession,
 ) -> None:
     with Hostile(hostile.after_set_up(hostile.lie)) as server:
-        feeling = await feel(make_session, server.address())
-    assert feeling.cause is Cause.OK
-    by_family = {reading.family: reading for reading in feeling.readings}
+        seen = await feel_once(make_session, server.address())
+    assert seen.cause is Cause.OK
+    by_family = {reading.family: reading for reading in seen.readings}
     assert by_family["database"].status is ReadingStatus.ERROR
     assert by_family["connections"].status is ReadingStatus.ERROR
-    assert not any(reading.values for reading in feeling.readings)
+    assert not any(reading.values for reading in seen.readings)
 
 
 async def test_one_statement_that_fails_leaves_the_other_gauges_alone(
@@ -184,9 +183,9 @@ async def test_one_statement_that_fails_leaves_the_other_gauges_alone(
     with Hostile(hostile.logged_in(fails)) as server:
         session = make_session(server.address())
         for _ in range(3):
-            feeling = await session.feel(fresh=False, slow=True)
-            by_family = {reading.family: reading for reading in feeling.readings}
-            assert feeling.cause is Cause.OK
+            seen = await feel(session, slow=True)
+            by_family = {reading.family: reading for reading in seen.readings}
+            assert seen.cause is Cause.OK
             assert by_family["connections"].status is ReadingStatus.DENIED
             assert by_family["connections"].code == "42501"
             assert by_family["database"].values["xid_age"] == 7
@@ -202,9 +201,9 @@ async def test_an_error_on_everything_is_the_servers_own_word(
         raise hostile.Refusal(code)
 
     with Hostile(hostile.after_set_up(fails)) as server:
-        feeling = await feel(make_session, server.address())
-    assert feeling.cause is Cause.SERVER_ERROR
-    assert {reading.code for reading in feeling.readings} == {code}
+        seen = await feel_once(make_session, server.address())
+    assert seen.cause is Cause.SERVER_ERROR
+    assert {reading.code for reading in seen.readings} == {code}
 
 
 async def test_a_server_that_ends_every_session_gets_no_storm_of_logins(
@@ -227,11 +226,11 @@ async def test_a_server_that_ends_every_session_gets_no_storm_of_logins(
 
     lost: list[float] = []
     with Hostile(leave) as server:
-        session = make_session(server.address(), on_lost=lambda: lost.append(time.monotonic()))
+        session = make_session(server.address(), wake=lambda: lost.append(time.monotonic()))
         began = time.monotonic()
         while time.monotonic() < began + 1.5:
-            feeling = await session.feel(fresh=False, slow=False)
-            assert feeling.cause in (Cause.OK, Cause.RESET, Cause.SERVER_ERROR)
+            seen = await feel(session)
+            assert seen.cause in (Cause.OK, Cause.RESET, Cause.SERVER_ERROR)
             await asyncio.sleep(0.02)
     assert len(lost) <= 2
 
@@ -247,18 +246,16 @@ async def test_endless_proofs_keep_nobody_else_from_logging_in(
         sessions = [
             make_session(server.address(), logins=logins, deadline=DEADLINE) for _ in range(40)
         ]
-        burning = [
-            asyncio.create_task(session.feel(fresh=False, slow=False)) for session in sessions
-        ]
+        burning = [asyncio.create_task(feel(session)) for session in sessions]
         await eventually(lambda: server.accepted == 40)
         for _ in range(
             3
         ):  # while the proofs are waited for, and when their logins have been severed
             honest = make_session(address, logins=logins, deadline=DEADLINE)
-            assert (await honest.feel(fresh=True, slow=False)).cause is Cause.OK
+            assert (await feel(honest, fresh=True)).cause is Cause.OK
             await honest.close()
             await asyncio.sleep(DEADLINE / 2)
-        assert {(await feeling).cause for feeling in burning} <= {
+        assert {(await seen).cause for seen in burning} <= {
             Cause.SEVERED,
             Cause.RESET,
         }  # RESET: proved in time

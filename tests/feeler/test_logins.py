@@ -19,9 +19,10 @@ import pytest
 
 from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.database import Address, parse_address
+from monitor.core.observation import Observation
 from monitor.feeler.login import LoginLimiter
-from monitor.feeler.session import Feeling, probe
-from tests.feeler.conftest import CountResources, MakeSession
+from monitor.feeler.session import probe
+from tests.feeler.conftest import CountResources, MakeSession, feel
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.system.targets import fill_slots, held_in_recovery
@@ -67,11 +68,11 @@ def visitor(
 async def test_a_refusal_is_told_by_its_code(
     server: PostgresServer, changes: dict[str, str], cause: Cause, words: str
 ) -> None:
-    feeling = await probe(visitor(server, **changes))
-    assert feeling.cause is cause
-    assert EVIDENCE[feeling.cause] is Evidence.ALIVE
-    assert words in feeling.detail
-    assert feeling.steps.keys() == {"dns", "connect", "login"}
+    seen = await probe(visitor(server, **changes))
+    assert seen.cause is cause
+    assert EVIDENCE[seen.cause] is Evidence.ALIVE
+    assert words in seen.detail
+    assert seen.steps.keys() == {"dns", "connect", "login"}
 
 
 async def test_a_password_nobody_gave_us_is_our_fault(server: PostgresServer) -> None:
@@ -83,14 +84,14 @@ async def test_a_reject_in_pg_hba_is_locked_out(start_postgres: StartPostgres) -
     rules = server.data / "pg_hba.conf"
     rules.write_text("host all visitor all reject\n" + rules.read_text())
     server.execute("select pg_reload_conf()")
-    feeling = await eventually(lambda: when(probe(visitor(server)), "pg_hba"))
-    assert feeling.cause is Cause.NO_ENTRY
-    assert "28000" in feeling.detail
+    seen = await eventually(lambda: when(probe(visitor(server)), "pg_hba"))
+    assert seen.cause is Cause.NO_ENTRY
+    assert "28000" in seen.detail
 
 
-async def when(feel: Awaitable[Feeling], words: str) -> Feeling | None:
-    feeling = await feel
-    return feeling if words in feeling.detail else None
+async def when(feeling: Awaitable[Observation], words: str) -> Observation | None:
+    seen = await feeling
+    return seen if words in seen.detail else None
 
 
 async def test_no_slot_left_is_refusing_for_everybody(start_postgres: StartPostgres) -> None:
@@ -112,17 +113,17 @@ async def test_a_server_that_starts_or_stops_says_so(start_postgres: StartPostgr
     server = start_postgres(wal_level="replica")
     address = parse_address(server.superuser_url())
     with held_in_recovery(server):
-        feeling = await eventually(lambda: when(probe(address), "57P03"))
-        assert feeling.cause is Cause.STARTING
+        seen = await eventually(lambda: when(probe(address), "57P03"))
+        assert seen.cause is Cause.STARTING
     with psycopg.connect(server.superuser_url()):
         os.kill(server.pid, signal.SIGTERM)  # waits for that session and lets nobody else in
         assert (await eventually(lambda: when(probe(address), "57P03"))).cause is Cause.STARTING
 
 
 async def test_a_closed_port_is_refused() -> None:
-    feeling = await probe(NOWHERE)
-    assert feeling.cause is Cause.PORT_CLOSED
-    assert feeling.steps.keys() == {"dns", "connect"}
+    seen = await probe(NOWHERE)
+    assert seen.cause is Cause.PORT_CLOSED
+    assert seen.steps.keys() == {"dns", "connect"}
 
 
 async def test_a_connection_that_ends_in_the_handshake_is_reset(
@@ -159,8 +160,8 @@ def full_backlog() -> Iterator[int]:
 
 async def test_no_answer_to_the_connect_is_a_connect_timeout(full_backlog: int) -> None:
     began = time.monotonic()
-    feeling = await probe(replace(NOWHERE, port=full_backlog), deadline=0.5)
-    assert feeling.cause is Cause.CONNECT_TIMEOUT
+    seen = await probe(replace(NOWHERE, port=full_backlog), deadline=0.5)
+    assert seen.cause is Cause.CONNECT_TIMEOUT
     assert time.monotonic() - began < 0.6
 
 
@@ -168,8 +169,8 @@ async def test_a_frozen_server_is_hung(start_postgres: StartPostgres) -> None:
     server = start_postgres()
     server.freeze()
     began = time.monotonic()
-    feeling = await probe(parse_address(server.superuser_url()), deadline=0.5)
-    assert feeling.cause is Cause.HUNG
+    seen = await probe(parse_address(server.superuser_url()), deadline=0.5)
+    assert seen.cause is Cause.HUNG
     assert time.monotonic() - began < 0.6
 
 
@@ -183,13 +184,13 @@ async def test_out_of_descriptors_is_our_fault(
     for left in range(3):
         resource.setrlimit(resource.RLIMIT_NOFILE, (free + left, hard))
         try:
-            feeling = await session.feel(fresh=False, slow=False)
+            seen = await feel(session)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert feeling.cause in (Cause.DESCRIPTORS, Cause.OK)
+        assert seen.cause in (Cause.DESCRIPTORS, Cause.OK)
         if left == 0:
-            assert feeling.cause is Cause.DESCRIPTORS
-    assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+            assert seen.cause is Cause.DESCRIPTORS
+    assert (await feel(session)).cause is Cause.OK
 
 
 async def test_every_address_of_a_name_is_tried() -> None:
@@ -215,11 +216,11 @@ async def test_a_hundred_failures_leave_no_descriptor_and_no_thread(
     ]
     logins = LoginLimiter()
     sessions = [make_session(address, logins=logins) for address in addresses]
-    await asyncio.gather(*(session.feel(fresh=False, slow=False) for session in sessions))
+    await asyncio.gather(*(feel(session) for session in sessions))
     await eventually(lambda: count_resources()[1] == 0)
     before = count_resources()
     for _ in range(25):
-        await asyncio.gather(*(session.feel(fresh=True, slow=False) for session in sessions))
+        await asyncio.gather(*(feel(session, fresh=True) for session in sessions))
     await eventually(lambda: count_resources() <= before)
 
 
@@ -230,11 +231,11 @@ async def test_a_feel_that_is_cancelled_leaves_nothing(
     session = make_session(parse_address(server.superuser_url()))
     server.freeze()
     before = count_resources()
-    feel = asyncio.create_task(session.feel(fresh=False, slow=False))
+    feeling = asyncio.create_task(feel(session))
     await asyncio.sleep(0.1)
-    feel.cancel()
+    feeling.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await feel
+        await feeling
     await eventually(lambda: count_resources() <= before)
 
 
@@ -244,10 +245,8 @@ async def test_a_silent_host_makes_its_other_databases_wait_for_a_moment_only(
     logins = LoginLimiter()
     address = replace(NOWHERE, port=full_backlog)
     sessions = [make_session(address, logins=logins, deadline=1.2) for _ in range(20)]
-    feelings = await asyncio.gather(
-        *(session.feel(fresh=False, slow=False) for session in sessions)
-    )
-    assert {feeling.cause for feeling in feelings} == {Cause.CONNECT_TIMEOUT}
+    observed = await asyncio.gather(*(feel(session) for session in sessions))
+    assert {seen.cause for seen in observed} == {Cause.CONNECT_TIMEOUT}
 
 
 async def test_silent_hosts_do_not_delay_a_good_one(
@@ -258,12 +257,10 @@ async def test_silent_hosts_do_not_delay_a_good_one(
         make_session(replace(NOWHERE, port=full_backlog), logins=logins, deadline=1)
         for _ in range(50)
     ]
-    feels = [asyncio.create_task(session.feel(fresh=True, slow=False)) for session in silent]
+    feels = [asyncio.create_task(feel(session, fresh=True)) for session in silent]
     await asyncio.sleep(0.05)
     began = time.monotonic()
-    assert (
-        await make_session(visitor(server), logins=logins).feel(fresh=True, slow=False)
-    ).cause is Cause.OK
+    assert (await feel(make_session(visitor(server), logins=logins), fresh=True)).cause is Cause.OK
     assert time.monotonic() - began < 0.5
     await asyncio.gather(*feels)
 
@@ -274,8 +271,8 @@ from psycopg import pq
 from monitor.core.database import parse_address
 from monitor.feeler.session import probe
 async def main():
-    feelings = [await probe(parse_address(url)) for url in sys.stdin.read().split()]
-    print(pq.__impl__, *(f"{feeling.cause}" for feeling in feelings))
+    observed = [await probe(parse_address(url)) for url in sys.stdin.read().split()]
+    print(pq.__impl__, *(f"{seen.cause}" for seen in observed))
 asyncio.run(main())
 """
 
@@ -325,11 +322,11 @@ def test_causes_are_the_same_with_any_loop_and_any_psycopg_whatever_the_environm
 
 
 async def test_a_session_is_felt_by_one_probe_and_nothing_stays(server: PostgresServer) -> None:
-    feeling = await probe(visitor(server), worker="cli-1")
-    assert feeling.cause is Cause.OK
-    assert feeling.fresh_login
-    assert feeling.steps.keys() == {"dns", "connect", "login", "query"}
-    assert {reading.family for reading in feeling.readings} == {
+    seen = await probe(visitor(server), worker="cli-1")
+    assert seen.cause is Cause.OK
+    assert seen.fresh_login
+    assert seen.steps.keys() == {"dns", "connect", "login", "query"}
+    assert {reading.family for reading in seen.readings} == {
         "connections", "activity", "database", "tables", "size",
     }  # fmt: skip
     query = "select count(*) from pg_stat_activity where application_name = 'feeler/cli-1'"

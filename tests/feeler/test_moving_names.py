@@ -17,7 +17,7 @@ from monitor.feeler import names
 from monitor.feeler.login import LoginLimiter
 from monitor.feeler.names import Names
 from tests.feeler import hostile
-from tests.feeler.conftest import MakeSession
+from tests.feeler.conftest import MakeSession, feel
 from tests.feeler.hostile import Hostile
 from tests.waiting import eventually
 
@@ -69,16 +69,16 @@ async def test_a_kept_session_follows_its_name(
     zone: Zone, old: Hostile, make_session: MakeSession
 ) -> None:
     woken = asyncio.Event()
-    session = make_session(named(old.port), logins=zone.limiter(), on_lost=woken.set)
+    session = make_session(named(old.port), logins=zone.limiter(), wake=woken.set)
     with Hostile(WELL, old.port, NEW) as new:
-        assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+        assert (await feel(session)).cause is Cause.OK
         zone.lead_to(NEW)
-        zone.later += names.FRESH
-        assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+        zone.later += names.REFRESH_AFTER
+        assert (await feel(session)).cause is Cause.OK
         await asyncio.wait_for(woken.wait(), 5)
-        feeling = await session.feel(fresh=False, slow=False)
-        assert (feeling.cause, feeling.fresh_login, feeling.tried) == (Cause.OK, True, (NEW,))
-        again = await session.feel(fresh=False, slow=False)
+        seen = await feel(session)
+        assert (seen.cause, seen.fresh_login, seen.tried) == (Cause.OK, True, (NEW,))
+        again = await feel(session)
         assert (again.fresh_login, again.tried) == (False, (NEW,))
         assert (old.accepted, new.accepted) == (1, 1)
 
@@ -87,11 +87,11 @@ async def test_a_kept_session_stays_while_the_answer_has_its_address(
     zone: Zone, old: Hostile, make_session: MakeSession
 ) -> None:
     session = make_session(named(old.port), logins=zone.limiter())
-    assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+    assert (await feel(session)).cause is Cause.OK
     zone.lead_to("127.0.0.9", "127.0.0.8", "127.0.0.7", "127.0.0.6", OLD)
     for _ in range(3):
-        zone.later += names.FRESH
-        assert (await session.feel(fresh=False, slow=False)).tried == (OLD,)
+        zone.later += names.REFRESH_AFTER
+        assert (await feel(session)).tried == (OLD,)
         await asyncio.sleep(0.1)
     assert old.accepted == 1
 
@@ -101,13 +101,13 @@ async def test_a_negative_about_an_address_the_name_has_left_is_void(
 ) -> None:
     session = make_session(named(dropping), logins=zone.limiter(), deadline=1.3)
     with Hostile(WELL, dropping, NEW):
-        feel = asyncio.create_task(session.feel(fresh=False, slow=False))
+        feeling = asyncio.create_task(feel(session))
         await asyncio.sleep(0.2)
         zone.lead_to(NEW)
-        feeling = await feel
-        assert feeling.cause is Cause.NAME_MOVED
-        assert EVIDENCE[feeling.cause] is Evidence.OUR_FAULT
-        assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+        seen = await feeling
+        assert seen.cause is Cause.NAME_MOVED
+        assert EVIDENCE[seen.cause] is Evidence.OUR_FAULT
+        assert (await feel(session)).cause is Cause.OK
 
 
 async def test_a_name_that_leads_elsewhere_with_every_answer_excuses_each_address_once(
@@ -118,7 +118,7 @@ async def test_a_name_that_leads_elsewhere_with_every_answer_excuses_each_addres
     logins = zone.limiter()
     logins.names = Names(zone, itertools.count(0, 10).__next__)
     session = make_session(named(1), logins=logins)
-    causes = [(await session.feel(fresh=False, slow=False)).cause for _ in range(5)]
+    causes = [(await feel(session)).cause for _ in range(5)]
     assert causes.count(Cause.NAME_MOVED) <= 2
     assert causes[-1] is Cause.PORT_CLOSED
 
@@ -127,38 +127,34 @@ async def test_the_last_known_address_serves_and_says_so(
     zone: Zone, old: Hostile, make_session: MakeSession
 ) -> None:
     session = make_session(named(old.port), logins=zone.limiter())
-    assert not (await session.feel(fresh=False, slow=False)).dns_stale
+    assert not (await feel(session)).dns_stale
     zone.fail()
     zone.later += 60
-    feeling = await session.feel(fresh=True, slow=False)
-    assert (feeling.cause, feeling.fresh_login, feeling.dns_stale) == (Cause.OK, True, True)
-    assert "dns_stale" in feeling.detail
+    seen = await feel(session, fresh=True)
+    assert (seen.cause, seen.fresh_login, seen.dns_stale) == (Cause.OK, True, True)
+    assert "dns_stale" in seen.detail
 
 
 async def test_a_last_known_address_that_is_dead_proves_no_more_than_the_name_does(
     zone: Zone, old: Hostile, make_session: MakeSession
 ) -> None:
     session = make_session(named(old.port), logins=zone.limiter())
-    assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+    assert (await feel(session)).cause is Cause.OK
     zone.fail()
     zone.later += 60
     old.stop()
-    feeling = await eventually_negative(session)
-    assert feeling == (Cause.DNS, True)
+    seen = await eventually_negative(session)
+    assert seen == (Cause.DNS, True)
 
 
 async def eventually_negative(session: object) -> tuple[Cause, bool]:
     async def negative() -> tuple[Cause, bool] | None:
-        feeling = await session.feel(fresh=False, slow=False)  # type: ignore[attr-defined]
-        return (
-            None
-            if feeling.cause is Cause.OK
-            else (feeling.cause, f"{OLD} (dns_stale)" in feeling.detail)
-        )
+        seen = await feel(session)  # type: ignore[arg-type]
+        return None if seen.cause is Cause.OK else (seen.cause, f"{OLD} (dns_stale)" in seen.detail)
 
     return await eventually(negative)
 
 
 async def test_evidence_names_the_address_tried(make_session: MakeSession) -> None:
-    feeling = await make_session(hostile.address(1)).feel(fresh=False, slow=False)
-    assert feeling.detail.startswith("127.0.0.1: ")
+    seen = await feel(make_session(hostile.address(1)))
+    assert seen.detail.startswith("127.0.0.1: ")

@@ -71,7 +71,7 @@ async def test_a_name_is_asked_for_once_a_second_at_most(resolver: Resolver) -> 
     for _ in range(3):
         assert (await known.resolve("db", until())).hosts[0] == "192.0.2.1"
     assert resolver.asked == 1
-    clock.now += names.ANEW
+    clock.now += names.LOOKUP_TTL
     resolver.answer = ["192.0.2.2"]
     assert await known.resolve("db", until()) == Addresses(("192.0.2.2",))
 
@@ -83,7 +83,7 @@ async def test_an_old_answer_serves_while_the_resolver_fails_and_not_for_ever(
     known = Names(resolver, clock)
     await known.resolve("db", until())
     resolver.answer = socket.gaierror(socket.EAI_AGAIN, "away")
-    clock.now += names.REUSED
+    clock.now += names.STALE_FOR
     assert (await known.resolve("db", until())).hosts[0] == "192.0.2.1"
     clock.now += 1
     assert await cause(known.resolve("db", until())) is Cause.DNS
@@ -101,7 +101,7 @@ async def test_what_was_known_is_marked_and_a_failed_look_up_is_not_tried_again_
         assert (await known.resolve("db", until())).stale
         assert await cause(known.resolve("unknown", until())) is Cause.DNS
     assert resolver.asked == 3
-    clock.now += names.ANEW
+    clock.now += names.LOOKUP_TTL
     resolver.answer = ["192.0.2.7"]
     assert await known.resolve("db", until()) == Addresses(("192.0.2.7",))
 
@@ -112,7 +112,7 @@ async def test_a_name_is_looked_up_again_while_nobody_logs_in(resolver: Resolver
     assert known.refresh("db") is None, "nobody ever asked"
     await known.resolve("db", until())
     assert known.refresh("db") is None
-    clock.now += names.FRESH
+    clock.now += names.REFRESH_AFTER
     resolver.answer = ["192.0.2.2"]
     look_up = known.refresh("db")
     assert look_up
@@ -130,7 +130,7 @@ async def test_a_slow_resolver_costs_half_the_time_when_an_old_answer_is_there(
     clock = Clock()
     known = Names(resolver, clock)
     await known.resolve("db", until())
-    clock.now += names.FRESH + 1
+    clock.now += names.REFRESH_AFTER + 1
     resolver.gate.clear()
     began = time.monotonic()
     assert (await known.resolve("db", until(0.4))).hosts[0] == "192.0.2.1"

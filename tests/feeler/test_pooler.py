@@ -13,11 +13,12 @@ from psycopg import pq
 
 from monitor.core.cause import Cause
 from monitor.core.database import parse_address
-from monitor.core.observation import ReadingStatus
-from monitor.feeler.session import LARGEST_PID, Feeling, Session
+from monitor.core.observation import Observation, ReadingStatus
+from monitor.feeler.pooler import LARGEST_PID
+from monitor.feeler.session import Session
 from tests.conftest import StartPgBouncer, StartPostgres
 from tests.feeler import hostile
-from tests.feeler.conftest import MakeSession
+from tests.feeler.conftest import MakeSession, feel, feel_and_note
 from tests.feeler.hostile import Hostile, Talk
 from tests.poolers import PgBouncer
 from tests.servers import PostgresServer
@@ -85,11 +86,11 @@ async def test_a_pooler_is_noticed_and_gets_its_connection_back_as_it_was(
     before = left_behind(pooler)
     session = make_session(pooler.address())
     for fresh in (False, False):
-        feeling = await session.feel(fresh=fresh, slow=True)
-        assert feeling.cause is Cause.OK
-        assert feeling.pooled
-        assert {reading.status for reading in feeling.readings} == {ReadingStatus.OK}
-        assert {reading.family for reading in feeling.readings} >= {
+        seen = await feel(session, fresh=fresh, slow=True)
+        assert seen.cause is Cause.OK
+        assert seen.access.pooled
+        assert {reading.status for reading in seen.readings} == {ReadingStatus.OK}
+        assert {reading.family for reading in seen.readings} >= {
             "connections",
             "activity",
             "database",
@@ -101,10 +102,8 @@ async def test_a_pooler_is_noticed_and_gets_its_connection_back_as_it_was(
 async def test_a_session_of_our_own_is_not_taken_for_pooled(
     postgres_server: PostgresServer, make_session: MakeSession
 ) -> None:
-    feeling = await make_session(parse_address(postgres_server.superuser_url())).feel(
-        fresh=False, slow=False
-    )
-    assert not feeling.pooled
+    seen = await feel(make_session(parse_address(postgres_server.superuser_url())))
+    assert not seen.access.pooled
 
 
 @pytest.mark.parametrize("code", ["26000", "42P05"])
@@ -125,9 +124,9 @@ async def test_statements_that_vanish_are_sent_whole_from_then_on(
     with Hostile(hostile.logged_in(forget)) as server:
         session = make_session(server.address())
         for expected in (2, 4):
-            feeling = await session.feel(fresh=False, slow=False)
-            assert feeling.cause is Cause.OK
-            assert feeling.pooled
+            seen = await feel(session)
+            assert seen.cause is Cause.OK
+            assert seen.access.pooled
             assert sum(whole) == expected
         assert server.accepted == 1
 
@@ -174,8 +173,8 @@ async def test_a_pooler_whose_server_is_full_keeps_logins_waiting(
         session = make_session(pooler.address(), deadline=0.5)
         assert await felt(session) == (Cause.OK, True)
         for _ in range(2):
-            feeling = await eventually(lambda: proved(session))
-            assert feeling.cause is Cause.POOLER_WAITING
+            seen = await eventually(lambda: proved(session))
+            assert seen.cause is Cause.POOLER_WAITING
         assert await felt(session) == (Cause.OK, True), "the kept session is kept"
 
 
@@ -193,10 +192,10 @@ async def test_a_pool_that_has_room_again_lends_a_connection_beside_the_kept_one
         assert pool.most == 2
 
 
-async def proved(session: Session) -> Feeling | None:
+async def proved(session: Session) -> Observation | None:
     """Feel; return what it says when it was the session's turn to prove a login."""
-    feeling = await session.feel(fresh=True, slow=False)
-    return None if feeling.waiting else feeling
+    seen, notes = await feel_and_note(session, fresh=True)
+    return None if notes.login_waiting else seen
 
 
 # --- a pgbouncer ----------------------------------------------------------------------------------
@@ -215,8 +214,8 @@ def used_up(bouncer: PgBouncer) -> Iterator[None]:
 async def felt(
     session: Session, *, fresh: bool = False, pooled: bool = False
 ) -> tuple[Cause, bool]:
-    feeling = await session.feel(fresh=fresh, slow=False, pooled=pooled)
-    return feeling.cause, feeling.pooled
+    seen = await feel(session, fresh=fresh, pooled=pooled)
+    return seen.cause, seen.access.pooled
 
 
 @pytest.mark.parametrize("mode", POOLED)
@@ -272,9 +271,9 @@ async def test_a_pooler_says_by_its_code_that_it_has_no_connection(
     assert await felt(session) == (Cause.OK, True)
     server.kill_all()
     assert await felt(session) == (Cause.POOLER_WAITING, True)
-    feeling = await session.feel(fresh=False, slow=False)
-    assert (feeling.cause, feeling.sqlstate) == (Cause.POOLER_WAITING, "08P01")
-    assert "server login has been failing" in feeling.detail
+    seen = await feel(session)
+    assert (seen.cause, seen.sqlstate) == (Cause.POOLER_WAITING, "08P01")
+    assert "server login has been failing" in seen.detail
 
 
 async def test_what_a_pooler_says_at_the_door_is_about_us(
@@ -282,8 +281,8 @@ async def test_what_a_pooler_says_at_the_door_is_about_us(
 ) -> None:
     bouncer = start_pgbouncer(postgres_server)
     address = replace(parse_address(bouncer.url()), password="wrong")
-    feeling = await make_session(address).feel(fresh=False, slow=False, pooled=True)
-    assert (feeling.cause, feeling.sqlstate) == (Cause.SERVER_ERROR, "08P01")
+    seen = await feel(make_session(address), pooled=True)
+    assert (seen.cause, seen.sqlstate) == (Cause.SERVER_ERROR, "08P01")
 
 
 async def test_a_pooler_that_is_silent_itself_is_silent(

@@ -76,10 +76,10 @@ async def test_functions_of_the_databases_owner_are_not_called(
         "alter database trap set default_transaction_read_only = on",
     ):
         postgres_server.execute(sql, "trap")
-    feeling = await probe(parse_address(postgres_server.superuser_url("trap")))
-    assert feeling.cause is Cause.OK
-    assert not feeling.pooled
-    values = {name: value for reading in feeling.readings for name, value in reading.values.items()}
+    seen = await probe(parse_address(postgres_server.superuser_url("trap")))
+    assert seen.cause is Cause.OK
+    assert not seen.access.pooled
+    values = {name: value for reading in seen.readings for name, value in reading.values.items()}
     assert values["role"] == "primary"
 
 

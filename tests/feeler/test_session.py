@@ -10,21 +10,20 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import psycopg
 import pytest
 
 from monitor.core.cause import Cause
 from monitor.core.database import Address, parse_address
-from monitor.core.observation import Reading, ReadingStatus
-from monitor.feeler.attempt import Attempt
-from monitor.feeler.causes import Failed
+from monitor.core.observation import Observation, Reading, ReadingStatus
+from monitor.feeler.keeping import SHORT_LIVES
 from monitor.feeler.login import LoginLimiter
-from monitor.feeler.proofs import SPACING, TOLD_FROM, Urgency
-from monitor.feeler.session import BRIEF, Feeling
-from monitor.feeler.turns import Found
+from monitor.feeler.login_queue import SPACING, Urgency
+from monitor.feeler.session import Session
 from tests.feeler import hostile
-from tests.feeler.conftest import CountResources, MakeSession
+from tests.feeler.conftest import CountResources, MakeSession, feel, feel_and_note
 from tests.feeler.hostile import Hostile, Talk
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
@@ -65,33 +64,36 @@ def keepalives(server: PostgresServer) -> list[float]:
     return [int(ticks, 16) / os.sysconf("SC_CLK_TCK") for kind, ticks in timers if kind == "02"]
 
 
-def family(feeling: Feeling, name: str) -> Reading:
-    return next(reading for reading in feeling.readings if reading.family == name)
+def family(seen: Observation, name: str) -> Reading:
+    return next(reading for reading in seen.readings if reading.family == name)
 
 
-async def timed(feel: Awaitable[Feeling]) -> Feeling:
-    """Return the feeling, which must come in time."""
+T = TypeVar("T")
+
+
+async def timed(feeling: Awaitable[T]) -> T:
+    """Feel, which must end in time."""
     began = time.monotonic()
-    feeling = await feel
+    seen = await feeling
     assert time.monotonic() - began < DEADLINE + GRACE
-    return feeling
+    return seen
 
 
 async def test_one_connection_is_kept_and_a_fresh_login_takes_its_place(
     server: PostgresServer, make_session: MakeSession
 ) -> None:
     session = make_session(superuser(server))
-    first = await session.feel(fresh=False, slow=False)
+    first = await feel(session)
     assert first.cause is Cause.OK
     assert first.fresh_login
     kept = ours(server)
     assert len(kept) == 1
-    again = await session.feel(fresh=False, slow=False)
+    again = await feel(session)
     assert again.cause is Cause.OK
     assert not again.fresh_login
     assert again.steps.keys() == {"query"}
     assert ours(server) == kept
-    fresh = await session.feel(fresh=True, slow=False)
+    fresh = await feel(session, fresh=True)
     assert fresh.cause is Cause.OK
     assert fresh.fresh_login
     await eventually(lambda: len(ours(server)) == 1 and ours(server) != kept)
@@ -106,7 +108,7 @@ async def test_a_server_soon_misses_a_host_of_ours_that_died(
     room.
     """
     session = make_session(superuser(server))
-    await session.feel(fresh=False, slow=False)
+    await feel(session)
     await eventually(lambda: any(seconds <= 10.5 for seconds in keepalives(server)), within=5)
 
 
@@ -115,11 +117,9 @@ async def test_times_are_of_the_clock_given(
 ) -> None:
     times = iter(range(100, 200))
     session = make_session(superuser(server), clock=lambda: float(next(times)))
-    feeling = await session.feel(fresh=False, slow=True)
-    assert 100 <= feeling.sent_at < feeling.readings[0].observed_at < feeling.at
-    assert (
-        family(feeling, "size").observed_at > feeling.at
-    )  # the slow tier comes after the evidence
+    seen = await feel(session, slow=True)
+    assert 100 <= seen.sent_at < seen.readings[0].observed_at < seen.at
+    assert family(seen, "size").observed_at > seen.at  # the slow tier comes after the evidence
 
 
 async def test_a_feel_that_a_login_made_late_says_that_dear_gauges_are_missing(
@@ -128,61 +128,62 @@ async def test_a_feel_that_a_login_made_late_says_that_dear_gauges_are_missing(
     proxy = start_proxy(server.port)
     session = make_session(parse_address(proxy.url(server.superuser_url())))
     proxy.delay = 0.1  # each way
-    late = await session.feel(fresh=False, slow=True)
-    assert (late.cause, late.slow_whole) == (Cause.OK, False)
+    late, notes = await feel_and_note(session, slow=True)
+    assert (late.cause, notes.slow_complete) == (Cause.OK, False)
     proxy.delay = 0.0
-    assert (await session.feel(fresh=False, slow=True)).slow_whole
+    _, notes = await feel_and_note(session, slow=True)
+    assert notes.slow_complete
 
 
 async def test_a_session_an_administrator_ended_is_no_evidence(
     server: PostgresServer, make_session: MakeSession
 ) -> None:
     lost: list[float] = []
-    session = make_session(superuser(server), on_lost=lambda: lost.append(time.monotonic()))
-    await session.feel(fresh=False, slow=False)
+    session = make_session(superuser(server), wake=lambda: lost.append(time.monotonic()))
+    await feel(session)
     ended = time.monotonic()
     assert end_our_sessions(server) == 1
     await eventually(lambda: lost)
     assert lost[0] - ended < 0.2  # of which a connect and a query of the test are part
-    feeling = await session.feel(fresh=False, slow=False)
-    assert feeling.cause is Cause.OK
-    assert feeling.fresh_login
+    seen = await feel(session)
+    assert seen.cause is Cause.OK
+    assert seen.fresh_login
 
 
 async def test_a_session_ended_under_a_feel_is_no_evidence_either(
     server: PostgresServer, make_session: MakeSession
 ) -> None:
     session = make_session(superuser(server))
-    await session.feel(fresh=False, slow=False)
+    await feel(session)
     (backend,) = ours(server)
     os.kill(backend, signal.SIGSTOP)
-    feel = asyncio.create_task(session.feel(fresh=False, slow=False))
+    feeling = asyncio.create_task(feel(session))
     await asyncio.sleep(0.05)
     os.kill(backend, signal.SIGTERM)
     os.kill(backend, signal.SIGCONT)
-    feeling = await feel
-    assert feeling.cause is Cause.OK
-    assert feeling.fresh_login
+    seen = await feeling
+    assert seen.cause is Cause.OK
+    assert seen.fresh_login
 
 
 async def test_the_end_of_a_server_is_felt_at_once(
     server: PostgresServer, make_session: MakeSession
 ) -> None:
     lost: list[float] = []
-    session = make_session(superuser(server), on_lost=lambda: lost.append(time.monotonic()))
-    await session.feel(fresh=False, slow=False)
+    session = make_session(superuser(server), wake=lambda: lost.append(time.monotonic()))
+    await feel(session)
     loop = asyncio.get_running_loop()
     killing = loop.run_in_executor(None, server.kill_all)
     await eventually(lambda: lost, every=0.001)
     await killing
     assert time.monotonic() - lost[0] < 5
-    assert (await session.feel(fresh=False, slow=False)).cause is Cause.PORT_CLOSED
-    assert (await session.feel(fresh=True, slow=True)).cause is Cause.PORT_CLOSED
+    assert (await feel(session)).cause is Cause.PORT_CLOSED
+    assert (await feel(session, fresh=True, slow=True)).cause is Cause.PORT_CLOSED
     assert len(lost) == 1
     server.start()
-    feeling = await session.feel(fresh=False, slow=False)
-    assert feeling.cause is Cause.OK
-    assert feeling.fresh_login
+    seen = await feel(session)
+    assert seen.cause is Cause.OK
+    assert seen.fresh_login
 
 
 async def test_fin_is_told_within_a_tenth_of_a_second(
@@ -191,8 +192,8 @@ async def test_fin_is_told_within_a_tenth_of_a_second(
     proxy = start_proxy(server.port)
     for reset in (False, True):
         lost = asyncio.Event()
-        session = make_session(parse_address(proxy.url(server.superuser_url())), on_lost=lost.set)
-        await session.feel(fresh=False, slow=False)
+        session = make_session(parse_address(proxy.url(server.superuser_url())), wake=lost.set)
+        await feel(session)
         began = time.monotonic()
         proxy.sever(reset=reset)
         await lost.wait()
@@ -203,14 +204,14 @@ async def test_a_frozen_server_is_a_timeout_then_hung_then_well_again(
     server: PostgresServer, make_session: MakeSession, count_resources: CountResources
 ) -> None:
     session = make_session(superuser(server), deadline=DEADLINE)
-    await session.feel(fresh=False, slow=True)
+    await feel(session, slow=True)
     before = count_resources()
     server.freeze()
-    assert (await timed(session.feel(fresh=False, slow=False))).cause is Cause.QUERY_TIMEOUT
-    assert (await timed(session.feel(fresh=False, slow=True))).cause is Cause.HUNG
-    assert (await timed(session.feel(fresh=True, slow=False))).cause is Cause.HUNG
+    assert (await timed(feel(session))).cause is Cause.QUERY_TIMEOUT
+    assert (await timed(feel(session, slow=True))).cause is Cause.HUNG
+    assert (await timed(feel(session, fresh=True))).cause is Cause.HUNG
     server.thaw()
-    assert (await timed(session.feel(fresh=False, slow=False))).cause is Cause.OK
+    assert (await timed(feel(session))).cause is Cause.OK
     await eventually(lambda: count_resources() <= before)
 
 
@@ -218,9 +219,9 @@ async def test_both_signals_frozen_end_in_one_deadline(
     server: PostgresServer, make_session: MakeSession
 ) -> None:
     session = make_session(superuser(server), deadline=DEADLINE)
-    await session.feel(fresh=False, slow=False)
+    await feel(session)
     server.freeze()
-    assert (await timed(session.feel(fresh=True, slow=False))).cause is Cause.HUNG
+    assert (await timed(feel(session, fresh=True))).cause is Cause.HUNG
     server.thaw()
 
 
@@ -229,26 +230,26 @@ async def test_a_cut_network_is_silent_and_ends_in_time(
 ) -> None:
     proxy = start_proxy(server.port)
     session = make_session(parse_address(proxy.url(server.superuser_url())), deadline=DEADLINE)
-    await session.feel(fresh=False, slow=False)
+    await feel(session)
     proxy.deaf_to("feeler/*")
-    assert (await timed(session.feel(fresh=False, slow=False))).cause is Cause.QUERY_TIMEOUT
-    assert (await timed(session.feel(fresh=False, slow=False))).cause is Cause.HUNG
+    assert (await timed(feel(session))).cause is Cause.QUERY_TIMEOUT
+    assert (await timed(feel(session))).cause is Cause.HUNG
     proxy.hear("feeler/*")
-    assert (await timed(session.feel(fresh=False, slow=False))).cause is Cause.OK
+    assert (await timed(feel(session))).cause is Cause.OK
 
 
 async def test_logins_that_hang_beside_a_session_that_answers(
     server: PostgresServer, make_session: MakeSession
 ) -> None:
     session = make_session(superuser(server), deadline=DEADLINE)
-    await session.feel(fresh=False, slow=False)
+    await feel(session)
     os.kill(server.pid, signal.SIGSTOP)  # the postmaster alone: who is in stays in, nobody comes in
     try:
-        feeling = await timed(session.feel(fresh=True, slow=False))
-        assert feeling.cause is Cause.LOGIN_FAILING
-        assert feeling.fresh_login
-        assert family(feeling, "database").values["role"] == "primary"
-        plain = await timed(session.feel(fresh=False, slow=False))
+        seen = await timed(feel(session, fresh=True))
+        assert seen.cause is Cause.LOGIN_FAILING
+        assert seen.fresh_login
+        assert family(seen, "database").values["role"] == "primary"
+        plain = await timed(feel(session))
         assert plain.cause is Cause.OK
         assert not plain.fresh_login
     finally:
@@ -261,24 +262,26 @@ async def test_a_full_server_is_refusing_though_the_kept_session_answers(
     server = start_postgres(max_connections="10")
     server.execute("create role visitor login password 'visitor'")
     session = make_session(parse_address(server.url("postgres", "visitor", "visitor")))
-    assert not (await session.feel(fresh=False, slow=False)).slots_full
+    _, notes = await feel_and_note(session)
+    assert not notes.slots_full
     hogs = fill_slots(server, user="visitor", password="visitor")
     try:
-        kept = await session.feel(fresh=False, slow=False)
+        kept, notes = await feel_and_note(session)
         assert kept.cause is Cause.OK
-        assert kept.slots_full
-        feeling = await session.feel(fresh=True, slow=False)
-        assert feeling.cause is Cause.REFUSING
-        assert family(feeling, "connections").values["connections"] == 7
+        assert notes.slots_full
+        seen = await feel(session, fresh=True)
+        assert seen.cause is Cause.REFUSING
+        assert family(seen, "connections").values["connections"] == 7
     finally:
         for hog in hogs:
             hog.close()
-    await eventually(lambda: entered(session.feel(fresh=True, slow=False)))
+    await eventually(lambda: entered(session))
 
 
-async def entered(feel: Awaitable[Feeling]) -> Feeling | None:
-    feeling = await feel
-    return feeling if feeling.cause is Cause.OK and feeling.fresh_login else None
+async def entered(session: Session) -> Observation | None:
+    """Prove a login; return what was seen where it worked."""
+    seen = await feel(session, fresh=True)
+    return seen if seen.cause is Cause.OK and seen.fresh_login else None
 
 
 async def test_a_rotated_password_is_locked_out_though_the_kept_session_answers(
@@ -286,32 +289,30 @@ async def test_a_rotated_password_is_locked_out_though_the_kept_session_answers(
 ) -> None:
     server.execute("create role visitor login password 'visitor'")
     session = make_session(parse_address(server.url("postgres", "visitor", "visitor")))
-    await session.feel(fresh=False, slow=False)
+    await feel(session)
     server.execute("alter role visitor password 'rotated'")
-    assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
-    assert (await session.feel(fresh=True, slow=False)).cause is Cause.WRONG_PASSWORD
-    assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+    assert (await feel(session)).cause is Cause.OK
+    assert (await feel(session, fresh=True)).cause is Cause.WRONG_PASSWORD
+    assert (await feel(session)).cause is Cause.OK
 
 
 async def test_a_locked_catalog_costs_one_family_a_tenth_of_a_second(
     server: PostgresServer, make_session: MakeSession
 ) -> None:
     session = make_session(superuser(server), deadline=DEADLINE)
-    await session.feel(fresh=False, slow=False)
+    await feel(session)
     with psycopg.connect(server.superuser_url()) as locker:
         locker.execute("lock table pg_catalog.pg_database in access exclusive mode")
         for _ in range(2):
-            feeling = await timed(session.feel(fresh=False, slow=False))
-            assert feeling.cause is Cause.OK
-            assert feeling.steps["query"] < 400
-            assert family(feeling, "connections").status is ReadingStatus.OK
-            assert family(feeling, "activity").status is ReadingStatus.OK
-            assert family(feeling, "database").status is ReadingStatus.TIMED_OUT
-            assert family(feeling, "database").code == "55P03"
+            seen = await timed(feel(session))
+            assert seen.cause is Cause.OK
+            assert seen.steps["query"] < 400
+            assert family(seen, "connections").status is ReadingStatus.OK
+            assert family(seen, "activity").status is ReadingStatus.OK
+            assert family(seen, "database").status is ReadingStatus.TIMED_OUT
+            assert family(seen, "database").code == "55P03"
         locker.rollback()
-    assert (
-        family(await session.feel(fresh=False, slow=False), "database").status is ReadingStatus.OK
-    )
+    assert family(await feel(session), "database").status is ReadingStatus.OK
 
 
 async def test_a_lock_on_a_table_hinders_no_gauge(
@@ -321,24 +322,24 @@ async def test_a_lock_on_a_table_hinders_no_gauge(
     session = make_session(superuser(server), deadline=DEADLINE)
     with psycopg.connect(server.superuser_url()) as locker:
         locker.execute("lock table t in access exclusive mode")
-        feeling = await timed(session.feel(fresh=False, slow=True))
-        assert {reading.status for reading in feeling.readings} == {ReadingStatus.OK}
+        seen = await timed(feel(session, slow=True))
+        assert {reading.status for reading in seen.readings} == {ReadingStatus.OK}
 
 
 async def test_closing_under_a_feel_ends_it_at_once(
     server: PostgresServer, make_session: MakeSession
 ) -> None:
     session = make_session(superuser(server), deadline=30.0)
-    await session.feel(fresh=False, slow=False)
+    await feel(session)
     server.freeze()
-    feel = asyncio.create_task(session.feel(fresh=False, slow=False))
+    feeling = asyncio.create_task(feel(session))
     await asyncio.sleep(0.05)
     began = time.monotonic()
     await session.close()
-    assert (await feel).cause is Cause.SEVERED
+    assert (await feeling).cause is Cause.SEVERED
     assert time.monotonic() - began < 0.5
     server.thaw()
-    assert (await session.feel(fresh=False, slow=False)).cause is Cause.SEVERED
+    assert (await feel(session)).cause is Cause.SEVERED
     await eventually(lambda: ours(server) == [])
 
 
@@ -350,12 +351,12 @@ async def test_a_hundred_lost_sessions_leave_nothing(
 ) -> None:
     proxy = start_proxy(server.port)
     session = make_session(parse_address(proxy.url(server.superuser_url())))
-    await session.feel(fresh=False, slow=False)
+    await feel(session)
     before = count_resources()
     for turn in range(100):
         proxy.sever(reset=turn % 2 == 0)
-        feeling = await session.feel(fresh=turn % 3 == 0, slow=False)
-        assert feeling.cause is Cause.OK
+        seen = await feel(session, fresh=turn % 3 == 0)
+        assert seen.cause is Cause.OK
     await eventually(
         lambda: count_resources() <= (before[0] + 4, 0)
     )  # the proxy's ends close a moment later
@@ -368,13 +369,13 @@ async def test_a_target_that_is_cut_off_does_not_delay_another(
     dead.freeze()
     silent = [make_session(superuser(dead), deadline=DEADLINE) for _ in range(20)]
     good = make_session(superuser(server), deadline=DEADLINE)
-    await good.feel(fresh=False, slow=False)
-    feels = [asyncio.create_task(session.feel(fresh=False, slow=False)) for session in silent]
+    await feel(good)
+    feels = [asyncio.create_task(feel(session)) for session in silent]
     for _ in range(20):
-        feeling = await good.feel(fresh=False, slow=False)
-        assert feeling.cause is Cause.OK
-        assert feeling.steps["query"] < 250
-    assert {feeling.cause for feeling in await asyncio.gather(*feels)} <= {
+        seen = await feel(good)
+        assert seen.cause is Cause.OK
+        assert seen.steps["query"] < 250
+    assert {seen.cause for seen in await asyncio.gather(*feels)} <= {
         Cause.HUNG,
         Cause.CONNECT_TIMEOUT,
     }
@@ -387,29 +388,28 @@ async def test_logins_of_a_role_are_proved_one_at_a_time(
     address = parse_address(proxy.url(server.superuser_url()))
     turns: list[str] = []
     one, other = (
-        make_session(address, logins=logins, on_turn=lambda name=name: turns.append(name))
+        make_session(address, logins=logins, wake=lambda name=name: turns.append(name))
         for name in "ab"
     )
     for session in (one, other):
-        assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+        assert (await feel(session)).cause is Cause.OK
     os.kill(server.pid, signal.SIGSTOP)  # the postmaster alone
     try:
-        slow = asyncio.create_task(one.feel(fresh=True, slow=False))
+        slow = asyncio.create_task(feel(one, fresh=True))
         await asyncio.sleep(2 * SPACING)  # the pace alone would let the next one go
-        routine = await timed(other.feel(fresh=True, slow=False))
-        assert (routine.cause, routine.waiting, routine.fresh_login) == (Cause.OK, True, False)
-        pressing = await timed(other.feel(fresh=True, slow=False, urgency=Urgency.UNDECIDED))
-        assert (pressing.cause, pressing.waiting, pressing.fresh_login) == (
-            Cause.LOGIN_NOT_PROVED,
-            True,
-            False,
-        )
+        routine, notes = await timed(feel_and_note(other, fresh=True))
+        assert (routine.cause, routine.fresh_login) == (Cause.OK, False)
+        assert notes.login_waiting
+        pressing = feel_and_note(other, fresh=True, urgency=Urgency.UNDECIDED)
+        pressed, notes = await timed(pressing)
+        assert (pressed.cause, pressed.fresh_login) == (Cause.LOGIN_NOT_PROVED, False)
+        assert notes.login_waiting
         assert not slow.done()
         assert (await slow).cause is Cause.LOGIN_FAILING
     finally:
         server.thaw()
     await eventually(lambda: turns == ["b"], within=5)
-    assert (await other.feel(fresh=True, slow=False)).fresh_login
+    assert (await feel(other, fresh=True)).fresh_login
 
 
 async def test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there(
@@ -419,60 +419,40 @@ async def test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there(
     logins, woken, address = LoginLimiter(), list[int](), superuser(server)
     addresses = [address, address, replace(address, user="guest", password="guest")]
     one, two, guest = (
-        make_session(
-            address, logins=logins, deadline=DEADLINE, on_turn=partial(woken.append, number)
-        )
+        make_session(address, logins=logins, deadline=DEADLINE, wake=partial(woken.append, number))
         for number, address in enumerate(addresses)
     )
     make_session(
-        address, logins=logins, on_turn=lambda: woken.append(-1)
+        address, logins=logins, wake=lambda: woken.append(-1)
     )  # it keeps no session that could speak
     for session in (one, two, guest):
-        assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK
+        assert (await feel(session)).cause is Cause.OK
     with server.postmaster_frozen():
-        assert (await timed(one.feel(fresh=True, slow=False))).cause is Cause.LOGIN_FAILING
+        assert (await timed(feel(one, fresh=True))).cause is Cause.LOGIN_FAILING
         assert not woken, "one may be a packet that got lost"
-        assert (await two.feel(fresh=False, slow=False)).cause is Cause.OK
-        assert (await timed(one.feel(fresh=True, slow=False))).cause is Cause.LOGIN_FAILING
+        assert (await feel(two)).cause is Cause.OK
+        assert (await timed(feel(one, fresh=True))).cause is Cause.LOGIN_FAILING
         assert woken == [1, 2]
         for session in (two, guest):
             began = time.monotonic()
-            feeling = await session.feel(fresh=False, slow=False)
-            assert (feeling.cause, feeling.fresh_login) == (Cause.LOGIN_FAILING, True)
+            seen = await feel(session)
+            assert (seen.cause, seen.fresh_login) == (Cause.LOGIN_FAILING, True)
             assert time.monotonic() - began < DEADLINE / 2
-            assert (await session.feel(fresh=False, slow=False)).cause is Cause.OK, (
-                "nobody is told twice"
-            )
-    assert not (await guest.feel(fresh=False, slow=False)).fresh_login, "nobody got in yet"
-    assert (await one.feel(fresh=True, slow=False)).login_seconds
+            assert (await feel(session)).cause is Cause.OK, "nobody is told twice"
+    assert not (await feel(guest)).fresh_login, "nobody got in yet"
+    assert await seconds_of_login(one)
     for session in (two, guest):
-        feelings = [await session.feel(fresh=False, slow=False) for _ in range(2)]
-        assert {feeling.cause for feeling in feelings} == {Cause.OK}
-        assert [feeling.fresh_login for feeling in feelings] == [True, False], (
-            "whoever was told is told so once"
-        )
-        assert not any(feeling.login_seconds for feeling in feelings)
+        for told in (True, False):
+            seen, notes = await feel_and_note(session)
+            assert (seen.cause, seen.fresh_login) == (Cause.OK, told), "who was told, is so once"
+            assert not notes.login_seconds
     await asyncio.sleep(2 * SPACING)
-    assert (await two.feel(fresh=True, slow=False)).login_seconds, (
-        "who was told of no failure proves its own login"
-    )
+    assert await seconds_of_login(two), "who was told of no failure proves its own login"
 
 
-async def test_what_another_login_found_out_counts_once(
-    server: PostgresServer, make_session: MakeSession
-) -> None:
-    session, attempt = (
-        make_session(superuser(server)),
-        Attempt(time.time, DEADLINE, tried=["127.0.0.1"]),
-    )
-    found = Found(Cause.PORT_CLOSED, "", "", sent_at=1.0, at=1.0, began=1.0, ended=1.0, until=2.0)
-    for _ in range(TOLD_FROM):
-        session._tell(attempt, attempt.take(found))
-    assert not session._door.server.told("127.0.0.1", 0.0)
-    attempt.sending()
-    for _ in range(TOLD_FROM):
-        session._tell(attempt, Failed(Cause.PORT_CLOSED))
-    assert session._door.server.told("127.0.0.1", 0.0)
+async def seconds_of_login(session: Session) -> float:
+    _, notes = await feel_and_note(session, fresh=True)
+    return notes.login_seconds
 
 
 async def test_what_a_role_is_told_is_told_to_nobody_else(
@@ -483,13 +463,13 @@ async def test_what_a_role_is_told_is_told_to_nobody_else(
     well = make_session(address, logins=logins)
     locked = make_session(replace(address, user="guest", password="guest"), logins=logins)
     for session in (well, locked):
-        await session.feel(fresh=False, slow=False)
+        await feel(session)
     server.execute("alter role guest nologin")
     for _ in range(3):
         assert (
-            await locked.feel(fresh=True, slow=False, urgency=Urgency.UNDECIDED)
+            await feel(locked, fresh=True, urgency=Urgency.UNDECIDED)
         ).cause is Cause.NOT_ADMITTED
-        assert (await well.feel(fresh=False, slow=False)).cause is Cause.OK
+        assert (await feel(well)).cause is Cause.OK
         await asyncio.sleep(SPACING)
 
 
@@ -497,18 +477,18 @@ async def test_where_no_login_may_be_tried_the_kept_session_proves_life(
     server: PostgresServer, make_session: MakeSession
 ) -> None:
     session = make_session(superuser(server))
-    await session.feel(fresh=False, slow=False)
-    feeling = await session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD)
-    assert (feeling.cause, feeling.fresh_login) == (Cause.WRONG_PASSWORD, False)
-    assert family(feeling, "connections").status is ReadingStatus.OK
+    await feel(session)
+    seen = await feel(session, fresh=True, held=Cause.WRONG_PASSWORD)
+    assert (seen.cause, seen.fresh_login) == (Cause.WRONG_PASSWORD, False)
+    assert family(seen, "connections").status is ReadingStatus.OK
 
 
 async def test_without_a_kept_session_a_knock_does_and_leaves_no_trace(
     server: PostgresServer, make_session: MakeSession
 ) -> None:
     session, before = make_session(superuser(server), deadline=DEADLINE), server.log.read_text()
-    feeling = await timed(session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD))
-    assert (feeling.cause, feeling.fresh_login, feeling.readings) == (
+    seen = await timed(feel(session, fresh=True, held=Cause.WRONG_PASSWORD))
+    assert (seen.cause, seen.fresh_login, seen.readings) == (
         Cause.WRONG_PASSWORD,
         False,
         (),
@@ -516,16 +496,14 @@ async def test_without_a_kept_session_a_knock_does_and_leaves_no_trace(
     server.freeze()
     try:
         assert (
-            await timed(session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD))
+            await timed(feel(session, fresh=True, held=Cause.WRONG_PASSWORD))
         ).cause is Cause.HUNG
     finally:
         server.thaw()
     await asyncio.sleep(0.2)  # it would have been written by then
     assert server.log.read_text() == before
     server.kill_all()
-    assert (
-        await session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD)
-    ).cause is Cause.PORT_CLOSED
+    assert (await feel(session, fresh=True, held=Cause.WRONG_PASSWORD)).cause is Cause.PORT_CLOSED
 
 
 async def test_a_pooler_that_knows_no_gss_answers_the_second_knock(
@@ -533,10 +511,10 @@ async def test_a_pooler_that_knows_no_gss_answers_the_second_knock(
 ) -> None:
     with Hostile(hostile.without_gss) as pooler:
         session = make_session(pooler.address(), deadline=DEADLINE)
-        assert (await session.feel(fresh=True, slow=False)).cause is Cause.WRONG_PASSWORD
+        assert (await feel(session, fresh=True)).cause is Cause.WRONG_PASSWORD
         pooler.accepted = 0
-        feeling = await timed(session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD))
-        assert (feeling.cause, pooler.accepted) == (Cause.WRONG_PASSWORD, 2)
+        seen = await timed(feel(session, fresh=True, held=Cause.WRONG_PASSWORD))
+        assert (seen.cause, pooler.accepted) == (Cause.WRONG_PASSWORD, 2)
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -551,8 +529,8 @@ async def test_whoever_closes_on_every_knock_is_absent(
 
     with Hostile(close) as server:
         session = make_session(server.address(), deadline=DEADLINE)
-        feeling = await timed(session.feel(fresh=True, slow=False, held=Cause.WRONG_PASSWORD))
-        assert (feeling.cause, server.accepted) == (Cause.RESET, 2)
+        seen = await timed(feel(session, fresh=True, held=Cause.WRONG_PASSWORD))
+        assert (seen.cause, server.accepted) == (Cause.RESET, 2)
 
 
 async def test_a_login_far_away_has_a_deadline_of_its_own(
@@ -561,14 +539,14 @@ async def test_a_login_far_away_has_a_deadline_of_its_own(
     proxy = start_proxy(server.port)
     proxy.delay = 0.2  # both ways: 0.4 s away
     far = make_session(parse_address(proxy.url(server.superuser_url())), deadline=1.0)
-    assert (await far.feel(fresh=False, slow=False)).cause in (Cause.HUNG, Cause.LOGIN_FAILING)
-    feeling = await far.feel(fresh=False, slow=False, login_deadline=5.0)
-    assert feeling.cause is Cause.OK
-    assert 1.0 < feeling.login_seconds < 4.0
+    assert (await feel(far)).cause in (Cause.HUNG, Cause.LOGIN_FAILING)
+    seen, notes = await feel_and_note(far, login_deadline=5.0)
+    assert seen.cause is Cause.OK
+    assert 1.0 < notes.login_seconds < 4.0
     proxy.drip = 0.5
-    assert (await timed(far.feel(fresh=False, slow=False))).cause is Cause.QUERY_TIMEOUT
+    assert (await timed(feel(far))).cause is Cause.QUERY_TIMEOUT
     began = time.monotonic()
-    assert (await far.feel(fresh=False, slow=False, login_deadline=2.0)).cause is Cause.HUNG
+    assert (await feel(far, login_deadline=2.0)).cause is Cause.HUNG
     assert time.monotonic() - began < 2.0 + 2 * GRACE
 
 
@@ -583,11 +561,11 @@ async def test_where_the_role_is_full_the_kept_session_gives_way(
     server: PostgresServer, narrow: Address, make_session: MakeSession
 ) -> None:
     session = make_session(narrow)
-    await session.feel(fresh=False, slow=False)
+    await feel(session)
     for _ in range(2):
         before = ours(server)
-        feeling = await eventually(lambda: entered(session.feel(fresh=True, slow=False)))
-        assert feeling.cause is Cause.OK
+        seen = await eventually(lambda: entered(session))
+        assert seen.cause is Cause.OK
         assert len(ours(server)) == 1
         assert ours(server) != before
     assert server.log.read_text().count("too many connections for role") == 1, (
@@ -602,19 +580,17 @@ async def test_where_the_server_is_full_too_the_kept_session_is_kept(
     server.execute("create role visitor login password 'visitor'")
     server.execute("create role narrow login password 'narrow' connection limit 1")
     session = make_session(parse_address(server.url("postgres", "narrow", "narrow")))
-    await session.feel(fresh=False, slow=False)
+    await feel(session)
     hogs = fill_slots(server, user="visitor", password="visitor")
     try:
         before = ours(server)
-        feeling = await session.feel(fresh=True, slow=False)
-        assert (feeling.cause, feeling.fresh_login) == (Cause.LOGIN_NOT_PROVED, False)
+        seen = await feel(session, fresh=True)
+        assert (seen.cause, seen.fresh_login) == (Cause.LOGIN_NOT_PROVED, False)
         assert ours(server) == before
     finally:
         for hog in hogs:
             hog.close()
-    assert (
-        await eventually(lambda: entered(session.feel(fresh=True, slow=False)))
-    ).cause is Cause.OK
+    assert (await eventually(lambda: entered(session))).cause is Cause.OK
 
 
 async def test_a_server_that_asks_who_we_are_and_then_hangs_is_not_silent(
@@ -623,11 +599,9 @@ async def test_a_server_that_asks_who_we_are_and_then_hangs_is_not_silent(
     session = make_session(superuser(server), deadline=DEADLINE)
     with psycopg.connect(server.url()) as blocker:
         blocker.execute("lock table pg_catalog.pg_class in access exclusive mode")
-        feeling = await timed(session.feel(fresh=False, slow=False))
-        assert feeling.cause is Cause.LOGIN_FAILING
-    assert (
-        await eventually(lambda: entered(session.feel(fresh=False, slow=False)))
-    ).cause is Cause.OK
+        seen = await timed(feel(session))
+        assert seen.cause is Cause.LOGIN_FAILING
+    assert (await eventually(lambda: entered(session))).cause is Cause.OK
 
 
 async def test_a_server_that_ends_idle_sessions_is_met_by_beats_without_one(
@@ -635,13 +609,13 @@ async def test_a_server_that_ends_idle_sessions_is_met_by_beats_without_one(
 ) -> None:
     server.execute("create role visitor login password 'visitor'")
     session = make_session(parse_address(server.url("postgres", "visitor", "visitor")))
-    for _ in range(BRIEF):
-        assert (await session.feel(fresh=False, slow=False)).fresh_login
+    for _ in range(SHORT_LIVES):
+        assert (await feel(session)).fresh_login
         assert len(ours(server)) == 1
         end_our_sessions(server)  # as the server does by itself where idle_session_timeout says so
         await eventually(lambda: not ours(server))
         await asyncio.sleep(0.1)
     for _ in range(3):
-        feeling = await session.feel(fresh=False, slow=True)
-        assert (feeling.cause, feeling.fresh_login) == (Cause.OK, True)
+        seen = await feel(session, slow=True)
+        assert (seen.cause, seen.fresh_login) == (Cause.OK, True)
         await eventually(lambda: not ours(server))

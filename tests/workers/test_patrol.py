@@ -2,20 +2,14 @@
 
 import asyncio
 import itertools
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from monitor.core.assignment import Assignment
 from monitor.core.cause import Cause
 from monitor.core.policy import Policy
-from monitor.core.schedule import grid
 from monitor.core.status import Epoch, State, Status
-from monitor.feeler.session import Feeling
+from monitor.feeler.login import LoginLimiter
 from monitor.live import assignments, generation, observations, targets
 from monitor.live.connections import Live
 from monitor.live.targets import Target
@@ -23,8 +17,12 @@ from monitor.secrets import SecretBox
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
 from tests.waiting import eventually
-from workers.worker.patrol import Patrol, _dated
-from workers.worker.watch import UnreadableAddress, Watch, slow_due
+from workers.worker.clock import FleetClock
+from workers.worker.observing import Observer
+from workers.worker.patrol import Patrol
+from workers.worker.peers import Peers
+from workers.worker.recorder import Recorder
+from workers.worker.watches import Watches
 
 OURS, OTHER = "0" * 43 + "=", "1" * 42 + "0="
 
@@ -46,55 +44,26 @@ async def opened(live: Live) -> None:
     assert await generation.open_generation(live, Epoch(1, 1), {"leader"}, "")
 
 
+def make_patrol(live: Live, capacity: int = 100) -> tuple[Patrol, Recorder]:
+    """Put a patrol together as the process does."""
+    look, clock, peers = asyncio.Event(), FleetClock(), Peers()
+    recorder = Recorder(live, "w1", look.set)
+    watches = Watches("w1", SecretBox([OURS]), clock, LoginLimiter(), capacity)
+    observer = Observer(clock, recorder.pulse, peers)
+    return Patrol(live, "w1", watches, observer, recorder, clock, peers, look), recorder
+
+
 async def working(stack: AsyncExitStack, live: Live, capacity: int = 100) -> Patrol:
-    patrol = Patrol(live, "w1", SecretBox([OURS]), Path("/nowhere"), capacity)
-    for part in (patrol.run(), patrol.recorder.run()):
+    patrol, recorder = make_patrol(live, capacity)
+    for part in (patrol.run(), recorder.run()):
         task = asyncio.create_task(part)
         stack.callback(task.cancel)
     stack.push_async_callback(patrol.close)
     return patrol
 
 
-@pytest.mark.parametrize(
-    ("sent_at", "told"), [(98.0, 98.0), (3698.0, 100.0), (-3500.0, 97.5), (99.5, 99.5)]
-)
-def test_no_feel_took_longer_than_this_hosts_clock_says(sent_at: float, told: float) -> None:
-    assert _dated(Feeling(Cause.HUNG, sent_at, 100.0), 2.5).sent_at == told
-
-
-def test_dear_gauges_that_found_no_time_are_asked_again_at_once_and_never_for_more_than_their_share() -> (
-    None
-):
-    watch = Watch("orders", "", Policy(), 1, UnreadableAddress(lambda: 0.0))
-    ok = Feeling(Cause.OK, 0.0, 0.0)
-    assert slow_due(watch, replace(ok, slow_whole=True, slow_cost=0.01), 100.0) == 160.0
-    assert slow_due(watch, replace(ok, slow_whole=True, slow_cost=1.0), 100.0) == 300.0
-    assert slow_due(watch, ok, 100.0) == 100.0
-    assert slow_due(watch, replace(ok, cause=Cause.LATE_LOOP), 100.0) == 100.0
-    assert slow_due(watch, replace(ok, slow_cost=0.5), 100.0) == 200.0
-
-
-class Far(UnreadableAddress):
-    """A database whose login takes half a second."""
-
-    async def feel(self, **_asked: object) -> Feeling:
-        await asyncio.sleep(0.5)
-        return Feeling(Cause.OK, self.clock(), self.clock(), fresh_login=True)
-
-
-async def test_the_next_routine_login_is_due_on_the_databases_own_grid_however_long_this_one_took(
-    live: Live,
-) -> None:
-    patrol, policy = Patrol(live, "w1", SecretBox([OURS]), Path("/nowhere"), 1), Policy()
-    watch = Watch("orders", "", policy, 1, Far(patrol.clock.now))
-    await patrol._feel(watch)
-    due = patrol.clock.now() + watch.login_due - time.monotonic()
-    on_grid = grid("orders", policy.login_interval, due - policy.login_interval / 2)
-    assert due == pytest.approx(on_grid, abs=0.1)
-
-
 async def test_feels_that_are_due_at_once_hold_the_loop_up_a_few_at_a_time(live: Live) -> None:
-    patrol, begun = Patrol(live, "w1", SecretBox([OURS]), Path("/nowhere"), 500), list[str]()
+    (patrol, _), begun = make_patrol(live), list[str]()
     patrol._start = begun.append  # type: ignore[method-assign]
     for number in range(200):
         patrol._wheel.set(f"db-{number}", 0.0)

@@ -41,7 +41,7 @@ async def test_the_same_is_told_once_and_anew_before_it_expires(
         reasons.note(seen(detail))
         await reasons.tell()
         assert (detail in await told(live)) is said
-    monkeypatch.setattr(module, "AGAIN", 0.0)
+    monkeypatch.setattr(module, "REWRITE_AFTER", 0.0)
     reasons.note(seen("still no"))
     await reasons.tell()
     assert "28P01" in await told(live)

@@ -7,8 +7,9 @@ import pytest
 from monitor.core.cause import Cause
 from monitor.core.policy import Policy
 from monitor.core.status import State, Status
-from monitor.feeler.proofs import Urgency
-from workers.worker.watch import UnreadableAddress, Watch, login_interval, urgency
+from monitor.feeler.login_queue import Urgency
+from monitor.feeler.session import FeelNotes
+from workers.worker.watch import UnreadableAddress, Watch, login_interval, slow_due, urgency
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Crowded(UnreadableAddress):
 
 
 def watch(neighbours: int = 1) -> Watch:
-    return Watch("orders", "", Policy(), 1, Crowded(lambda: 0.0, neighbours=neighbours))
+    session = Crowded("orders", "w1", 1, lambda: 0.0, neighbours=neighbours)
+    return Watch("orders", "", Policy(), 1, session)
 
 
 def test_logins_are_proved_each_minute() -> None:
@@ -48,3 +50,18 @@ def test_no_worker_spends_more_than_a_twentieth_on_proving_logins() -> None:
 )
 def test_what_is_undecided_comes_first(status: Status, wanted: Urgency) -> None:
     assert urgency(status) is wanted
+
+
+@pytest.mark.parametrize(
+    ("notes", "due"),
+    [
+        (FeelNotes(slow_complete=True, slow_seconds=0.01), 160.0),
+        (FeelNotes(slow_complete=True, slow_seconds=1.0), 300.0),
+        (FeelNotes(), 100.0),
+        (FeelNotes(slow_seconds=0.5), 200.0),
+    ],
+)
+def test_slow_gauges_that_found_no_time_are_asked_again_soon_but_never_for_more_than_their_share(
+    notes: FeelNotes, due: float
+) -> None:
+    assert slow_due(watch(), notes, began=100.0) == due

@@ -79,9 +79,8 @@ async def test_a_presence_that_outlives_its_worker_is_nobodys_company(
     monkeypatch.setattr(presence, "PRESENCE_TTL", 3.0)
     await arrive("w2")
     await live.bus.pexpire(presence_key("w2"), 3_600_000)
-    peers = worker._patrol
-    await eventually(lambda: peers.peers.eligible == 2, within=10)
-    await eventually(lambda: peers.peers.eligible == 1, within=15)
+    await eventually(lambda: worker.peers.eligible == 2, within=10)
+    await eventually(lambda: worker.peers.eligible == 1, within=15)
     assert "w2" in await presence.present(live)
 
 

@@ -1,5 +1,6 @@
-"""Fleet seconds: the Redis server's clock carried on this host's monotonic one. Only workers/
-imports this.
+"""Fleet seconds: the Redis server's clock carried on this host's monotonic one.
+
+Only workers/worker imports this.
 """
 
 import logging
@@ -8,8 +9,8 @@ from collections.abc import Callable
 
 log = logging.getLogger("feeler.clock")
 
-LOUD = 1.0  # seconds: Redis's clock was set, or it lives on another host now
-STEP = 0.05  # seconds: smaller differences are round trips, not clocks
+WARN_FROM = 1.0  # seconds: Redis's clock was set, or it lives on another host now
+TOLERANCE = 0.05  # seconds: smaller differences are round trips, not clocks
 
 
 class FleetClock:
@@ -25,17 +26,15 @@ class FleetClock:
         return self.date(self._monotonic())
 
     def date(self, moment: float) -> float:
-        """Return when a moment of the monotonic clock was, by the fleet's clock as it is set
-        now.
-        """
+        """Return when a monotonic moment was, by the fleet's clock as it is set now."""
         return round(moment + self._offset, 3)
 
     def anchor(self, fleet_now: float, round_trip: float) -> None:
         """Take the server's time, read within the last `round_trip` seconds, as the truth."""
         offset = fleet_now + round_trip / 2 - self._monotonic()
         step = offset - self._offset
-        if abs(step) > STEP + round_trip / 2:
-            if self._anchored and abs(step) > LOUD:
+        if abs(step) > TOLERANCE + round_trip / 2:
+            if self._anchored and abs(step) > WARN_FROM:
                 log.warning("action=clock_stepped seconds=%.3f", step)
             self._offset = offset
         self._anchored = True

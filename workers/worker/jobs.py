@@ -1,5 +1,6 @@
-"""The functions RQ may call by name: nudges to the patrol of this process, no logic. Only
-queues.ALLOWED names them.
+"""The functions RQ may call by name: nudges to the patrol of this process, no logic.
+
+Only nudges.ALLOWED names them, as text; the process says who takes them.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,8 +11,9 @@ _nudge: Nudge | None = None
 
 
 def host(nudge: Nudge) -> None:
-    """Say who takes the nudges of this process; called once, before the queue is listened to. Must
-    be thread-safe.
+    """Say who takes the nudges of this process, before the queue is listened to.
+
+    `nudge` is called from another thread.
     """
     global _nudge
     _nudge = nudge

@@ -1,5 +1,6 @@
-"""The worker process: presence, the patrol in the main thread, RQ's nudges in another. `python -m
-workers.worker.process`.
+"""The worker process: puts its parts together, announces itself, leaves in order.
+
+Run as `python -m workers.worker.process`: the patrol in the main thread, RQ's nudges in another.
 """
 
 import asyncio
@@ -12,13 +13,14 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 
 import uvloop
 
 from monitor.config import Settings
 from monitor.core.errors import StoreUnavailable
 from monitor.core.timing import ANNOUNCE_EVERY, HANDOVER, LAST_WORDS, RECONCILE_EVERY
-from monitor.feeler.login import strip_pg_environment
+from monitor.feeler.login import LoginLimiter, strip_pg_environment
 from monitor.live import connections, presence
 from monitor.live.connections import Live
 from monitor.live.presence import Alive, Presence
@@ -26,12 +28,19 @@ from monitor.secrets import SecretBox, load_keys
 from workers import nudges
 from workers.process import RETRY_AFTER, keep, start
 from workers.worker import jobs
-from workers.worker.patrol import Patrol, Peers
+from workers.worker.clock import FleetClock
+from workers.worker.observing import Observer
+from workers.worker.patrol import Patrol
+from workers.worker.peers import Peers
+from workers.worker.recorder import Recorder
+from workers.worker.watches import Watches
 
 log = logging.getLogger("feeler.worker")
 
-ENOUGH = 1_000_000  # open files, where there is no limit
-RESERVED = 200  # open files for everything but sessions
+UNLIMITED_FILES = 1_000_000  # open files, where there is no limit
+OTHER_FILES = 200  # open files for everything but sessions
+FILES_EACH = 2  # a kept connection and a fresh login
+LOOK_EVERY = 0.2  # seconds between two looks whether we may leave
 
 
 def new_id() -> str:
@@ -44,9 +53,7 @@ def new_id() -> str:
 
 
 async def claim_id(live: Live) -> str:
-    """Draw ids until one is free, and hold it: neither lived in nor still known of a worker that
-    died.
-    """
+    """Draw ids until one is free, and hold it: nobody lives by it, and none that died is known."""
     while True:
         try:
             drawn = new_id()
@@ -59,14 +66,12 @@ async def claim_id(live: Live) -> str:
 
 
 def descriptors() -> int:
-    """Raise this process's limit of open files as far as it may; return what is left for
-    sessions.
-    """
+    """Raise this process's limit of open files as far as it may; return those left for sessions."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
-        hard = ENOUGH
+        hard = UNLIMITED_FILES
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard - RESERVED
+    return hard - OTHER_FILES
 
 
 class Worker:
@@ -75,10 +80,23 @@ class Worker:
     def __init__(self, worker: str, settings: Settings, live: Live, box: SecretBox) -> None:
         self.id = worker
         self._settings, self._live = settings, live
-        self._capacity = min(
-            settings.capacity, descriptors() // 2
-        )  # a kept connection and a fresh login each
-        self._patrol = Patrol(live, self.id, box, settings.ca_dir, self._capacity)
+        self._capacity = min(settings.capacity, descriptors() // FILES_EACH)
+        self.peers, self._clock = Peers(), FleetClock()
+        self._look = asyncio.Event()  # set to read the assignments now
+        self._recorder = Recorder(live, worker, self._look.set)
+        logins = LoginLimiter(workers=lambda: self.peers.eligible, ca_dir=settings.ca_dir)
+        watches = Watches(worker, box, self._clock, logins, self._capacity)
+        observer = Observer(self._clock, self._recorder.pulse, self.peers)
+        self._patrol = Patrol(
+            live,
+            worker,
+            watches,
+            observer,
+            self._recorder,
+            self._clock,
+            self.peers,
+            self._look,
+        )
         self._alive = Alive()
         self._leaving = False
         self._started_at = 0.0
@@ -91,74 +109,74 @@ class Worker:
             loop.add_signal_handler(number, self._stop.set)
         self._take_nudges(loop)
         log.info("action=worker_started worker=%s pid=%d", self.id, os.getpid())
-        recorder = self._patrol.recorder
-        parts: list[asyncio.Task[object]] = [
-            asyncio.create_task(part)
-            for part in (
-                self._patrol.run(),
-                recorder.run(),
-                recorder.pulse.run(),
-                keep(self._announce, every=ANNOUNCE_EVERY),
-                keep(self._follow, every=ANNOUNCE_EVERY),
-                keep(self._patrol.reconcile, every=RECONCILE_EVERY, wake=self._patrol.look),
-                keep(recorder.forget_durable, every=RECONCILE_EVERY),
-            )
-        ]
-        stopping, meeting = (
-            asyncio.create_task(self._stop.wait()),
-            asyncio.create_task(recorder.twin.wait()),
-        )
-        done, _ = await asyncio.wait(
-            [*parts, stopping, meeting], return_when=asyncio.FIRST_COMPLETED
-        )
+        parts = list(self._start_parts())
+        stopping = asyncio.create_task(self._stop.wait())
+        twin_met = asyncio.create_task(self._recorder.twin.wait())
+        waited_for = [*parts, stopping, twin_met]
+        done, _ = await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
         handed_over = stopping in done and await self._hand_over()
         for part in parts:
             part.cancel()
         await asyncio.wait(parts, timeout=LAST_WORDS)
-        if recorder.twin.is_set():
+        if self._recorder.twin.is_set():
             await self._drain()
         else:
             await self._leave(forget=handed_over)
         await self._patrol.close()
-        for part in done - {stopping, meeting}:
+        for part in done - {stopping, twin_met}:
             part.result()  # a part that ended by itself is a bug: let it be seen
-        return not recorder.twin.is_set()
+        return not self._recorder.twin.is_set()
+
+    def _start_parts(self) -> Iterator["asyncio.Task[object]"]:
+        recorder, patrol = self._recorder, self._patrol
+        for part in (
+            patrol.run(),
+            recorder.run(),
+            recorder.pulse.run(),
+            keep(self._announce, every=ANNOUNCE_EVERY),
+            keep(self._follow, every=ANNOUNCE_EVERY),
+            keep(patrol.reconcile, every=RECONCILE_EVERY, wake=self._look),
+            keep(recorder.forget_durable, every=RECONCILE_EVERY),
+        ):
+            yield asyncio.create_task(part)
 
     def _take_nudges(self, loop: asyncio.AbstractEventLoop) -> None:
         def nudge(kind: str, databases: tuple[str, ...]) -> None:
             loop.call_soon_threadsafe(self._patrol.nudge, kind, databases)
 
         jobs.host(nudge)
-        connection = connections.rq_connection(self._settings.redis_url)
-        threading.Thread(
-            target=nudges.listen, args=(connection, self.id), name="nudges", daemon=True
-        ).start()
+        arguments = connections.rq_connection(self._settings.redis_url), self.id
+        listening = threading.Thread(
+            target=nudges.listen, args=arguments, name="nudges", daemon=True
+        )
+        listening.start()
+
+    # --- who is here ------------------------------------------------------------------------------
 
     async def _announce(self) -> None:
         """Say that we are here, and see who else is."""
         asked = time.monotonic()
         try:
             if not await presence.claim(self._live, self.id):
-                self._patrol.recorder.give_up_id()
+                self._recorder.give_up_id()
                 return
-            self._patrol.clock.anchor(await connections.now(self._live), time.monotonic() - asked)
-            self._started_at = self._started_at or self._patrol.clock.now()
+            now = await connections.now(self._live)
+            self._clock.anchor(now, time.monotonic() - asked)
+            self._started_at = self._started_at or self._clock.now()
             await presence.announce(self._live, self._presence())
             present = self._alive.among(await presence.present(self._live), time.monotonic())
             self._meet(present, led=await presence.is_led(self._live))
         except StoreUnavailable:
-            self._patrol.peers.alone_since = None  # a break: nobody can be seen
+            self.peers.lose_sight()
             raise
 
     async def _follow(self) -> None:
-        """Follow Redis's life: apart from `_announce`, since a restore takes longer the more we
-        know.
-        """
-        if await self._patrol.recorder.follow_generation():
-            self._patrol.look.set()
+        """Follow the generation, beside `_announce`: a restore of many databases takes long."""
+        if await self._recorder.follow_generation():
+            self._look.set()
 
     def _presence(self) -> Presence:
-        recorder = self._patrol.recorder
+        recorder, patrol, now = self._recorder, self._patrol, time.monotonic()
         return Presence(
             worker=self.id,
             host=socket.gethostname(),
@@ -166,34 +184,29 @@ class Worker:
             zone=self._settings.zone,
             capacity=self._capacity,
             started_at=self._started_at,
-            owned=self._patrol.owned,
+            owned=patrol.owned,
             leaving=self._leaving,
             generation=recorder.generation,
-            lateness=self._patrol.lateness(),
+            lateness=patrol.lateness(),
             rejected=recorder.rejected,
             retained=recorder.retained,
-            at=self._patrol.clock.now(),
+            at=self._clock.now(),
             replaced=recorder.replaced,
             unjudged=recorder.unjudged,
-            able=self._patrol.faults.can_watch(time.monotonic()),
-            given_up=self._patrol.faults.causes(time.monotonic()),
+            able=patrol.faults.can_watch(now),
+            given_up=patrol.faults.causes(now),
         )
 
     def _meet(self, present: dict[str, Presence], *, led: bool) -> None:
-        """See who else is here. At a Redis that nobody leads we may be the one left behind, not the
-        only one.
-        """
-        others = [
-            one
-            for one in present.values()
-            if one.worker != self.id and one.able and not one.leaving
-        ]
-        since = self._patrol.peers.alone_since or time.monotonic()
-        self._patrol.peers = Peers(1 + len(others), since if led and not others else None)
+        others = 0
+        for one in present.values():
+            others += one.worker != self.id and one.able and not one.leaving
+        self.peers.meet(others, led=led, now=time.monotonic())
+
+    # --- leaving ----------------------------------------------------------------------------------
 
     async def _hand_over(self) -> bool:
-        """Feel on until somebody else owns our databases, and until what we retain is durable;
-        False for too late.
+        """Feel on until others own our databases and all we retain is durable; False for too late.
 
         Nobody else, or a Redis that is away, is not waited for.
         """
@@ -202,49 +215,43 @@ class Worker:
         try:
             async with asyncio.timeout(HANDOVER):
                 while await self._is_needed():
-                    self._patrol.look.set()
-                    await asyncio.sleep(0.2)
+                    self._look.set()
+                    await asyncio.sleep(LOOK_EVERY)
             return True
         except (TimeoutError, StoreUnavailable):
             log.warning("action=left_early worker=%s databases=%d", self.id, self._patrol.owned)
             return False
 
+    async def _is_needed(self) -> bool:
+        await self._announce()
+        await self._recorder.forget_durable()
+        can_be_replaced = self.peers.eligible > 1
+        owns = self._patrol.owned and can_be_replaced
+        return bool(self._recorder.retained or owns)
+
     async def _leave(self, *, forget: bool) -> None:
-        """Say that we are gone, last of all: whatever still announces us would bring us back for 7
-        s.
-        """
+        """Say that we are gone, last of all: one more announcement would bring us back for 7 s."""
         try:
             async with asyncio.timeout(LAST_WORDS):
                 await presence.leave(self._live, self.id)
                 if forget:
                     await presence.forget(self._live, self.id)
-                    await asyncio.to_thread(
-                        nudges.forget, connections.rq_connection(self._settings.redis_url), self.id
-                    )
+                    connection = connections.rq_connection(self._settings.redis_url)
+                    await asyncio.to_thread(nudges.forget, connection, self.id)
         except (TimeoutError, StoreUnavailable):
             log.warning("action=not_unannounced worker=%s", self.id)
 
     async def _drain(self) -> None:
-        """Wait until what we retain is durable: our twin knows nothing of it, and our id is its own
-        now.
-        """
+        """Wait until all we retain is durable: our twin knows nothing of it, and has our id now."""
+        recorder = self._recorder
         try:
             async with asyncio.timeout(HANDOVER):
-                while self._patrol.recorder.retained:
-                    await self._patrol.recorder.forget_durable()
-                    await asyncio.sleep(0.2)
+                while recorder.retained:
+                    await recorder.forget_durable()
+                    await asyncio.sleep(LOOK_EVERY)
         except (TimeoutError, StoreUnavailable):
-            log.error(
-                "action=retained_lost worker=%s transitions=%d",
-                self.id,
-                self._patrol.recorder.retained,
-            )
-
-    async def _is_needed(self) -> bool:
-        await self._announce()
-        await self._patrol.recorder.forget_durable()
-        heirs = self._patrol.peers.eligible > 1
-        return bool(self._patrol.recorder.retained or (self._patrol.owned and heirs))
+            retained = recorder.retained
+            log.error("action=retained_lost worker=%s transitions=%d", self.id, retained)
 
 
 async def main(settings: Settings) -> int:

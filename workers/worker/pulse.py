@@ -1,5 +1,6 @@
-"""The heartbeat of an event loop: notices that this process was frozen or late. Only workers/
-imports this.
+"""The heartbeat of an event loop: notices that this process was frozen or late.
+
+Only workers/worker imports this.
 """
 
 import asyncio
@@ -12,12 +13,13 @@ from monitor.core.timing import FREEZE, PULSE_EVERY, STALL
 
 log = logging.getLogger("feeler.pulse")
 
-LOUD = 0.25  # a loop that stands still for longer says so
+WARN_FROM = 0.25  # seconds: a loop that stands still for longer says so
 
 
 class Pulse:
-    """Gaps in the monotonic clock as the loop sees them. `on_freeze` runs before anything is
-    written after one.
+    """Gaps in the monotonic clock as the loop sees them.
+
+    `on_freeze` runs after a long one, before anything is written.
     """
 
     def __init__(
@@ -36,14 +38,15 @@ class Pulse:
             await asyncio.sleep(PULSE_EVERY)
 
     def check(self) -> None:
-        """Note the time since the last check; call it before every write as well, whoever wakes
-        first.
+        """Note the time since the last check.
+
+        Every write calls it first: after a freeze the writer may be woken before this loop is.
         """
         now, starved = self._clock(), self._starvation.grown()
         gap, self._last = now - self._last, now
         if gap > STALL:
             self._stalled_at = now
-        if gap > PULSE_EVERY + LOUD:
+        if gap > PULSE_EVERY + WARN_FROM:
             log.warning("action=loop_stalled seconds=%.3f starved=%.3f", gap - PULSE_EVERY, starved)
         if gap > FREEZE:
             self._on_freeze()
@@ -55,10 +58,9 @@ class Pulse:
 
 
 class _Starvation:
-    """How long this thread was ready to run and got no processor: tells our own slowness from the
-    machine's.
+    """How long this thread was ready to run and got no processor.
 
-    Linux's schedstat; where there is none, always zero.
+    It tells our own slowness from the machine's. Linux's schedstat; zero where there is none.
     """
 
     def __init__(self) -> None:

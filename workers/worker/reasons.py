@@ -1,5 +1,6 @@
-"""Why databases are not ok, told anew when it changes and before it expires. Only the recorder
-imports this.
+"""Why databases are not ok: written when that changes, and before it expires.
+
+Only the recorder imports this.
 """
 
 import logging
@@ -13,30 +14,31 @@ from monitor.live.reasons import Reason
 
 log = logging.getLogger("feeler.recorder")
 
-AGAIN = reasons.KEPT / 2  # seconds after which the same is told once more
+REWRITE_AFTER = reasons.KEPT / 2  # seconds after which the same is written once more
 
 
 class Reasons:
-    """What was told of each database, and when (monotonic seconds)."""
+    """What was written of each database, and when (monotonic seconds)."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
-        self._told: dict[str, tuple[Reason, float]] = {}
+        self._written: dict[str, tuple[Reason, float]] = {}
         self._news: dict[str, Reason] = {}
 
     def note(self, observation: Observation) -> None:
-        """Take what an accepted observation says; what was told lately is no news."""
+        """Take what an accepted observation says; what was written lately is no news."""
         name, reason = observation.database, reasons.reason_of(observation)
         if reason is None:
             self.forget(name)
             return
-        told, at = self._told.get(name, (None, 0.0))
-        if told != reason or time.monotonic() - at > AGAIN:
+        written, at = self._written.get(name, (None, 0.0))
+        expires_soon = time.monotonic() - at > REWRITE_AFTER
+        if written != reason or expires_soon:
             self._news[name] = reason
 
     def forget(self, database: str) -> None:
-        """Have nothing more to say of a database; what was told expires by itself."""
-        self._told.pop(database, None)
+        """Have nothing more to say of a database; what was written expires by itself."""
+        self._written.pop(database, None)
         self._news.pop(database, None)
 
     async def tell(self) -> None:
@@ -50,4 +52,4 @@ class Reasons:
             log.warning("action=reasons_untold databases=%d error=%s", len(news), exc.detail)
             return
         now = time.monotonic()
-        self._told |= {name: (reason, now) for name, reason in news.items()}
+        self._written |= {name: (reason, now) for name, reason in news.items()}

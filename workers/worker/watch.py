@@ -1,4 +1,4 @@
-"""One watched database: its session, its timing, when it is due next. Only the patrol imports
+"""One watched database: its session, its timing, when it is due next. Only workers/worker imports
 this.
 """
 
@@ -12,10 +12,10 @@ from monitor.core.observation import Observation
 from monitor.core.policy import Policy
 from monitor.core.schedule import grid
 from monitor.core.status import State, Status
-from monitor.feeler.proofs import Urgency
-from monitor.feeler.session import Feeling, Session
+from monitor.feeler.login_queue import Urgency
+from monitor.feeler.session import FeelNotes, Session
 
-SLOW_SHARE = 200  # the slow tier may take 1/200 of the target's time
+SLOW_SHARE = 200  # the slow gauges may take 1/200 of the target's time
 LOGIN_COST = 0.004  # seconds of a processor that a login over SCRAM takes us
 LOGIN_SHARE = 0.05  # of a worker's time may go into proving logins as a matter of routine
 LOGIN_SPACING = 1.0  # seconds between two such proofs at one server, on average
@@ -23,18 +23,29 @@ LOGIN_SPACING = 1.0  # seconds between two such proofs at one server, on average
 
 @dataclass(frozen=True, slots=True)
 class UnreadableAddress:
-    """Stands for the session of a database that this worker cannot look at: it feels nothing, and
-    says why.
-    """
+    """Stands for the session of a database that this worker cannot look at, and says why."""
 
+    database: str
+    worker: str
+    revision: int
     clock: Callable[[], float]
     cause: Cause = Cause.NO_CREDENTIALS
     detail: str = "no key of ours fits"
     neighbours: int = 1
 
-    async def feel(self, **_asked: object) -> Feeling:
-        """Return a void, whatever a Session is asked: our own fault proves nothing."""
-        return Feeling(self.cause, self.clock(), self.clock(), detail=self.detail)
+    async def feel(self, **_asked: object) -> tuple[Observation, FeelNotes]:
+        """Return our own fault, whatever a Session is asked: it proves nothing."""
+        now = self.clock()
+        observation = Observation(
+            database=self.database,
+            worker=self.worker,
+            revision=self.revision,
+            sent_at=now,
+            at=now,
+            cause=self.cause,
+            detail=self.detail,
+        )
+        return observation, FeelNotes()
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -42,19 +53,17 @@ class UnreadableAddress:
 
 @dataclass(slots=True)
 class Watch:
-    """One database of ours: its session, what the index said, and when which part of a feel is due
-    (monotonic).
-    """
+    """One database of ours; when a part of its feel is due stands in monotonic seconds."""
 
     database: str
-    index: str
+    index: str  # what the index of assignments said of it when it was learned last
     policy: Policy
     revision: int
     session: Session | UnreadableAddress
     access: Access = UNKNOWN
-    asked: bool = False  # somebody wants a login now, whatever the last ones told
+    login_requested: bool = False  # somebody wants one now, whatever the last ones came to
     feeling: bool = False
-    again: bool = False  # somebody asked while it was felt
+    feel_again: bool = False  # as soon as the feel under way has ended
     slow_due: float = 0.0
     login_due: float = 0.0
 
@@ -67,24 +76,21 @@ def urgency(status: Status) -> Urgency:
 
 
 def login_interval(watch: Watch, owned: int, workers: int) -> float:
-    """Return the seconds between two routine proofs: the policy's, unless they cost us or a server
-    too much.
-    """
+    """Return the seconds between two routine proofs: what we and the server can bear, at least."""
     ours = owned * LOGIN_COST / LOGIN_SHARE
-    theirs = (
-        watch.session.neighbours * workers * LOGIN_SPACING
-    )  # the planner spreads a server's databases evenly
+    # the planner spreads a server's databases evenly over the workers
+    theirs = watch.session.neighbours * workers * LOGIN_SPACING
     return max(watch.policy.login_interval, ours, theirs)
 
 
-def slow_due(watch: Watch, feeling: Feeling, began: float) -> float:
-    """Return when to ask the dear gauges again (monotonic).
+def slow_due(watch: Watch, notes: FeelNotes, began: float) -> float:
+    """Return when to ask the slow gauges again (monotonic).
 
     After a feel that failed or had no time for all of them: as soon as their cost allows, else a
     storm of ours would hide them for a whole interval.
     """
-    rest = watch.policy.slow_interval if feeling.slow_whole else 0.0
-    return began + max(rest, feeling.slow_cost * SLOW_SHARE)
+    interval = watch.policy.slow_interval if notes.slow_complete else 0.0
+    return began + max(interval, notes.slow_seconds * SLOW_SHARE)
 
 
 def next_due(watch: Watch, status: Status, observation: Observation | None, now: float) -> float:
@@ -93,12 +99,11 @@ def next_due(watch: Watch, status: Status, observation: Observation | None, now:
     interval = cadence(status, policy, now)
     if observation is None or interval >= policy.interval:
         return grid(watch.database, policy.interval, now)
-    due = max(
-        now, min(observation.sent_at, now) + interval
-    )  # the fleet's clock may have stepped back
+    sent_at = min(observation.sent_at, now)  # the fleet's clock may have stepped back
+    due = max(now, sent_at + interval)
     if status.doubt and observation.evidence is Evidence.SILENT:
-        # Silent probes end one deadline after they began: let one end just when patience does, not
-        # a deadline later.
-        patience = status.doubt.sent_at + policy.silent_seconds - due
-        due += max(0.0, patience) % policy.deadline
+        # Silent probes end one deadline after they began: let one end just when the doubt may be
+        # decided, not a deadline later.
+        left = status.doubt.sent_at + policy.silent_seconds - due
+        due += max(0.0, left) % policy.deadline
     return due

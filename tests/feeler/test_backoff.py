@@ -8,14 +8,16 @@ import time
 from collections import Counter
 
 from monitor.core.cause import Cause
-from monitor.feeler import crowds
+from monitor.core.observation import Observation
+from monitor.feeler import backoff
 from monitor.feeler.login import LoginLimiter
-from monitor.feeler.session import Feeling, Session
+from monitor.feeler.session import FeelNotes, Session
 from tests.feeler import hostile
-from tests.feeler.conftest import MakeSession
+from tests.feeler.conftest import MakeSession, feel, feel_and_note
 from tests.feeler.hostile import Hostile, Talk
 
-MANY = 3 * crowds.MANY
+Felt = tuple[Observation, FeelNotes]
+MANY = 3 * backoff.STORM_LOGINS
 SLACK = 1.5  # seconds more than our patience
 
 
@@ -69,27 +71,25 @@ class OneByOne:
             return room
 
 
-async def feel_all(sessions: list[Session]) -> tuple[Counter[Cause], list[Feeling], float]:
+async def feel_all(sessions: list[Session]) -> tuple[Counter[Cause], list[Felt], float]:
     began = time.monotonic()
-    feelings = await asyncio.gather(
-        *(session.feel(fresh=False, slow=False) for session in sessions)
-    )
-    return Counter(feeling.cause for feeling in feelings), feelings, time.monotonic() - began
+    felt = await asyncio.gather(*(feel_and_note(session) for session in sessions))
+    return Counter(seen.cause for seen, _ in felt), felt, time.monotonic() - began
 
 
 async def test_a_storm_of_ours_gives_way_until_there_is_room(make_session: MakeSession) -> None:
     """Another worker still has the sessions of those that we are given."""
     logins, slots = LoginLimiter(), Slots(free=5, freed_after=1.0)
     with Hostile(slots) as server:
-        causes, feelings, _ = await feel_all(
+        causes, felt, _ = await feel_all(
             [make_session(server.address(), logins=logins) for _ in range(MANY)]
         )
     assert causes == {Cause.OK: MANY}
     assert 0 < slots.refused < 2 * MANY, "one after another, not all again and again"
-    assert all(feeling.at - feeling.sent_at < 1.0 for feeling in feelings), (
+    assert all(seen.at - seen.sent_at < 1.0 for seen, _ in felt), (
         "the login that got in is the evidence"
     )
-    assert max(feeling.waited for feeling in feelings) > 0.5
+    assert max(seen.waited for seen, _ in felt) > 0.5
 
 
 async def test_each_try_of_a_login_that_gives_way_has_a_deadline_of_its_own(
@@ -100,13 +100,12 @@ async def test_each_try_of_a_login_that_gives_way_has_a_deadline_of_its_own(
         sessions = [
             make_session(server.address(), logins=logins, deadline=1.0) for _ in range(MANY)
         ]
-        causes, feelings, seconds = await feel_all(sessions)
+        causes, felt, seconds = await feel_all(sessions)
     assert causes == {Cause.OK: MANY}
     assert seconds > OneByOne.ALL, "refusals in a row took longer than a deadline"
-    assert max(feeling.login_seconds for feeling in feelings) < OneByOne.REFUSAL, (
-        "of the try that got in"
-    )
-    assert all(feeling.at - feeling.sent_at < 1.0 for feeling in feelings)
+    slowest = max(notes.login_seconds for _, notes in felt)
+    assert slowest < OneByOne.REFUSAL, "of the try that got in"
+    assert all(seen.at - seen.sent_at < 1.0 for seen, _ in felt)
 
 
 async def test_a_server_that_is_full_is_known_in_time(make_session: MakeSession) -> None:
@@ -115,7 +114,7 @@ async def test_a_server_that_is_full_is_known_in_time(make_session: MakeSession)
         sessions = [make_session(server.address(), logins=logins) for _ in range(MANY)]
         causes, _, seconds = await feel_all(sessions)
         assert causes == {Cause.OK: 5, Cause.REFUSING: MANY - 5}
-        assert seconds < crowds.PATIENCE + SLACK
+        assert seconds < backoff.EXCUSED_SECONDS + SLACK
         causes, _, seconds = await feel_all(sessions)
         assert causes == {Cause.OK: 5, Cause.REFUSING: MANY - 5}
         assert seconds < SLACK, "a second word is waited for no more"
@@ -124,11 +123,13 @@ async def test_a_server_that_is_full_is_known_in_time(make_session: MakeSession)
 async def test_a_few_logins_are_no_storm(make_session: MakeSession) -> None:
     logins = LoginLimiter()
     with Hostile(Slots(free=0)) as server:
-        sessions = [make_session(server.address(), logins=logins) for _ in range(crowds.MANY - 1)]
-        causes, feelings, seconds = await feel_all(sessions)
+        sessions = [
+            make_session(server.address(), logins=logins) for _ in range(backoff.STORM_LOGINS - 1)
+        ]
+        causes, felt, seconds = await feel_all(sessions)
     assert causes == {Cause.REFUSING: len(sessions)}
-    assert seconds < crowds.PAUSE + SLACK
-    assert not any(feeling.waited > SLACK for feeling in feelings)
+    assert seconds < backoff.RETRY_SPACING + SLACK
+    assert not any(seen.waited > SLACK for seen, _ in felt)
 
 
 async def test_a_session_that_is_closed_gives_way_no_longer(make_session: MakeSession) -> None:
@@ -137,9 +138,9 @@ async def test_a_session_that_is_closed_gives_way_no_longer(make_session: MakeSe
         sessions = [
             make_session(server.address(), logins=logins, deadline=5.0) for _ in range(MANY)
         ]
-        feels = [asyncio.create_task(session.feel(fresh=False, slow=False)) for session in sessions]
+        feels = [asyncio.create_task(feel(session)) for session in sessions]
         await asyncio.sleep(0.5)
         began = time.monotonic()
         await asyncio.gather(*(session.close() for session in sessions))
         await asyncio.gather(*feels)
-    assert time.monotonic() - began < crowds.PATIENCE / 2
+    assert time.monotonic() - began < backoff.EXCUSED_SECONDS / 2

@@ -1,9 +1,8 @@
-"""Proof that a server lives, got without saying who we are: no account is locked. For this package
-alone.
+"""Proof that a server lives, got without saying who we are: no account is locked.
 
-The question is GSSENCRequest, one byte answers it. Asked for TLS instead, servers that have it note
-that we left: only whoever closes without a byte is asked so, on a new connection. Some poolers do
-that to a question they do not know.
+For this package alone. The question is GSSENCRequest, one byte answers it. Asked for TLS instead,
+servers that have it note in their log that we left; so only whoever closes without a byte is asked
+that, on a new connection. Some poolers close on a question they do not know.
 """
 
 import asyncio
@@ -14,14 +13,15 @@ from monitor.core.cause import Cause, cause_of_sqlstate
 from monitor.feeler.attempt import Attempt
 from monitor.feeler.causes import Failed, cause_of_errno, sqlstate_of_packet
 
-_GSS, _TLS = struct.pack("!ii", 8, 80877104), struct.pack("!ii", 8, 80877103)
-_ANSWERS = {_GSS: (b"G", b"N"), _TLS: (b"S", b"N")}
+_GSS_REQUEST = struct.pack("!ii", 8, 80877104)
+_TLS_REQUEST = struct.pack("!ii", 8, 80877103)
+_ANSWERS = {_GSS_REQUEST: (b"G", b"N"), _TLS_REQUEST: (b"S", b"N")}
 _LONGEST = 1024  # bytes read of an answer
-_TOLD_TO_ALL = (Cause.STARTING, Cause.REFUSING)
+_SAID_TO_ALL = (Cause.STARTING, Cause.REFUSING)
 
 
-class Knock:
-    """From TCP to the first answer; goes where a Handshake goes."""
+class LivenessCheck:
+    """From TCP to the first answer; stands where a Handshake stands."""
 
     def __init__(self, hostaddr: str, attempt: Attempt) -> None:
         self._attempt, self._socket = attempt, _opened(hostaddr)
@@ -36,23 +36,14 @@ class Knock:
             raise self._attempt.expired() from None
 
     async def log_in(self) -> None:
-        """Return when the server answers; raise Failed where that is no Postgres, or it lets nobody
-        in.
-        """
-        request, answer = _GSS, await self._ask(_GSS)
+        """Return when a Postgres answers that takes sessions, whoever we are; else raise Failed."""
+        request, answer = _GSS_REQUEST, await self._ask(_GSS_REQUEST)
         if not answer:
             self._socket.close()
             self._socket = _opened(self._place[0])
             await self._connect(self._place)
-            request, answer = _TLS, await self._ask(_TLS)
-        if answer[:1] == b"E":  # a server too old to know the question says so, too
-            if (cause := cause_of_sqlstate(code := sqlstate_of_packet(answer))) in _TOLD_TO_ALL:
-                raise Failed(cause, sqlstate=code)
-        elif answer[:1] not in _ANSWERS[request]:
-            raise Failed(
-                Cause.RESET,
-                "no Postgres" if answer else "the server ended the connection at the door",
-            )
+            request, answer = _TLS_REQUEST, await self._ask(_TLS_REQUEST)
+        _check(request, answer)
 
     async def _connect(self, place: tuple[str, int]) -> None:
         self._place = place
@@ -77,9 +68,24 @@ class Knock:
         self._socket.close()
 
 
+def _check(request: bytes, answer: bytes) -> None:
+    """Raise Failed unless the answer proves that the server takes sessions."""
+    first = answer[:1]
+    if not first:
+        raise Failed(Cause.RESET, "the server ended the connection at the door")
+    if first == b"E":  # a server too old to know the question says so, too
+        code = sqlstate_of_packet(answer)
+        cause = cause_of_sqlstate(code)
+        if cause in _SAID_TO_ALL:
+            raise Failed(cause, sqlstate=code)
+    elif first not in _ANSWERS[request]:
+        raise Failed(Cause.RESET, "no Postgres")
+
+
 def _opened(hostaddr: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in hostaddr else socket.AF_INET
     try:
-        opened = socket.socket(socket.AF_INET6 if ":" in hostaddr else socket.AF_INET)
+        opened = socket.socket(family)
     except OSError as exc:
         raise Failed(cause_of_errno(exc.errno or 0), "no descriptor left") from None
     opened.setblocking(False)
