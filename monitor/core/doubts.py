@@ -14,7 +14,6 @@ from monitor.core.placement import Place
 from monitor.core.policy import Policy
 from monitor.core.status import Identity, State
 from monitor.core.timing import FAULTS_AGAIN, FAULTS_GRACE, MOVE_AGAIN, MOVES_WITHIN
-from monitor.core.verdict import seconds_required
 
 MOVES_MOST = 3  # of one database at once within MOVES_WITHIN; more only in doubts that last
 
@@ -162,7 +161,7 @@ class Doubts:
         if len(used) < MOVES_MOST:
             return True
         policy = self._policy(place.database)
-        return now - asked.since >= seconds_required(policy, asked.cause)
+        return now - asked.since >= policy.seconds_required(asked.cause)
 
 
 def _is_recent(at: float, now: float) -> bool:

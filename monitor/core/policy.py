@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.errors import InvalidInput
 from monitor.core.timing import LED_MARK, POLICY_RELATIONS, AtMost
 
@@ -64,6 +65,12 @@ class Policy:
         least = f"{relation.times} x {small}" if relation.times > 1 else small
         problem = f"{upper:g} is less than {least} ({lower:g}): {relation.why}"
         raise InvalidInput(f"policy/{large}", problem, f"raise {large} or lower {small}")
+
+    def seconds_required(self, cause: Cause | None) -> float:
+        """Return how long the rule for such negatives waits; the longer one for no known cause."""
+        if cause and EVIDENCE[cause] is Evidence.ABSENT:
+            return self.absent_seconds
+        return self.silent_seconds
 
     @property
     def stale_after(self) -> float:

@@ -1,7 +1,6 @@
 """What the findings of workers prove about a database: the proof of each rule of the machine.
 
-Only core/machine.py imports this, and who must know how long a rule waits (and the tests);
-Context and Opinion are named by the machine for everybody else.
+Only core/machine.py imports this (and the tests); it names Context and Opinion for everybody else.
 
 In a doubt the newest finding of every other worker since the doubt began counts: as an earlier
 owner's (a witness in the Status) or as that of a peer that was asked (an opinion in the Context).
@@ -182,13 +181,6 @@ def is_negative(finding: Finding) -> bool:
 def all_absent(findings: Iterable[Finding]) -> bool:
     """Tell whether the host answered every one of these workers, and the service none."""
     return all(EVIDENCE[finding.cause] is Evidence.ABSENT for finding in findings)
-
-
-def seconds_required(policy: Policy, cause: Cause | None) -> float:
-    """Return how long the rule for such negatives waits; the longer one where it is not known."""
-    if cause and EVIDENCE[cause] is Evidence.ABSENT:
-        return policy.absent_seconds
-    return policy.silent_seconds
 
 
 # The proof of a rule: the findings that fire it, none when it does not hold.

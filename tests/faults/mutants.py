@@ -521,7 +521,7 @@ MUTANTS: tuple[Mutant, ...] = (
         """if len(used) < MOVES_MOST:
             return True
         policy = self._policy(place.database)
-        return now - asked.since >= seconds_required(policy, asked.cause)""",
+        return now - asked.since >= policy.seconds_required(asked.cause)""",
         "return len(recent) < MOVES_MOST",
         (f"{_FAULTS}/test_targets.py::test_killed_again_and_again[2]",),
     ),
@@ -639,7 +639,25 @@ MUTANTS: tuple[Mutant, ...] = (
         "if False:",
         (f"{_CORE}/test_assignment.py::test_where_all_can_only_say_void_nothing_moves",),
     ),
-    # --- policies ---------------------------------------------------------------------------------
+    # --- policies and seconds ---------------------------------------------------------------------
+    Mutant(
+        "policy-breaks-a-relation",
+        "monitor/core/policy.py",
+        "Policy._hold",
+        "if lower * relation.times <= upper:",
+        "if True:",
+        (
+            f"{_CORE}/test_policy.py::test_a_policy_that_breaks_a_relation_is_refused_and_told_which",
+        ),
+    ),
+    Mutant(
+        "seconds-relate-to-nothing",
+        "monitor/core/timing.py",
+        "broken",
+        "if not holds",
+        "if False",
+        (f"{_CORE}/test_timing.py::test_a_broken_relation_is_told",),
+    ),
     Mutant(
         "policy-alone-too-soon",
         "monitor/core/policy.py",
