@@ -50,7 +50,7 @@ REPLAY_RETRY = 60.0  # the same where the journal is behind
 
 # --- doubts and moves ---
 ASK_AGAIN = 10.0  # between two requests for another worker in one doubt
-MOVE_AGAIN = 20.0  # a doubt may be moved again: the former owner's word has expired by then
+MOVE_AGAIN = 20.0  # a doubt may be moved again: the former owner's finding has expired by then
 MOVES_WITHIN = 600.0  # moves of one database are counted over so long
 REFUSED_FOR = 60.0  # a worker that could not reach a database does not get it back for so long
 FAULTS_FOR = 10.0  # so long of nothing but our own faults is a cannot_reach
@@ -71,10 +71,10 @@ class AtMost(NamedTuple):
     times: int = 1
 
 
-_OUTLIVE = "a former owner's word must outlive the next one's probes"
+_OUTLIVE = "a former owner's finding must outlive the next one's probes"
 POLICY_RELATIONS = (
     AtMost("absent_seconds", "silent_seconds", "a refusal is the quicker proof"),
-    AtMost("fast_interval", "opinion_grace", "a peer's word must last until it is asked again"),
+    AtMost("fast_interval", "opinion_grace", "a peer's finding must last until it is asked again"),
     AtMost("deadline", "handover_grace", _OUTLIVE, times=2),
     AtMost("fast_interval", "handover_grace", _OUTLIVE, times=2),
     AtMost("login_least", "login_most", "they are the two ends of one deadline"),

@@ -97,7 +97,7 @@ class Story:
         return [event for event in self.events if isinstance(event, Transition)]
 
     @property
-    def cries(self) -> list[CannotReach]:
+    def requests(self) -> list[CannotReach]:
         return [event for event in self.events if isinstance(event, CannotReach)]
 
 
@@ -129,7 +129,7 @@ transitions = st.builds(
     observers=st.lists(worker_ids, max_size=3).map(tuple),
     evidence=st.lists(seens, max_size=3).map(tuple),
 )
-cries = st.builds(CannotReach, st.just("db1"), identities, worker_ids, moments, causes)
+requests = st.builds(CannotReach, st.just("db1"), identities, worker_ids, moments, causes)
 
 
 @st.composite

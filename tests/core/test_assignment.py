@@ -251,7 +251,7 @@ def test_what_all_refuse_goes_to_the_one_whose_refusal_is_longest_ago():
     assert Fleet(two.databases, two.workers, {"a": "w1"}, again).plan() == ()
 
 
-def test_a_worker_that_can_only_say_void_is_the_last_to_get_it_again():
+def test_a_worker_that_was_hindered_is_the_last_to_get_it_again():
     told = (Refusal("a", "w1", NOW - 1), Refusal("a", "w2", NOW - 599, our_fault=True))
     two = Fleet({"a": ""}, (Worker("w1"), Worker("w2")), {"a": "w2"}, told)
     assert two.plan() == (Move("a", "w2", "w1", "cannot_reach"),)
@@ -260,7 +260,7 @@ def test_a_worker_that_can_only_say_void_is_the_last_to_get_it_again():
     assert three.plan() == (Move("a", "w1", "w3", "cannot_reach"),)
 
 
-def test_where_all_can_only_say_void_nothing_moves():
+def test_where_all_are_hindered_nothing_moves():
     told = (
         Refusal("a", "w1", NOW - 1, our_fault=True),
         Refusal("a", "w2", NOW - 99, our_fault=True),

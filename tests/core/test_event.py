@@ -4,10 +4,10 @@ from dataclasses import replace
 from hypothesis import given
 
 from monitor.core.event import decode, encode
-from tests.core.making import cries, examples, transitions
+from tests.core.making import examples, requests, transitions
 
 
-@given(transitions | cries)
+@given(transitions | requests)
 @examples(30)
 def test_encoding_round_trips(event):
     text = encode(event)

@@ -12,7 +12,7 @@ from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.errors import InvalidInput
 from monitor.core.event import CannotReach, Transition
 from monitor.core.observation import ReadingStatus
-from tests.core.making import cries, examples, transitions
+from tests.core.making import examples, requests, transitions
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -39,7 +39,7 @@ def test_a_cause_of_a_newer_version_is_carried_and_proves_nothing():
 
 
 @given(
-    transitions | cries,
+    transitions | requests,
     st.dictionaries(st.sampled_from(["zone", "v", "blind"]), anything, min_size=1),
 )
 @examples(30)
@@ -85,11 +85,11 @@ def test_whatever_json_it_is_it_is_an_event_or_refused(told):
             events.decode(text)
 
 
-@given(cries, anything)
+@given(requests, anything)
 @examples(30)
-def test_whatever_a_cry_says_it_is_one_or_refused(cry, told):
+def test_whatever_a_cry_says_it_is_one_or_refused(request, told):
     for field in ("database", "doubt", "worker", "at", "cause", "type"):
-        text = json.dumps(json.loads(events.encode(cry)) | {field: told})
+        text = json.dumps(json.loads(events.encode(request)) | {field: told})
         try:
             assert isinstance(events.decode(text), CannotReach)
         except InvalidInput:

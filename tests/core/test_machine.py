@@ -202,9 +202,9 @@ def test_the_usual_beat_is_quiet():
     assert is_quiet(Status(State.LOCKED_OUT, START, ID), seen(Cause.LOCKED_OUT, 5))
 
 
-def test_void_changes_nothing_at_all():
-    voids = [cause for cause in Cause if EVIDENCE[cause] is Evidence.OUR_FAULT]
-    for status, cause in itertools.product(settled_statuses() + uncertain_statuses(), voids):
+def test_our_own_fault_changes_nothing_at_all():
+    faults = [cause for cause in Cause if EVIDENCE[cause] is Evidence.OUR_FAULT]
+    for status, cause in itertools.product(settled_statuses() + uncertain_statuses(), faults):
         after, events = tick(status, seen(cause, NOW), context())
         assert after is status
         assert events == ()
@@ -263,7 +263,7 @@ def test_every_state_has_an_exit():
     assert exits == set(State)
 
 
-def test_only_alone_reaches_unavailable_on_one_workers_word():
+def test_only_a_single_observer_reaches_unavailable_by_itself():
     found = set()
     for _, _, there, _, _, events in outcomes():
         for event in events:
@@ -380,7 +380,7 @@ def test_any_history_keeps_the_chain_and_the_books(history):
         assert event.identity.n == (
             last.n + 1 if last and last.epoch == event.identity.epoch else 1
         )
-        assert event.observers == tuple(sorted({word.worker for word in event.evidence}))
+        assert event.observers == tuple(sorted({finding.worker for finding in event.evidence}))
         assert event.worker in event.observers
         assert (
             event.target is not State.UNAVAILABLE
@@ -422,7 +422,7 @@ def test_nothing_is_unavailable_before_its_time(history):
 @given(steps)
 @examples(40)
 def test_the_quick_rule_rests_on_absents_alone(history):
-    """Back to its patience before it fired, no word was another than absent."""
+    """Back to its patience before it fired, no finding was another than absent."""
     forward = [(cause, abs(pause) + 1, *rest) for cause, pause, *rest in history]
     status, since = Status(), None
     for observation, there in tape(forward):

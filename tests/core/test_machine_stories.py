@@ -30,7 +30,7 @@ def opinion(
 def test_a_killed_database_is_unavailable_when_a_second_worker_finds_it_gone():
     story = healthy()
     assert story.feel(Cause.PORT_CLOSED, 5) == "doubt"
-    assert [str(cry.doubt) for cry in story.cries] == ["1.1.2"]
+    assert [str(request.doubt) for request in story.requests] == ["1.1.2"]
     story.move("w2")
     assert (
         story.feel(Cause.PORT_CLOSED, 6.5) == "steady"
@@ -38,7 +38,7 @@ def test_a_killed_database_is_unavailable_when_a_second_worker_finds_it_gone():
     assert story.feel(Cause.PORT_CLOSED, 7.5) == "confirm_absent"
     last = story.transitions[-1]
     assert last.observers == ("w1", "w2")
-    assert [(word.worker, word.rounds, word.at - START) for word in last.evidence] == [
+    assert [(one.worker, one.rounds, one.at - START) for one in last.evidence] == [
         ("w2", 2, 7.5),
         ("w1", 1, 5),
     ]
@@ -50,8 +50,8 @@ def test_one_worker_alone_keeps_asking_and_never_decides():
     story = healthy()
     rules = {story.feel(Cause.PORT_CLOSED, at) for at in range(5, 65)}
     assert rules == {"doubt", "steady"}
-    assert [cry.at - START for cry in story.cries] == [5, 15, 25, 35, 45, 55]
-    assert {cry.doubt for cry in story.cries} == {story.status.identity}
+    assert [request.at - START for request in story.requests] == [5, 15, 25, 35, 45, 55]
+    assert {request.doubt for request in story.requests} == {story.status.identity}
 
 
 def test_a_worker_goes_on_asking_after_the_clock_was_set_back():
@@ -60,7 +60,7 @@ def test_a_worker_goes_on_asking_after_the_clock_was_set_back():
         story.feel(Cause.PORT_CLOSED, at)
     for at in range(-3600, -3570):
         story.feel(Cause.PORT_CLOSED, at)
-    assert [cry.at - START for cry in story.cries] == [5, 15, -3590, -3580]
+    assert [request.at - START for request in story.requests] == [5, 15, -3590, -3580]
 
 
 def test_a_clock_set_back_during_a_feel_delays_nothing_by_the_length_of_the_step():
@@ -70,7 +70,7 @@ def test_a_clock_set_back_during_a_feel_delays_nothing_by_the_length_of_the_step
     )  # sent by the old clock, ended by the new one
     story.move("w2")
     assert {story.feel(Cause.HUNG, at, sent=at - 2) for at in range(9, 21, 2)} == {"steady"}
-    assert len(story.cries) == 2
+    assert len(story.requests) == 2
     story.move("w1")
     assert story.feel(Cause.HUNG, 22, sent=20) == "confirm_silent"
 
@@ -79,7 +79,7 @@ def test_nobody_is_asked_where_nobody_else_is():
     story = healthy()
     story.more = {"eligible": 1}
     assert {story.feel(Cause.PORT_CLOSED, at) for at in range(5, 65)} == {"doubt", "steady"}
-    assert len(story.cries) == 1
+    assert len(story.requests) == 1
 
 
 def test_what_was_found_where_the_name_led_before_does_not_count():
@@ -89,7 +89,7 @@ def test_what_was_found_where_the_name_led_before_does_not_count():
     story.move("w2")
     assert story.feel(Cause.PORT_CLOSED, 8, tried="10.0.0.2") == "steady"
     assert story.feel(Cause.PORT_CLOSED, 20, tried="10.0.0.2") == "steady", (
-        "one worker's word about the new address"
+        "what one worker found at the new address"
     )
     story.move("w1")
     assert story.feel(Cause.PORT_CLOSED, 21, tried="10.0.0.2") == "confirm_absent"
@@ -126,7 +126,7 @@ def test_a_frozen_server_takes_three_rounds_and_ten_seconds():
     assert story.feel(Cause.HUNG, 17, sent=15) == "confirm_silent"
 
 
-def test_a_former_owners_word_counts_for_the_patience_of_the_rule_and_no_longer():
+def test_what_a_former_owner_found_counts_for_the_wait_of_the_rule_and_no_longer():
     for counts, taken_over in ((True, 25), (False, 26)):
         story = healthy()
         story.feel(Cause.HUNG, 7, sent=5)
@@ -134,9 +134,9 @@ def test_a_former_owners_word_counts_for_the_patience_of_the_rule_and_no_longer(
         story.feel(Cause.HUNG, 24, sent=22)
         rules = [story.feel(Cause.HUNG, taken_over + 2, sent=taken_over)]
         assert rules == (["confirm_silent"] if counts else ["steady"])
-        assert len(story.cries) == (
+        assert len(story.requests) == (
             1 if counts else 2
-        )  # nobody's word helps: cries for another worker
+        )  # nobody's finding helps: another worker is asked for
 
 
 def test_a_mix_of_silent_and_absent_takes_the_longer_way():
@@ -270,7 +270,7 @@ def test_what_was_found_at_an_old_address_confirms_nothing():
     assert story.transitions[-1].observers == ("w2", "w3")
 
 
-def test_the_first_word_at_a_new_address_dates_the_doubt_anew():
+def test_the_first_finding_at_a_new_address_dates_the_doubt_anew():
     story = healthy()
     story.more = {"revision": 3}
     story.feel(Cause.HUNG, 7, sent=5)
@@ -295,20 +295,20 @@ def test_three_errors_of_the_server_are_refusing_and_two_are_nothing():
     assert story.feel(Cause.OK, 11) == "reopened"
 
 
-def test_one_word_of_the_server_restarts_the_count():
+def test_one_answer_of_the_server_restarts_the_count():
     story = healthy()
     story.feel(Cause.PORT_CLOSED, 5)
     story.feel(Cause.SERVER_ERROR, 6)
     story.move("w2")
     assert [story.feel(Cause.PORT_CLOSED, at) for at in (8, 9, 10)] == [
         "steady"
-    ] * 3  # w1's word was before it spoke
+    ] * 3  # what w1 found was before it spoke
     story.move("w3")
     assert story.feel(Cause.PORT_CLOSED, 11) == "confirm_absent"
     assert story.transitions[-1].observers == ("w2", "w3")
 
 
-def test_the_newest_of_two_words_names_the_state():
+def test_the_newest_of_two_answers_names_the_state():
     story = healthy()
     assert [story.feel(cause, at) for at, cause in enumerate([Cause.STARTING, Cause.REFUSING], 5)][
         1
@@ -317,7 +317,7 @@ def test_the_newest_of_two_words_names_the_state():
 
 
 @pytest.mark.parametrize("between", [Cause.SERVER_ERROR, Cause.OK])
-def test_anything_between_two_words_starts_over(between):
+def test_anything_between_two_answers_starts_over(between):
     story = healthy()
     causes = [Cause.STARTING, between, Cause.STARTING]
     assert [story.feel(cause, at) for at, cause in enumerate(causes, 5)] == ["steady"] * 3
@@ -325,7 +325,7 @@ def test_anything_between_two_words_starts_over(between):
 
 
 @pytest.mark.parametrize("cause", [Cause.LOGIN_FAILING, Cause.LOCKED_OUT])
-def test_the_kept_session_takes_back_no_word_of_a_login(cause):
+def test_the_kept_session_takes_back_nothing_that_a_login_was_told(cause):
     story = healthy()
     assert story.feel(cause, 5) == "steady"
     assert wants_login(story.status)
@@ -335,7 +335,7 @@ def test_the_kept_session_takes_back_no_word_of_a_login(cause):
     assert story.status.state is NAMED_BY[cause]
 
 
-def test_a_login_takes_back_the_word_of_a_login():
+def test_a_login_takes_back_what_a_login_was_told():
     story = healthy()
     story.feel(Cause.LOGIN_FAILING, 5)
     assert story.feel(Cause.OK, 6) == "steady"
@@ -343,7 +343,7 @@ def test_a_login_takes_back_the_word_of_a_login():
     assert story.feel(Cause.LOGIN_FAILING, 60) == "steady"
 
 
-def test_an_outage_of_ours_between_two_words_does_not():
+def test_an_outage_of_ours_between_two_answers_does_not():
     story = healthy()
     causes = [Cause.STARTING, Cause.LATE_LOOP, Cause.STARTING]
     assert [story.feel(cause, at) for at, cause in enumerate(causes, 5)] == [
@@ -448,7 +448,7 @@ def test_some_opinions_confirm_nothing(useless):
     assert story.feel(Cause.PORT_CLOSED, 8.5, sent=7.5) == "steady"
 
 
-def test_a_peers_opinion_grows_old_sooner_than_a_former_owners_word():
+def test_a_peers_opinion_grows_old_sooner_than_what_a_former_owner_found():
     assert asked(opinion(Cause.RESET, 6)).feel(Cause.PORT_CLOSED, 10) == "confirm_absent"
     assert asked(opinion(Cause.RESET, 6)).feel(Cause.PORT_CLOSED, 10.001) == "steady"
 
@@ -485,7 +485,7 @@ def test_a_peers_ok_alone_makes_nothing_available():
     assert story.status.unreachable_from == ("w1",)
 
 
-def test_one_word_of_the_server_and_a_peers_agreement_name_the_state():
+def test_one_answer_of_the_server_and_a_peers_agreement_name_the_state():
     assert asked(opinion(Cause.STARTING, 6)).feel(Cause.STARTING, 7) == "answered"
     assert asked(opinion(Cause.LOCKED_OUT, 6)).feel(Cause.STARTING, 7) == "steady"
     assert (
@@ -548,7 +548,7 @@ def test_an_ok_need_not_be_newer_than_the_negatives_of_others():
     assert story.feel(Cause.OK, 9.3, sent=8.9) == "false_alarm"
 
 
-def test_after_a_word_of_the_server_the_time_runs_anew_too():
+def test_after_an_answer_of_the_server_the_time_runs_anew_too():
     story = healthy()
     story.feel(Cause.PORT_CLOSED, 5)
     story.feel(Cause.SERVER_ERROR, 6)
@@ -610,7 +610,7 @@ def test_a_peers_own_fault_does_not_hide_what_it_said_before():
 def test_a_peers_ok_does_not_keep_the_owner_from_asking_again():
     story = asked(opinion(Cause.OK, 14))
     story.feel(Cause.PORT_CLOSED, 15)
-    assert len(story.cries) == 2
+    assert len(story.requests) == 2
     fresh = asked(opinion(Cause.HUNG, 14))
     fresh.feel(Cause.PORT_CLOSED, 15, sent=14.5)
-    assert len(fresh.cries) == 1
+    assert len(fresh.requests) == 1

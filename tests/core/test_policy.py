@@ -32,7 +32,7 @@ BROKEN = [
     (
         {"deadline": 6.0},
         "policy/handover_grace: 10 is less than 2 x deadline (6)",
-        "former owner's word",
+        "former owner's finding",
     ),
     ({"login_least": 7.0}, "policy/login_most: 5 is less than login_least (7)", "two ends"),
     ({"interval": 0.0}, "policy/interval: must be more than zero", ""),
@@ -80,8 +80,8 @@ def policies(draw: st.DrawFn) -> Policy:
 @given(policies(), st.sampled_from([Cause.HUNG, Cause.PORT_CLOSED]))
 @examples(60)
 def test_under_any_policy_that_is_taken_a_dead_database_is_found_dead_by_two_workers(policy, cause):
-    """The doubt changes hands whenever its owner cries; a silent probe takes its whole deadline."""
-    story, at, cries = Story(more={"policy": policy}), 100.0, 0
+    """The doubt changes hands whenever its owner asks for it; a silent probe takes its whole deadline."""
+    story, at, requests = Story(more={"policy": policy}), 100.0, 0
     story.feel(Cause.OK, at)
     took = policy.deadline if cause is Cause.HUNG else 0.0
     longest = 3 * (
@@ -92,8 +92,8 @@ def test_under_any_policy_that_is_taken_a_dead_database_is_found_dead_by_two_wor
     while story.status.state is not State.UNAVAILABLE:
         sent, at = at, at + took
         story.feel(cause, at, sent=sent)
-        if len(story.cries) > cries:
-            cries = len(story.cries)
+        if len(story.requests) > requests:
+            requests = len(story.requests)
             story.move("w2" if story.worker == "w1" else "w1")
         at = max(at, sent + policy.fast_interval)
         assert at < 100.0 + 40 + longest, (policy, story.transitions)

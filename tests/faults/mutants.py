@@ -374,7 +374,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "confirm_absent",
         "not others or ",
         "",
-        (f"{_CORE}/test_machine.py::test_only_alone_reaches_unavailable_on_one_workers_word",),
+        (f"{_CORE}/test_machine.py::test_only_a_single_observer_reaches_unavailable_by_itself",),
     ),
     Mutant(
         "confirm-absent-at-once",
@@ -436,7 +436,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "answered",
         "if not agreeing and not subject.status.alive:",
         "if False:",
-        (f"{_CORE}/test_machine_stories.py::test_anything_between_two_words_starts_over",),
+        (f"{_CORE}/test_machine_stories.py::test_anything_between_two_answers_starts_over",),
     ),
     Mutant(
         "recovered-at-once",
@@ -461,7 +461,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "if elapsed(finding.at, seen.at) <= grace:",
         "if True:",
         (
-            f"{_CORE}/test_machine_stories.py::test_a_former_owners_word_counts_for_the_patience_of_the_rule_and_no_longer",
+            f"{_CORE}/test_machine_stories.py::test_what_a_former_owner_found_counts_for_the_wait_of_the_rule_and_no_longer",
         ),
     ),
     Mutant(
@@ -637,7 +637,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "_last_resort",
         "if owner and all_hindered:",
         "if False:",
-        (f"{_CORE}/test_assignment.py::test_where_all_can_only_say_void_nothing_moves",),
+        (f"{_CORE}/test_assignment.py::test_where_all_are_hindered_nothing_moves",),
     ),
     # --- policies and seconds ---------------------------------------------------------------------
     Mutant(
