@@ -17,7 +17,8 @@ _MONITOR = Path(__file__).parents[1]
 def read_procfile(given: Path | None = None) -> dict[str, str]:
     """Return the command of each role; `feeler` in them is this very installation."""
     commands = {}
-    for line in (given or _our_procfile()).read_text(encoding="utf-8").splitlines():
+    text = (given or _our_procfile()).read_text(encoding="utf-8")
+    for line in text.splitlines():
         role, colon, command = line.partition(":")
         if colon and not line.startswith("#"):
             commands[role.strip()] = _ours(command.strip())
@@ -30,10 +31,11 @@ def role_processes(
     """Return what is kept running: every role but the release once, and so many workers."""
     processes = []
     for role, command in commands.items():
-        if role != RELEASE:
-            for name in _names(role, workers if role == WORKER else 1):
-                start = partial(start_command, name, command, environment)
-                processes.append(Child(name, start))
+        if role == RELEASE:
+            continue
+        for name in _names(role, workers if role == WORKER else 1):
+            start = partial(start_command, name, command, environment)
+            processes.append(Child(name, start))
     return processes
 
 

@@ -38,6 +38,8 @@ IDENTITY = (Transitions.epoch_term, Transitions.epoch_counter, Transitions.n)
 NEWEST_FIRST = tuple(part.desc() for part in IDENTITY)
 OLDEST_FIRST = tuple(part.asc() for part in IDENTITY)
 _Order = tuple[UnaryExpression[int], ...]
+_Kept = Mapping[Identity, Row[Any]]
+_Versions = Mapping[Identity, int | None]
 _LINKED = (
     Transitions.id,
     Transitions.version,
@@ -93,45 +95,47 @@ def number(connection: Connection, new: Iterable[Transition]) -> dict[Key, int |
     for one in new:
         links[one.database][one.identity] = one.prev
     kept = {row.database_name: row for row in heads(connection, links)}
-    versions = dict[Key, int | None]()
+    versions: dict[Key, int | None] = {}
     for database, arrived in links.items():
-        numbers = _follow(kept.get(database), arrived) or _renumber(connection, database, arrived)
+        numbers = _follow(kept.get(database), arrived)
+        if numbers is None:
+            numbers = _renumber(connection, database, arrived)
         for identity, version in numbers.items():
             versions[database, identity] = version
     return versions
 
 
-def _follow(head: Row[Any] | None, arrived: chain.Links) -> Mapping[Identity, int | None] | None:
+def _follow(head: Row[Any] | None, arrived: chain.Links) -> _Versions | None:
     """Return the versions of what simply follows the head, None where it does not."""
     if head is None:
         return chain.extend(None, 0, arrived)
     return chain.extend(identity_of(head), head.version, arrived)
 
 
-def _renumber(
-    connection: Connection, database: str, arrived: chain.Links
-) -> Mapping[Identity, int | None]:
+def _renumber(connection: Connection, database: str, arrived: chain.Links) -> _Versions:
     """Number the newest part of a chain anew after a fork, a gap or a late arrival.
 
     However long the history is, its newest 10,000 rows are all that is read and changed: what comes
     later than that gets no number, and a fork from further back counts as from there.
     """
     kept, numbers = _from_the_fork(connection, database, arrived)
-    changed = dict[int, int | None]()
+    ids: list[int] = []
+    versions: list[int | None] = []
     for identity, version in numbers.items():
         row = kept.get(identity)
         if row is not None and row.version != version:
-            changed[row.id] = version
-    if changed:
-        values = {"ids": list(changed), "versions": list(changed.values())}
-        connection.execute(_RENUMBER, values)
-        log.warning("action=chain_renumbered database=%s changed=%d", database, len(changed))
+            ids.append(row.id)
+            versions.append(version)
+    if ids:
+        connection.execute(_RENUMBER, {"ids": ids, "versions": versions})
+        log.warning("action=chain_renumbered database=%s changed=%d", database, len(ids))
+    # What lies below the numbers has none.
     return {**dict.fromkeys(arrived), **numbers}
 
 
 def _from_the_fork(
     connection: Connection, database: str, arrived: chain.Links
-) -> tuple[Mapping[Identity, Row[Any]], Mapping[Identity, int | None]]:
+) -> tuple[_Kept, _Versions]:
     """Return what is kept in the smallest window with the fork, and the numbers from there."""
     for most in WINDOWS:
         kept = _newest(connection, database, most)
@@ -147,16 +151,18 @@ def _newest(connection: Connection, database: str, most: int) -> dict[Identity, 
     return {identity_of(row): row for row in rows}
 
 
-def _numbered(
-    kept: Mapping[Identity, Row[Any]], arrived: chain.Links, *, whole: bool, last: bool
-) -> Mapping[Identity, int | None] | None:
+def _numbered(kept: _Kept, arrived: chain.Links, *, whole: bool, last: bool) -> _Versions | None:
     """Return the numbers from the lowest member on that was read, None where more must be read.
 
     `whole`: nothing but `kept` is kept; `last`: no more can be read.
     """
-    links = {identity: prev_of(row) for identity, row in kept.items()}
+    links: dict[Identity, Identity | None] = {}
+    members: list[Identity] = []
+    for identity, row in kept.items():
+        links[identity] = prev_of(row)
+        if row.version:
+            members.append(identity)
     links.update(arrived)
-    members = [identity for identity, row in kept.items() if row.version]
     if not members:
         return chain.number(links)
     anchor = min(members)
