@@ -62,3 +62,10 @@ def test_what_anybody_may_read_is_trusted_where_nobody_else_may_change_it(tmp_pa
         assert private.is_trusted(roots) is trusted
     give_away(roots, monkeypatch)
     assert not private.is_trusted(roots)
+
+
+def test_what_is_written_is_whole_and_for_our_eyes_alone(tmp_path):
+    (tmp_path / "secret").write_text("old, and for all to read")
+    private.write(tmp_path / "secret", "new")
+    assert private.read(tmp_path / "secret") == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]

@@ -1293,7 +1293,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "Redis._set_up",
         "find_redis(made=made)",
         "find_redis()",
-        ("tests/test_embedded.py::test_redis_goes_on_with_the_program_that_made_its_files",),
+        ("tests/local/test_embedded.py::test_redis_goes_on_with_the_program_that_made_its_files",),
     ),
     # --- old and new side by side -----------------------------------------------------------------
     Mutant(

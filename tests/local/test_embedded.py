@@ -32,7 +32,7 @@ from monitor.local.machine import (
 )
 from tests.waiting import eventually
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
