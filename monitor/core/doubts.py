@@ -140,9 +140,7 @@ class Doubts:
         if refusal.our_fault:
             return now - refusal.at < FAULTS_AGAIN + FAULTS_GRACE
         asked = self._open.get(refusal.database)
-        if asked is None:
-            return False
-        return asked.doubt == answer.doubt
+        return asked is not None and asked.doubt == answer.doubt
 
     def _may_move(self, place: Place, asked: _OpenDoubt, now: float) -> bool:
         """Tell whether a doubt may move its database now.

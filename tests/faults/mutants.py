@@ -529,7 +529,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "refusal-outlives-its-doubt",
         "monitor/core/doubts.py",
         "Doubts._stands",
-        "return asked.doubt == answer.doubt",
+        "return asked is not None and asked.doubt == answer.doubt",
         "return True",
         (f"{_WORKERS}/test_leader.py::test_a_blip_that_is_over_moves_nothing",),
     ),
