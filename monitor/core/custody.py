@@ -40,14 +40,13 @@ class Holding:
     epoch: Epoch
     accepted: Status
     pending: tuple[Event, ...] = ()  # oldest first
-    tentative: Status = field(default_factory=Status)  # `accepted` after all that is pending
+    tentative: Status = field(init=False)  # `accepted` after all that is pending
     stopped: bool = False  # feel on, say nothing, until `learn`
     unjudged: int = 0  # observations that could change nothing: too much is pending already
     faults: FaultStreak = NO_FAULTS
 
     def __post_init__(self) -> None:
-        if not self.pending:
-            self.tentative = self.accepted
+        self.tentative = self.accepted
 
     def observe(self, observation: Observation, context: Context) -> None:
         """Tick on the tentative Status."""
@@ -67,20 +66,40 @@ class Holding:
         self.faults, due = count_fault(self.faults, observation)
         if not due:
             return ()
-        last = self.tentative.identity or Identity(self.epoch, 0)
-        return (CannotReach(self.database, last, worker, observation.at, observation.cause),)
+        request = CannotReach(
+            database=self.database,
+            doubt=self.tentative.identity or Identity(self.epoch, 0),
+            worker=worker,
+            at=observation.at,
+            cause=observation.cause,
+        )
+        return (request,)
 
     def beat(self, observation: Observation) -> Beat:
         """Return what to record: every pending event goes along until one reply accepts it."""
-        return Beat(self.database, self.epoch, self.tentative, observation, self.pending)
+        return Beat(
+            database=self.database,
+            epoch=self.epoch,
+            status=self.tentative,
+            observation=observation,
+            events=self.pending,
+        )
 
     def accept(self, beat: Beat) -> tuple[Transition, ...]:
         """Note that Redis holds `beat`; return the transitions that became true by it."""
-        done = set(beat.events)
-        accepted = _transitions(event for event in self.pending if event in done)
-        self.pending = tuple(event for event in self.pending if event not in done)
         self.accepted = beat.status
-        return accepted
+        if not beat.events:
+            return ()
+        done = set(beat.events)
+        accepted: list[Transition] = []
+        waiting: list[Event] = []
+        for event in self.pending:
+            if event not in done:
+                waiting.append(event)
+            elif isinstance(event, Transition):
+                accepted.append(event)
+        self.pending = tuple(waiting)
+        return tuple(accepted)
 
     def learn(self, epoch: Epoch, stored: Status) -> tuple[Transition, ...]:
         """Go on under `epoch` from what the hash holds; return what proves to have been accepted.
@@ -91,7 +110,9 @@ class Holding:
         # A hash older than what was accepted takes nothing back: it was read before our last beat
         # arrived, or has lost its memory. The next beat brings it up.
         stored = _later(self.accepted, stored)
-        self.epoch, self.stopped, self.faults = epoch, False, NO_FAULTS
+        self.epoch = epoch
+        self.stopped = False
+        self.faults = NO_FAULTS
         known = _transitions(self.pending)
         found = tuple(event for event in known if _is_within(event, stored))
         if found and found[-1].identity == stored.identity:
@@ -102,9 +123,11 @@ class Holding:
         return ()
 
     def _go_on_from(self, stored: Status, pending: tuple[Event, ...]) -> None:
-        self.accepted, self.pending = stored, pending
+        self.accepted = stored
+        self.pending = pending
         if not _transitions(pending):  # requests alone: the next feel makes them anew
-            self.tentative, self.pending = stored, ()
+            self.tentative = stored
+            self.pending = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +234,9 @@ class Custody:
     def _held(self, beat: Beat) -> Holding | None:
         """Return what the beat was of, unless it was given up or has a new epoch meanwhile."""
         holding = self.holdings.get(beat.database)
-        return holding if holding and holding.epoch == beat.epoch else None
+        if holding and holding.epoch == beat.epoch:
+            return holding
+        return None
 
     def _accept(self, beat: Beat) -> tuple[Transition, ...]:
         if holding := self._held(beat):
@@ -252,7 +277,8 @@ class Custody:
         """Record in this generation: what we hold is restored, what we retain is replayed."""
         opened = seen.epoch
         assert opened, "it was open when it was seen"
-        self.generation, self.opened = seen.name, opened
+        self.generation = seen.name
+        self.opened = opened
         self.restored = False
         # Who owned nothing has seen the term here alone, and restores it too: else it would wait
         # for ever for a leader that never comes up to it.
@@ -260,7 +286,9 @@ class Custody:
 
     def restorable(self) -> Mapping[str, tuple[Status, Epoch]]:
         """Return what to restore: per database the last accepted Status, and our last epoch."""
-        kept = {name: (one.status, one.epoch) for name, one in self._released.items()}
+        kept = {}
+        for name, released in self._released.items():
+            kept[name] = released.status, released.epoch
         for name, holding in self.holdings.items():
             kept[name] = holding.accepted, holding.epoch
         return kept
@@ -291,7 +319,10 @@ class Custody:
 
         Its entry was trimmed by force, or its mark of being durable has expired.
         """
-        waiting = [self._retained[key] for key in self._waiting if key in self._retained]
+        waiting = []
+        for key in self._waiting:
+            if transition := self._retained.get(key):
+                waiting.append(transition)
         self._waiting = tuple(self._retained)
         return waiting
 
@@ -300,9 +331,11 @@ class Custody:
         for database, kept in tuple(self._released.items()):
             if kept.until <= now:
                 del self._released[database]
-        excess = max(0, len(self._retained) - RETAINED_MOST)
-        oldest = tuple(self._retained)[:excess] if excess else ()
-        return tuple(self._retained.pop(key) for key in oldest)
+        dropped = []
+        while len(self._retained) > RETAINED_MOST:
+            oldest = next(iter(self._retained))
+            dropped.append(self._retained.pop(oldest))
+        return tuple(dropped)
 
     def _find(self, found: tuple[Transition, ...]) -> tuple[Transition, ...]:
         self._found += found
@@ -312,7 +345,7 @@ class Custody:
         """Keep these until they are durable; return those that are new."""
         news = []
         for transition in accepted:
-            key = transition.database, transition.identity
+            key = (transition.database, transition.identity)
             if key not in self._retained:
                 news.append(transition)
             self._retained[key] = transition
@@ -330,15 +363,20 @@ def _without_older_requests(
     doubts = {event.doubt for event in events if isinstance(event, CannotReach)}
     if not doubts:
         return pending
-    return tuple(
-        one for one in pending if not isinstance(one, CannotReach) or one.doubt not in doubts
-    )
+    kept = []
+    for event in pending:
+        if isinstance(event, Transition) or event.doubt not in doubts:
+            kept.append(event)
+    return tuple(kept)
 
 
 def _later(accepted: Status, stored: Status) -> Status:
     """Return the one with the later identity; of equals `stored`, which has newer evidence."""
-    mine, its = accepted.identity, stored.identity
-    return accepted if mine and (its is None or mine > its) else stored
+    mine = accepted.identity
+    its = stored.identity
+    if mine is None or (its is not None and its >= mine):
+        return stored
+    return accepted
 
 
 def _is_within(event: Transition, stored: Status) -> bool:
@@ -346,4 +384,5 @@ def _is_within(event: Transition, stored: Status) -> bool:
 
 
 def _after(events: tuple[Event, ...], last: Transition) -> tuple[Event, ...]:
-    return events[events.index(last) + 1 :]
+    position = events.index(last)
+    return events[position + 1 :]

@@ -63,7 +63,10 @@ class OwnFaults:
         for database, (_, since) in tuple(self._given_up.items()):
             if now - since >= FAULTS_AWAY:
                 del self._given_up[database]
-        return dict(Counter(cause.value for cause, _ in self._given_up.values()))
+        counts: Counter[str] = Counter()
+        for cause, _ in self._given_up.values():
+            counts[cause.value] += 1
+        return dict(counts)
 
     def can_watch(self, now: float) -> bool:
         """Tell whether this worker gave nothing up, or has learned something all the same."""
