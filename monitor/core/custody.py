@@ -108,7 +108,7 @@ class Holding:
         carried over under its old identity; anything else was overtaken by another owner and goes.
         """
         # A hash older than what was accepted takes nothing back: it was read before our last beat
-        # arrived, or has lost its memory. The next beat brings it up.
+        # arrived, or from a Redis that lost its data. The next beat brings it up.
         stored = _later(self.accepted, stored)
         self.epoch = epoch
         self.stopped = False
@@ -155,7 +155,7 @@ class Custody:
         self.holdings: dict[str, Holding] = {}
         self.generation = ""  # the one we record in; "" while none is open: feel on, send nothing
         self.opened = Epoch(0, 0)  # the leader's epoch of the newest generation entered
-        self.term = 0  # the highest seen: told with a restore, so that the leader goes above it
+        self.term = 0  # the highest seen: part of a restore, so that the leader goes above it
         self.signature = Signature()  # whose the Redis is that we follow
         # Into the closed generation of now: Redis may show a report of an earlier closing, which
         # came late.
@@ -266,7 +266,7 @@ class Custody:
     def _sign(self, seen: Generation) -> None:
         """Remember whose the Redis is: a take-over is obeyed, and whoever has opened a generation.
 
-        Of two registries that were never told apart the one that opened it is right.
+        Of two with equally many take-overs the one that opened it is right.
         """
         found, known = seen.signature, self.signature
         opener = seen.open and found.registry and found.takeovers == known.takeovers
@@ -302,7 +302,7 @@ class Custody:
 
     @property
     def found(self) -> tuple[Transition, ...]:
-        """Return what a hash told to be accepted: the journal may have lost it; replay it."""
+        """Return what a hash showed to be accepted; the journal may have lost it: replay it."""
         return tuple(self._found)
 
     def replayed(self, found: Collection[Transition]) -> None:

@@ -243,7 +243,7 @@ def test_what_another_owner_overtook_is_dropped() -> None:
     assert holding.pending == ()
 
 
-def test_a_hash_that_lost_its_memory_takes_nothing_back() -> None:
+def test_a_hash_of_a_redis_that_lost_its_data_takes_nothing_back() -> None:
     custody, beat = accepted_once()
     holding = custody.holdings[DB]
     assert custody.learn(DB, SECOND, Status()) == ()

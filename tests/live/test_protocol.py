@@ -1,7 +1,7 @@
 """Histories of two workers and two leaders on the real steps: pauses, lost and late calls, flushes.
 
 The workers are the product's own recorder and custody; only what goes between them and Redis is
-delayed or lost here. Hypothesis picks who takes the next step; a few histories are told by hand,
+delayed or lost here. Hypothesis picks who takes the next step; a few histories are written by hand,
 one for each decision of custody that no other test would miss. Promises checked at every step:
 nobody writes but the owner under its epoch, and the first process that did; no write of an older
 epoch or batch after a newer one; no hash goes back, and no worker; every new transition builds on
@@ -55,10 +55,10 @@ from workers.worker.recorder import Recorder
 STEPS = (
     *("work",) * 6,
     *("look", "learn") * 3,
-    *("settle", "feel", "lose_reply", "delay", "arrive") * 2,
+    *("catch_up", "feel", "lose_reply", "delay", "arrive") * 2,
     *("assign", "move", "recover", "drain", "forget", "replicate") * 2,
     *("elect", "flush", "fail_over", "freeze"),
-    *("peek", "delay_reply", "hear", "usurp", "overtake", "twin", "withdraw"),
+    *("peek", "delay_reply", "get_reply", "usurp", "overtake", "twin", "withdraw"),
 )
 CAUSES = (Cause.OK, Cause.STARTING, Cause.PORT_CLOSED)  # each makes a transition of the others
 PENDING_MOST = 4  # events; more say nothing new
@@ -159,13 +159,13 @@ class History(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.elect(0)
-        self.settle(0, CAUSES[0])
+        self.catch_up(0, CAUSES[0])
 
     @rule(step=st.sampled_from(STEPS), i=st.integers(0, 1), cause=st.sampled_from(CAUSES))
     def happen(self, step: str, i: int, cause: Cause) -> None:
         getattr(self, step)(i, cause)
 
-    def settle(self, i: int, cause: Cause) -> None:
+    def catch_up(self, i: int, cause: Cause) -> None:
         """Everybody does its part for a while."""
         for _ in range(5):
             for one in (0, 1):
@@ -187,7 +187,7 @@ class History(RuleBasedStateMachine):
 
     def look(self, i: int, _: Any = None) -> None:
         """Follow the generation; no beat is on its way then."""
-        self.hear(i)
+        self.get_reply(i)
         self.run(self.workers[i].recorder.follow_generation())
 
     def peek(self, i: int, _: Any = None) -> None:
@@ -234,16 +234,16 @@ class History(RuleBasedStateMachine):
     def record(self, i: int, _: Any = None) -> bool:
         self.delay_reply(i)
         flight = self.workers[i].flight
-        self.hear(i)
+        self.get_reply(i)
         return flight is not None and flight[1] is Reply.ACCEPTED
 
     def delay_reply(self, i: int, _: Any = None) -> None:
         """The call is executed; its sender may learn and release before it has the reply."""
-        self.hear(i)
+        self.get_reply(i)
         if call := self._call(self.workers[i]):
             self.workers[i].flight = call[1], self.run(self._execute(*call))
 
-    def hear(self, i: int, _: Any = None) -> None:
+    def get_reply(self, i: int, _: Any = None) -> None:
         """Get the reply to the last beat."""
         worker = self.workers[i]
         if worker.flight is None:
@@ -522,12 +522,12 @@ class History(RuleBasedStateMachine):
         await generation.lead(self.live, leader.term, "")
         for _ in range(12):
             for i, worker in enumerate(self.workers):
-                self.hear(i)
+                self.get_reply(i)
                 await worker.recorder.follow_generation()
                 await self._learn(worker)
                 if call := self._call(worker):
                     worker.flight = call[1], await self._execute(*call)
-                    self.hear(i)
+                    self.get_reply(i)
                 await worker.recorder.forget_durable()
             await self._recover(leader)
             place = (await assignments.places(self.live, [DB]))[DB]
@@ -602,7 +602,7 @@ LATE_AND_LOST = {
         ("learn", 1),
         ("work", 1, Cause.PORT_CLOSED),
         ("learn", 0),
-        ("hear", 0),
+        ("get_reply", 0),
         ("flush", 0),
     ),
     "released": (
@@ -617,7 +617,7 @@ LATE_AND_LOST = {
         ("move", 0, Cause.STARTING),
         ("learn", 1),
         ("flush", 0),  # the other one restores the Status; the event is in no journal
-        ("settle", 0, Cause.OK),
+        ("catch_up", 0, Cause.OK),
     ),
     "found_at_the_release": (
         ("feel", 0, Cause.OK),
@@ -625,7 +625,7 @@ LATE_AND_LOST = {
         ("move", 0, Cause.STARTING),
         ("learn", 1),
         ("flush", 0),
-        ("settle", 0, Cause.STARTING),
+        ("catch_up", 0, Cause.STARTING),
     ),
     "durable_each_by_itself": (
         ("work", 0, Cause.OK),
@@ -639,15 +639,15 @@ LATE_AND_LOST = {
 
 @pytest.mark.parametrize("steps", LATE_AND_LOST.values(), ids=LATE_AND_LOST)
 def test_what_comes_late_or_never(redis_url: str, steps: Sequence[tuple[Any, ...]]) -> None:
-    told = history(redis_url)()
+    machine = history(redis_url)()
     try:
-        told.begin()
+        machine.begin()
         for step, *who in steps:
-            getattr(told, step)(*who)
-            told.nobody_is_sure_of_more_than_was_accepted()
-            told.nobody_takes_back_what_was_accepted()
+            getattr(machine, step)(*who)
+            machine.nobody_is_sure_of_more_than_was_accepted()
+            machine.nobody_takes_back_what_was_accepted()
     finally:
-        told.teardown()
+        machine.teardown()
 
 
 @pytest.mark.slow

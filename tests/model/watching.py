@@ -63,8 +63,8 @@ def replay_only(world: World, who: int, without: Without) -> World | None:
         return None
     if redis.generation.epoch < worker.opened and Repair.NEVER_BACK not in without:
         return None  # a server that was left behind
-    unsettled = worker.flying and Repair.NONE_FLYING not in without
-    if unsettled or must_report(world, who, without):
+    on_its_way = worker.flying and Repair.NONE_FLYING not in without
+    if on_its_way or must_report(world, who, without):
         return None  # what it knows comes first
     mine = redis.owner == called(worker, who) and redis.epoch == worker.epoch
     lost = worker.retained
@@ -227,24 +227,24 @@ def record(world: World, who: int, without: Without) -> World | None:
     worker = world.workers[who]
     if not worker.alive or not worker.owns or worker.behind or worker.flying:
         return None
-    verdict, world = arrive(world, Beat(who, worker), without)
-    if verdict is Reply.AHEAD:
+    reply, world = arrive(world, Beat(who, worker), without)
+    if reply is Reply.AHEAD:
         return worked(world, who, worker._replace(behind=True), world.redis)
     if (
-        verdict is Reply.TWIN
+        reply is Reply.TWIN
     ):  # it ends, once what it retains is durable, and begins anew under an id of its own
         gone = worker._replace(alias=len(world.workers) + who, owns=False, pending=())
         return worked(world, who, gone, world.redis)
-    if verdict is Reply.ACCEPTED:
+    if reply is Reply.ACCEPTED:
         retained = joined(worker.retained, worker.pending) if Repair.RETAINED not in without else ()
         accepted = worker.pending[-1] if worker.pending else worker.accepted
         worker = worker._replace(accepted=accepted, pending=(), retained=retained)
         return worked(world, who, worker, world.redis)
-    if verdict is Reply.CONFLICT:
+    if reply is Reply.CONFLICT:
         return world._replace(
             past=violated(world.past, "CONFLICT: another transition under this identity")
         )
-    return None  # CLOSED, FENCED: nothing but replay and learn help, and those wait for no verdict
+    return None  # CLOSED, FENCED: nothing but replay and learn help, and those wait for no reply
 
 
 def apply_reply(world: World, who: int, without: Without) -> World | None:
@@ -271,10 +271,10 @@ def apply_reply(world: World, who: int, without: Without) -> World | None:
 
 def arrive(world: World, beat: Beat, without: Without) -> tuple[Reply, World]:
     """Let Redis judge a beat, whether or not its worker still waits for the answer."""
-    verdict, redis = judge(world.redis, beat.who, beat.worker, without)
-    if verdict is Reply.ACCEPTED:
+    reply, redis = judge(world.redis, beat.who, beat.worker, without)
+    if reply is Reply.ACCEPTED:
         world = world._replace(redis=redis, past=judging.accepted(world.past, beat.worker))
-    return verdict, world
+    return reply, world
 
 
 def flight(worker: Worker) -> Flight:
@@ -296,7 +296,7 @@ def _refusal(redis: Redis, who: int, worker: Worker, without: Without) -> Reply 
 
 
 def judge(redis: Redis, who: int, worker: Worker, without: Without) -> tuple[Reply, Redis]:
-    """Return the verdict of the Lua step, and Redis after it."""
+    """Return the reply of the Lua step, and Redis after it."""
     if refusal := _refusal(redis, who, worker, without):
         return refusal, redis
     events, base = worker.pending, worker.accepted

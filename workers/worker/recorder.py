@@ -1,4 +1,4 @@
-"""The worker's writing hand: records in batches, restores a Redis that lost its memory, replays.
+"""The worker's writing hand: records in batches, restores a Redis that lost its data, replays.
 
 What may be said, and what an answer means, custody decides; here it is carried out. The patrol
 and the worker's process import this.
@@ -81,16 +81,16 @@ class Recorder:
 
     def learn(self, database: str, epoch: Epoch, stored: Status) -> None:
         """Take a database, or a new epoch of it, from what its hash holds."""
-        _tell(self.custody.learn(database, epoch, stored))
+        _log_accepted(self.custody.learn(database, epoch, stored))
 
     def release(self, database: str, stored: Status | None) -> None:
         """Give a database up; `stored` is what its hash holds, None where nobody knows."""
         self._outbox.pop(database, None)
         self._reasons.forget(database)
-        _tell(self.custody.release(database, stored, time.monotonic()))
+        _log_accepted(self.custody.release(database, stored, time.monotonic()))
 
     def give_up_id(self) -> None:
-        """Another process goes by our id: say nothing more; whoever is told so first, ends."""
+        """Another process goes by our id: say nothing more; whoever learns it first, ends."""
         held = len(self.custody.holdings)
         log.error("action=twin_met worker=%s databases=%d", self._worker, held)
         self.custody.stop()
@@ -190,7 +190,7 @@ class Recorder:
                 self._outbox[database] = self._outbox.pop(database)
 
     def _take_reply(self, beat: Beat, reply: Reply) -> None:
-        _tell(self.custody.apply_reply(beat, reply))
+        _log_accepted(self.custody.apply_reply(beat, reply))
         if reply is Reply.CLOSED:
             self._on_rejected()
             return  # the beat leaves again with the next generation
@@ -292,7 +292,7 @@ class Recorder:
         return True
 
     async def _restore(self) -> bool:
-        """Hand in all we hold; False where Redis lost its memory meanwhile: then again."""
+        """Hand in all we hold; False where Redis lost its data meanwhile: then again."""
         custody = self.custody
         rows = [
             generation.Restored(database=name, status=status, epoch=epoch, owner=self._worker)
@@ -305,7 +305,7 @@ class Recorder:
         return done
 
 
-def _tell(accepted: Sequence[Transition]) -> None:
+def _log_accepted(accepted: Sequence[Transition]) -> None:
     for one in accepted:
         log.info(
             "action=transition database=%s identity=%s from=%s to=%s rule=%s",
