@@ -7,44 +7,34 @@ Imports stand inside the commands so that `feeler --help` costs no more than typ
 import os
 import sys
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from monitor.core.cause import Cause
 from monitor.core.database import parse_address
-from monitor.core.errors import FeelerError, InvalidInput, NotFound
+from monitor.core.errors import FeelerError
 from monitor.core.status import State
 from monitor.registration.given import parse_label
+from monitor.terminal.arguments import (
+    CONDITION_FALSE,
+    STALE_OR_UNKNOWN,
+    USAGE,
+    Commands,
+    GetFormat,
+    NameArgument,
+    Output,
+    Role,
+    check_not_empty,
+    form_of,
+    given_url,
+    say,
+)
 
 if TYPE_CHECKING:
     from monitor.config import Settings
     from monitor.shapes import LastObservationShape, RegisteredShape
     from monitor.terminal.client import Client
-
-Format = Literal["table", "json", "ndjson", "tsv"]
-GetFormat = Literal["table", "wide", "json", "ndjson", "tsv"]
-Role = Literal["web", "supervisor", "worker"]
-CONDITION_FALSE, STALE_OR_UNKNOWN = 3, 4
-
-
-class Commands(TyperGroup):
-    """Turns expected errors into one line and an exit code."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except FeelerError as error:
-            say(f"feeler: {error}")
-            if isinstance(error, NotFound) or getattr(error, "missing", False):
-                raise typer.Exit(STALE_OR_UNKNOWN) from None
-            raise typer.Exit(2 if isinstance(error, InvalidInput) else 1) from None
-        except BrokenPipeError:  # `feeler get | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from None
-
 
 OPTIONS: dict[str, Any] = {
     "no_args_is_help": True,
@@ -58,21 +48,6 @@ journal = typer.Typer(help="What a version of feeler could not read of the journ
 app.add_typer(journal, name="journal")
 redis = typer.Typer(help="The Redis that holds the fleet.", **OPTIONS)
 app.add_typer(redis, name="redis")
-
-
-def _named(given: str | list[str] | None) -> str | list[str] | None:
-    """Refuse an empty name: a variable that is not set must not mean the whole fleet."""
-    names = [given] if isinstance(given, str) else given
-    for name in names or ():
-        if not name.strip():
-            raise InvalidInput("name", "is empty", "is a variable not set?")
-    return given
-
-
-Output = Annotated[
-    Format | None, typer.Option("-o", "--output", help="Default: table on a terminal, else tsv.")
-]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", callback=_named)]
 
 
 @app.command()
@@ -137,7 +112,7 @@ def db_add(
     """Register a database, and say what the first look at it finds."""
     labels = dict(map(parse_label, label or ()))
     with _client() as client:
-        added = client.add(name, _given_url(url), labels=labels, policy=policy, zone=zone)
+        added = client.add(name, given_url(url), labels=labels, policy=policy, zone=zone)
         _show(client, added)
     needed = "databases watched there + 2 for each worker"
     say(f"a CONNECTION LIMIT of its role must hold, per server: {needed}")
@@ -150,7 +125,7 @@ def db_set_url(
 ) -> None:
     """Change the address of a database, or its role and password; say what the first look finds."""
     with _client() as client:
-        _show(client, client.change_url(name, _given_url(url)))
+        _show(client, client.change_url(name, given_url(url)))
 
 
 @db.command("list")
@@ -158,7 +133,7 @@ def db_list(output: Output = None) -> None:
     """List the registered databases."""
     with _client() as client:
         registered = list(client.databases())
-    if (form := _form(output)) == "table":
+    if (form := form_of(output)) == "table":
         from monitor.terminal import tables
 
         tables.databases(registered)
@@ -175,7 +150,7 @@ def db_remove(
     """Retire a database: watching ends, its history stays and goes on when it is added again."""
     if not yes:
         say(f"feeler: this ends the watching of {name}; add --yes to do it")
-        raise typer.Exit(2)
+        raise typer.Exit(USAGE)
     with _client() as client:
         client.remove(name)
     say(f"{name} is retired")
@@ -195,7 +170,9 @@ def redis_adopt(
 
 @app.command()
 def get(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", callback=_named)] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME...", callback=check_not_empty)
+    ] = None,
     state: Annotated[list[State] | None, typer.Option(help="May be given more than once.")] = None,
     output: Annotated[
         GetFormat | None,
@@ -218,7 +195,7 @@ def get(
     unreadable = {name for page in pages for name in page.get("unreadable", ())}
     for line in rows.warnings(answers, pages[0]["meta"].get("trouble", [])):
         say(f"feeler: {line}")
-    form: GetFormat = output or _form(None)
+    form: GetFormat = output or form_of(None)
     if form in ("table", "wide"):
         from monitor.terminal import tables
 
@@ -262,7 +239,7 @@ def info(name: NameArgument) -> None:
 
 @app.command()
 def observe(
-    target: Annotated[str, typer.Argument(metavar="NAME|URL|-|env:NAME", callback=_named)],
+    target: Annotated[str, typer.Argument(metavar="NAME|URL|-|env:NAME", callback=check_not_empty)],
     owner: Annotated[
         bool, typer.Option("--owner", help="Ask its owner to do it, and wait for nothing.")
     ] = False,
@@ -277,7 +254,7 @@ def observe(
     is_address = "://" in target or target == "-" or target.startswith("env:")
     settings = _settings(stores=not is_address)
     if is_address:
-        address = parse_address(_given_url(target))
+        address = parse_address(given_url(target))
     else:
         address = probe.registered_address(settings, target)
     found = probe.probe_once(address, settings.ca_dir)
@@ -300,7 +277,7 @@ def transitions(
     from monitor.terminal import pipes
     from monitor.terminal.client import WINDOW
 
-    form = _form(output)
+    form = form_of(output)
     with _client() as client:
         newest = client.transitions(name, max(limit, WINDOW) if follow else limit)
         known = newest[::-1]
@@ -352,11 +329,6 @@ def version() -> None:
     typer.echo(version_of("feeler"))
 
 
-def say(text: str) -> None:
-    """Tell people something that is not data."""
-    typer.echo(text, err=True)
-
-
 def main() -> None:
     """Run the command line."""
     app(prog_name="feeler")
@@ -370,10 +342,6 @@ def _show(client: "Client", registered: "RegisteredShape") -> None:
     typer.echo(f"{name}\t{registered['url']}")
     sys.stdout.flush()
     say(f"{name}: {await_first_look(client, registered)}")
-
-
-def _form(output: Format | None) -> Format:
-    return output or ("table" if sys.stdout.isatty() else "tsv")
 
 
 def _fresh(answer: "LastObservationShape") -> bool:
@@ -390,23 +358,6 @@ def _client() -> "Client":
     from monitor.terminal.client import Client
 
     return Client(_settings(stores=False))
-
-
-def _given_url(given: str) -> str:
-    """Return the URL that was given, or fetch it from where no process list shows it."""
-    if given == "-":
-        if sys.stdin.isatty():
-            return str(typer.prompt("URL", hide_input=True, err=True))
-        return sys.stdin.readline().strip()
-    if given.startswith("env:"):
-        name = given.removeprefix("env:")
-        if not (value := os.environ.get(name, "").strip()):
-            raise InvalidInput("url", "the variable it names is not set here")
-        return value
-    if parse_address(given).password:
-        seen = "a password on the command line is seen by every user of this machine"
-        say(f"warning: {seen}; use - or env:NAME")
-    return given
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from monitor.config import Settings
 from monitor.core.errors import FeelerError
 from monitor.local.processes import say
 from monitor.terminal.client import Client, Refused
+from monitor.terminal.values import state_words
 
 OURSELVES = "feeler-metadata"
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0  # seconds between two questions, ever longer
@@ -92,7 +93,7 @@ class FirstRun:
         for item in page["data"]:
             seen = item["observation"]
             if seen and datetime.fromisoformat(seen["observed_at"]).timestamp() >= self.began_at:
-                return f"{item['database']['name']} is {item['state']}"
+                return f"{item['database']['name']} is {state_words(item['state'])}"
         return ""
 
 

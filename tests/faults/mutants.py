@@ -1203,8 +1203,8 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- what users meet --------------------------------------------------------------------------
     Mutant(
         "empty-name",
-        "monitor/cli.py",
-        "_named",
+        "monitor/terminal/arguments.py",
+        "check_not_empty",
         "if not name.strip():",
         "if False:",
         (
