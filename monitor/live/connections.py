@@ -17,7 +17,7 @@ from redis.retry import Retry as SyncRetry
 
 from monitor.core.aside import Aside
 from monitor.core.errors import InvalidInput, StoreUnavailable
-from monitor.core.timing import READ_BLOCK_MOST, REDIS_TIMEOUT
+from monitor.core.timing import REDIS_TIMEOUT
 from monitor.live.keys import PROBE
 
 RqConnection = redis.Redis
@@ -63,7 +63,6 @@ class Live:
 
     bus: Redis
     cache: Redis
-    blocking: Redis  # the cache, for reads that wait: its deadline is longer than any of them
     # Rows that could not be read, told of once.
     aside: Aside = field(default_factory=Aside, compare=False, repr=False)
 
@@ -96,15 +95,14 @@ def _kind(exc: Exception) -> str:
 def connect(redis_url: str, cache_url: str = "", *, part: str = "live") -> Live:
     """Make the clients; nothing is contacted yet. `part` names this process in CLIENT LIST."""
     cache_url = cache_url or redis_url
-    bus = _client(redis_url, part, REDIS_TIMEOUT)
-    cache = bus if cache_url == redis_url else _client(cache_url, part, REDIS_TIMEOUT)
-    blocking = _client(cache_url, f"{part}-blocking", READ_BLOCK_MOST + REDIS_TIMEOUT)
-    return Live(bus, cache, blocking)
+    bus = _client(redis_url, part)
+    cache = bus if cache_url == redis_url else _client(cache_url, part)
+    return Live(bus, cache)
 
 
 async def close(live: Live) -> None:
     """Close every connection."""
-    for client in {live.bus, live.cache, live.blocking}:
+    for client in {live.bus, live.cache}:
         await client.aclose()
 
 
@@ -140,7 +138,7 @@ async def check_writes(live: Live) -> None:
             await client.set(PROBE, "", px=PROBE_TTL)
 
 
-def _client(url: str, part: str, timeout: float) -> Redis:
+def _client(url: str, part: str) -> Redis:
     with _naming_no_url():
         pool = BlockingConnectionPool.from_url(
             url,
@@ -150,7 +148,7 @@ def _client(url: str, part: str, timeout: float) -> Redis:
             decode_responses=True,
             # Bytes that are no text spoil their own row, not the whole reply.
             encoding_errors="replace",
-            socket_timeout=timeout,
+            socket_timeout=REDIS_TIMEOUT,
             socket_connect_timeout=REDIS_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=CHECK_AFTER,
