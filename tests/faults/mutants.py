@@ -1587,6 +1587,14 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_REGISTRY}/test_retention.py::test_no_single_clock_deletes",),
     ),
     Mutant(
+        "evidence-keeps-old-words",
+        "alembic/versions/0004_words.py",
+        "_rename_cause",
+        """_execute(EVIDENCE, f'"cause": "{before}"', f'"cause": "{after}"')""",
+        "pass",
+        (f"{_REGISTRY}/test_stored_words.py::test_no_old_word_is_left",),
+    ),
+    Mutant(
         "retention-undone-by-a-replay",
         "monitor/registry/transitions.py",
         "_unexpired",
