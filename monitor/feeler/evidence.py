@@ -51,33 +51,47 @@ def of_failure(failed: Failed) -> Outcome:
 
 def beside_failed_login(kept: Outcome, failed: Failed) -> Outcome:
     """Return what it proves that a login failed and the kept session answered."""
-    cause = cause_beside_kept(failed.cause)
-    return replace(kept, cause=cause, detail=failed.detail, sqlstate=failed.sqlstate)
+    return replace(
+        kept,
+        cause=cause_beside_kept(failed.cause),
+        detail=failed.detail,
+        sqlstate=failed.sqlstate,
+    )
 
 
 def with_report(kept: Outcome, failed: Failed | None) -> Outcome:
     """Return what it proves that others' logins fail so, or (None) work, and we are answered."""
-    return beside_failed_login(kept, failed) if failed else kept
+    if failed is None:
+        return kept
+    return beside_failed_login(kept, failed)
 
 
 def cause_beside_kept(login: Cause) -> Cause:
     """Name what a feel proves when the kept session answered and a fresh login ended so."""
     if EVIDENCE[login] is Evidence.OUR_FAULT:
         return Cause.OK  # our own fault says nothing, and the kept session spoke
-    return login if login in _LOGINS_OWN else Cause.LOGIN_FAILING
+    if login in _LOGINS_OWN:
+        return login
+    return Cause.LOGIN_FAILING
 
 
 def without_login(kept: Outcome) -> Outcome:
     """Return what a session's answers prove where a login was wanted and none could be tried."""
-    return replace(kept, cause=Cause.LOGIN_NOT_PROVED) if kept.ok else kept
+    if not kept.ok:
+        return kept
+    return replace(kept, cause=Cause.LOGIN_NOT_PROVED)
 
 
 def under_refusal(alive: Outcome, refusal: Outcome) -> Outcome:
     """Return what a sign of life proves while logins are refused and none may be tried."""
     if not alive.ok:
         return alive
-    cause, detail, code = refusal.cause, refusal.detail, refusal.sqlstate
-    return replace(alive, cause=cause, detail=detail, sqlstate=code)
+    return replace(
+        alive,
+        cause=refusal.cause,
+        detail=refusal.detail,
+        sqlstate=refusal.sqlstate,
+    )
 
 
 def is_negative(cause: Cause) -> bool:

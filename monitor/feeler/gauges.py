@@ -29,6 +29,8 @@ _STATUS_OF_SQLSTATE = {
 }
 
 Row = Mapping[bytes | None, bytes | None]
+Values = Mapping[str, Value]
+Readings = tuple[Reading, ...]
 Convert = Callable[[bytes], Value]
 
 
@@ -94,7 +96,8 @@ def queries(server_version: int, *, slow: bool) -> tuple[Query, ...]:
     """Return the queries of a tier for a server: the newest for each purpose that it can answer."""
     chosen: dict[tuple[str, ...], Query] = {}
     for query in QUERIES:
-        if query.slow == slow and query.least <= server_version:
+        is_served = query.least <= server_version
+        if query.slow == slow and is_served:
             chosen.setdefault(query.families, query)
     return tuple(chosen.values())
 
@@ -106,8 +109,10 @@ def _lacking(server_version: int, *, slow: bool) -> tuple[str, ...]:
         served.update(query.families)
     lacking: list[str] = []
     for query in QUERIES:
+        if query.slow != slow:
+            continue
         for family in query.families:
-            if query.slow == slow and family not in served and family not in lacking:
+            if family not in served and family not in lacking:
                 lacking.append(family)
     return tuple(lacking)
 
@@ -115,7 +120,7 @@ def _lacking(server_version: int, *, slow: bool) -> tuple[str, ...]:
 # --- what becomes of a query ----------------------------------------------------------------------
 
 
-def unsupported(server_version: int, at: float, *, slow: bool) -> tuple[Reading, ...]:
+def unsupported(server_version: int, at: float, *, slow: bool) -> Readings:
     """Return the readings of families this server is too old for."""
     lacking = _lacking(server_version, slow=slow)
     return tuple(Reading(family, at, ReadingStatus.UNSUPPORTED) for family in lacking)
@@ -126,17 +131,17 @@ def status_of_sqlstate(sqlstate: str) -> ReadingStatus:
     return _STATUS_OF_SQLSTATE.get(sqlstate, ReadingStatus.ERROR)
 
 
-def failed(query: Query, at: float, status: ReadingStatus, code: str = "") -> tuple[Reading, ...]:
+def failed(query: Query, at: float, status: ReadingStatus, code: str = "") -> Readings:
     """Return the readings of a query that met an error."""
     return tuple(Reading(family, at, status, code=code) for family in query.families)
 
 
-def readings(query: Query, row: Row, at: float, rates: Mapping[str, Value]) -> tuple[Reading, ...]:
+def readings(query: Query, row: Row, at: float, rates: Values) -> Readings:
     """Return the readings of a query's row; raise ValueError when a value is none of its gauge."""
     return tuple(_reading(family, row, at, rates) for family in query.families)
 
 
-def _reading(family: str, row: Row, at: float, rates: Mapping[str, Value]) -> Reading:
+def _reading(family: str, row: Row, at: float, rates: Values) -> Reading:
     if family == "activity" and row.get(b"visible") != b"t":
         return Reading(family, at, ReadingStatus.DENIED, code=INSUFFICIENT_PRIVILEGE)
     values: dict[str, Value] = {}
@@ -203,17 +208,19 @@ def counters(row: Row, at: float) -> Counters:
 
 def rates(before: Counters | None, now: Counters) -> dict[str, Value]:
     """Return what the counters did since `before`; a rate nobody can know is absent."""
-    found: dict[str, Value] = {}
     if before and _was_reset(before, now):
         before = None
-    hits, reads = now.hits, now.reads
+    found: dict[str, Value] = {}
     if before and now.at > before.at:
+        seconds = now.at - before.at
         transactions = now.transactions - before.transactions
-        found["xact_rate"] = round(transactions / (now.at - before.at), 3)
-    if before and hits + reads > before.hits + before.reads:
-        hits, reads = hits - before.hits, reads - before.reads
-    if hits + reads > 0 and hits >= 0 and reads >= 0:
-        found["cache_hit_rate"] = round(100 * hits / (hits + reads), 3)
+        found["xact_rate"] = round(transactions / seconds, 3)
+    hits, blocks = now.hits, now.hits + now.reads
+    if before and blocks > before.hits + before.reads:
+        hits -= before.hits
+        blocks -= before.hits + before.reads
+    if 0 <= hits <= blocks and blocks > 0:
+        found["cache_hit_rate"] = round(100 * hits / blocks, 3)
     return found
 
 
@@ -229,11 +236,14 @@ def has_room(found: Sequence[Reading]) -> bool:
 def slots_full(found: Sequence[Reading]) -> bool:
     """Say whether sessions have taken every slot that is not reserved."""
     values = _slots(found)
-    taken, slots = values.get("connections"), values.get("connections_max")
-    return isinstance(taken, int) and isinstance(slots, int) and taken >= slots
+    taken = values.get("connections")
+    slots = values.get("connections_max")
+    if not (isinstance(taken, int) and isinstance(slots, int)):
+        return False
+    return taken >= slots
 
 
-def _slots(found: Sequence[Reading]) -> Mapping[str, Value]:
+def _slots(found: Sequence[Reading]) -> Values:
     for reading in found:
         if reading.family == "connections":
             return reading.values

@@ -134,7 +134,8 @@ class LoginQueues:
         place = (address.host, address.port)
         server = self._servers.setdefault(place, Server())
         pace = self._paces.setdefault(place, Pace(self._workers))
-        return self._queues.setdefault((*place, address.user), LoginQueue(server, pace))
+        queue = LoginQueue(server, pace)
+        return self._queues.setdefault((*place, address.user), queue)
 
 
 _numbers = itertools.count()

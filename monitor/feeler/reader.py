@@ -11,20 +11,18 @@ from dataclasses import dataclass
 from psycopg.pq.abc import PGresult
 
 from monitor.core.cause import cause_of_sqlstate
-from monitor.core.observation import Reading, ReadingStatus, Value
+from monitor.core.observation import Reading, ReadingStatus
 from monitor.feeler import evidence, gauges, pooler, questions
 from monitor.feeler.answers import Answer, aborted, error_text, only_row, sqlstate
 from monitor.feeler.causes import Failed
 from monitor.feeler.evidence import Outcome
-from monitor.feeler.gauges import Query
+from monitor.feeler.gauges import Query, Readings, Values
 from monitor.feeler.pooler import Pooling
 from monitor.feeler.wire import Unit, Wire
 
 # Shares of the deadline: the server gives a statement up before we give the server up ...
 STATEMENT_SHARE = 0.75
 MARGIN_SHARE = 0.1  # ... and a slow one starts only when it can end in time, with so much to spare
-
-Readings = tuple[Reading, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +53,12 @@ class Reader:
                 self.pooling = Pooling.REPORTED  # known even if it keeps us waiting from here on
             question = questions.set_up(self._statement_seconds, wire.backend_pid)
             (result,) = await wire.ask([question])
-            if code := sqlstate(result):
-                raise Failed(cause_of_sqlstate(code), error_text(result), sqlstate=code)
-            present = result.ntuples == 1 and result.get_value(0, 0) == b"t"
-            self.pooling = self.pooling.reported(present)
+            code = sqlstate(result)
+            if code:
+                detail = error_text(result)
+                raise Failed(cause_of_sqlstate(code), detail, sqlstate=code)
+            says_yes = result.ntuples == 1 and result.get_value(0, 0) == b"t"
+            self.pooling = self.pooling.reported(says_yes)
         wire.pooled = self.pooling.present
         if not wire.pooled:
             wire.pipeline(True)
@@ -77,7 +77,9 @@ class Reader:
         if aborted(results):
             wire.one_by_one = True
             return await self.ask(wire)
-        wire.prepared.update(answer.query.name for answer in answers if not answer.code)
+        for answer in answers:
+            if not answer.code:
+                wire.prepared.add(answer.query.name)
         return evidence.of_answers(answers, wire.server_version)
 
     def _unit(self, wire: Wire, query: Query) -> Unit:
@@ -104,23 +106,28 @@ class Reader:
         return False
 
     def _read(self, answer: Answer, now: float) -> Readings:
-        query, code = answer.query, answer.code
-        if code:
-            return gauges.failed(query, now, gauges.status_of_sqlstate(code), code)
+        query = answer.query
+        if answer.code:
+            status = gauges.status_of_sqlstate(answer.code)
+            return gauges.failed(query, now, status, answer.code)
         try:
             row = only_row(answer.result)
-            rates = self._rates(row) if "database" in query.families else {}
+            rates: Values = {}
+            if "database" in query.families:
+                rates = self._rates(row)
             return gauges.readings(query, row, now, rates)
         except ValueError:  # the server lies about its types
             return gauges.failed(query, now, ReadingStatus.ERROR)
 
-    def _rates(self, row: gauges.Row) -> dict[str, Value]:
-        before, self._counters = self._counters, gauges.counters(row, time.monotonic())
+    def _rates(self, row: gauges.Row) -> Values:
+        before = self._counters
+        self._counters = gauges.counters(row, time.monotonic())
         return gauges.rates(before, self._counters)
 
     async def ask_slow(self, wire: Wire, until: float) -> SlowReadings:
         """Ask the slow gauges one by one while there is time, from where the last feel ended."""
-        began, complete, lost = time.monotonic(), True, False
+        began = time.monotonic()
+        complete, lost = True, False
         found: list[Reading] = []
         tier = gauges.queries(wire.server_version, slow=True)
         first = self._next_slow

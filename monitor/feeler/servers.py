@@ -50,7 +50,8 @@ class Server:
     def login_failed(self, reporter: object, failure: SharedFailure) -> None:
         """Count a failure that anybody would have met; from the second on, all others learn it."""
         if failure.hostaddr != self._failing:
-            self._failing, self._failures, self._shared = failure.hostaddr, 0, None
+            self._failing = failure.hostaddr
+            self._failures, self._shared = 0, None
         self._failures += 1
         if self._failures < SHARED_FROM:
             return
@@ -79,8 +80,9 @@ class Server:
         shared = self._shared
         if shared is None or shared.hostaddr != hostaddr:
             return None
-        is_news = shared.began > moment and monotonic() < shared.expires
-        return shared.failed if is_news else None
+        if shared.began <= moment or monotonic() >= shared.expires:
+            return None
+        return shared.failed
 
 
 class LoginReports:

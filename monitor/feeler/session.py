@@ -20,10 +20,11 @@ from monitor.feeler import evidence, gauges
 from monitor.feeler.attempt import Attempt
 from monitor.feeler.causes import Failed, clean
 from monitor.feeler.evidence import Outcome
+from monitor.feeler.gauges import Readings
 from monitor.feeler.login import Login, LoginLimiter
 from monitor.feeler.login_queue import Urgency
 from monitor.feeler.name_watch import NameWatch
-from monitor.feeler.reader import Reader, Readings, SlowReadings
+from monitor.feeler.reader import Reader, SlowReadings
 from monitor.feeler.servers import LoginReports
 from monitor.feeler.signals import Signals
 from monitor.feeler.wire import Wire

@@ -17,6 +17,9 @@ from workers.worker.peers import Peers
 from workers.worker.pulse import Pulse
 from workers.worker.watch import Watch, login_interval, slow_due, urgency
 
+# Slow gauges wait until a database is well again.
+_SLOW_STATES = (State.NEW, State.AVAILABLE)
+
 
 class Observer:
     """Feels for one worker."""
@@ -26,9 +29,10 @@ class Observer:
 
     async def observe(self, watch: Watch, status: Status, owned: int) -> Observation:
         """Feel one of `owned` databases, and note in the watch when which part is due again."""
-        began, policy, access = time.monotonic(), watch.policy, watch.access
+        began = time.monotonic()
+        policy, access = watch.policy, watch.access
         fresh = wants_login(status) or began >= watch.login_due
-        slow = began >= watch.slow_due and status.state in (State.NEW, State.AVAILABLE)
+        slow = began >= watch.slow_due and status.state in _SLOW_STATES
         held = None if watch.login_requested else access.held(self._clock.now(), policy)
         seen, notes = await watch.session.feel(
             fresh=fresh,
@@ -56,14 +60,17 @@ class Observer:
         self, watch: Watch, seen: Observation, notes: FeelNotes, fresh: bool, login_every: float
     ) -> None:
         """Note when to prove the next login, and whether to feel again at once."""
-        if seen.fresh_login or (fresh and not notes.login_waiting):
+        had_its_turn = fresh and not notes.login_waiting
+        if seen.fresh_login or had_its_turn:
             # Spread by name: one of a server's databases finds out soon, and tells the others.
             now = self._clock.now()
-            watch.login_due = time.monotonic() + grid(watch.database, login_every, now) - now
+            left = grid(watch.database, login_every, now) - now
+            watch.login_due = time.monotonic() + left
         if notes.slots_full:
             # The next beat proves that logins work; at once, where this one did not try.
             watch.login_due = 0.0
-            watch.feel_again |= not (fresh or seen.fresh_login)
+            tried = fresh or seen.fresh_login
+            watch.feel_again |= not tried
         watch.feel_again |= seen.cause is Cause.NAME_MOVED
 
     def _cause(self, seen: Observation, began: float) -> Cause:

@@ -66,7 +66,9 @@ class Patrol:
     def lateness(self) -> float:
         """Return the 99th percentile of the last beats' lateness, in seconds."""
         late = sorted(self._lateness)
-        return late[int(len(late) * 0.99)] if late else 0.0
+        if not late:
+            return 0.0
+        return late[int(len(late) * 0.99)]
 
     # --- the loop ---------------------------------------------------------------------------------
 
@@ -141,13 +143,15 @@ class Patrol:
         if holding is None or holding.stopped:
             return
         alone_since = self._peers.alone_since
+        if alone_since is not None:
+            alone_since = self._clock.date(alone_since)
         context = Context(
             worker=self._worker,
             epoch=holding.epoch,
             policy=watch.policy,
             revision=watch.revision,
             eligible=self._peers.eligible,
-            alone_since=None if alone_since is None else self._clock.date(alone_since),
+            alone_since=alone_since,
         )
         holding.observe(observation, context)
         self.faults.note(observation, holding.faults, time.monotonic())
@@ -161,7 +165,8 @@ class Patrol:
         now, mono = self._clock.now(), time.monotonic()
         due = now
         if not watch.feel_again:
-            due = next_due(watch, self._status(watch.database), observation, now)
+            status = self._status(watch.database)
+            due = next_due(watch, status, observation, now)
         self._set_due(watch.database, mono + due - now)
 
     # --- what is ours -----------------------------------------------------------------------------
@@ -183,9 +188,9 @@ class Patrol:
             return
         for start in range(0, len(gone), CHUNK):
             await self._release_all(gone[start : start + CHUNK])
-        new = [name for name, value in index.items() if self._must_learn(name, value)]
-        for start in range(0, len(new), CHUNK):
-            await self._learn_all(new[start : start + CHUNK], index)
+        unknown = [name for name, value in index.items() if self._must_learn(name, value)]
+        for start in range(0, len(unknown), CHUNK):
+            await self._learn_all(unknown[start : start + CHUNK], index)
 
     async def _release_all(self, databases: Sequence[str]) -> None:
         held = await observations.held(self._live, databases)
@@ -217,7 +222,8 @@ class Patrol:
     ) -> None:
         if latest.owner != self._worker or latest.epoch is None:
             return  # the index is behind the hash; the hash is the truth
-        watch, lacks_room = self._watches.get(database), self._watches.lacks_room(database)
+        watch = self._watches.get(database)
+        lacks_room = self._watches.lacks_room(database)
         if watch is None or watch.revision != target.revision or lacks_room:
             wake = partial(self._feel_now, database)
             watch = await self._watches.open(database, target, latest.access, wake)

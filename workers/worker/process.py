@@ -200,7 +200,8 @@ class Worker:
     def _meet(self, present: dict[str, Presence], *, led: bool) -> None:
         others = 0
         for one in present.values():
-            others += one.worker != self.id and one.able and not one.leaving
+            is_other = one.worker != self.id
+            others += is_other and one.able and not one.leaving
         self.peers.meet(others, led=led, now=time.monotonic())
 
     # --- leaving ----------------------------------------------------------------------------------
