@@ -177,7 +177,7 @@ async def test_a_login_beside_a_kept_session_waits_for_no_turn(make_session: Mak
     with Hostile(hostile.logged_in(hostile.honest)) as server:
         kept = make_session(server.address(), logins=logins, deadline=0.4)
         assert (await feel(kept)).cause is Cause.OK
-        turn = await logins.places.at(("127.0.0.1", server.port)).turn(0.0)
+        turn = await logins.endpoints.at(("127.0.0.1", server.port)).admit(0.0)
         seen = await feel(kept, fresh=True)
         assert (seen.cause, seen.fresh_login, seen.waited) == (Cause.OK, False, 0.0)
         assert seen.at - seen.sent_at < 0.8
