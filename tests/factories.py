@@ -94,6 +94,12 @@ def beat(under: str, after: Status, *events: Event, database: str = DB, at: floa
 
 def here(worker: str = W1, at: float = NOW, **more: Any) -> Presence:
     """Make what an idle worker says of itself."""
-    said = {"host": "here", "pid": 1, "zone": "", "capacity": 100, "started_at": at - 60}
+    said: dict[str, Any] = {
+        "host": "here",
+        "pid": 1,
+        "zone": "",
+        "capacity": 100,
+        "started_at": at - 60,
+    }
     said |= {"owned": 0, "leaving": False, "generation": "", "lateness": 0.0}
     return Presence(worker=worker, at=at, **said | {"rejected": 0, "retained": 0} | more)

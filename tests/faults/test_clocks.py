@@ -106,9 +106,8 @@ async def test_redis_clock_set(row: Row) -> None:
     for seconds in (HOUR, -HOUR, 0):
         with lab.fault(f"Redis's clock {seconds:+} s", Effect.CLOCK):
             proxy.rewrite_replies(shift_time(seconds))
-            row.figure(
-                f"observed at {seconds:+} s after", await observed_by(lab, names, seconds), most=10
-            )
+            took = await observed_by(lab, names, seconds)
+            row.figure(f"observed at {seconds:+} s after", took, most=10)
             row.figure("not told to be stale after", await nothing_stale(port, names), most=10)
             if seconds == HOUR:
                 took = await nothing_stale(port, names, gauges=True)
@@ -141,9 +140,8 @@ async def test_redis_clock_set_back_in_an_outage(workers: int, row: Row) -> None
             await eventually(lambda: lab.hash(names[0]).get("moves"), within=10, every=0.01)
         with lab.fault("Redis's clock set back", Effect.CLOCK):
             proxy.rewrite_replies(shift_time(0))
-            row.figure(
-                "unavailable after", await lab.all_in(names, "unavailable", within=60), most=25
-            )
+            seconds = await lab.all_in(names, "unavailable", within=60)
+            row.figure("unavailable after", seconds, most=25)
     assert lab.hash(names[0])["rule"] == ("single_observer" if workers == 1 else "confirm_silent")
     await lab.all_in(names, "available", within=30)
 
@@ -168,9 +166,8 @@ async def test_presence_outlives_its_worker(row: Row) -> None:
         took = await lab.observed_by_others(lost, victim, within=40)
         row.figure("watched by the other after", took, most=16)
         with injecting.target_killed(lab, server):
-            row.figure(
-                "unavailable after", await lab.all_in(names, "unavailable", within=90), most=45
-            )
+            seconds = await lab.all_in(names, "unavailable", within=90)
+            row.figure("unavailable after", seconds, most=45)
         assert {lab.hash(name)["rule"] for name in names} == {"single_observer"}
         assert lab.redis.delete(presence_key(lab.party(victim))), "it stood there all the time"
         await lab.all_in(names, "available", within=30)

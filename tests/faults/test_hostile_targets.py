@@ -131,9 +131,8 @@ async def test_every_attack_at_once(attackers: dict[str, int], row: Row) -> None
     )
     since = time.monotonic()
     newcomers = lab.monitor_many(8, server, prefix="newcomer")
-    row.figure(
-        "newcomers available after", await lab.all_in(newcomers, "available", within=30), most=10
-    )
+    seconds = await lab.all_in(newcomers, "available", within=30)
+    row.figure("newcomers available after", seconds, most=10)
     await asyncio.sleep(max(0.0, since + 22 - time.monotonic()))  # each attack and its next probe
     row.figure("honest databases late by", max(late(lab, names, began)), most=LATE)
     row.figure("memory grew by", memory(worker, "VmHWM") - before, "MB", most=GROWTH)
@@ -173,13 +172,11 @@ async def test_dripping_answers(row: Row) -> None:
     began = time.time()
     with lab.fault("answers drip", Effect.SILENT, ["orders"]):
         proxy.drip = 0.05
-        row.figure(
-            "unavailable after", await lab.all_in(["orders"], "unavailable", within=40), most=22
-        )
+        seconds = await lab.all_in(["orders"], "unavailable", within=40)
+        row.figure("unavailable after", seconds, most=22)
         proxy.drip = 0.0
-    row.figure(
-        "available again after", await lab.all_in(["orders"], "available", within=30), most=7
-    )
+    seconds = await lab.all_in(["orders"], "available", within=30)
+    row.figure("available again after", seconds, most=7)
     row.figure("longest probe", longest_probe(lab, ["orders"], began), most=DEADLINE + GRACE)
     row.figure("others late by", max(late(lab, names, began)), most=LATE)
     assert_available(lab, names)
@@ -213,9 +210,8 @@ async def test_a_third_black_holed(crowd: dict[str, int], row: Row) -> None:
     began = time.time()
     ports = f"{crowd[lost[0]]}:{crowd[lost[-1]]}"
     with lab.fault("black hole", Effect.SILENT, lost), cutting.closed(ports, cutting.DROP) as rule:
-        row.figure(
-            "all unavailable after", await lab.all_in(lost, "unavailable", within=90), most=60
-        )
+        seconds = await lab.all_in(lost, "unavailable", within=90)
+        row.figure("all unavailable after", seconds, most=60)
         await asyncio.sleep(max(0.0, began + 40 - time.time()))  # the others, on and on
         lateness_of_healthy = late(lab, healthy, began)
         assert rule.packets()
@@ -223,9 +219,8 @@ async def test_a_third_black_holed(crowd: dict[str, int], row: Row) -> None:
     row.figure("healthy late by (worst)", max(lateness_of_healthy))
     row.figure("loop stood still for", stall(lab), most=STALL)
     row.figure("longest probe", longest_probe(lab, names, began), most=DEADLINE + GRACE)
-    row.figure(
-        "all available again after", await lab.all_in(names, "available", within=60), most=30
-    )
+    seconds = await lab.all_in(names, "available", within=60)
+    row.figure("all available again after", seconds, most=30)
     assert_available(lab, healthy)
 
 
@@ -254,8 +249,7 @@ async def test_two_hundred_die_at_once(row: Row) -> None:
         await lab.all_in(names, "unavailable", within=60)
         row.figure("all 200 unavailable after", time.time() - began, most=30)
         killed_late = late(lab, neighbours, began)
-    row.figure(
-        "all 200 available again after", await lab.all_in(names, "available", within=60), most=30
-    )
+    seconds = await lab.all_in(names, "available", within=60)
+    row.figure("all 200 available again after", seconds, most=30)
     row.figure("neighbours late by", max(*killed_late, *late(lab, neighbours, began)), most=LATE)
     assert_available(lab, neighbours)

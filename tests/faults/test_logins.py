@@ -161,9 +161,8 @@ async def test_far_away(row: Row) -> None:
     with lab.fault("answers drip", Effect.SILENT, ["orders"]):
         proxy.drip = 0.5
         proxy.sever()
-        row.figure(
-            "unavailable after", await lab.all_in(["orders"], "unavailable", within=60), most=30
-        )
+        seconds = await lab.all_in(["orders"], "unavailable", within=60)
+        row.figure("unavailable after", seconds, most=30)
         proxy.drip = 0.0
     await lab.all_in(["orders"], "available", within=40)
 

@@ -3,17 +3,14 @@
 import asyncio
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 
-import httpx
 import pytest
 from sqlalchemy import text
 
 from monitor.live.keys import REQUESTS, partition, partition_key, target_key
-from monitor.local.machine import free_port
 from monitor.registry import fleet, leadership
 from tests.faults import injecting
 from tests.faults.conftest import Figures, MakeLab, Row
@@ -21,6 +18,7 @@ from tests.faults.history import lateness
 from tests.faults.injecting import SmallDisk
 from tests.faults.lab import Lab, new_registry, partition_keys
 from tests.faults.observed import Effect, History
+from tests.faults.visiting import Visitor
 from tests.fixtures import StartPostgres
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
@@ -40,61 +38,6 @@ def metadata(start_postgres: StartPostgres) -> PostgresServer:
     server = start_postgres()
     new_registry(server)
     return server
-
-
-class Visitor:
-    """Somebody who asks the web for all observations, over and over, and for a change at times."""
-
-    def __init__(self, lab: Lab) -> None:
-        port = free_port()
-        lab.launch("web", PORT=str(port))
-        headers = {"Authorization": "Bearer token-for-tests"}
-        self.client = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=20
-        )
-        self.answers: list[tuple[int, float]] = []  # status, seconds
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._visit, name="visitor", daemon=True)
-
-    def answering(self) -> bool:
-        try:
-            return self.client.get("/last_observation").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    @contextmanager
-    def visiting(self) -> Iterator[None]:
-        """Ask four times a second as long as the block lasts."""
-        self._thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            self._thread.join()
-
-    def _visit(self) -> None:
-        while not self._over.wait(0.25):
-            asked = time.monotonic()
-            status = self.client.get("/last_observation").status_code
-            self.answers.append((status, time.monotonic() - asked))
-
-    def demand(self, figure: Figures) -> None:
-        """Every question was answered, and soon."""
-        assert {status for status, _ in self.answers} == {200}
-        figure("slowest answer of the web", max(seconds for _, seconds in self.answers), most=2)
-
-    async def refused_change(self, figure: Figures) -> None:
-        """A change is answered by a problem document that says to come again, and in time."""
-        asked = time.monotonic()
-        body = {"name": "new", "url": "postgresql://nobody:secret@127.0.0.1:1/none"}
-        answer = await asyncio.to_thread(self.client.post, "/api/v1/databases", json=body)
-        assert (answer.status_code, answer.headers["content-type"]) == (
-            503,
-            "application/problem+json",
-        )
-        assert answer.json()["type"] == "urn:feeler:problem:store-unavailable"
-        assert "retry-after" in answer.headers
-        figure("a change was refused after", time.monotonic() - asked, most=12)
 
 
 async def watched(lab: Lab, server: PostgresServer, count: int = 6) -> tuple[list[str], Visitor]:
@@ -294,9 +237,8 @@ async def test_disk_full(
                     history_is(visitor, "warn", since, row.figure, most=25),
                 )
                 row.figure("unavailable after", down, most=DOWN)
-            row.figure(
-                "available again after", await lab.all_in(names, "available", within=30), most=7
-            )
+            seconds = await lab.all_in(names, "available", within=30)
+            row.figure("available again after", seconds, most=7)
         await asyncio.gather(
             caught_up(lab, row.figure),
             history_is(visitor, "pass", time.monotonic(), row.figure, most=CATCH_UP),

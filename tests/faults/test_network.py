@@ -142,13 +142,11 @@ async def test_target_black_holed(row: Row) -> None:
     names = await watched(lab, neighbour, 3)
     await lab.all_in(["orders"], "available", within=30)
     with injecting.target_closed(lab, server, Effect.SILENT, cutting.DROP) as rule:
-        row.figure(
-            "unavailable after", await lab.all_in(["orders"], "unavailable", within=40), most=SILENT
-        )
+        seconds = await lab.all_in(["orders"], "unavailable", within=40)
+        row.figure("unavailable after", seconds, most=SILENT)
         assert rule.packets()
-    row.figure(
-        "available again after", await lab.all_in(["orders"], "available", within=30), most=BACK
-    )
+    seconds = await lab.all_in(["orders"], "available", within=30)
+    row.figure("available again after", seconds, most=BACK)
     await lab.settle()
     rows = {row.transition.rule: row.transition for row in lab.transitions("orders")}
     causes = {seen.cause for seen in rows["confirm_silent"].evidence}

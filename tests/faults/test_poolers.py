@@ -89,9 +89,8 @@ async def test_pooler_killed(row: Row) -> None:
     await lab.all_in(["orders"], "available", within=30)
     with lab.fault("pooler killed", Effect.ABSENT, ["orders"]):
         bouncer.kill()
-        row.figure(
-            "unavailable after", await lab.all_in(["orders"], "unavailable", within=30), most=12
-        )
+        seconds = await lab.all_in(["orders"], "unavailable", within=30)
+        row.figure("unavailable after", seconds, most=12)
         bouncer.start()
     row.figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
     await eventually(lambda: "confirm_absent" in lab.rules("orders"), within=15, every=0.2)

@@ -313,9 +313,8 @@ async def test_leader_frozen(row: Row) -> None:
         row.figure("worker's databases observed by others after", seconds, most=16)
         await asyncio.sleep(over - time.monotonic())  # 30 s in all
     assigned = leader.text().count("action=assigned")
-    row.figure(
-        "the old leader stepped down after", await says(leader, "action=stepped_down"), most=3
-    )
+    seconds = await says(leader, "action=stepped_down")
+    row.figure("the old leader stepped down after", seconds, most=3)
     assert leader.text().count("action=assigned") == assigned
     assert terms(lab) == [*before, before[-1] + 1]
     assert_unmoved(lab, names)
@@ -340,9 +339,8 @@ async def test_two_leaders(row: Row, database_url: str) -> None:
     with injecting.cut_off(lab, leader, proxy, "postgres"):
         injecting.killed(lab, owner_of(lab, names[0]))  # so that both have something to assign
         row.figure("takeover after", await says(standby, "action=leading"), most=12)
-        row.figure(
-            "the loser stepped down after", await says(leader, "action=stepped_down"), most=3
-        )
+        seconds = await says(leader, "action=stepped_down")
+        row.figure("the loser stepped down after", seconds, most=3)
         await lab.observed_again(names, within=20)
     assert len(terms(lab)) == 2
     await lab.settle()  # the loser may have taken news of the first light along
@@ -368,9 +366,8 @@ async def test_leader_cut_off_redis(row: Row) -> None:
         seconds = await lab.observed_by_others(orphans, victim, within=30)
         row.figure("then the worker's databases observed by others", seconds, most=16)
         await asyncio.sleep(max(0.0, over - time.monotonic()))  # 25 s in all
-    row.figure(
-        "the old leader stepped down after", await says(leader, "action=stepped_down"), most=3
-    )
+    seconds = await says(leader, "action=stepped_down")
+    row.figure("the old leader stepped down after", seconds, most=3)
     assert len(terms(lab)) == 2
     assert_unmoved(lab, names)
 
@@ -530,9 +527,8 @@ async def test_blind_observer(row: Row) -> None:
         await eventually(lambda: owner_of(lab, names[0]) is sound, within=5)
     row.figure("available after", await lab.all_in(names, "available", within=30), most=10)
     with injecting.target_killed(lab, server):
-        row.figure(
-            "then unavailable after", await lab.all_in(names, "unavailable", within=60), most=45
-        )
+        seconds = await lab.all_in(names, "unavailable", within=60)
+        row.figure("then unavailable after", seconds, most=45)
         assert lab.hash(names[0])["rule"] == "single_observer"
     await lab.all_in(names, "available", within=30)
     assert moves(lab, names[0]) - before == 2, "to the blind one and back"
@@ -550,9 +546,8 @@ async def test_blind_worker_joins(row: Row) -> None:
     blind = await start_blind(lab)
     await eventually(lambda: lab.owned_by(blind, names), within=20, every=0.05)
     given = lab.owned_by(blind, names)
-    row.figure(
-        "observed again after", await lab.observed_by_others(given, blind, within=40), most=20
-    )
+    seconds = await lab.observed_by_others(given, blind, within=40)
+    row.figure("observed again after", seconds, most=20)
     row.figure("says so after", await gives_up(lab, blind), most=20)
     await asyncio.sleep(3 * INTERVAL)  # a beat of each, and more
     assert lab.owned_by(blind, names) == []
@@ -571,9 +566,8 @@ async def test_everybody_blind(row: Row) -> None:
     sound = owner_of(lab, names[0])
     blind = [await start_blind(lab), await start_blind(lab)]
     injecting.killed(lab, sound)
-    row.figure(
-        "all say why after", max([await gives_up(lab, role, within=60) for role in blind]), most=60
-    )
+    found = max([await gives_up(lab, role, within=60) for role in blind])
+    row.figure("all say why after", found, most=60)
     await eventually(
         lambda: all(lab.owner(name) in map(lab.id_of, blind) for name in names), within=30
     )

@@ -6,12 +6,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import httpx
 import psycopg
 import pytest
 from sqlalchemy import text
@@ -20,11 +19,11 @@ from monitor.core.errors import StoreUnavailable
 from monitor.core.status import Epoch
 from monitor.live import connections
 from monitor.live.keys import LED, partition_key
-from monitor.local.machine import free_port
 from tests.faults import injecting
 from tests.faults.conftest import Figures, Row
 from tests.faults.injecting import RedisPair
 from tests.faults.lab import INTERVAL, Lab
+from tests.faults.visiting import Visitor
 from tests.fixtures import StartPostgres, StartProxy, StartRedis
 from tests.live.test_connections import BLOCKING, CALLS
 from tests.proxy import Proxy
@@ -272,26 +271,6 @@ async def test_restarted_from_an_older_copy(row: Row) -> None:
 # --- away -----------------------------------------------------------------------------------------
 
 
-class Visitor:
-    """Somebody who asks the web."""
-
-    def __init__(self, lab: Lab) -> None:
-        port = free_port()
-        lab.launch("web", PORT=str(port))
-        headers = {"Authorization": "Bearer token-for-tests"}
-        self._client = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=10
-        )
-
-    async def get(self, path: str) -> httpx.Response:
-        return await asyncio.to_thread(self._client.get, path)
-
-    async def answered(self) -> bool:
-        with suppress(httpx.HTTPError):
-            return (await self.get("/last_observation")).status_code == 200
-        return False
-
-
 async def slowest_call(server: RedisServer) -> float:
     """Ask a Redis that does not answer all there is; return the seconds of the slowest."""
     live, slowest = connections.connect(server.url), 0.0
@@ -332,7 +311,7 @@ async def test_frozen(row: Row) -> None:
 async def test_down(row: Row) -> None:
     lab = row.make_lab(workers=2)
     visitor, fleet = Visitor(lab), await fleet_of(lab, row.start_postgres)
-    await eventually(visitor.answered, within=20, every=0.2)
+    await eventually(visitor.answering, within=20, every=0.2)
     with felt_throughout(row.figure, fleet.living, 6), injecting.redis_down(lab):
         down = time.time()
         with injecting.target_killed(lab, fleet.mortal):
@@ -347,7 +326,7 @@ async def test_down(row: Row) -> None:
     back = time.time()
     await fleet.recording_again(row.figure, back)
     await fleet.told(row.figure, back)
-    await eventually(visitor.answered, within=5)
+    await eventually(visitor.answering, within=5)
     for name in fleet.doomed:
         rows = [row.transition for row in lab.transitions(name)]
         assert [row.rule for row in rows] == ["first_ok", "doubt", "false_alarm"]
@@ -362,7 +341,7 @@ async def test_down(row: Row) -> None:
 async def test_out_of_memory(row: Row) -> None:
     lab = row.make_lab(workers=2)
     visitor, fleet = Visitor(lab), await fleet_of(lab, row.start_postgres)
-    await eventually(visitor.answered, within=20, every=0.2)
+    await eventually(visitor.answering, within=20, every=0.2)
 
     async def named() -> bool:
         check = (await visitor.get("/readyz")).json()["checks"]["redis"]
@@ -583,9 +562,8 @@ async def test_one_worker_left_with_nothing(row: Row, pair: RedisPair) -> None:
         for worker, way in zip(workers, ways, strict=True):
             if worker is not left:
                 way.retarget(pair.master.port)
-        row.figure(
-            "recorded by others after", await lab.observed_again(names, within=40), most=TAKEN_OVER
-        )
+        seconds = await lab.observed_again(names, within=40)
+        row.figure("recorded by others after", seconds, most=TAKEN_OVER)
         await asyncio.sleep(40)  # longer than it takes to be believed alone
         ways[workers.index(left)].retarget(pair.master.port)
         await eventually(
@@ -614,7 +592,7 @@ async def test_disk_full(small_disk: tuple[RedisServer, Path], row: Row) -> None
     server, folder = small_disk
     lab = row.make_lab(workers=2, server=server)
     visitor, fleet = Visitor(lab), await fleet_of(lab, row.start_postgres)
-    await eventually(visitor.answered, within=20, every=0.2)
+    await eventually(visitor.answering, within=20, every=0.2)
 
     async def named() -> bool:
         return (

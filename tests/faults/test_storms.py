@@ -52,9 +52,8 @@ async def test_a_postmaster_of_many_frozen(row: Row) -> None:
     await lab.all_in(names + others, "available", within=30)
     began = time.time()
     with lab.fault("postmaster frozen", Effect.SPEAKS, names + others), server.postmaster_frozen():
-        row.figure(
-            "all refusing after", await lab.all_in(names + others, "refusing", within=100), most=40
-        )
+        seconds = await lab.all_in(names + others, "refusing", within=100)
+        row.figure("all refusing after", seconds, most=40)
         assert {lab.hash(name)["cause"] for name in names + others} <= {
             "login_failing",
             "login_not_proved",
@@ -106,9 +105,8 @@ async def test_our_own_storm(row: Row) -> None:
     )
     with injecting.target_killed(lab, server):
         await eventually(lambda: any(lab.state(name) == "uncertain" for name in names), within=10)
-    row.figure(
-        "available after a restart", await lab.all_in(names, "available", within=60), most=30
-    )
+    seconds = await lab.all_in(names, "available", within=60)
+    row.figure("available after a restart", seconds, most=30)
     assert not any("refusing" in lab.eye.states(name) for name in names)
 
 

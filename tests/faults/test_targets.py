@@ -140,9 +140,8 @@ async def test_killed_with_many_databases(row: Row) -> None:
         lab.monitor(name, server)
     await up(lab, *names)
     with injecting.target_killed(lab, server):
-        row.figure(
-            "all unavailable after", await lab.all_in(names, "unavailable", within=20), most=12
-        )
+        seconds = await lab.all_in(names, "unavailable", within=20)
+        row.figure("all unavailable after", seconds, most=12)
     row.figure("all available after", await lab.all_in(names, "available", within=60), most=10)
 
 
@@ -287,9 +286,8 @@ async def test_name_stops_resolving(how: str, row: Row, tmp_path: Path) -> None:
             asked = resolver.asked
             await asyncio.sleep(40)  # an answer is used for 30 s before anybody asks again
             assert injecting.sessions_ended(lab, server) == 1
-            row.figure(
-                "observed again after", await lab.observed_again(["orders"], within=10), most=2
-            )
+            seconds = await lab.observed_again(["orders"], within=10)
+            row.figure("observed again after", seconds, most=2)
             assert resolver.asked > asked
             assert sessions(server) == 1
         assert lab.rules("orders") == ["first_ok"]
@@ -341,9 +339,8 @@ async def test_full(row: Row) -> None:
         row.figure("refusing after", time.time() - filled, most=7)
         before = int(lab.hash("privileged")["number"])
         await asyncio.sleep(2 * INTERVAL)  # two beats
-        row.figure(
-            "superuser's beats in 10 s", int(lab.hash("privileged")["number"]) - before, "", most=3
-        )
+        found = int(lab.hash("privileged")["number"]) - before
+        row.figure("superuser's beats in 10 s", found, "", most=3)
     freed = time.time()
     await lab.all_in(["full"], "available", within=20)
     row.figure("available after", time.time() - freed, most=7)

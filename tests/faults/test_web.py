@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults import injecting
 from tests.faults.conftest import Figures, Row
-from tests.faults.test_metadata import Visitor
+from tests.faults.visiting import Visitor
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 
