@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -26,10 +25,9 @@ from monitor.feeler.gauges import Counters, Query
 from monitor.feeler.session import FeelNotes
 from monitor.local.machine import drop_privileges, own
 from tests.feeler.conftest import MakeSession, feel, feel_and_note
+from tests.fixtures import StartPostgres
 from tests.servers import PostgresServer
 from tests.waiting import eventually
-
-StartPostgres = Callable[..., PostgresServer]
 
 
 def family(seen: Observation, name: str) -> Reading:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from ctypes.util import find_library
 from dataclasses import replace
 
@@ -23,13 +23,11 @@ from monitor.core.observation import Observation
 from monitor.feeler.login import LoginLimiter
 from monitor.feeler.session import probe
 from tests.feeler.conftest import CountResources, MakeSession, feel
-from tests.proxy import Proxy
+from tests.fixtures import StartPostgres, StartProxy
 from tests.servers import PostgresServer
 from tests.system.targets import fill_slots, held_in_recovery
 from tests.waiting import eventually
 
-StartPostgres = Callable[..., PostgresServer]
-StartProxy = Callable[..., Proxy]
 NOWHERE = Address("127.0.0.1", 1, "db", "u", "secret-word", sslmode="disable")
 
 

@@ -6,7 +6,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,13 +25,11 @@ from monitor.feeler.session import Session
 from tests.feeler import hostile
 from tests.feeler.conftest import CountResources, MakeSession, feel, feel_and_note
 from tests.feeler.hostile import Hostile, Talk
-from tests.proxy import Proxy
+from tests.fixtures import StartPostgres, StartProxy
 from tests.servers import PostgresServer
 from tests.system.targets import end_our_sessions, fill_slots
 from tests.waiting import eventually
 
-StartPostgres = Callable[..., PostgresServer]
-StartProxy = Callable[..., Proxy]
 DEADLINE, GRACE = 1.0, 0.1  # seconds
 
 

@@ -2,7 +2,6 @@
 
 import socket
 import struct
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,11 +15,11 @@ from monitor.feeler.session import probe
 from monitor.local.machine import own
 from tests.feeler.certificates import DAY, Authority
 from tests.feeler.hostile import Hostile, Talk
+from tests.fixtures import StartPostgres
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.tls
-StartPostgres = Callable[..., PostgresServer]
 
 
 @pytest.fixture(scope="module")

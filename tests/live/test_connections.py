@@ -27,6 +27,7 @@ from monitor.live import (
 )
 from monitor.live.connections import Live
 from tests.factories import DB, NOW, W1, beat, epoch, identity, status, transition
+from tests.fixtures import StartRedis
 from tests.live.builders import given, opened, reply_to, stored
 from tests.live.test_presence import HERE
 from tests.proxy import Proxy
@@ -80,9 +81,7 @@ def proxy(redis_server: RedisServer, redis_url: str) -> Iterator[Proxy]:
     found.stop()
 
 
-async def test_a_closed_port(
-    start_redis: Callable[..., RedisServer], connect: Callable[..., Live]
-) -> None:
+async def test_a_closed_port(start_redis: StartRedis, connect: Callable[..., Live]) -> None:
     server = start_redis()
     live = connect(server.url)
     await connections.now(live)
@@ -94,7 +93,7 @@ async def test_a_closed_port(
 
 
 async def test_a_frozen_server_with_connections_kept_and_without(
-    start_redis: Callable[..., RedisServer], connect: Callable[..., Live]
+    start_redis: StartRedis, connect: Callable[..., Live]
 ) -> None:
     """Everything at once: no call waits behind another, more of them than there are connections."""
     server = start_redis()
@@ -119,7 +118,7 @@ async def test_a_frozen_server_with_connections_kept_and_without(
 
 
 async def test_a_server_without_memory_answers_and_refuses_to_write(
-    start_redis: Callable[..., RedisServer], connect: Callable[..., Live]
+    start_redis: StartRedis, connect: Callable[..., Live]
 ) -> None:
     live = connect(start_redis().url)
     name = await opened(live)
@@ -136,7 +135,7 @@ async def test_a_server_without_memory_answers_and_refuses_to_write(
 
 
 async def test_a_replica_does_not_take_writes(
-    start_redis: Callable[..., RedisServer], connect: Callable[..., Live]
+    start_redis: StartRedis, connect: Callable[..., Live]
 ) -> None:
     master, replica = start_redis(), start_redis()
     live = connect(replica.url)
@@ -153,7 +152,7 @@ async def test_a_replica_does_not_take_writes(
 
 
 async def test_a_promoted_replica_holds_everything_and_is_closed(
-    start_redis: Callable[..., RedisServer], connect: Callable[..., Live]
+    start_redis: StartRedis, connect: Callable[..., Live]
 ) -> None:
     """The failover of section 4, for real: key, assignment and hash are there, instance is another."""
     master, replica = start_redis(repl_diskless_sync_delay="0"), start_redis()
@@ -230,7 +229,7 @@ async def test_tls_options_of_the_url_reach_the_connection(connect: Callable[...
 
 
 async def test_bus_and_cache_may_be_two_servers(
-    redis_url: str, start_redis: Callable[..., RedisServer], connect: Callable[..., Live]
+    redis_url: str, start_redis: StartRedis, connect: Callable[..., Live]
 ) -> None:
     one = connect(redis_url)
     assert one.bus is one.cache
@@ -332,7 +331,7 @@ async def test_more_calls_than_connections_wait_in_line(live: Live) -> None:
 
 
 async def test_a_server_that_refuses_to_write_is_named_by_every_call(
-    start_redis: Callable[..., RedisServer], connect: Callable[..., Live]
+    start_redis: StartRedis, connect: Callable[..., Live]
 ) -> None:
     """In a pipeline too, whose errors redis-py words otherwise."""
     server = start_redis()

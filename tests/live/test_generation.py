@@ -28,8 +28,8 @@ from monitor.live.connections import Live
 from monitor.live.generation import Restored, Standing
 from monitor.live.keys import PARTITIONS, database_key, partition, partition_key
 from tests.factories import DB, NOW, W1, W2, beat, epoch, identity, status, transition
+from tests.fixtures import StartRedis
 from tests.live.builders import everything, given, namesakes, opened, reply_to, stored
-from tests.servers import RedisServer
 
 UP = State.AVAILABLE
 Report = tuple[list[Restored], int, Signature]
@@ -60,7 +60,7 @@ async def test_open_in_all_partitions_or_closed(live: Live) -> None:
 
 
 async def test_a_restart_that_kept_its_data_closes_the_generation(
-    start_redis: Callable[..., RedisServer], connect: Callable[..., Live]
+    start_redis: StartRedis, connect: Callable[..., Live]
 ) -> None:
     """As a failover does: the key is there, the server is another."""
     server = start_redis()

@@ -8,7 +8,7 @@ from monitor.live import presence
 from monitor.live.connections import Live
 from monitor.live.keys import LED, WORKERS, bus_key, claim_key, presence_key
 from tests.factories import NOW, W1, W2, here
-from tests.servers import RedisServer
+from tests.fixtures import StartRedis
 from tests.waiting import eventually
 
 HERE = here(host="alpha", pid=42, zone="a", capacity=10_000, owned=3, lateness=0.001, retained=1)
@@ -60,7 +60,7 @@ async def test_each_leader_notices_a_reset_of_the_bus(live: Live) -> None:
 
 
 async def test_a_restart_of_the_bus_is_a_reset_even_if_it_kept_its_data(
-    start_redis: Callable[..., RedisServer], connect: Callable[..., Live]
+    start_redis: StartRedis, connect: Callable[..., Live]
 ) -> None:
     server = start_redis()
     await presence.mark_bus(connect(server.url), "one")

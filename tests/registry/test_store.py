@@ -14,10 +14,10 @@ from sqlalchemy.exc import IntegrityError
 from monitor.core.errors import InvalidInput, StoreUnavailable
 from monitor.registry import fleet, leadership
 from monitor.registry.store import Store, migrate, open_store, pending_migrations
+from tests.fixtures import StartPostgres
 from tests.servers import PostgresServer
 
 CANARY = "c4n4ry-p4ssw0rd"
-StartPostgres = Callable[..., PostgresServer]
 
 
 def one(store: Store, sql: str) -> object:

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from monitor.core.assignment import Assignment
@@ -14,7 +13,7 @@ from monitor.live import assignments, generation, observations, targets
 from monitor.live.connections import Live
 from monitor.live.targets import Target
 from monitor.secrets import SecretBox
-from tests.proxy import Proxy
+from tests.fixtures import StartProxy
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 from workers.worker.clock import FleetClock
@@ -101,7 +100,7 @@ async def test_an_address_no_key_opens_hinders_no_other_and_says_so(
 
 
 async def test_a_new_address_is_taken_up_and_the_old_feel_says_nothing(
-    live: Live, postgres_server: PostgresServer, start_proxy: Callable[..., Proxy]
+    live: Live, postgres_server: PostgresServer, start_proxy: StartProxy
 ) -> None:
     url, box = postgres_server.superuser_url(), SecretBox([OURS])
     proxy = start_proxy(postgres_server.port)
@@ -135,7 +134,7 @@ async def test_a_new_address_is_taken_up_and_the_old_feel_says_nothing(
 
 
 async def test_a_new_address_is_taken_up_while_all_is_well(
-    live: Live, postgres_server: PostgresServer, start_proxy: Callable[..., Proxy]
+    live: Live, postgres_server: PostgresServer, start_proxy: StartProxy
 ) -> None:
     """The owner stays, its session answers, and no beat of it has failed: nothing else makes it
     look elsewhere.

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from rq.serializers import JSONSerializer
 
 from monitor.live import connections
 from monitor.live.connections import RqConnection
-from tests.servers import RedisServer
+from tests.fixtures import StartRedis
 from tests.waiting import eventually
 from workers import nudges
 from workers.worker import jobs
@@ -116,7 +116,7 @@ async def test_a_nudger_sends_and_cleans_up(connection: RqConnection) -> None:
 
 
 async def test_a_redis_that_refuses_is_told_in_a_line(
-    start_redis: Callable[..., RedisServer],
+    start_redis: StartRedis,
     caplog: pytest.LogCaptureFixture,
     taken: list[tuple[str, tuple[str, ...]]],
 ) -> None:

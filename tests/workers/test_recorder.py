@@ -1,7 +1,6 @@
 """The worker's writing hand on a real Redis: what it retains, restores and replays."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -26,7 +25,7 @@ from monitor.live import (
 )
 from monitor.live.connections import Live
 from monitor.live.keys import PARTITIONS, partition_key
-from tests.proxy import Proxy
+from tests.fixtures import StartProxy
 from tests.waiting import eventually
 from workers.worker import recorder as module
 from workers.worker.pulse import Pulse
@@ -228,7 +227,7 @@ async def test_a_batch_is_bounded_by_its_bytes(live: Live, recorder: Recorder) -
 
 
 async def test_a_batch_that_takes_too_long_is_halved_and_the_others_go_first(
-    live: Live, recorder: Recorder, redis_url: str, start_proxy: Callable[..., Proxy]
+    live: Live, recorder: Recorder, redis_url: str, start_proxy: StartProxy
 ) -> None:
     await flapped(live, recorder)
     proxy = start_proxy(urlsplit(redis_url).port or 0)

@@ -23,8 +23,9 @@ from monitor.live.keys import PARTITIONS, database_key, partition_key
 from monitor.registry import fleet, leadership
 from monitor.registry.store import Store, open_store
 from tests.conftest import numbers
+from tests.fixtures import StartRedis
 from tests.proxy import Proxy
-from tests.servers import PostgresServer, RedisServer
+from tests.servers import PostgresServer
 from tests.waiting import eventually
 from workers.supervisor.leader import Leader
 from workers.supervisor.placements import Deposed
@@ -142,7 +143,7 @@ async def test_a_leader_that_completes_no_sweep_makes_way_whatever_the_reason(
 
 
 async def test_while_redis_refuses_writes_nobody_takes_the_lead(
-    make_supervisor: MakeSupervisor, start_redis: Callable[..., RedisServer], store: Store
+    make_supervisor: MakeSupervisor, start_redis: StartRedis, store: Store
 ) -> None:
     """Where no successor could complete a sweep either, changing leaders only burns terms."""
     server = start_redis()
@@ -176,7 +177,7 @@ async def test_while_redis_refuses_writes_nobody_takes_the_lead(
 
 
 async def test_a_redis_that_is_full_of_acknowledged_entries_gets_room_again(
-    make_supervisor: MakeSupervisor, start_redis: Callable[..., RedisServer]
+    make_supervisor: MakeSupervisor, start_redis: StartRedis
 ) -> None:
     """Where nobody can write nobody leads: the journal is trimmed all the same."""
     server = start_redis()
