@@ -81,15 +81,15 @@ TRANSITIONS: tuple[Rule, ...] = (
     ),
     Rule(
         "single_observer", _UNCERTAIN, _UNAVAILABLE, NEGATIVE,
-        "the same by one worker: the only eligible one for 30 s, where a leader is at work, "
+        "the same by one worker: the only eligible one for 30 s, a leader at work, "
         "its canaries green",
         verdict.single_observer,
     ),
     # Leaves `new` too: whoever typed a wrong password must be told locked_out, not new.
     Rule(
         "answered", _ALL, _TALKING, _ALIVE,
-        "the server spoke twice in a row, or once and to a peer as well, or erred three times; "
-        "the newest answer names the state",
+        "the server spoke twice in a row, once and to a peer too, or erred three times; "
+        "the newest names the state",
         verdict.answered,
     ),
     Rule(
@@ -400,22 +400,17 @@ def wants_login(status: Status) -> bool:
 
 
 def diagram() -> str:
-    """Return the table as a Mermaid state diagram.
+    """Return the table as a Mermaid flowchart, one line for each rule.
 
-    A rule with several targets passes through a choice of its own name.
+    A rule with several targets leads to a choice that bears its name.
     """
-    choices: list[str] = []
-    edges: dict[tuple[str, str], list[str]] = {}
+    lines = ["flowchart LR", "    begin(( )) --> new"]
     for rule in TRANSITIONS:
-        choice = rule.name if len(rule.targets) > 1 else ""
-        for source in rule.sources:
-            edges.setdefault((source, choice or rule.targets[0]), []).append(rule.name)
-        if not choice:
+        sources, targets = " & ".join(rule.sources), " & ".join(rule.targets)
+        if len(rule.targets) == 1:
+            lines.append(f"    {sources} -- {rule.name} --> {targets}")
             continue
-        choices.insert(0, f"    state {choice} <<choice>>")
-        for target in rule.targets:
-            edges[choice, target] = [f"the newest answer says {target}"]
-    lines = ["stateDiagram-v2", *choices, "    [*] --> new"]
-    for (origin, end), names in edges.items():
-        lines.append(f"    {origin} --> {end}: {', '.join(names)}")
+        choice = f"choice{{{rule.name}}}"
+        lines.append(f"    {sources} --> {choice}")
+        lines.append(f"    choice --> {targets}")
     return "\n".join(lines)
