@@ -5,7 +5,7 @@ clock, which refusals are dated by.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from monitor.core.assignment import Refusal
 from monitor.core.placement import Place
@@ -15,8 +15,7 @@ from monitor.core.timing import UNPROVEN_BARRED, UNPROVEN_FOR
 AT_ONCE = 1000  # databases looked at in one sweep
 
 
-@dataclass(frozen=True, slots=True)
-class _Wait:
+class _Wait(NamedTuple):
     """For the first beat under an epoch."""
 
     epoch: Epoch | None
