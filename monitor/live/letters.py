@@ -39,7 +39,9 @@ class Letter:
 
     def merged(self, other: "Letter") -> "Letter":
         """Return one letter for both."""
-        return replace(self, ids=self.ids + other.ids, groups=self.groups + other.groups)
+        ids = self.ids + other.ids
+        groups = self.groups + other.groups
+        return replace(self, ids=ids, groups=groups)
 
 
 async def bury(
@@ -85,7 +87,8 @@ async def revive(live: Live, generation: str, letters: Sequence[Letter]) -> bool
     """
     for letter in letters:
         keys = partition_keys(letter.partition, "generation", "counters", "journal")
-        [done] = await steps.run(live.cache, _REPLAY, [(keys, (generation, letter.event))])
+        call = (keys, (generation, letter.event))
+        [done] = await steps.run(live.cache, _REPLAY, [call])
         if not done:
             return False
         with wrap_store_errors():

@@ -33,6 +33,9 @@ from monitor.live.keys import (
 from monitor.live.presence import PROCESS
 from monitor.live.quarantine import Rows
 
+# Of a hash, and of its target: policy, labels, ciphertext.
+_Stored = tuple[Mapping[str, str], str | None, str | None, str | None]
+
 ROW_BYTES = 2_000  # of a beat with all gauges and no events, at most
 
 _RECORD = steps.step("record")
@@ -90,7 +93,7 @@ async def record(live: Live, generation: str, worker: str, beats: Sequence[Beat]
     return [replies[beat.database] for beat in beats]
 
 
-def _call(number: int, head: tuple[str, str, int, str], beats: Sequence[Beat]) -> steps.Call:
+def _call(number: int, head: steps.Args, beats: Sequence[Beat]) -> steps.Call:
     keys, args = [*_KEYS[number]], list[str | int](head)
     for beat in beats:
         keys.append(database_key(beat.database))
@@ -174,7 +177,7 @@ def _held(name: str, stored: Mapping[str, str]) -> Latest:
     )
 
 
-def _latest(name: str, row: tuple[Mapping[str, str], str | None, str | None, str | None]) -> Latest:
+def _latest(name: str, row: _Stored) -> Latest:
     stored, policy, labels, ciphertext = row
 
     def at(key: str) -> float | None:

@@ -48,7 +48,8 @@ class Presence:
 
 async def claim(live: Live, worker: str) -> bool:
     """Take a worker id for this process, or hold on to it; False while another process holds it."""
-    [held] = await steps.run(live.bus, _CLAIM, [([claim_key(worker)], (PROCESS, ID_CLAIM_TTL))])
+    call = ([claim_key(worker)], (PROCESS, ID_CLAIM_TTL))
+    [held] = await steps.run(live.bus, _CLAIM, [call])
     return bool(held)
 
 
@@ -67,9 +68,13 @@ async def present(live: Live) -> Rows[Presence]:
     workers = sorted(await known(live))
     if not workers:
         return Rows()
+    keys = [presence_key(worker) for worker in workers]
     with wrap_store_errors():
-        texts = await live.bus.mget([presence_key(worker) for worker in workers])
-    found = [(worker, text) for worker, text in zip(workers, texts, strict=True) if text]
+        texts = await live.bus.mget(keys)
+    found = []
+    for worker, text in zip(workers, texts, strict=True):
+        if text:
+            found.append((worker, text))
     return await quarantine.decode(live, "presence", found, _presence)
 
 
