@@ -1,5 +1,6 @@
-"""The shapes of the answers: the contract with automation. The web writes them, client.py reads
-them.
+"""The shapes of the answers: the contract with automation.
+
+The web writes them, terminal/client.py reads them; they import core alone.
 """
 
 from typing_extensions import TypedDict  # pydantic cannot read typing.TypedDict before Python 3.12
@@ -16,10 +17,9 @@ class DatabaseShape(TypedDict):
 
 
 class ReasonShape(TypedDict):
-    """`detail` is what the server said, `advice` what to do next: for people, their wording may
-    change.
+    """`detail` is what the server said, `advice` what to do next: for people, and may change.
 
-    `revision` is the registered database's when it was looked at: a lower one is about the address
+    `revision` is the registered database's when it was probed: a lower one is about the address
     before.
     """
 
@@ -59,9 +59,7 @@ class ObservationShape(TypedDict):
 
 
 class LastObservationShape(TypedDict):
-    """`stale` is feeler's fault and independent of `state`; a gauge that failed is absent from
-    `values`.
-    """
+    """`stale` is feeler's fault, whatever `state`; a gauge that failed is absent from `values`."""
 
     database: DatabaseShape
     state: str

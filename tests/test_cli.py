@@ -256,8 +256,8 @@ async def test_info_tells_all(feeler, fill, database_url):
     told = feeler("info", "orders")
     assert told.exit_code == 0
     for text in (
-        "✔ available", "rule first_ok", "env=prod", "w2 cannot reach it", "connections 88", "db_size 44.2 GB",
-        "EVIDENCE", "ok w4 x1",
+        "✔ available", "rule first_ok", "env=prod", "w2 cannot reach it", "connections 88",
+        "db_size 44.2 GB", "EVIDENCE", "ok w4 x1",
     ):  # fmt: skip
         assert text in told.stdout
     assert told.stderr == ""
@@ -272,7 +272,8 @@ def test_a_database_comes_and_goes(feeler, served):
     assert added.stdout == "orders\tpostgresql://app:***@db.example:5432/orders\n"
     listed = rows(feeler("db", "list").stdout)
     assert listed[1] == [
-        "orders", "active", "default", "-", "postgresql://app:***@db.example:5432/orders", "env=prod tier=gold",
+        "orders", "active", "default", "-", "postgresql://app:***@db.example:5432/orders",
+        "env=prod tier=gold",
     ]  # fmt: skip
     assert feeler("db", "add", "orders", "-", input=URL).exit_code == 1
     refused = feeler("db", "remove", "orders")
@@ -465,7 +466,8 @@ def test_migrate_checks_and_works(environ, postgres_server):
         assert (done.exit_code, "in clear" in done.stderr) == (0, False), "nobody is registered yet"
         revisions = ",".join(pending.stdout.split())
         assert re.search(
-            rf" I feeler.audit action=audit who=\w+,sudo:alice what=migrate:{revisions} result=done from=\S+:\d+\n",
+            rf" I feeler.audit action=audit who=\w+,sudo:alice what=migrate:{revisions}"
+            r" result=done from=\S+:\d+\n",
             done.stderr,
         )
         assert invoke(bare, "migrate", "--check").exit_code == 0

@@ -97,14 +97,18 @@ def test_a_database_never_observed():
     )  # fmt: skip
     assert rows.plain_row(new) == ("orders-eu", "new", *[""] * 8)
     assert dict(rows.info_lines(new)) == {
-        "why": "never observed", "address": "postgresql://u:***@h:5432/d", "owner": "nobody", "labels": "env=prod",
-    }  # fmt: skip
+        "why": "never observed",
+        "address": "postgresql://u:***@h:5432/d",
+        "owner": "nobody",
+        "labels": "env=prod",
+    }
 
 
 def test_a_row_for_pipes_is_bare_and_as_wide_as_its_header():
     row = rows.plain_row(answer())
     assert row == (
-        "orders-eu", "available", "2026-11-21T01:39:12.000Z", "3.9", "ok", "w4", "88", "44238471168", "99.12", "no",
+        "orders-eu", "available", "2026-11-21T01:39:12.000Z", "3.9", "ok", "w4",
+        "88", "44238471168", "99.12", "no",
     )  # fmt: skip
     assert len(row) == len(rows.PLAIN_COLUMNS)
 

@@ -16,8 +16,8 @@ from monitor.live.targets import Target
 from tests.factories import here
 
 GOOD = {
-    "connections": 88, "connections_max": 97, "blocked_sessions": 0, "cache_hit_rate": 99.1, "role": "primary",
-    "table_count": 97, "row_count": 91_823_711, "db_size": 44_238_471_168,
+    "connections": 88, "connections_max": 97, "blocked_sessions": 0, "cache_hit_rate": 99.1,
+    "role": "primary", "table_count": 97, "row_count": 91_823_711, "db_size": 44_238_471_168,
 }  # fmt: skip
 
 

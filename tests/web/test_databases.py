@@ -31,8 +31,8 @@ async def test_a_database_is_registered_sealed_and_the_leader_told(app, web, box
     assert answer.headers["Location"] == "/api/v1/databases/orders"
     RegisteredShape.__pydantic_config__ = ConfigDict(extra="forbid")
     assert TypeAdapter(RegisteredShape).validate_json(answer.content) == {
-        "name": "orders", "url": REDACTED, "labels": {"env": "prod"}, "policy": "default", "zone": "eu-1",
-        "status": "active", "revision": 1,
+        "name": "orders", "url": REDACTED, "labels": {"env": "prod"}, "policy": "default",
+        "zone": "eu-1", "status": "active", "revision": 1,
     }  # fmt: skip
     assert answer.headers["ETag"] == '"1"'
     kept = fleet.get(app.state.store, "orders")

@@ -377,8 +377,8 @@ async def test_pages_join_up(web, fill: Filler):
 
 @pytest.mark.parametrize(
     "query",
-    ["stale=1", "name=a", "state=broken", "state=", "limit=0", "limit=1001", "limit=x", "cursor=!", "cursor=QUI",
-     "database=postgres://u:canary@h/d", "database="],
+    ["stale=1", "name=a", "state=broken", "state=", "limit=0", "limit=1001", "limit=x", "cursor=!",
+     "cursor=QUI", "database=postgres://u:canary@h/d", "database="],
 )  # fmt: skip
 async def test_what_cannot_be_understood_is_a_400(web, fill: Filler, query):
     answer = await web.get(f"/last_observation?{query}")

@@ -115,8 +115,9 @@ async def test_every_change_and_refusal_leaves_a_line(tmp_path, caplog):
         await web.delete("/thing", headers=BEARER | {"X-Request-Id": "d"})
     told = [one.getMessage() for one in caplog.records if one.name == "feeler.audit"]
     made = "made=- from=127.0.0.1:123 forwarded_for="
+    proxies = "10.0.0.7,10.0.0.1"
     assert told == [
-        f"action=audit who=token method=POST path=/thing status=200 {made}10.0.0.7,10.0.0.1 request_id=a",
+        f"action=audit who=token method=POST path=/thing status=200 {made}{proxies} request_id=a",
         f"action=audit who=nobody method=POST path=/thing status=401 {made}- request_id=b",
         f"action=audit who=nobody method=GET path=* status=401 {made}- request_id=c",
         f"action=audit who=token method=DELETE path=/thing status=405 {made}- request_id=d",
