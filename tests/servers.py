@@ -214,7 +214,7 @@ class PostgresServer(Postgres):
         Postgres.start(self)
         deadline = time.monotonic() + 20
         while "ready to accept read-only" not in self.log.read_text(errors="replace"):
-            assert time.monotonic() < deadline, self.last_words()
+            assert time.monotonic() < deadline, self.last_line()
             time.sleep(0.02)
 
     def stop(self, within: float = 5.0) -> None:

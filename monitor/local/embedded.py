@@ -132,13 +132,13 @@ class Server:
             self.process.kill()
             self.process.wait()
 
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         """Return the last line of the server's log."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return next((line for line in reversed(lines) if line.strip()), "no log")[:300]
 
     def _failed(self, what: str) -> StoreUnavailable:
-        return StoreUnavailable(self.kind, f"{what}: {self.last_words()} (see {self.log})")
+        return StoreUnavailable(self.kind, f"{what}: {self.last_line()} (see {self.log})")
 
     def _keep(self, name: str, first: str) -> str:
         """Return what stands in this file of ours, written now where there is none."""

@@ -56,13 +56,13 @@ def _prefix(name: str, output: IO[bytes]) -> None:
 
 @dataclass(eq=False)
 class Child:
-    """One process that shall live: how to start it, how to stop it, where its last words are."""
+    """One process that shall live: how to start it, how to stop it, and its last line of log."""
 
     name: str
     start: Callable[[], Process]
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = STOP_GRACE
-    last_words: Callable[[], str] = str
+    last_line: Callable[[], str] = str
     process: Process | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -76,7 +76,7 @@ class Child:
                 return
             if time.monotonic() - began > LONG_LIFE:
                 delay = FIRST_DELAY
-            say(self.name, f"{end}; starts again in {delay:.1f} s {self.last_words()}".rstrip())
+            say(self.name, f"{end}; starts again in {delay:.1f} s {self.last_line()}".rstrip())
             await self._wait(delay)
             delay = min(delay * 2, LAST_DELAY)
 

@@ -52,7 +52,7 @@ class Stores:
                 server.kind,
                 server.start,
                 server.stop_signal,
-                last_words=server.last_words,
+                last_line=server.last_line,
                 process=server.process,
             )
             for server in self._servers

@@ -57,7 +57,7 @@ async def test_one_that_cannot_be_started_is_tried_again_and_says_why(ear):
     def start():
         raise OSError(28, "No space left on device")
 
-    child = Child("probe", start, last_words=lambda: "(see its log)")
+    child = Child("probe", start, last_line=lambda: "(see its log)")
     keeper = asyncio.create_task(child.keep())
     words = "could not start: No space left on device; starts again in 0.4 s (see its log)"
     await eventually(lambda: ear.heard(words))

@@ -47,7 +47,8 @@ def ready(store: Store) -> Store:
 def partitions(store: Store) -> dict[str, str]:
     """Return each partition and its bounds."""
     query = """SELECT inhrelid::regclass::text, pg_get_expr(relpartbound, pg_class.oid)
-        FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = 'samples'::regclass"""
+        FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+        WHERE inhparent = 'samples'::regclass"""
     return {name: bounds for name, bounds in rows(store, query)}
 
 
@@ -65,9 +66,10 @@ def test_today_and_two_days_ahead_and_the_rest_have_partitions(store: Store) -> 
     assert made == tuple(f"samples_{day:%Y%m%d}" for day in days[:3])
     found = partitions(store)
     assert found.pop("samples_default") == "DEFAULT"
+    midnights = [f"'{day:%Y-%m-%d} 00:00:00+00'" for day in days]
     assert found == {
-        f"samples_{day:%Y%m%d}": f"FOR VALUES FROM ('{day:%Y-%m-%d} 00:00:00+00') TO ('{end:%Y-%m-%d} 00:00:00+00')"
-        for day, end in itertools.pairwise(days)
+        f"samples_{day:%Y%m%d}": f"FOR VALUES FROM ({start}) TO ({end})"
+        for day, (start, end) in zip(days, itertools.pairwise(midnights), strict=False)
     }
 
 

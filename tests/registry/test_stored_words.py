@@ -46,8 +46,9 @@ OLD_ROWS = r"""
 
     INSERT INTO transition_conflicts (database_name, epoch_term, epoch_counter, n, content, digest)
     VALUES ('db1', 1, 1, 3,
-        '{"at":41.0,"database":"db1","evidence":[{"at":41.0,"cause":"refused","detail":"\"cause\":\"refused\"",'
-        || '"rounds":9,"sent_at":40.0,"worker":"w1"}],"identity":"1.1.3","observers":["w1"],'
+        '{"at":41.0,"database":"db1","evidence":[{"at":41.0,"cause":"refused",'
+        || '"detail":"\"cause\":\"refused\"","rounds":9,"sent_at":40.0,"worker":"w1"}],'
+        || '"identity":"1.1.3","observers":["w1"],'
         || '"prev":"1.1.2","rule":"alone","source":"uncertain","target":"unavailable",'
         || '"type":"transition","worker":"w1"}', '\x05');
 """

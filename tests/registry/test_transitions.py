@@ -74,15 +74,17 @@ seen = st.builds(Finding, words, floats, floats, st.sampled_from(Cause), st.inte
 
 @few
 @given(st.builds(
-    Transition, words, identities, st.none() | identities, st.sampled_from(State), st.sampled_from(State), words,
-    floats, words, st.lists(words, max_size=3).map(tuple), st.lists(seen, max_size=4).map(tuple),
+    Transition, words, identities, st.none() | identities,
+    st.sampled_from(State), st.sampled_from(State), words, floats, words,
+    st.lists(words, max_size=3).map(tuple), st.lists(seen, max_size=4).map(tuple),
 ))  # fmt: skip
 def test_any_transition_comes_back_as_it_was(store: Store, one: Transition) -> None:
     clear(store)
     write_transitions(store, [one])
     (row,) = read_transitions(store, one.database)
     assert row.transition == one
-    assert write_transitions(store, [decode(encode(row.transition))]).conflicts == 0  # type: ignore[list-item]
+    again = decode(encode(row.transition))
+    assert write_transitions(store, [again]).conflicts == 0  # type: ignore[list-item]
 
 
 def test_text_postgres_cannot_hold_stops_nobody(store: Store) -> None:
@@ -275,7 +277,8 @@ def test_a_state_of_a_newer_version_hides_no_other_transition(store: Store) -> N
     with store.begin() as connection:
         connection.execute(
             text(
-                "UPDATE transitions SET target = 'blind' WHERE database_name = 'db1' AND n IN (2, 4)"
+                "UPDATE transitions SET target = 'blind'"
+                " WHERE database_name = 'db1' AND n IN (2, 4)"
             )
         )
     assert list(versions(store)) == ["1.1.3", "1.1.1"]
