@@ -1,6 +1,10 @@
 """Fleet seconds: the Redis server's clock carried on this host's monotonic one.
 
-Only workers/worker imports this.
+Only workers/worker imports this. A step of a host's wall clock changes nothing. A small step back
+of the fleet's clock delays a verdict by its length, a larger one (CLOCK_STEP) dates a Status anew.
+What Redis itself times hangs for the length of the step: lists show a dead worker, entries of a
+supervisor that died just before wait to be claimed, what is durable is pruned later. Being alone is
+measured on the monotonic clock, the lease on Postgres's.
 """
 
 import logging
