@@ -909,7 +909,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "LivenessCheck.log_in",
         "if not answer:",
         "if False:",
-        (f"{_FEELER}/test_session.py::test_a_pooler_that_knows_no_gss_answers_the_second_knock",),
+        (
+            f"{_FEELER}/test_session.py::test_a_pooler_that_knows_no_gss_answers_the_second_question",
+        ),
     ),
     Mutant(
         "login-told-elsewhere-is-told-here",
@@ -999,7 +1001,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "self._left |= tried",
         "return",
         (
-            f"{_FEELER}/test_moving_names.py::test_a_negative_about_an_address_the_name_has_left_is_void",
+            f"{_FEELER}/test_moving_names.py::test_a_negative_about_an_address_the_name_has_left_proves_nothing",
         ),
     ),
     Mutant(

@@ -78,7 +78,7 @@ class Talk:
     def encrypt(self, context: ssl.SSLContext) -> None:
         """Read the wish to encrypt, and do it."""
         while self.reader.read(8) != SSL_REQUEST:
-            self.sock.sendall(b"N")  # to GSSENCRequest, a knock at the door
+            self.sock.sendall(b"N")  # to GSSENCRequest, a liveness check
         self.sock.sendall(b"S")
         self.sock = context.wrap_socket(self.sock, server_side=True)
         self.reader = self.sock.makefile("rb")

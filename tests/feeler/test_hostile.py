@@ -154,7 +154,7 @@ async def test_an_endless_proof_burns_one_thread_and_stalls_nobody(
     await eventually(lambda: count_resources() <= before, within=60)
 
 
-async def test_a_dear_proof_in_time_is_a_login(make_session: MakeSession) -> None:
+async def test_a_costly_proof_in_time_is_a_login(make_session: MakeSession) -> None:
     with Hostile(hostile.scram(100_000)) as server:
         seen = await feel(make_session(server.address()))
     assert seen.cause is Cause.RESET  # this server hangs up once it has the proof

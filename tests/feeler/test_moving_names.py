@@ -96,7 +96,7 @@ async def test_a_kept_session_stays_while_the_answer_has_its_address(
     assert old.accepted == 1
 
 
-async def test_a_negative_about_an_address_the_name_has_left_is_void(
+async def test_a_negative_about_an_address_the_name_has_left_proves_nothing(
     zone: Zone, dropping: int, make_session: MakeSession
 ) -> None:
     session = make_session(named(dropping), logins=zone.limiter(), deadline=1.3)

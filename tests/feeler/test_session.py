@@ -120,7 +120,7 @@ async def test_times_are_of_the_clock_given(
     assert family(seen, "size").observed_at > seen.at  # the slow tier comes after the evidence
 
 
-async def test_a_feel_that_a_login_made_late_says_that_dear_gauges_are_missing(
+async def test_a_feel_that_a_login_made_late_says_that_slow_gauges_are_missing(
     server: PostgresServer, start_proxy: StartProxy, make_session: MakeSession
 ) -> None:
     proxy = start_proxy(server.port)
@@ -481,7 +481,7 @@ async def test_where_no_login_may_be_tried_the_kept_session_proves_life(
     assert family(seen, "connections").status is ReadingStatus.OK
 
 
-async def test_without_a_kept_session_a_knock_does_and_leaves_no_trace(
+async def test_without_a_kept_session_a_liveness_check_does_and_leaves_no_trace(
     server: PostgresServer, make_session: MakeSession
 ) -> None:
     session, before = make_session(superuser(server), deadline=DEADLINE), server.log.read_text()
@@ -504,7 +504,7 @@ async def test_without_a_kept_session_a_knock_does_and_leaves_no_trace(
     assert (await feel(session, fresh=True, held=Cause.WRONG_PASSWORD)).cause is Cause.PORT_CLOSED
 
 
-async def test_a_pooler_that_knows_no_gss_answers_the_second_knock(
+async def test_a_pooler_that_knows_no_gss_answers_the_second_question(
     make_session: MakeSession,
 ) -> None:
     with Hostile(hostile.without_gss) as pooler:
@@ -516,7 +516,7 @@ async def test_a_pooler_that_knows_no_gss_answers_the_second_knock(
 
 
 @pytest.mark.parametrize("reset", [False, True])
-async def test_whoever_closes_on_every_knock_is_absent(
+async def test_whoever_closes_on_every_question_is_absent(
     make_session: MakeSession, reset: bool
 ) -> None:
     def close(talk: Talk) -> None:

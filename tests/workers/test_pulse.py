@@ -23,7 +23,7 @@ def test_a_frozen_process_is_fenced_before_it_writes() -> None:
     assert fenced == [clock.time]
 
 
-def test_a_stall_voids_only_what_it_overlapped() -> None:
+def test_a_stall_discredits_only_what_it_overlapped() -> None:
     clock = Hand()
     pulse = Pulse(lambda: None, clock)
     before = clock.time

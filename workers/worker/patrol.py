@@ -28,7 +28,7 @@ from workers.worker.watches import Watches
 log = logging.getLogger("feeler.patrol")
 
 CHUNK = 500  # databases learned between two looks at the loop
-LATENESS_BEATS = 1000  # of which the lateness is told
+LATENESS_BEATS = 1000  # whose lateness is summed up
 # Feels that begin, a millisecond or two each, before the loop turns to everything else: hundreds
 # that die at once must not hold it up together.
 ABREAST = 20
