@@ -5,9 +5,10 @@ import pytest
 from monitor.core import custody as module
 from monitor.core.beat import Beat, Reply
 from monitor.core.cause import Cause
-from monitor.core.custody import PENDING_MOST, Custody, Following, Holding
+from monitor.core.custody import Custody, Following
 from monitor.core.event import CannotReach, Transition
 from monitor.core.generation import Generation, Signature
+from monitor.core.holding import PENDING_MOST, Holding
 from monitor.core.machine import Context
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy

@@ -234,9 +234,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "hash-outweighs-accepted",
-        "monitor/core/custody.py",
+        "monitor/core/holding.py",
         "Holding.learn",
-        "stored = _later(self.accepted, stored)",
+        "stored = later(self.accepted, stored)",
         "pass",
         (
             f"{_LIVE}/test_protocol.py::test_what_comes_late_or_never[old_read]",
@@ -560,7 +560,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- custody: what comes late or never ---------------------------------------------------------
     Mutant(
         "pending-not-carried-over",
-        "monitor/core/custody.py",
+        "monitor/core/holding.py",
         "Holding.learn",
         "self.pending if known and known[0].prev == stored.identity else ()",
         "()",
@@ -570,7 +570,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "late-reply-not-retained",
         "monitor/core/custody.py",
         "Custody._accept",
-        "return self._retain(_transitions(beat.events))",
+        "return self._retain(transitions(beat.events))",
         "return ()",
         (f"{_LIVE}/test_protocol.py::test_what_comes_late_or_never[late_reply]",),
     ),
@@ -592,7 +592,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "found-not-noticed",
-        "monitor/core/custody.py",
+        "monitor/core/holding.py",
         "Holding.learn",
         "if found and found[-1].identity == stored.identity:",
         "if False:",
@@ -1343,7 +1343,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- what waits while Redis is away -----------------------------------------------------------
     Mutant(
         "requests-pile-up",
-        "monitor/core/custody.py",
+        "monitor/core/holding.py",
         "Holding.observe",
         "_without_older_requests(self.pending, events) + events",
         "self.pending + events",

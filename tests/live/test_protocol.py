@@ -29,8 +29,9 @@ from hypothesis.stateful import (
 from monitor.core.assignment import Assignment
 from monitor.core.beat import Beat, Reply
 from monitor.core.cause import Cause
-from monitor.core.custody import Custody, Holding
+from monitor.core.custody import Custody
 from monitor.core.event import Event, Transition
+from monitor.core.holding import Holding
 from monitor.core.machine import Context
 from monitor.core.placement import Assigned
 from monitor.core.policy import Policy

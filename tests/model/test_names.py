@@ -3,7 +3,8 @@
 from inspect import isfunction
 from pathlib import Path
 
-from monitor.core.custody import Custody, Holding
+from monitor.core.custody import Custody
+from monitor.core.holding import Holding
 from monitor.live import assignments, durability, generation, journal, observations
 from tests.model import protocol
 from workers.supervisor.historian import Historian

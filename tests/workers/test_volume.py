@@ -13,8 +13,8 @@ import pytest
 
 from monitor.core.assignment import Assignment
 from monitor.core.cause import Cause
-from monitor.core.custody import PENDING_MOST
 from monitor.core.event import Transition
+from monitor.core.holding import PENDING_MOST
 from monitor.core.machine import Context
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
@@ -110,7 +110,8 @@ async def test_what_500_databases_said_while_redis_was_away_is_recorded(live: Li
     for task in tasks:
         task.cancel()
     print(
-        f"recorded in {took:.1f} s, {events / took:.0f} events/s; loop stood still for {loop.longest * 1000:.0f} ms"
+        f"recorded in {took:.1f} s, {events / took:.0f} events/s; "
+        f"loop stood still for {loop.longest * 1000:.0f} ms"
     )
     print(f"at most {rss()} MB; batches of {recorder._bytes} bytes of {module.BYTES}")
     latest = await observations.latest(live, names)
