@@ -989,10 +989,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "NameWatch.has_moved",
         "return not self._leads_to(hostaddr)",
         "return False",
-        (
-            f"{_FEELER}/test_moving_names.py::test_a_kept_session_follows_its_name",
-            f"{_FAULTS}/test_names.py::test_a_name_that_leaves_a_living_host",
-        ),
+        (f"{_FEELER}/test_moving_names.py::test_a_kept_session_follows_its_name",),
     ),
     Mutant(
         "names-excuse-nothing",
