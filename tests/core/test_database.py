@@ -16,7 +16,8 @@ passwords = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=
 
 def url_of(host: str, user: str, password: str, dbname: str, query: str = "") -> str:
     place = f"[{host}]" if ":" in host else host
-    return f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@{place}:5433/{quote(dbname, safe='')}{query}"
+    account = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    return f"postgresql://{account}@{place}:5433/{quote(dbname, safe='')}{query}"
 
 
 @given(hosts, names, passwords, names)

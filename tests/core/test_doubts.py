@@ -23,7 +23,7 @@ REQUEST = CannotReach("orders", DOUBT, "w1", 100.0, Cause.PORT_CLOSED)
 
 def place(state: State = State.UNCERTAIN, owner: str = "w1", **more: object) -> dict[str, Place]:
     doubt = DOUBT if state is State.UNCERTAIN else None
-    return {"orders": Place("orders", owner=owner, state=state, doubt=doubt, **more)}  # type: ignore[arg-type]
+    return {"orders": Place("orders", owner=owner, state=state, doubt=doubt, **more)}
 
 
 def policy(_: str) -> Policy:

@@ -66,9 +66,12 @@ def test_a_cause_of_a_newer_version_goes_through_an_event_unchanged(transition):
 
 
 @pytest.mark.parametrize("change", [
-    {"type": "blinded"}, {"type": None}, {"type": ["transition"]}, {"source": "blind"}, {"target": 7}, {"at": "soon"},
-    {"at": 1e300}, {"at": None}, {"at": True}, {"rule": None}, {"identity": "1.2"}, {"identity": 3}, {"prev": "x"},
-    {"database": 5}, {"evidence": 5}, {"evidence": ["x"]}, {"evidence": [{"worker": "w"}]}, {"observers": None},
+    {"type": "blinded"}, {"type": None}, {"type": ["transition"]}, {"source": "blind"},
+    {"target": 7}, {"at": "soon"},
+    {"at": 1e300}, {"at": None}, {"at": True}, {"rule": None}, {"identity": "1.2"}, {"identity": 3},
+    {"prev": "x"},
+    {"database": 5}, {"evidence": 5}, {"evidence": ["x"]}, {"evidence": [{"worker": "w"}]},
+    {"observers": None},
 ])  # fmt: skip
 @given(transition=transitions)
 @examples(2)

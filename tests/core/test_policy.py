@@ -80,7 +80,7 @@ def policies(draw: st.DrawFn) -> Policy:
 @given(policies(), st.sampled_from([Cause.HUNG, Cause.PORT_CLOSED]))
 @examples(60)
 def test_under_any_policy_that_is_taken_a_dead_database_is_found_dead_by_two_workers(policy, cause):
-    """The doubt changes hands whenever its owner asks for it; a silent probe takes its whole deadline."""
+    """The doubt changes hands whenever its owner asks; a silent probe takes its deadline."""
     story, at, requests = Story(more={"policy": policy}), 100.0, 0
     story.feel(Cause.OK, at)
     took = policy.deadline if cause is Cause.HUNG else 0.0

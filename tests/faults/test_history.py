@@ -140,7 +140,8 @@ class Story:
     def _look(self, seen: Observation) -> None:
         fields = {
             "owner": self.owner, "epoch": f"1.{self.counter}", "number": str(self.number),
-            "seen_by": self.owner, "state": self.status.state.value, "identity": str(self.status.identity or ""),
+            "seen_by": self.owner, "state": self.status.state.value,
+            "identity": str(self.status.identity or ""),
             "observed_at": f"{seen.at:.3f}", "cause": seen.cause.value,
         }  # fmt: skip
         self.history.sights[DB].append(Sight(seen.at + 0.05, fields))

@@ -69,7 +69,8 @@ async def test_functions_of_the_databases_owner_are_not_called(
     for sql in (
         "create schema trap",
         "create function trap.pg_is_in_recovery() returns bool language sql as 'select true'",
-        "create function trap.set_config(text, text, bool) returns text language sql as $$select 'trapped'$$",
+        "create function trap.set_config(text, text, bool) returns text language sql "
+        "as $$select 'trapped'$$",
         "create function trap.differ(int, int) returns bool language sql as 'select true'",
         "create operator trap.<> (leftarg = int, rightarg = int, function = trap.differ)",
         "alter database trap set search_path = trap, pg_catalog",

@@ -154,7 +154,7 @@ async def test_a_replica_does_not_take_writes(
 async def test_a_promoted_replica_holds_everything_and_is_closed(
     start_redis: StartRedis, connect: Callable[..., Live]
 ) -> None:
-    """The failover of section 4, for real: key, assignment and hash are there, instance is another."""
+    """Fail over for real: key, assignment and hash are there, the instance is another."""
     master, replica = start_redis(repl_diskless_sync_delay="0"), start_redis()
     old, new = connect(master.url), connect(replica.url)
     parts = urlsplit(master.url)

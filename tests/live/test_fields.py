@@ -53,9 +53,12 @@ def all_statuses(draw: st.DrawFn) -> Status:
     return draw(
         st.builds(
             Status,
-            state=st.sampled_from(State), since=moments, identity=st.none() | identities, doubt=st.just(doubt),
-            ok_since=st.none() | moments, ok_rounds=st.integers(0, 9), alive=st.none() | st.sampled_from(Cause),
-            unreachable_from=st.lists(workers, max_size=2, unique=True).map(tuple), unreachable_at=moments,
+            state=st.sampled_from(State), since=moments, identity=st.none() | identities,
+            doubt=st.just(doubt),
+            ok_since=st.none() | moments, ok_rounds=st.integers(0, 9),
+            alive=st.none() | st.sampled_from(Cause),
+            unreachable_from=st.lists(workers, max_size=2, unique=True).map(tuple),
+            unreachable_at=moments,
         )
     )  # fmt: skip
 

@@ -60,7 +60,8 @@ async def counted(live: Live, what: str) -> int:
 
 
 @pytest.mark.parametrize("fields", [
-    {"state": "blind"}, {"since": "soon"}, {"identity": "1.2"}, {"doubt": "x", "state": "uncertain"},
+    {"state": "blind"}, {"since": "soon"}, {"identity": "1.2"},
+    {"doubt": "x", "state": "uncertain"},
     {"epoch": "9.1.7"}, {"observed_at": "9e99"}, {"number": "many"}, {"family:database": "ok"},
 ])  # fmt: skip
 async def test_observations(
@@ -130,7 +131,8 @@ async def test_places_keep_the_owner_of_what_cannot_be_read(
     assert await counted(live, "unreadable_place") == 1
 
 
-@pytest.mark.parametrize("fields", [{"policy": "[]"}, {"policy": '{"interval":"fast"}'}, {"labels": "7"},
+@pytest.mark.parametrize("fields", [
+    {"policy": "[]"}, {"policy": '{"interval":"fast"}'}, {"labels": "7"},
                                     {"revision": "newest"}])  # fmt: skip
 async def test_targets(live: Live, two: str, fields: dict[str, str]) -> None:
     await live.cache.hset(target_key(OTHER), "policy", json.dumps({"interval": 7, "mood": "calm"}))

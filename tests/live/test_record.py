@@ -404,7 +404,8 @@ def full_beat(worker: str = W1) -> Beat:
         readings.setdefault(gauge.family, {})[gauge.name] = 123456789.123456
     seen = Observation(
         database=DB, worker=worker, sent_at=NOW, at=NOW + 2, cause=Cause.OK,
-        readings=tuple(Reading(family, NOW, ReadingStatus.OK, values) for family, values in readings.items()),
+        readings=tuple(Reading(family, NOW, ReadingStatus.OK, values)
+                       for family, values in readings.items()),
     )  # fmt: skip
     return Beat(DB, epoch("2147483647.2147483647"), after, seen, (cannot_reach(str(big)),))
 

@@ -341,7 +341,7 @@ async def test_what_no_worker_remembers_comes_from_the_history(
     await sweep(leader)
     await sweep(leader)
     after = await place(live, "orders")
-    assert (after.state, after.identity) == (State.AVAILABLE, events[0].identity)  # type: ignore[union-attr]
+    assert (after.state, after.identity) == (State.AVAILABLE, events[0].identity)
 
 
 async def test_a_leaving_workers_databases_move_after_its_first_beat(

@@ -52,9 +52,7 @@ class Refusing:
         return factories.observation(cause=Cause.PORT_CLOSED), FeelNotes()
 
 
-async def test_the_next_routine_login_is_due_on_the_databases_own_grid_however_long_this_one_took() -> (
-    None
-):
+async def test_the_next_routine_login_is_due_on_its_own_grid_however_long_this_one_took() -> None:
     clock = FleetClock()
     observer = Observer(clock, Pulse(lambda: None), Peers())
     watch = Watch("orders", "", POLICY, 1, Far("orders", "w1", 1, clock.now))
