@@ -75,7 +75,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "return nil",
         "known = id",
         (
-            f"{_LIVE}/test_record.py::test_a_pending_event_that_another_owner_overtook_is_not_taken_for_one_accepted_before",
+            f"{_LIVE}/test_record.py::"
+            "test_a_pending_event_that_another_owner_overtook_is_not_taken_for_one_accepted_before",
         ),
     ),
     Mutant(
@@ -93,7 +94,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "elseif newer(id, known) then",
         "else",
         (
-            f"{_LIVE}/test_record.py::test_an_event_resent_because_its_reply_was_lost_is_accepted_once",
+            f"{_LIVE}/test_record.py::"
+            "test_an_event_resent_because_its_reply_was_lost_is_accepted_once",
         ),
     ),
     Mutant(
@@ -144,7 +146,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "assign-settled",
         "monitor/live/scripts/assign.lua",
         "refusal",
-        "if doubt ~= '' and string.match(open_doubt or '', '^%S+') ~= doubt then return 'settled' end",
+        "if doubt ~= '' and string.match(open_doubt or '', '^%S+') ~= doubt "
+        "then return 'settled' end",
         "",
         (f"{_LIVE}/test_assignments.py::test_a_doubt_that_is_settled_moves_nothing",),
     ),
@@ -155,7 +158,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if x ~= y then return x > y end",
         "if part ~= tostring(y) then return part > tostring(y) end",
         (
-            f"{_LIVE}/test_record.py::test_epochs_are_compared_as_two_integers_not_as_text_or_doubles",
+            f"{_LIVE}/test_record.py::"
+            "test_epochs_are_compared_as_two_integers_not_as_text_or_doubles",
         ),
     ),
     Mutant(
@@ -240,7 +244,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "pass",
         (
             f"{_LIVE}/test_protocol.py::test_what_comes_late_or_never[old_read]",
-            f"{_WORKERS}/test_recorder.py::test_a_hash_that_is_older_than_what_was_accepted_takes_nothing_back",
+            f"{_WORKERS}/test_recorder.py::"
+            "test_a_hash_that_is_older_than_what_was_accepted_takes_nothing_back",
         ),
     ),
     # --- retention --------------------------------------------------------------------------------
@@ -283,7 +288,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "pipe.xadd(dead, letter, maxlen=LIMIT, approximate=False)",
         "",
         (
-            f"{_WORKERS}/test_newer_version.py::test_a_historian_writes_the_others_and_the_letter_once_it_can",
+            f"{_WORKERS}/test_newer_version.py::"
+            "test_a_historian_writes_the_others_and_the_letter_once_it_can",
             f"{_FAULTS}/test_versions.py::test_written_by_a_newer_version",
         ),
     ),
@@ -325,7 +331,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "self.custody.stop()",
         "pass",
         (
-            f"{_WORKERS}/test_recorder.py::test_a_process_that_was_frozen_says_nothing_before_it_has_looked",
+            f"{_WORKERS}/test_recorder.py::"
+            "test_a_process_that_was_frozen_says_nothing_before_it_has_looked",
         ),
     ),
     Mutant(
@@ -336,7 +343,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if True:",
         (
             f"{_WORKERS}/test_leader.py::test_a_presence_that_outlives_its_worker_keeps_nothing",
-            f"{_WORKERS}/test_worker.py::test_a_presence_that_outlives_its_worker_is_nobodys_company",
+            f"{_WORKERS}/test_worker.py::"
+            "test_a_presence_that_outlives_its_worker_is_nobodys_company",
             f"{_FAULTS}/test_clocks.py::test_presence_outlives_its_worker",
         ),
     ),
@@ -348,7 +356,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "ABSENCE_GRACE = 0.0",
         (
             f"{_CORE}/test_timing.py::test_all_relations_hold",
-            f"{_WORKERS}/test_leader.py::test_an_absence_counts_only_once_redis_has_answered_for_a_while",
+            f"{_WORKERS}/test_leader.py::"
+            "test_an_absence_counts_only_once_redis_has_answered_for_a_while",
         ),
     ),
     # --- rules: what proves a state ---------------------------------------------------------------
@@ -383,7 +392,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "elapsed(since, self.observation.at) < policy.absent_seconds",
         "False",
         (
-            f"{_CORE}/test_machine_stories.py::test_a_killed_database_is_unavailable_when_a_second_worker_finds_it_gone",
+            f"{_CORE}/test_machine_stories.py::"
+            "test_a_killed_database_is_unavailable_when_a_second_worker_finds_it_gone",
         ),
     ),
     Mutant(
@@ -401,7 +411,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "waited < seconds or ",
         "",
         (
-            f"{_CORE}/test_machine_stories.py::test_a_frozen_server_takes_three_rounds_and_ten_seconds",
+            f"{_CORE}/test_machine_stories.py::"
+            "test_a_frozen_server_takes_three_rounds_and_ten_seconds",
         ),
     ),
     Mutant(
@@ -427,7 +438,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if self.is_contradicted():",
         "if False:",
         (
-            f"{_CORE}/test_machine_stories.py::test_whoever_reached_it_since_the_doubt_stands_against_all_others",
+            f"{_CORE}/test_machine_stories.py::"
+            "test_whoever_reached_it_since_the_doubt_stands_against_all_others",
         ),
     ),
     Mutant(
@@ -461,7 +473,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if elapsed(finding.at, seen.at) <= grace:",
         "if True:",
         (
-            f"{_CORE}/test_machine_stories.py::test_what_a_former_owner_found_counts_for_the_wait_of_the_rule_and_no_longer",
+            f"{_CORE}/test_machine_stories.py::"
+            "test_what_a_former_owner_found_counts_for_the_wait_of_the_rule_and_no_longer",
         ),
     ),
     Mutant(
@@ -479,7 +492,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "subject.status.errors + 1 >= ERRORS_MOST",
         "False",
         (
-            f"{_CORE}/test_machine.py::test_a_server_that_errs_and_falls_silent_in_turn_is_refusing_in_the_end[hung]",
+            f"{_CORE}/test_machine.py::"
+            "test_a_server_that_errs_and_falls_silent_in_turn_is_refusing_in_the_end[hung]",
         ),
     ),
     Mutant(
@@ -489,7 +503,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "doubt = without_findings(doubt)",
         "pass",
         (
-            f"{_CORE}/test_machine_stories.py::test_what_was_found_at_an_old_address_confirms_nothing",
+            f"{_CORE}/test_machine_stories.py::"
+            "test_what_was_found_at_an_old_address_confirms_nothing",
         ),
     ),
     Mutant(
@@ -510,7 +525,8 @@ MUTANTS: tuple[Mutant, ...] = (
         " if EVIDENCE[one.cause] is not Evidence.OUR_FAULT",
         "",
         (
-            f"{_CORE}/test_machine_stories.py::test_what_a_newer_version_found_neither_proves_nor_hinders",
+            f"{_CORE}/test_machine_stories.py::"
+            "test_what_a_newer_version_found_neither_proves_nor_hinders",
         ),
     ),
     # --- doubts: who looks next -------------------------------------------------------------------
@@ -647,7 +663,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if lower * relation.times <= upper:",
         "if True:",
         (
-            f"{_CORE}/test_policy.py::test_a_policy_that_breaks_a_relation_is_refused_and_told_which",
+            f"{_CORE}/test_policy.py::"
+            "test_a_policy_that_breaks_a_relation_is_refused_and_told_which",
         ),
     ),
     Mutant(
@@ -698,7 +715,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if self._failure and self._failure.began > since:",
         "if self._failure:",
         (
-            f"{_FEELER}/test_admission.py::test_a_refusal_is_shared_within_its_deadline_and_told_to_nobody_twice",
+            f"{_FEELER}/test_admission.py::"
+            "test_a_refusal_is_shared_within_its_deadline_and_told_to_nobody_twice",
         ),
     ),
     Mutant(
@@ -708,7 +726,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if number % ABREAST == 0:",
         "if False:",
         (
-            f"{_WORKERS}/test_patrol.py::test_feels_that_are_due_at_once_hold_the_loop_up_a_few_at_a_time",
+            f"{_WORKERS}/test_patrol.py::"
+            "test_feels_that_are_due_at_once_hold_the_loop_up_a_few_at_a_time",
         ),
     ),
     Mutant(
@@ -729,7 +748,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "self._failure = None",
         "pass",
         (
-            f"{_FEELER}/test_admission.py::test_a_host_that_takes_connections_again_is_not_talked_down",
+            f"{_FEELER}/test_admission.py::"
+            "test_a_host_that_takes_connections_again_is_not_talked_down",
         ),
     ),
     # --- logins -----------------------------------------------------------------------------------
@@ -780,7 +800,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "SPACING * self._workers()",
         "SPACING",
         (
-            f"{_FEELER}/test_login_queue.py::test_each_worker_takes_its_share_of_the_pace_and_what_decides_waits_for_nobody",
+            f"{_FEELER}/test_login_queue.py::"
+            "test_each_worker_takes_its_share_of_the_pace_and_what_decides_waits_for_nobody",
         ),
     ),
     Mutant(
@@ -814,7 +835,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "self._relies_on_others and",
         "False and",
         (
-            f"{_FEELER}/test_session.py::test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there",
+            f"{_FEELER}/test_session.py::"
+            "test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there",
         ),
     ),
     Mutant(
@@ -824,7 +846,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "self._relies_on_others and",
         "",
         (
-            f"{_FEELER}/test_session.py::test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there",
+            f"{_FEELER}/test_session.py::"
+            "test_logins_that_hang_twice_are_told_to_all_who_keep_a_session_there",
         ),
     ),
     Mutant(
@@ -850,7 +873,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "self.start_part(self.deadline)",
         "pass",
         (
-            f"{_FEELER}/test_backoff.py::test_each_try_of_a_login_that_gives_way_has_a_deadline_of_its_own",
+            f"{_FEELER}/test_backoff.py::"
+            "test_each_try_of_a_login_that_gives_way_has_a_deadline_of_its_own",
         ),
     ),
     Mutant(
@@ -900,7 +924,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "outcome.cause is Cause.ROLE_FULL",
         "outcome.cause in (Cause.ROLE_FULL, Cause.POOLER_WAITING)",
         (
-            f"{_FEELER}/test_pooler.py::test_a_pool_that_has_room_again_lends_a_connection_beside_the_kept_one",
+            f"{_FEELER}/test_pooler.py::"
+            "test_a_pool_that_has_room_again_lends_a_connection_beside_the_kept_one",
         ),
     ),
     Mutant(
@@ -910,7 +935,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if not answer:",
         "if False:",
         (
-            f"{_FEELER}/test_session.py::test_a_pooler_that_knows_no_gss_answers_the_second_question",
+            f"{_FEELER}/test_session.py::"
+            "test_a_pooler_that_knows_no_gss_answers_the_second_question",
         ),
     ),
     Mutant(
@@ -920,7 +946,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "where == hostaddr and",
         "",
         (
-            f"{_FEELER}/test_servers.py::test_what_one_address_says_of_logins_is_said_of_that_one_alone",
+            f"{_FEELER}/test_servers.py::"
+            "test_what_one_address_says_of_logins_is_said_of_that_one_alone",
         ),
     ),
     Mutant(
@@ -962,7 +989,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "now >= self._keep_again",
         "True",
         (
-            f"{_FEELER}/test_session.py::test_a_server_that_ends_idle_sessions_is_met_by_beats_without_one",
+            f"{_FEELER}/test_session.py::"
+            "test_a_server_that_ends_idle_sessions_is_met_by_beats_without_one",
         ),
     ),
     Mutant(
@@ -972,7 +1000,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "and self.proof_requested and",
         "and False and",
         (
-            f"{_FEELER}/test_session.py::test_a_server_that_asks_who_we_are_and_then_hangs_is_not_silent",
+            f"{_FEELER}/test_session.py::"
+            "test_a_server_that_asks_who_we_are_and_then_hangs_is_not_silent",
         ),
     ),
     Mutant(
@@ -998,7 +1027,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "self._left |= tried",
         "return",
         (
-            f"{_FEELER}/test_moving_names.py::test_a_negative_about_an_address_the_name_has_left_proves_nothing",
+            f"{_FEELER}/test_moving_names.py::"
+            "test_a_negative_about_an_address_the_name_has_left_proves_nothing",
         ),
     ),
     Mutant(
@@ -1008,7 +1038,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "tried <= self._left or any(",
         "any(",
         (
-            f"{_FEELER}/test_moving_names.py::test_a_name_that_leads_elsewhere_with_every_answer_excuses_each_address_once",
+            f"{_FEELER}/test_moving_names.py::"
+            "test_a_name_that_leads_elsewhere_with_every_answer_excuses_each_address_once",
         ),
     ),
     Mutant(
@@ -1018,7 +1049,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "doubt = without_findings(doubt)",
         "pass",
         (
-            f"{_CORE}/test_machine_stories.py::test_what_was_found_where_the_name_led_before_does_not_count",
+            f"{_CORE}/test_machine_stories.py::"
+            "test_what_was_found_where_the_name_led_before_does_not_count",
         ),
     ),
     Mutant(
@@ -1028,7 +1060,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "return self.verified or self.allow_cleartext",
         "return True",
         (
-            f"{_FEELER}/test_cleartext.py::test_a_server_that_asks_for_it_in_clear_gets_no_password",
+            f"{_FEELER}/test_cleartext.py::"
+            "test_a_server_that_asks_for_it_in_clear_gets_no_password",
             f"{_FAULTS}/test_logins.py::test_password_in_clear[plain]",
         ),
     ),
@@ -1047,7 +1080,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "attempt.timeout = None if self.kept else timeout",
         "attempt.timeout = None",
         (
-            f"{_FEELER}/test_admission.py::test_a_hundred_databases_of_a_mute_server_all_get_their_evidence",
+            f"{_FEELER}/test_admission.py::"
+            "test_a_hundred_databases_of_a_mute_server_all_get_their_evidence",
         ),
     ),
     # --- whose a Redis is, who leads --------------------------------------------------------------
@@ -1058,7 +1092,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if holder and holder ~= registry then return 'foreign' end",
         "",
         (
-            f"{_LIVE}/test_generation.py::test_a_leader_of_another_registry_is_refused_by_every_step",
+            f"{_LIVE}/test_generation.py::"
+            "test_a_leader_of_another_registry_is_refused_by_every_step",
         ),
     ),
     Mutant(
@@ -1068,7 +1103,8 @@ MUTANTS: tuple[Mutant, ...] = (
         'set(signed) - {last.registry_name, ""}',
         "set[str]()",
         (
-            f"{_WORKERS}/test_supervisor.py::test_the_supervisor_of_another_registry_leads_nowhere_else",
+            f"{_WORKERS}/test_supervisor.py::"
+            "test_the_supervisor_of_another_registry_leads_nowhere_else",
         ),
     ),
     Mutant(
@@ -1078,7 +1114,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "all(first) and",
         "",
         (
-            f"{_LIVE}/test_generation.py::test_of_two_registries_that_claim_an_empty_redis_one_has_it_wholly",
+            f"{_LIVE}/test_generation.py::"
+            "test_of_two_registries_that_claim_an_empty_redis_one_has_it_wholly",
         ),
     ),
     Mutant(
@@ -1096,7 +1133,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "raise ForeignRedis(self._ours, holder)",
         "pass",
         (
-            f"{_WORKERS}/test_supervisor.py::test_the_supervisor_of_another_registry_leads_nowhere_else",
+            f"{_WORKERS}/test_supervisor.py::"
+            "test_the_supervisor_of_another_registry_leads_nowhere_else",
         ),
     ),
     Mutant(
@@ -1106,7 +1144,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if more > 0 or",
         "if",
         (
-            f"{_WORKERS}/test_supervisor.py::test_a_redis_that_forgot_its_registry_is_left_to_those_who_remember",
+            f"{_WORKERS}/test_supervisor.py::"
+            "test_a_redis_that_forgot_its_registry_is_left_to_those_who_remember",
         ),
     ),
     Mutant(
@@ -1124,7 +1163,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "leader.stuck_for >= self._settings.lease",
         "False",
         (
-            f"{_WORKERS}/test_supervisor.py::test_a_leader_that_completes_no_sweep_makes_way_whatever_the_reason",
+            f"{_WORKERS}/test_supervisor.py::"
+            "test_a_leader_that_completes_no_sweep_makes_way_whatever_the_reason",
         ),
     ),
     Mutant(
@@ -1142,7 +1182,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "now + UNPROVEN_BARRED",
         "now",
         (
-            f"{_WORKERS}/test_leader.py::test_what_its_owner_never_proves_is_moved_and_who_proves_nothing_gets_nothing",
+            f"{_WORKERS}/test_leader.py::"
+            "test_what_its_owner_never_proves_is_moved_and_who_proves_nothing_gets_nothing",
         ),
     ),
     Mutant(
@@ -1152,7 +1193,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "== {lease}",
         "!= {None}",
         (
-            f"{_WORKERS}/test_supervisor.py::test_a_memory_marked_complete_counts_for_the_next_leader_alone",
+            f"{_WORKERS}/test_supervisor.py::"
+            "test_a_memory_marked_complete_counts_for_the_next_leader_alone",
         ),
     ),
     Mutant(
@@ -1162,7 +1204,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "await self._write_apart(entries, exc)",
         "raise exc",
         (
-            f"{_WORKERS}/test_historian.py::test_a_database_that_cannot_be_written_holds_up_nobody_else",
+            f"{_WORKERS}/test_historian.py::"
+            "test_a_database_that_cannot_be_written_holds_up_nobody_else",
         ),
     ),
     Mutant(
@@ -1172,7 +1215,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if chain[-1] != anchor:",
         "if False:",
         (
-            f"{_REGISTRY}/test_transitions.py::test_a_fork_from_further_back_than_is_read_counts_as_from_there",
+            f"{_REGISTRY}/test_transitions.py::"
+            "test_a_fork_from_further_back_than_is_read_counts_as_from_there",
         ),
     ),
     Mutant(
@@ -1207,7 +1251,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if not name.strip():",
         "if False:",
         (
-            "tests/test_cli.py::test_a_variable_that_is_not_set_is_a_usage_error_not_the_whole_fleet",
+            "tests/test_cli.py::"
+            "test_a_variable_that_is_not_set_is_a_usage_error_not_the_whole_fleet",
         ),
     ),
     Mutant(
@@ -1249,7 +1294,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if reason and reason.cause == one.cause:",
         "if reason:",
         (
-            f"{_LIVE}/test_reasons.py::test_a_reason_is_kept_for_a_while_and_speaks_for_its_cause_alone",
+            f"{_LIVE}/test_reasons.py::"
+            "test_a_reason_is_kept_for_a_while_and_speaks_for_its_cause_alone",
         ),
     ),
     Mutant(
@@ -1283,7 +1329,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if not (await generation.generation(live)).open:",
         "if False:",
         (
-            "tests/web/test_last_observation.py::test_while_redis_is_rebuilt_nothing_is_said_not_to_exist",
+            "tests/web/test_last_observation.py::"
+            "test_while_redis_is_rebuilt_nothing_is_said_not_to_exist",
         ),
     ),
     Mutant(
@@ -1302,7 +1349,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "except Exception as exc:",
         "except ZeroDivisionError as exc:",
         (
-            f"{_WORKERS}/test_newer_version.py::test_a_leader_leads_on_past_a_state_it_does_not_know",
+            f"{_WORKERS}/test_newer_version.py::"
+            "test_a_leader_leads_on_past_a_state_it_does_not_know",
             f"{_WORKERS}/test_newer_version.py::test_a_worker_watches_what_it_can_read",
             f"{_WORKERS}/test_newer_version.py::test_samples_are_taken_of_what_can_be_read",
             "tests/web/test_newer_version.py::test_a_list_names_what_it_leaves_out",
@@ -1316,7 +1364,8 @@ MUTANTS: tuple[Mutant, ...] = (
         'owner or ""',
         '""',
         (
-            f"{_WORKERS}/test_newer_version.py::test_a_leader_leads_on_past_a_state_it_does_not_know",
+            f"{_WORKERS}/test_newer_version.py::"
+            "test_a_leader_leads_on_past_a_state_it_does_not_know",
         ),
     ),
     Mutant(
@@ -1334,7 +1383,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "fitting(Transition, fields)",
         'dict((key, value) for key, value in fields.items() if key != "type")',
         (
-            f"{_LIVE}/test_newer_version.py::test_a_transition_with_fields_of_a_newer_version_is_read",
+            f"{_LIVE}/test_newer_version.py::"
+            "test_a_transition_with_fields_of_a_newer_version_is_read",
         ),
     ),
     # --- what waits while Redis is away -----------------------------------------------------------
@@ -1353,7 +1403,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if batch and size > self._bytes:",
         "if False:",
         (
-            f"{_WORKERS}/test_recorder.py::test_a_batch_that_takes_too_long_is_halved_and_the_others_go_first",
+            f"{_WORKERS}/test_recorder.py::"
+            "test_a_batch_that_takes_too_long_is_halved_and_the_others_go_first",
         ),
     ),
     # --- ids --------------------------------------------------------------------------------------
@@ -1384,7 +1435,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "self.term = max(self.term, opened.term)",
         "pass",
         (
-            f"{_WORKERS}/test_recorder.py::test_a_worker_that_owned_nothing_follows_a_registry_whose_terms_were_lower",
+            f"{_WORKERS}/test_recorder.py::"
+            "test_a_worker_that_owned_nothing_follows_a_registry_whose_terms_were_lower",
         ),
     ),
     Mutant(
@@ -1394,7 +1446,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "await generation.close_generation(self._live, opened, term + 1)",
         "pass",
         (
-            f"{_WORKERS}/test_supervisor.py::test_a_worker_that_outlived_all_others_is_followed_and_follows",
+            f"{_WORKERS}/test_supervisor.py::"
+            "test_a_worker_that_outlived_all_others_is_followed_and_follows",
         ),
     ),
     Mutant(
@@ -1404,7 +1457,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "if not name or not newer(ARGV[1], string.match(name, ':(.*)$')) then return 0 end",
         "",
         (
-            f"{_LIVE}/test_generation.py::test_whoever_has_entered_a_newer_generation_ends_an_older_one",
+            f"{_LIVE}/test_generation.py::"
+            "test_whoever_has_entered_a_newer_generation_ends_an_older_one",
         ),
     ),
     Mutant(
@@ -1527,7 +1581,8 @@ MUTANTS: tuple[Mutant, ...] = (
         '.rpartition(_OF_PIPELINE)[2].lstrip("(\'\\"")',
         "",
         (
-            "tests/live/test_connections.py::test_a_server_that_refuses_to_write_is_named_by_every_call",
+            "tests/live/test_connections.py::"
+            "test_a_server_that_refuses_to_write_is_named_by_every_call",
         ),
     ),
     Mutant(
@@ -1546,7 +1601,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "AND target = 'available' AND NOT superseded",
         "AND NOT superseded",
         (
-            f"{_REGISTRY}/test_retention.py::test_the_newest_stays_and_all_since_it_was_available_last",
+            f"{_REGISTRY}/test_retention.py::"
+            "test_the_newest_stays_and_all_since_it_was_available_last",
         ),
     ),
     Mutant(
@@ -1564,7 +1620,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "await self._historian.trim()",
         "await self._historian.trim() if self._leader else None",
         (
-            f"{_WORKERS}/test_supervisor.py::test_a_redis_that_is_full_of_acknowledged_entries_gets_room_again",
+            f"{_WORKERS}/test_supervisor.py::"
+            "test_a_redis_that_is_full_of_acknowledged_entries_gets_room_again",
         ),
     ),
     Mutant(
@@ -1574,7 +1631,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "opened, term + 1)",
         "opened, term)",
         (
-            f"{_WORKERS}/test_supervisor.py::test_a_worker_that_outlived_all_others_is_followed_and_follows[1]",
+            f"{_WORKERS}/test_supervisor.py::"
+            "test_a_worker_that_outlived_all_others_is_followed_and_follows[1]",
         ),
     ),
     Mutant(
@@ -1608,7 +1666,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "version == 1",
         "True",
         (
-            f"{_REGISTRY}/test_retention.py::test_a_late_arrival_and_a_fork_number_on_from_what_is_left",
+            f"{_REGISTRY}/test_retention.py::"
+            "test_a_late_arrival_and_a_fork_number_on_from_what_is_left",
         ),
     ),
     Mutant(
@@ -1618,7 +1677,8 @@ MUTANTS: tuple[Mutant, ...] = (
         ".limit(most)",
         "",
         (
-            f"{_REGISTRY}/test_transitions.py::test_a_late_arrival_near_the_head_reads_no_more_than_the_tail",
+            f"{_REGISTRY}/test_transitions.py::"
+            "test_a_late_arrival_near_the_head_reads_no_more_than_the_tail",
         ),
     ),
     Mutant(
@@ -1628,8 +1688,10 @@ MUTANTS: tuple[Mutant, ...] = (
         "except Exception as exc:",
         "except ArithmeticError as exc:",
         (
-            f"{_REGISTRY}/test_fleet.py::test_a_page_of_nothing_but_rows_that_cannot_be_read_ends_no_list",
-            f"{_WORKERS}/test_leader.py::test_a_row_of_the_registry_that_cannot_be_read_is_left_as_it_is",
+            f"{_REGISTRY}/test_fleet.py::"
+            "test_a_page_of_nothing_but_rows_that_cannot_be_read_ends_no_list",
+            f"{_WORKERS}/test_leader.py::"
+            "test_a_row_of_the_registry_that_cannot_be_read_is_left_as_it_is",
         ),
     ),
     Mutant(
@@ -1639,7 +1701,8 @@ MUTANTS: tuple[Mutant, ...] = (
         " - fleet.unreadable",
         "",
         (
-            f"{_WORKERS}/test_leader.py::test_a_row_of_the_registry_that_cannot_be_read_is_left_as_it_is",
+            f"{_WORKERS}/test_leader.py::"
+            "test_a_row_of_the_registry_that_cannot_be_read_is_left_as_it_is",
         ),
     ),
     Mutant(
