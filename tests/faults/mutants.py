@@ -573,7 +573,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
         (f"{_FAULTS}/test_clocks.py::test_redis_clock_set_back_in_an_outage[2]",),
     ),
-    # --- custody: what comes late or never ---------------------------------------------------------
+    # --- custody: what comes late or never --------------------------------------------------------
     Mutant(
         "pending-not-carried-over",
         "monitor/core/holding.py",
