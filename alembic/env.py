@@ -13,6 +13,8 @@ from monitor.config import Settings
 from monitor.registry.store import open_store
 from monitor.registry.tables import Base, include_object
 
+LONGEST = 86_400.0  # seconds: a step may rewrite a history of years
+
 
 def run(connection: Connection) -> None:
     """Run what alembic was asked for, in one transaction that the caller commits."""
@@ -33,7 +35,8 @@ if given is not None:
 else:
     store = open_store(Settings.from_env(os.environ, stores=False).database_url)
     try:
-        with store.begin() as opened:
+        with store.begin(seconds=LONGEST) as opened:
+            opened.exec_driver_sql("SET LOCAL statement_timeout = 0")
             run(opened)
     finally:
         store.close()

@@ -3,6 +3,8 @@
 Digests stay as they are: whoever sends an old transition again sends it in the old words.
 """
 
+import json
+
 import sqlalchemy as sa
 
 from alembic import op
@@ -11,7 +13,7 @@ revision = "0004"
 down_revision = "0003"
 
 RULES = {"first_light": "first_ok", "alone": "single_observer"}
-CAUSES = {"refused": "port_closed"}
+CAUSE, CAUSE_NOW = "refused", "port_closed"
 
 # JSON is changed as text: a quote inside a string is escaped there, so a key with its value stands
 # nowhere but where it is meant. Only rows that hold the word are written.
@@ -22,7 +24,9 @@ EVIDENCE = """
 CONFLICTS = """
     UPDATE transition_conflicts SET content = replace(content, :before, :after)
     WHERE strpos(content, :before) > 0"""
-RULE = "UPDATE transitions SET rule = :after WHERE rule = :before"
+RULE = """
+    UPDATE transitions SET rule = CAST(:words AS jsonb) ->> rule
+    WHERE CAST(:words AS jsonb) ? rule"""
 # A policy published under the old name counts as the default, 600: any other is published anew.
 PUBLISH = """
     UPDATE databases SET revision = revision + 1
@@ -31,32 +35,30 @@ PUBLISH = """
 
 
 def upgrade() -> None:
+    _rename_rules(RULES)
+    _rename_cause(CAUSE, CAUSE_NOW)
+    # Last: it locks the policies, and whoever reads the fleet, until the transaction ends.
     op.alter_column("policies", "doubter_seconds", new_column_name="unreachable_from_seconds")
     op.execute(PUBLISH)
-    for before, after in RULES.items():
-        _rename_rule(before, after)
-    for before, after in CAUSES.items():
-        _rename_cause(before, after)
 
 
 def downgrade() -> None:
-    for before, after in CAUSES.items():
-        _rename_cause(after, before)
-    for before, after in RULES.items():
-        _rename_rule(after, before)
+    _rename_rules({after: before for before, after in RULES.items()})
+    _rename_cause(CAUSE_NOW, CAUSE)
     op.execute(PUBLISH)
     op.alter_column("policies", "unreachable_from_seconds", new_column_name="doubter_seconds")
 
 
-def _rename_rule(before: str, after: str) -> None:
-    _execute(RULE, before, after)
-    _execute(CONFLICTS, f'"rule":"{before}"', f'"rule":"{after}"')
+def _rename_rules(words: dict[str, str]) -> None:
+    _execute(RULE, words=json.dumps(words))
+    for before, after in words.items():
+        _execute(CONFLICTS, before=f'"rule":"{before}"', after=f'"rule":"{after}"')
 
 
 def _rename_cause(before: str, after: str) -> None:
-    _execute(EVIDENCE, f'"cause": "{before}"', f'"cause": "{after}"')
-    _execute(CONFLICTS, f'"cause":"{before}"', f'"cause":"{after}"')
+    _execute(EVIDENCE, before=f'"cause": "{before}"', after=f'"cause": "{after}"')
+    _execute(CONFLICTS, before=f'"cause":"{before}"', after=f'"cause":"{after}"')
 
 
-def _execute(statement: str, before: str, after: str) -> None:
-    op.get_bind().execute(sa.text(statement), {"before": before, "after": after})
+def _execute(statement: str, **values: str) -> None:
+    op.get_bind().execute(sa.text(statement), values)

@@ -205,8 +205,9 @@ class Custody:
         return tuple(self._found)
 
     def replayed(self, found: Collection[Transition]) -> None:
-        """Note that so many of the first found are in the journal; more may have come since."""
-        del self._found[: len(found)]
+        """Note that these are in the journal; others may have been found meanwhile."""
+        done = set(found)
+        self._found = [one for one in self._found if one not in done]
 
     def forget_durable(self, keys: Iterable[Key]) -> None:
         """Drop what Postgres holds, each by its identity: a later one may become durable first."""

@@ -24,7 +24,7 @@ class Holding:
     database: str
     epoch: Epoch
     accepted: Status
-    pending: tuple[Event, ...] = ()  # oldest first
+    pending: tuple[Event, ...] = field(default=(), init=False)  # oldest first
     tentative: Status = field(init=False)  # `accepted` after all that is pending
     stopped: bool = False  # feel on, say nothing, until `learn`
     unjudged: int = 0  # observations that could change nothing: too much is pending already
@@ -120,7 +120,7 @@ def transitions(events: Iterable[Event]) -> tuple[Transition, ...]:
 
 
 def later(accepted: Status, stored: Status) -> Status:
-    """Return the one with the later identity; of equals `stored`, which has newer evidence."""
+    """Return the one with the later identity; of equals `stored`."""
     mine = accepted.identity
     its = stored.identity
     if mine is None or (its is not None and its >= mine):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 # --- Redis ---
 REDIS_TIMEOUT = 1.0  # for a reply or a connection
+JOURNAL_TIMEOUT = 6.0  # for a reply that hands out entries: a stall must not cost their reader
 
 # --- workers: presence and freezes ---
 PRESENCE_TTL = 7.0  # the failure detector: who is frozen for 5 s before a renewal keeps all it has

@@ -129,8 +129,8 @@ class LoginReports:
 
     def login_failed(self, attempt: Attempt, failed: Failed) -> None:
         """Let the others know what the address says to whoever comes, and nothing else."""
-        if attempt.shared_ended:
-            return  # another login found it out, and one result counts once
+        if attempt.shared_ended or not attempt.tried:
+            return  # another login found it out, which counts once; or it came to no address
         hostaddr = attempt.tried[-1]
         mute = failed.cause is Cause.HUNG and not attempt.answered
         if failed.cause in SHARED_CAUSES or mute:

@@ -143,7 +143,8 @@ class Session:
     def _conclude(self, attempt: Attempt, outcome: Outcome) -> float:
         """Remember what the next feel must know; return when the evidence was in."""
         if attempt.login and outcome.cause in LOCKS:
-            self._refusal = outcome
+            # Not the outcome itself, which holds libpq's results: a fleet's would take megabytes.
+            self._refusal = Outcome(outcome.cause, detail=outcome.detail, sqlstate=outcome.sqlstate)
         if outcome.ok:
             self._name.all_is_well()
         self._felt = attempt.shared_ended or time.monotonic()

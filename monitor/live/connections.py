@@ -17,7 +17,7 @@ from redis.retry import Retry as SyncRetry
 
 from monitor.core.aside import Aside
 from monitor.core.errors import InvalidInput, StoreUnavailable
-from monitor.core.timing import REDIS_TIMEOUT
+from monitor.core.timing import JOURNAL_TIMEOUT, REDIS_TIMEOUT
 from monitor.live.keys import PROBE
 
 RqConnection = redis.Redis
@@ -59,10 +59,14 @@ _KIND_OF_PREFIX = {
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The two Redis servers, often one: the bus that RQ shares, and the cache."""
+    """The two Redis servers, often one: the bus that RQ shares, and the cache.
+
+    `journal` is the cache, too, for reads that take: they outwait a stall of the server.
+    """
 
     bus: Redis
     cache: Redis
+    journal: Redis
     # Rows that could not be read, told of once.
     aside: Aside = field(default_factory=Aside, compare=False, repr=False)
 
@@ -97,12 +101,13 @@ def connect(redis_url: str, cache_url: str = "", *, part: str = "live") -> Live:
     cache_url = cache_url or redis_url
     bus = _client(redis_url, part)
     cache = bus if cache_url == redis_url else _client(cache_url, part)
-    return Live(bus, cache)
+    journal = _client(cache_url, f"{part}-journal", patience=JOURNAL_TIMEOUT)
+    return Live(bus, cache, journal)
 
 
 async def close(live: Live) -> None:
     """Close every connection."""
-    for client in {live.bus, live.cache}:
+    for client in {live.bus, live.cache, live.journal}:
         await client.aclose()
 
 
@@ -138,7 +143,7 @@ async def check_writes(live: Live) -> None:
             await client.set(PROBE, "", px=PROBE_TTL)
 
 
-def _client(url: str, part: str) -> Redis:
+def _client(url: str, part: str, patience: float = REDIS_TIMEOUT) -> Redis:
     with _naming_no_url():
         pool = BlockingConnectionPool.from_url(
             url,
@@ -148,7 +153,7 @@ def _client(url: str, part: str) -> Redis:
             decode_responses=True,
             # Bytes that are no text spoil their own row, not the whole reply.
             encoding_errors="replace",
-            socket_timeout=REDIS_TIMEOUT,
+            socket_timeout=patience,
             socket_connect_timeout=REDIS_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=CHECK_AFTER,

@@ -22,7 +22,7 @@ from monitor.live.keys import PARTITIONS, all_keys, partition_key, partition_key
 
 log = logging.getLogger("feeler.live")
 
-LIMIT = 100_000  # entries a partition keeps, acknowledged or not
+LIMIT = 50_000  # entries a partition keeps, acknowledged or not
 # Seconds between looks for news. Cost: a blocking read of all partitions would wake at once, but no
 # command may span hash slots; 32 small ones take half a millisecond of CPU.
 LOOK_EVERY = 0.2
@@ -82,19 +82,23 @@ async def _read(live: Live, group: str, consumer: str, each: int) -> list[Entry]
 
 async def _take(live: Live, group: str, consumer: str, each: int) -> tuple[list[_Taken], bool]:
     """Return what was new in each partition, and whether the group is missing in some."""
-    pipe = live.cache.pipeline(transaction=False)
+    # A patient client: what Redis hands out after we have hung up is claimed only much later.
+    pipe = live.journal.pipeline(transaction=False)
     for key in _JOURNALS:
         pipe.xreadgroup(group, consumer, {key: ">"}, count=each)
     with wrap_store_errors():
         replies: list[Any] = await pipe.execute(raise_on_error=False)
         taken, missing = [], False
+        broken: Exception | None = None
         for number, reply in enumerate(replies):
             if not isinstance(reply, Exception):
                 taken += [(number, rows) for _, rows in reply]
             elif _is_missing(reply):
                 missing = True
             else:
-                raise reply
+                broken = reply
+        if broken and not taken:  # what other partitions handed out must not be dropped
+            raise broken
     return taken, missing
 
 

@@ -13,7 +13,7 @@ from monitor.live import steps
 from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.keys import all_keys, partition_key, partition_keys
 
-LIMIT = 10_000  # dead letters a partition keeps
+LIMIT = 5_000  # dead letters a partition keeps
 
 _REPLAY = steps.step("replay")
 

@@ -859,6 +859,16 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FEELER}/test_session.py::test_what_a_role_is_told_is_told_to_nobody_else",),
     ),
     Mutant(
+        "login-without-an-address-is-told",
+        "monitor/feeler/servers.py",
+        "LoginReports.login_failed",
+        "or not attempt.tried",
+        "",
+        (
+            f"{_FEELER}/test_moving_names.py::test_a_login_whose_name_is_gone_is_told_beside_the_kept_session",
+        ),
+    ),
+    Mutant(
         "crowd-is-evidence",
         "monitor/feeler/backoff.py",
         "LoginBackoff.wait",
@@ -1586,6 +1596,24 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
+        "journal-hangs-up-early",
+        "monitor/live/journal.py",
+        "_take",
+        "live.journal.pipeline",
+        "live.cache.pipeline",
+        (f"{_LIVE}/test_journal.py::test_a_read_outwaits_a_stall_of_redis",),
+    ),
+    Mutant(
+        "claim-dropped-by-a-failed-read",
+        "workers/supervisor/historian.py",
+        "Historian.drain",
+        "self._held = await self._abandoned()",
+        "self._held = []; await self._abandoned()",
+        (
+            "tests/workers/test_historian.py::test_what_was_claimed_is_held_when_the_next_read_fails",
+        ),
+    ),
+    Mutant(
         "history-not-written",
         "monitor/live/journal.py",
         "_ask_for_oldest",
@@ -1647,7 +1675,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "evidence-keeps-old-words",
         "alembic/versions/0004_words.py",
         "_rename_cause",
-        """_execute(EVIDENCE, f'"cause": "{before}"', f'"cause": "{after}"')""",
+        """_execute(EVIDENCE, before=f'"cause": "{before}"', after=f'"cause": "{after}"')""",
         "pass",
         (f"{_REGISTRY}/test_stored_words.py::test_no_old_word_is_left",),
     ),

@@ -147,6 +147,18 @@ async def test_a_last_known_address_that_is_dead_proves_no_more_than_the_name_do
     assert seen == (Cause.DNS, True)
 
 
+async def test_a_login_whose_name_is_gone_is_told_beside_the_kept_session(
+    zone: Zone, old: Hostile, make_session: MakeSession
+) -> None:
+    session = make_session(named(old.port), logins=zone.limiter())
+    assert (await feel(session)).cause is Cause.OK
+    zone.fail()
+    zone.later += names.STALE_FOR + 1
+    seen = await feel(session, fresh=True)
+    assert (seen.cause, seen.fresh_login) == (Cause.LOGIN_FAILING, True)
+    assert old.accepted == 1
+
+
 async def eventually_negative(session: object) -> tuple[Cause, bool]:
     async def negative() -> tuple[Cause, bool] | None:
         seen = await feel(session)  # type: ignore[arg-type]

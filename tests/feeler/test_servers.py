@@ -45,3 +45,9 @@ def test_what_another_login_found_out_counts_once() -> None:
     for _ in range(SHARED_FROM):
         reports.login_failed(attempt, REFUSED)
     assert server.failure_since(0.0, HERE)
+
+
+def test_a_login_that_came_to_no_address_tells_nobody() -> None:
+    reports = LoginReports(Server(), lambda: None)
+    reports.login_failed(Attempt(time.time, 1.0), Failed(Cause.DNS))
+    assert reports.news(HERE) is None

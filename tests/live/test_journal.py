@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable
 
 import pytest
+from redis.exceptions import ResponseError
 
 from monitor.core.event import CannotReach, Event, Transition
 from monitor.core.status import State, Status
+from monitor.core.timing import REDIS_TIMEOUT
 from monitor.live import journal, observations
 from monitor.live.connections import Live
 from monitor.live.keys import PARTITIONS, partition, partition_key
 from tests.factories import DB, NOW, W1, beat, cannot_reach, doubted, status, transition
 from tests.live.builders import given, opened, reply_to
+from tests.servers import RedisServer
 
 NAMES = [f"db{i}" for i in range(40)]
 
@@ -81,6 +84,31 @@ async def test_a_wait_may_be_longer_than_the_deadline_of_other_commands(
     live: Live, name: str
 ) -> None:
     assert await journal.read(live, "historian", "one", count=10, block=1.5) == []
+
+
+async def test_a_read_outwaits_a_stall_of_redis(
+    live: Live, name: str, redis_server: RedisServer
+) -> None:
+    """What a stalled server hands out after its reader has hung up is claimed much later."""
+    reading = asyncio.create_task(journal.read(live, "historian", "one", count=10, block=5))
+    await asyncio.sleep(journal.LOOK_EVERY)  # it has looked at least once
+    redis_server.freeze()
+    await asyncio.sleep(REDIS_TIMEOUT * 1.5)  # other commands give up
+    redis_server.thaw()
+    events = await happen(live, name, ["db7"])
+    assert [entry.event for entry in await reading] == events
+
+
+async def test_a_partition_that_cannot_be_read_takes_nothing_from_the_others(
+    live: Live, name: str
+) -> None:
+    events = await happen(live, name, ["db7"])
+    await journal.ensure(live, "historian")
+    other = (partition("db7") + 1) % PARTITIONS
+    await live.cache.set(partition_key(other, "journal"), "no stream")
+    assert [entry.event for entry in await read(live)] == events
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await read(live)
 
 
 async def test_groups_are_made_again_after_redis_lost_its_memory(live: Live, name: str) -> None:

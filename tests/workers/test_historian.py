@@ -1,7 +1,11 @@
 """The historian on real stores: what one database cannot have written holds up nobody else."""
 
+from unittest.mock import AsyncMock
+
+import pytest
 from sqlalchemy import text
 
+from monitor.core.errors import StoreUnavailable
 from monitor.live import durability, journal
 from monitor.live.connections import Live
 from monitor.registry.store import Store
@@ -30,6 +34,22 @@ async def test_a_database_that_cannot_be_written_holds_up_nobody_else(
     assert (await journal.backlog(live))[f"{GROUP}_pending"] == 1
     left = await journal.claim(live, GROUP, "another", idle=0)
     assert [entry.event.database for entry in left] == ["flapper"]
+
+
+async def test_what_was_claimed_is_held_when_the_next_read_fails(
+    live: Live, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, historian = await opened(live), Historian(live, store, "one")
+    await durability.replay(live, name, [transition("1.2.1", database="orders")])
+    assert await journal.read(live, GROUP, "one that dies", count=10, block=0)
+    monkeypatch.setattr("workers.supervisor.historian.HISTORIAN_ABANDONED", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "read", AsyncMock(side_effect=StoreUnavailable("redis", "away")))
+        with pytest.raises(StoreUnavailable):
+            await historian.drain()
+    monkeypatch.setattr("workers.supervisor.historian.HISTORIAN_ABANDONED", 60.0)
+    assert await historian.drain()
+    assert len(read_transitions(store, "orders")) == 1
 
 
 async def test_old_transitions_go_and_do_not_come_back(live: Live, store: Store) -> None:

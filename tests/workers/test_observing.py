@@ -54,9 +54,9 @@ class Refusing:
 
 async def test_the_next_routine_login_is_due_on_its_own_grid_however_long_this_one_took() -> None:
     clock = FleetClock()
-    observer = Observer(clock, Pulse(lambda: None), Peers())
+    observer = Observer(clock, Pulse(lambda: None), Peers(), owned=lambda: 1)
     watch = Watch("orders", "", POLICY, 1, Far("orders", "w1", 1, clock.now))
-    await observer.observe(watch, Status(), owned=1)
+    await observer.observe(watch, Status())
     due = clock.now() + watch.login_due - time.monotonic()
     on_grid = grid("orders", POLICY.login_interval, due - POLICY.login_interval / 2)
     assert due == pytest.approx(on_grid, abs=0.1)
@@ -72,5 +72,15 @@ async def test_a_negative_that_our_own_standing_still_may_have_caused_is_our_fau
     pulse = Pulse(lambda: None, lambda: time.monotonic() + passed[0])
     session = Refusing(lambda: passed.append(passed.pop() + seconds))
     watch = Watch("orders", "", POLICY, 1, session)  # type: ignore[arg-type]
-    seen = await Observer(clock, pulse, Peers()).observe(watch, Status(), owned=1)
+    seen = await Observer(clock, pulse, Peers(), owned=lambda: 1).observe(watch, Status())
     assert seen.cause is cause
+
+
+async def test_a_login_interval_counts_the_databases_there_are_when_the_feel_is_over() -> None:
+    """A worker that inherits thousands feels the first of them while it learns the others."""
+    clock, owned = FleetClock(), [1]
+    session = Refusing(lambda: owned.append(100_000))
+    observer = Observer(clock, Pulse(lambda: None), Peers(), owned=lambda: owned[-1])
+    watch = Watch("orders", "", POLICY, 1, session)  # type: ignore[arg-type]
+    seen = await observer.observe(watch, Status())
+    assert (seen.login_interval or 0) > POLICY.login_interval

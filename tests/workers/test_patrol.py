@@ -48,7 +48,7 @@ def make_patrol(live: Live, capacity: int = 100) -> tuple[Patrol, Recorder]:
     look, clock, peers = asyncio.Event(), FleetClock(), Peers()
     recorder = Recorder(live, "w1", look.set)
     watches = Watches("w1", SecretBox([OURS]), clock, LoginLimiter(), capacity)
-    observer = Observer(clock, recorder.pulse, peers)
+    observer = Observer(clock, recorder.pulse, peers, owned=lambda: len(watches))
     return Patrol(live, "w1", watches, observer, recorder, clock, peers, look), recorder
 
 

@@ -39,7 +39,10 @@ class Historian:
         """Write one batch of transitions; True when there was work."""
         await self._check_registry()
         if not self._held:  # else Postgres failed us: what we hold comes first
-            self._held = await self._read()
+            self._held = await self._abandoned()  # held at once: a claim that is lost waits long
+            self._held += await journal.read(
+                self._live, GROUP, self._consumer, count=BATCH, block=BLOCK
+            )
         entries = self._held
         if entries:
             await self._check_registry()  # Redis may have been taken over while we waited
@@ -54,11 +57,6 @@ class Historian:
         """Drop what every group has acknowledged; any number of historians may, without a fence."""
         await self._check_registry()
         await journal.trim(self._live, await connections.now(self._live))
-
-    async def _read(self) -> list[Entry]:
-        entries = await self._abandoned()
-        entries += await journal.read(self._live, GROUP, self._consumer, count=BATCH, block=BLOCK)
-        return entries
 
     async def _abandoned(self) -> list[Entry]:
         """Return entries that a historian took and never finished."""

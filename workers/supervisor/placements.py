@@ -131,14 +131,18 @@ class Placements:
         lease = self.lease
         if not await assignments.unassign(self._live, database, lease.term, lease.registry):
             raise Deposed
-        self.places.pop(database, None)
+        self._took_away(database)
 
     async def forget(self, database: str) -> None:
         """Remove all Redis knows of a database."""
         lease = self.lease
         if not await assignments.forget(self._live, database, lease.term, lease.registry):
             raise Deposed
+        self._took_away(database)
+
+    def _took_away(self, database: str) -> None:
         self.places.pop(database, None)
+        self.progress_at = time.monotonic()
 
     async def seeds(self, databases: Iterable[str]) -> dict[str, Status]:
         """Return the last durable Status of each, `new` where there never was one.

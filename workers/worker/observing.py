@@ -4,6 +4,7 @@ Only workers/worker imports this.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from monitor.core.cause import Cause
@@ -22,13 +23,15 @@ _SLOW_STATES = (State.NEW, State.AVAILABLE)
 
 
 class Observer:
-    """Feels for one worker."""
+    """Feels for one worker; `owned` says how many databases it has now."""
 
-    def __init__(self, clock: FleetClock, pulse: Pulse, peers: Peers) -> None:
-        self._clock, self._pulse, self._peers = clock, pulse, peers
+    def __init__(
+        self, clock: FleetClock, pulse: Pulse, peers: Peers, owned: Callable[[], int]
+    ) -> None:
+        self._clock, self._pulse, self._peers, self._owned = clock, pulse, peers, owned
 
-    async def observe(self, watch: Watch, status: Status, owned: int) -> Observation:
-        """Feel one of `owned` databases, and note in the watch when which part is due again."""
+    async def observe(self, watch: Watch, status: Status) -> Observation:
+        """Feel one database, and note in the watch when which part is due again."""
         began = time.monotonic()
         policy, access = watch.policy, watch.access
         fresh = wants_login(status) or began >= watch.login_due
@@ -43,7 +46,7 @@ class Observer:
             pooled=access.pooled,
         )
         learn_access(watch, seen, notes)
-        login_every = login_interval(watch, owned, self._peers.eligible)
+        login_every = login_interval(watch, self._owned(), self._peers.eligible)
         self._plan_next(watch, seen, notes, fresh, login_every)
         if slow:
             watch.slow_due = slow_due(watch, notes, began)

@@ -128,7 +128,7 @@ class Patrol:
         observation = None
         try:
             status = self._status(watch.database)
-            observation = await self._observer.observe(watch, status, self.owned)
+            observation = await self._observer.observe(watch, status)
             if self._watches.is_watched(watch):
                 self._tick(watch, observation)
         except Exception:

@@ -86,7 +86,9 @@ class Worker:
         self._recorder = Recorder(live, worker, self._look.set)
         logins = LoginLimiter(workers=lambda: self.peers.eligible, ca_dir=settings.ca_dir)
         watches = Watches(worker, box, self._clock, logins, self._capacity)
-        observer = Observer(self._clock, self._recorder.pulse, self.peers)
+        observer = Observer(
+            self._clock, self._recorder.pulse, self.peers, owned=lambda: len(watches)
+        )
         self._patrol = Patrol(
             live,
             worker,

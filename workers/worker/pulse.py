@@ -40,7 +40,7 @@ class Pulse:
     def check(self) -> None:
         """Note the time since the last check.
 
-        Every write calls it first: after a freeze the writer may be woken before this loop is.
+        The recorder calls it before every batch: after a freeze it may be woken before this loop.
         """
         now, starved = self._clock(), self._starvation.grown()
         gap, self._last = now - self._last, now

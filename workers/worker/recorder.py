@@ -29,7 +29,7 @@ BATCH = 500  # beats, or transitions, per round trip
 # Of a round trip: at most 0.1 s of this loop, where transitions pile up; halved when one takes too
 # long.
 BYTES = 250_000
-GATHER = 0.01  # seconds to wait for peers before a batch leaves
+GATHER = 0.01  # seconds to wait for other beats before a batch leaves
 
 
 class Recorder:
@@ -246,10 +246,12 @@ class Recorder:
             log.warning("action=retained_replayed transitions=%d", len(waiting))
         await self._replay(self.generation, waiting)
 
-    async def _replay(self, opened: str, events: Sequence[Transition]) -> bool:
+    async def _replay(self, generation_name: str, events: Sequence[Transition]) -> bool:
         """Put events into the journal again; False where the generation was closed meanwhile."""
         for start in range(0, len(events), BATCH):
-            if not await durability.replay(self._live, opened, events[start : start + BATCH]):
+            if not await durability.replay(
+                self._live, generation_name, events[start : start + BATCH]
+            ):
                 return False
         return True
 
@@ -264,14 +266,17 @@ class Recorder:
         seen = await generation.generation(self._live)
         following = self.custody.follow(seen)
         if following is Following.RESTORE:
-            reported = await generation.reported(self._live)
-            if not self.custody.restored or self._worker not in reported:
+            if not (self.custody.restored and await self._has_reported()):
                 self.custody.restored = await self._restore()
         elif following is Following.END:
             await self._end(seen.name)
         elif following is Following.ENTER:
             return await self._enter(seen)
         return False
+
+    async def _has_reported(self) -> bool:
+        """Tell whether our report is still there: Redis may have forgotten once more."""
+        return self._worker in await generation.reported(self._live)
 
     async def _end(self, outlived: str) -> None:
         """End a generation older than ours, above all terms seen: who leads must open another."""
