@@ -16,13 +16,16 @@ def assert_unmoved(lab: Lab, names: Collection[str]) -> None:
 def assert_available(lab: Lab, names: Collection[str]) -> None:
     """Fail where a database was seen in another state than available, once it was."""
     for name in names:
-        assert [state for state in lab.eye.states(name) if state != "new"] == ["available"], name
+        states = [state for state in lab.eye.states(name) if state != "new"]
+        assert states == ["available"], f"{name}: {states} by {lab.rules(name)}"
 
 
-def longest_probe(lab: Lab, names: Collection[str], since: float = 0.0) -> float:
-    """Return how long the longest probe that was recorded since a moment took."""
+def longest_probe(lab: Lab, names: Collection[str], since: float = 0.0, cause: str = "") -> float:
+    """Return how long the longest probe that was recorded since a moment took, by its cause."""
     sights = (sight for name in names for sight in lab.eye.sights[name])
     fields = [sight.fields for sight in sights if float(sight.fields.get("observed_at", 0)) > since]
+    if cause:
+        fields = [one for one in fields if one.get("cause") == cause]
     return max((float(one["observed_at"]) - float(one["sent_at"]) for one in fields), default=0.0)
 
 

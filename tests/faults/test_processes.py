@@ -36,9 +36,10 @@ MIB = 1 << 20
 
 
 async def observed_fleet(lab: Lab, server: PostgresServer, count: int) -> list[str]:
-    """Have `count` databases monitored; return them once all are available."""
+    """Have `count` databases monitored; return them once all are available, and that is history."""
     names = lab.monitor_many(count, server)
     await lab.all_in(names, "available", within=30)
+    await eventually(lambda: all(lab.rules(name) == ["first_ok"] for name in names), within=20)
     return names
 
 
