@@ -6,7 +6,7 @@ Imports stand inside the commands so that `feeler --help` costs no more than typ
 
 import os
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -195,7 +195,18 @@ def get(
     unreadable = {name for page in pages for name in page.get("unreadable", ())}
     for line in rows.warnings(answers, pages[0]["meta"].get("trouble", [])):
         say(f"feeler: {line}")
-    form: GetFormat = output or form_of(None)
+    _print_answers(answers, missing, output or form_of(None), now)
+    _say_unanswered(missing, unreadable)
+    stale = wanted and not all(map(_fresh, answers))
+    if missing or unreadable or stale:
+        raise typer.Exit(STALE_OR_UNKNOWN)
+    if state and len(answers) < max(1, len(wanted)):
+        raise typer.Exit(CONDITION_FALSE)
+
+
+def _print_answers(
+    answers: Sequence["LastObservationShape"], missing: Sequence[str], form: GetFormat, now: float
+) -> None:
     if form in ("table", "wide"):
         from monitor.terminal import tables
 
@@ -204,12 +215,6 @@ def get(
         from monitor.terminal import pipes
 
         pipes.observations(answers, missing, form)
-    _say_unanswered(missing, unreadable)
-    stale = wanted and not all(map(_fresh, answers))
-    if missing or unreadable or stale:
-        raise typer.Exit(STALE_OR_UNKNOWN)
-    if state and len(answers) < max(1, len(wanted)):
-        raise typer.Exit(CONDITION_FALSE)
 
 
 def _say_unanswered(missing: Iterable[str], unreadable: Collection[str]) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from monitor import private
 from monitor.core.database import ZONE
 from monitor.core.errors import InvalidInput
+from monitor.core.timing import LEASE
 
 RUNTIME_FILE = "runtime.env"
 DEFAULT_PORT = 8000
@@ -47,7 +48,7 @@ class Settings:
     capacity: int = 10_000
     ca_dir: Path = Path("ca")
     history_days: int = 400  # that transitions are kept; 0: for ever
-    lease: float = 8.0  # seconds a leader leads without renewing
+    lease: float = LEASE  # seconds a leader leads without renewing
     log_level: str = "INFO"
     procfile: Path | None = None  # the roles of `feeler up`, where they are not ours
 

@@ -21,12 +21,10 @@ from monitor.core.event import Transition
 from monitor.core.generation import Generation, Signature
 from monitor.core.holding import Holding, later, transitions
 from monitor.core.observation import Observation
-from monitor.core.status import Epoch, Identity, Status
+from monitor.core.status import Epoch, Key, Status
 from monitor.core.timing import RELEASED_KEPT
 
 RETAINED_MOST = 100_000  # transitions of one worker; the oldest go first
-
-Key = tuple[str, Identity]  # names a transition for ever
 
 
 @dataclass(frozen=True, slots=True)

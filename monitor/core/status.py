@@ -68,6 +68,9 @@ class Identity(NamedTuple):
             raise InvalidInput("identity", f"{text[:40]!r} is not TERM.COUNTER.N") from None
 
 
+Key = tuple[str, Identity]  # a database and its transition: names that one for ever
+
+
 @dataclass(frozen=True, slots=True)
 class Witness:
     """What one worker found in a doubt: how many feels it completed in it, and the newest."""

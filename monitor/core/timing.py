@@ -71,6 +71,8 @@ class AtMost(NamedTuple):
     times: int = 1
 
 
+Relation = tuple[bool, str]  # whether it holds, and why it must
+
 _OUTLIVE = "a former owner's finding must outlive the next one's probes"
 POLICY_RELATIONS = (
     AtMost("absent_seconds", "silent_seconds", "a refusal is the quicker proof"),
@@ -83,10 +85,13 @@ POLICY_RELATIONS = (
 
 def broken() -> list[str]:
     """Return why each relation must hold that does not."""
+    relations = (*_of_workers(), *_of_leaders(), *_of_doubts())
+    return [why for holds, why in relations if not holds]
+
+
+def _of_workers() -> tuple[Relation, ...]:
     two_tries = 2 * (ANNOUNCE_EVERY + REDIS_TIMEOUT)  # one is lost, the next one gets through
-    takeover = LEASE + SWEEP_EVERY + RESTORE_GRACE  # from the last renewal to the first sweep
-    leaving = HANDOVER + 2 * LAST_WORDS
-    relations = (
+    return (
         (two_tries < PRESENCE_TTL, "one lost announcement must cost no worker its databases"),
         (
             FREEZE + ANNOUNCE_EVERY + REDIS_TIMEOUT < PRESENCE_TTL,
@@ -103,6 +108,13 @@ def broken() -> list[str]:
         ),
         (two_tries < RESTORE_GRACE, "every worker must hear of a closed generation and restore"),
         (2 * RECORD_RETRY < RESTORE_GRACE, "a restore that failed must be tried again in time"),
+    )
+
+
+def _of_leaders() -> tuple[Relation, ...]:
+    takeover = LEASE + SWEEP_EVERY + RESTORE_GRACE  # from the last renewal to the first sweep
+    leaving = HANDOVER + 2 * LAST_WORDS
+    return (
         (takeover < RELEASED_KEPT, "what was released must last until the next restore"),
         (3 * LEASE_RENEW_EVERY < LEASE, "two lost renewals must cost no lead"),
         (4 * SWEEP_EVERY < LEASE, "a leader that sweeps slowly must keep its lead"),
@@ -118,6 +130,11 @@ def broken() -> list[str]:
             "a leader must have the time to find owners for what a worker leaves",
         ),
         (leaving < STOP_GRACE, "a worker that leaves in order must not be killed"),
+    )
+
+
+def _of_doubts() -> tuple[Relation, ...]:
+    return (
         (SWEEP_EVERY < ASK_AGAIN, "a request must be served before it is made again"),
         (ASK_AGAIN < MOVE_AGAIN, "the new owner of a doubt must be able to ask on"),
         (MOVE_AGAIN < REFUSED_FOR, "a doubt must not go back to who raised it"),
@@ -136,4 +153,3 @@ def broken() -> list[str]:
             "who is absent must be missed before it is blamed, and stay barred for longer",
         ),
     )
-    return [why for holds, why in relations if not holds]

@@ -92,7 +92,7 @@ async def open_connection(login: Login, attempt: Attempt) -> PGconn:
         return partial(Handshake, text, secret, attempt, threads)
 
     if not attempt.timeout:
-        return await _reach(login, start, attempt)  # beside a kept session: it has its slot
+        return await _reach(login, start, attempt)  # beside a kept session: it has had its turn
     while True:
         try:
             login.backoff.login_begins()

@@ -16,7 +16,7 @@ RECHECK = 0.4  # seconds, half of which a negative waits for the newest answer f
 
 
 class NameWatch:
-    """The name of one database's host; most are looked up only while something is wrong."""
+    """The name of one database's host: where it leads, and whether that is still where we are."""
 
     def __init__(self, host: str, names: Names) -> None:
         self._host, self._names = host, names

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 
 from monitor.core import event as events
 from monitor.core.event import Transition
-from monitor.core.status import Identity
+from monitor.core.status import Key
 from monitor.live import steps
 from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.keys import partition, partition_key, partition_keys
-
-Key = tuple[str, Identity]  # of a transition: its database, its identity
 
 _REPLAY = steps.step("replay")
 _ROWS = 500  # of one script call

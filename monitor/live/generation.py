@@ -130,7 +130,7 @@ async def take_over(live: Live, registry: str, takeovers: int) -> bool:
 async def mark_complete(live: Live, lease: str) -> None:
     """Say, last of all, that Redis holds what the lease's holder wrote: all workers are known.
 
-    Race: on the connection of all that was written before, so what was lost takes the mark along.
+    Race: all that was written before has been answered, so a loss of it takes the mark along.
     """
     pipe = live.cache.pipeline(transaction=False)
     for key in all_keys("complete"):

@@ -25,8 +25,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from monitor.core import chain
 from monitor.core.event import Transition
-from monitor.core.status import Identity
-from monitor.registry.rows import Key, identity_of, prev_of
+from monitor.core.status import Identity, Key
+from monitor.registry.rows import identity_of, prev_of
 from monitor.registry.tables import Transitions
 
 log = logging.getLogger("feeler.registry")

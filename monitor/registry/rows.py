@@ -8,9 +8,16 @@ from typing import Any
 from sqlalchemy import Row
 
 from monitor.core.event import Finding, Transition, decode_finding, encode
-from monitor.core.status import MAX_WITNESSES, Doubt, Epoch, Identity, State, Status, Witness
-
-Key = tuple[str, Identity]  # a database's name, and which of its transitions
+from monitor.core.status import (
+    MAX_WITNESSES,
+    Doubt,
+    Epoch,
+    Identity,
+    Key,
+    State,
+    Status,
+    Witness,
+)
 
 
 @dataclass(frozen=True, slots=True)

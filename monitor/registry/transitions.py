@@ -14,10 +14,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from monitor.core.errors import InvalidInput
 from monitor.core.event import Transition, encode
-from monitor.core.status import Status
+from monitor.core.status import Key, Status
 from monitor.registry import chains
 from monitor.registry.rows import (
-    Key,
     TransitionRow,
     columns_of,
     digest,

@@ -39,7 +39,7 @@ async def journaled(live: Live) -> list[str]:
     ]
 
 
-async def test_first_light(live: Live, name: str) -> None:
+async def test_the_first_beat(live: Live, name: str) -> None:
     await given(live, "1.2", seed=Status())
     first = transition("1.2.1")
     assert await reply_to(live, name, W1, beat("1.2", status("1.2.1", UP), first)) == "accepted"

@@ -227,7 +227,8 @@ class Leader:
     async def _take_news(self) -> None:
         """Take up what workers said since the last sweep, then acknowledge it.
 
-        What a crash loses after that, the next leader's review finds in the hashes.
+        What a crash loses after that stands in the hashes, which the next leader reviews, or is
+        said again: a doubt's request within seconds, a worker's own faults within a minute.
         """
         news, self._news = self._news, []
         for entry in news:
