@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import math
 import os
 import sys
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 
 from monitor.config import Settings
 from monitor.core.errors import FeelerError, StoreUnavailable
@@ -13,6 +15,7 @@ from workers.troubles import Trouble
 log = logging.getLogger("feeler.process")
 
 RETRY_AFTER = 0.5  # seconds, at least, before a step that failed is tried again
+CANCEL_AGAIN = 0.5  # seconds a cancelled task has to end before it is cancelled once more
 
 
 def start() -> Settings:
@@ -47,6 +50,19 @@ async def keep(
         except Exception:
             log.exception("action=step_failed step=%s", step.__name__)
         await _pause(pause, wake)
+
+
+async def end(tasks: Iterable["asyncio.Task[object]"], *, within: float = math.inf) -> None:
+    """Cancel tasks and wait for their end, at most `within` seconds; what they raise is dropped.
+
+    Race: before Python 3.12 asyncio.wait_for, by which our Redis client writes, drops a
+    cancellation that comes just as the write is done, and the task goes on. So cancel until it ends.
+    """
+    until, running = time.monotonic() + within, set(tasks)
+    while running and (left := until - time.monotonic()) > 0:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=min(CANCEL_AGAIN, left))
 
 
 async def _pause(seconds: float, wake: asyncio.Event | None) -> None:

@@ -1596,6 +1596,16 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
+        "cancelled-once",
+        "workers/process.py",
+        "end",
+        "timeout=min(CANCEL_AGAIN, left)",
+        "timeout=min(3600.0, left)",
+        (
+            "tests/workers/test_process.py::test_a_task_that_dropped_its_cancellation_is_cancelled_again",
+        ),
+    ),
+    Mutant(
         "journal-hangs-up-early",
         "monitor/live/journal.py",
         "_take",

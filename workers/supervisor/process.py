@@ -23,7 +23,7 @@ from monitor.registry import leadership
 from monitor.registry.leadership import Lease
 from monitor.registry.store import Store, open_store
 from workers.nudges import Nudger
-from workers.process import keep, start
+from workers.process import end, keep, start
 from workers.supervisor import recovery
 from workers.supervisor.historian import Historian
 from workers.supervisor.leader import Leader
@@ -73,10 +73,8 @@ class Supervisor:
         )
         tasks = [asyncio.create_task(step) for step in steps]
         await self._stop.wait()
-        for task in tasks:
-            task.cancel()
         # Nothing of ours may come after the mark by which the next leader knows all workers.
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
         await self._give_up()
 
     # --- taking and keeping the lead --------------------------------------------------------------

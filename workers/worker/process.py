@@ -26,7 +26,7 @@ from monitor.live.connections import Live
 from monitor.live.presence import Alive, Presence
 from monitor.secrets import SecretBox, load_keys
 from workers import nudges
-from workers.process import RETRY_AFTER, keep, start
+from workers.process import RETRY_AFTER, end, keep, start
 from workers.worker import jobs
 from workers.worker.clock import FleetClock
 from workers.worker.observing import Observer
@@ -117,9 +117,7 @@ class Worker:
         waited_for = [*parts, stopping, twin_met]
         done, _ = await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
         handed_over = stopping in done and await self._hand_over()
-        for part in parts:
-            part.cancel()
-        await asyncio.wait(parts, timeout=LAST_WORDS)
+        await end(parts, within=LAST_WORDS)
         if self._recorder.twin.is_set():
             await self._drain()
         else:
@@ -215,11 +213,12 @@ class Worker:
         """
         log.info("action=leaving worker=%s databases=%d", self.id, self._patrol.owned)
         self._leaving = True
+        until = time.monotonic() + HANDOVER
         try:
             async with asyncio.timeout(HANDOVER):
                 while await self._is_needed():
                     self._look.set()
-                    await asyncio.sleep(LOOK_EVERY)
+                    await _pause_until(until)
             return True
         except (TimeoutError, StoreUnavailable):
             log.warning("action=left_early worker=%s databases=%d", self.id, self._patrol.owned)
@@ -247,14 +246,25 @@ class Worker:
     async def _drain(self) -> None:
         """Wait until all we retain is durable: our twin knows nothing of it, and has our id now."""
         recorder = self._recorder
+        until = time.monotonic() + HANDOVER
         try:
             async with asyncio.timeout(HANDOVER):
                 while recorder.retained:
                     await recorder.forget_durable()
-                    await asyncio.sleep(LOOK_EVERY)
+                    await _pause_until(until)
         except (TimeoutError, StoreUnavailable):
             retained = recorder.retained
             log.error("action=retained_lost worker=%s transitions=%d", self.id, retained)
+
+
+async def _pause_until(until: float) -> None:
+    """Wait a little; raise TimeoutError once it is later (monotonic).
+
+    A timeout is a cancellation, and may be dropped like any other: see workers.process.end.
+    """
+    await asyncio.sleep(LOOK_EVERY)
+    if time.monotonic() >= until:
+        raise TimeoutError
 
 
 async def main(settings: Settings) -> int:
