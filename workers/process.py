@@ -56,7 +56,7 @@ async def end(tasks: Iterable["asyncio.Task[object]"], *, within: float = math.i
     """Cancel tasks and wait for their end, at most `within` seconds; what they raise is dropped.
 
     Race: before Python 3.12 asyncio.wait_for, by which our Redis client writes, drops a
-    cancellation that comes just as the write is done, and the task goes on. So cancel until it ends.
+    cancellation that comes just as the write is done, and the task goes on. So: until it ends.
     """
     until, running = time.monotonic() + within, set(tasks)
     while running and (left := until - time.monotonic()) > 0:
