@@ -521,6 +521,7 @@ async def test_whoever_closes_on_every_question_is_absent(
 ) -> None:
     def close(talk: Talk) -> None:
         if reset:
+            talk.reader.read(1)  # a reset that comes before the question is one of the connect
             talk.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             talk.reader.close()
             talk.sock.close()
