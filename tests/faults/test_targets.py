@@ -626,6 +626,7 @@ async def test_locked_tables(row: Row) -> None:
             }
     # A login that comes due meanwhile finds the catalog locked and takes its deadline.
     row.figure("longest probe", longest_probe(lab, ["orders"], cause="ok"), most=0.5)
+    row.figure("longest with a login", longest_probe(lab, ["orders"]), most=2.1)
     assert {status for _, status in statuses} == {"ok", "timed_out"}
     assert lab.rules("orders") == ["first_ok"]
 

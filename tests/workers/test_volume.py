@@ -30,7 +30,7 @@ from workers.worker.recorder import Recorder
 
 DATABASES, INTERVAL = 500, 5
 SECONDS = 3 * 3600 if int(os.environ.get("FEELER_DEEPER", "1")) > 1 else 600
-SILENCE = 0.5  # seconds the loop may stand still, beside other tests; bench/ has the figure
+SILENCE = 0.2  # seconds the loop may stand still
 START = 1_000_000_000.0
 WELL, DOWN = 250, 150
 
