@@ -7,6 +7,7 @@ assigns, workers look.
 from collections.abc import Collection, Iterable, Sequence
 
 from monitor.core.assignment import Assignment
+from monitor.core.chunks import chunks
 from monitor.core.placement import Assigned, Place
 from monitor.core.status import Epoch, Identity, State, Status
 from monitor.live import quarantine, steps
@@ -169,7 +170,7 @@ async def rewrite_indexes(live: Live, databases: Iterable[str], workers: Collect
     for row in rows:
         by_partition.setdefault(partition(row[0]), []).append(row)
     for number, its in by_partition.items():
-        for part in steps.chunks(its, _ROWS):
+        for part in chunks(its, _ROWS):
             await steps.run(live.cache, _REINDEX, [_reindex_call(number, part)])
 
 

@@ -6,6 +6,7 @@ Imported by workers/ alone: the historian marks, the owners that retain transiti
 from collections.abc import Sequence
 
 from monitor.core import event as events
+from monitor.core.chunks import chunks
 from monitor.core.event import Transition
 from monitor.core.status import Key
 from monitor.live import steps
@@ -49,7 +50,7 @@ async def replay(live: Live, generation: str, transitions: Sequence[Transition])
     calls: list[steps.Call] = []
     for number, texts in by_partition.items():
         keys = partition_keys(number, "generation", "counters", "journal")
-        for part in steps.chunks(texts, _ROWS):
+        for part in chunks(texts, _ROWS):
             calls.append((keys, (generation, *part)))
     return all(await steps.run(live.cache, _REPLAY, calls))
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from monitor.core.chunks import chunks
 from monitor.core.generation import Generation, Signature
 from monitor.core.status import STATUS_FIELDS, Epoch, Status
 from monitor.live import steps
@@ -190,7 +191,7 @@ def _parts(rows: Sequence[Restored]) -> dict[int, list[Sequence[Restored]]]:
         by_partition[partition(row.database)].append(row)
     parts: dict[int, list[Sequence[Restored]]] = {}
     for number, its in by_partition.items():
-        parts[number] = [(), *steps.chunks(its, _ROWS)]
+        parts[number] = [(), *chunks(its, _ROWS)]
         if not its:
             parts[number].append(())
     return parts

@@ -4,19 +4,17 @@ Each script says in its head what its KEYS and ARGV are and when it refuses; ref
 never errors. All keys of one call are of one partition.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from monitor.live.connections import wrap_store_errors
-
-T = TypeVar("T")
 
 _FOLDER = Path(__file__).parent / "scripts"
 
@@ -83,9 +81,3 @@ async def _reply(connection: Any) -> Any:
         return await connection.read_response()
     except ResponseError as exc:
         return exc
-
-
-def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Cut a sequence into parts of at most `size`."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from monitor.core.chunks import chunks
 from monitor.core.errors import InvalidInput
 from monitor.core.foreign import moment
 from monitor.live import observations, presence, targets
@@ -61,8 +62,8 @@ async def watched(live: Live) -> Watched:
     """Look at the age of every observation: two fields a database, 10 us each."""
     names = await observations.names(live)
     total = Watched()
-    for start in range(0, len(names), CHUNK):
-        total = _sum(total, await _part(live, names[start : start + CHUNK]))
+    for chunk in chunks(names, CHUNK):
+        total = _sum(total, await _part(live, chunk))
     return total
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from monitor.core.chunks import chunks
 from monitor.core.observation import GAUGES, Value
 from monitor.registry.rows import moment, storable
 from monitor.registry.store import Store
@@ -55,8 +56,8 @@ def write_samples(store: Store, rows: Sequence[Sample]) -> int:
     Samples of databases that are not registered are left out.
     """
     new = 0
-    for start in range(0, len(rows), AT_ONCE):
-        new += _write(store, rows[start : start + AT_ONCE])
+    for chunk in chunks(rows, AT_ONCE):
+        new += _write(store, chunk)
     return new
 
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
 from monitor.config import Settings
+from monitor.core.chunks import chunks
 from monitor.core.errors import FeelerError, InvalidInput
 from monitor.shapes import (
     AcceptedShape,
@@ -64,8 +65,8 @@ class Client:
         self, names: Sequence[str], states: Sequence[str]
     ) -> Iterator[ObservationsShape]:
         """Yield the pages of the databases named, or of all."""
-        for start in range(0, max(1, len(names)), NAMES_AT_ONCE):
-            chunk = names[start : start + NAMES_AT_ONCE]
+        parts = list(chunks(names, NAMES_AT_ONCE)) or [()]  # naming none asks for all
+        for chunk in parts:
             params = [("database", name) for name in chunk]
             params += [("state", state) for state in states]
             yield from self._pages("last_observation", params)

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from monitor.core.chunks import chunks
 from monitor.web.security import MAX_BODY
 
 MAX_HEAD = 32_768  # bytes of request line and headers
@@ -115,11 +116,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, in pieces, until it is too much."""
-        for start in range(0, len(data), PIECE):
+        for piece in chunks(data, PIECE):
             if self.transport.is_closing():
                 return
             self._begin()
-            piece = data[start : start + PIECE]
             self._size += len(piece)
             super().data_received(piece)
             if self._size > (MAX_REQUEST if self._in_body else MAX_HEAD):

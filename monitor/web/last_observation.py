@@ -14,6 +14,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 from starlette.concurrency import run_in_threadpool
 
+from monitor.core.chunks import chunks
 from monitor.core.database import parse_address
 from monitor.core.errors import InvalidInput, StoreUnavailable, Unreadable
 from monitor.core.overlay import age
@@ -158,8 +159,7 @@ async def _page(
 ) -> Page:
     """Return those of the names that are in one of these states, at most `limit` of them."""
     page = Page()
-    for start in range(0, min(len(names), MAX_SCAN), CHUNK):
-        chunk = names[start : start + CHUNK]
+    for chunk in chunks(names[:MAX_SCAN], CHUNK):
         found = await observations.latest(live, chunk)
         unreadable = found.unreadable
         unheard = [name for name in chunk if name not in found and name not in unreadable]

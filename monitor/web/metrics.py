@@ -20,6 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from monitor.core.chunks import chunks
 from monitor.core.errors import StoreUnavailable
 from monitor.core.overlay import age
 from monitor.core.status import State
@@ -240,8 +241,8 @@ async def _read_live(live: Live) -> LiveFindings | None:
         unreadable = 0
         ages: list[float] = []
         names = await observations.names(live)
-        for start in range(0, len(names), CHUNK):
-            found = await observations.latest(live, names[start : start + CHUNK])
+        for chunk in chunks(names, CHUNK):
+            found = await observations.latest(live, chunk)
             unreadable += len(found.unreadable)
             for latest in found.values():
                 states[latest.status.state] += 1

@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql
 
 from monitor.core import chain
 from monitor.core.cause import Cause
+from monitor.core.chunks import chunks
 from monitor.core.event import Finding, Transition, decode, encode
 from monitor.core.status import MAX_WITNESSES, Epoch, Identity, State, Status
 from monitor.registry import chains
@@ -218,7 +219,7 @@ def test_competing_historians_lose_and_double_nothing(store: Store, other_store:
     batches = []
     for _ in range(2):  # every event twice, in batches that overlap in databases and in order
         chance.shuffle(events)
-        batches += [events[start : start + 15] for start in range(0, len(events), 15)]
+        batches += chunks(events, 15)
     with ThreadPoolExecutor(4) as pool:
         written = list(pool.map(write_transitions, [store, other_store] * len(batches), batches))
     assert sum(one.conflicts for one in written) == 0

@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 
 from monitor.config import Settings
+from monitor.core.chunks import chunks
 from monitor.web import problems
 from monitor.web.http_limits import MAX_HEAD, BoundedProtocol, ConnectionLimits
 from monitor.web.security import MAX_BODY, Guard
@@ -147,8 +148,8 @@ async def test_a_head_of_usual_size_is_served_however_it_comes(open_door):
         head = GET.replace(b"\r\n\r\n", b"\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n")
         for step in (7_000, len(head)):
             peer = await door.peer()
-            for start in range(0, len(head), step):
-                await peer.say(head[start : start + step])
+            for piece in chunks(head, step):
+                await peer.say(piece)
             assert await peer.status() == 200
 
 

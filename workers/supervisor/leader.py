@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from monitor.core import assignment as planner
 from monitor.core.assignment import Move
+from monitor.core.chunks import chunks
 from monitor.core.doubts import Doubts
 from monitor.core.errors import StoreUnavailable
 from monitor.core.event import CannotReach, Transition
@@ -286,8 +287,7 @@ class Leader:
 
     async def _carry_out(self, moves: Sequence[Move], alive: Collection[str], now: float) -> None:
         """Assign; a chunk of moves takes about one round trip."""
-        for start in range(0, len(moves), CHUNK):
-            chunk = moves[start : start + CHUNK]
+        for chunk in chunks(moves, CHUNK):
             names = [move.database for move in chunk]
             seeds = await self._placements.seeds_of_unseeded(names)
             tries = (self._move(move, alive, seeds.get(move.database), now) for move in chunk)
@@ -351,8 +351,7 @@ class Leader:
     async def _publish(self) -> None:
         """Put new and changed targets where workers find them."""
         changed = self._fleet.unpublished()
-        for start in range(0, len(changed), CHUNK):
-            chunk = changed[start : start + CHUNK]
+        for chunk in chunks(changed, CHUNK):
             await self._placements.publish(chunk)
             self._fleet.note_published(chunk)
         owners = {self._placements.owner(row.name) for row in changed}

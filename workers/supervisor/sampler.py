@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 
+from monitor.core.chunks import chunks
 from monitor.core.observation import ReadingStatus, Value
 from monitor.live import connections, observations
 from monitor.live.connections import Live
@@ -31,8 +32,7 @@ class Sampler:
         """Copy the fleet's newest observations into today's partition; return how many."""
         names = await observations.names(self._live)
         rows: list[Sample] = []
-        for start in range(0, len(names), CHUNK):
-            chunk = names[start : start + CHUNK]
+        for chunk in chunks(names, CHUNK):
             latest = await observations.latest(self._live, chunk)
             for one in latest.values():
                 if sample := _sample(one):

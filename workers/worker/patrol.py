@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
+from monitor.core.chunks import chunks
 from monitor.core.machine import Context
 from monitor.core.observation import Observation
 from monitor.core.own_faults import OwnFaults
@@ -186,11 +187,11 @@ class Patrol:
             await self._recorder.follow_generation()
         if not generation or generation != self._recorder.generation:
             return
-        for start in range(0, len(gone), CHUNK):
-            await self._release_all(gone[start : start + CHUNK])
+        for chunk in chunks(gone, CHUNK):
+            await self._release_all(chunk)
         unknown = [name for name, value in index.items() if self._must_learn(name, value)]
-        for start in range(0, len(unknown), CHUNK):
-            await self._learn_all(unknown[start : start + CHUNK], index)
+        for chunk in chunks(unknown, CHUNK):
+            await self._learn_all(chunk, index)
 
     async def _release_all(self, databases: Sequence[str]) -> None:
         held = await observations.held(self._live, databases)

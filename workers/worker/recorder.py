@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from monitor.core.beat import Beat, Reply
+from monitor.core.chunks import chunks
 from monitor.core.custody import Custody, Following
 from monitor.core.errors import StoreUnavailable
 from monitor.core.event import Transition
@@ -217,8 +218,8 @@ class Recorder:
             )
         await self._replay_found()
         keys = list(self.custody.retained)
-        for start in range(0, len(keys), BATCH):
-            durable = await durability.durable(self._live, keys[start : start + BATCH])
+        for chunk in chunks(keys, BATCH):
+            durable = await durability.durable(self._live, chunk)
             if not durable:
                 break  # nothing of the oldest is: Postgres is away
             self.custody.forget_durable(durable)
@@ -248,10 +249,8 @@ class Recorder:
 
     async def _replay(self, generation_name: str, events: Sequence[Transition]) -> bool:
         """Put events into the journal again; False where the generation was closed meanwhile."""
-        for start in range(0, len(events), BATCH):
-            if not await durability.replay(
-                self._live, generation_name, events[start : start + BATCH]
-            ):
+        for chunk in chunks(events, BATCH):
+            if not await durability.replay(self._live, generation_name, chunk):
                 return False
         return True
 
