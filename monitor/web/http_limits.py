@@ -168,10 +168,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_answering(self) -> bool:
         """Say whether what we write would fall into an answer, or into the place of another."""
-        cycle = self.cycle
+        return self._is_behind_another() or (self._in_body and self.cycle.response_started)
+
+    def _is_behind_another(self) -> bool:
+        """Say whether an earlier request of this connection is not answered yet."""
         if self._in_body:
-            return bool(self.pipeline) or cycle.response_started
-        return cycle is not None and not cycle.response_complete
+            return bool(self.pipeline)
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _begin(self) -> None:
         if self._timer is None:
@@ -183,7 +186,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(seconds, self._expire, seconds)
 
     def _expire(self, seconds: float) -> None:
-        if self.flow.read_paused:  # it is we who do not read: an earlier request is being served
+        # It is we who do not read, or an answer is under way that hanging up would cut off.
+        if self.flow.read_paused or self._is_behind_another():
             self._wait(seconds)
         else:
             self.end(HTTPStatus.REQUEST_TIMEOUT, "too_slow")

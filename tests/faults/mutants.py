@@ -1545,6 +1545,14 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/web/test_http_limits.py::test_half_a_request_ends_in_time",),
     ),
     Mutant(
+        "web-half-a-request-cuts-answers-off",
+        "monitor/web/http_limits.py",
+        "BoundedProtocol._expire",
+        "if self.flow.read_paused or self._is_behind_another():",
+        "if self.flow.read_paused:",
+        ("tests/web/test_http_limits.py::test_half_a_request_waits_for_the_answers_before_it",),
+    ),
+    Mutant(
         "web-half-a-body-counts",
         "monitor/web/security.py",
         "_whole_body",

@@ -95,8 +95,8 @@ def open_door(tmp_path) -> OpenDoor:
         return "here"
 
     @app.get("/slow")
-    async def slow() -> str:
-        await asyncio.sleep(1.5)
+    async def slow(seconds: float = 1.5) -> str:
+        await asyncio.sleep(seconds)
         return "late"
 
     @app.post("/thing")
@@ -205,11 +205,14 @@ async def test_large_bodies_and_requests_in_a_row_are_served(open_door):
         assert [len(body) for body in door.app.state.bodies] == [MAX_BODY] * 2
 
 
-async def test_who_asked_early_waits_for_the_answer_before_it(open_door):
-    slow = GET.replace(b"/livez", b"/slow")
-    async with open_door() as door:
-        peer = await door.peer(slow + GET + HALF)  # served for longer than half a request may take
-        assert [await peer.status() for _ in range(2)] == [200, 200]
+@pytest.mark.parametrize("half", [HALF, POST + b"Content-Length: 20\r\n\r\n"])
+@pytest.mark.parametrize("before", [1, 2])
+async def test_half_a_request_waits_for_the_answers_before_it(open_door, before, half):
+    slow = GET.replace(b"/livez", b"/slow?seconds=0.5")  # for longer than a request may be half
+    async with open_door(seconds=0.2) as door:
+        peer = await door.peer(slow * before + half)
+        assert [await peer.status() for _ in range(before)] == [200] * before
+        assert await peer.status() == 408
 
 
 async def test_crowds_of_half_requests_make_room_for_whole_ones(open_door):
