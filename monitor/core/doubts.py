@@ -26,6 +26,7 @@ class _OpenDoubt:
     doubt: Identity
     cause: Cause | None = None  # None: read from the hash, which does not tell
     since: float | None = None  # when the leader first weighed it
+    needs_a_third: bool = False  # silent for this worker, absent for the one before
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Doubts:
         known = self._open.get(event.database)
         if known and known.doubt == asked.doubt:
             asked.since = known.since
+            asked.needs_a_third = _needs_a_third(known, asked)
         self._open[event.database] = asked
 
     def decided(self, transition: Transition) -> None:
@@ -145,13 +147,14 @@ class Doubts:
     def _may_move(self, place: Place, asked: _OpenDoubt, now: float) -> bool:
         """Tell whether a doubt may move its database now.
 
-        Not again while the former owner's finding counts, and not more than three times in ten
-        minutes. But a doubt that outlives its rule's wait needs its second observer: it may.
+        Not again while the former owner's finding counts (an absence does not beside a silence),
+        and not more than three times in ten minutes. But a doubt that outlives its rule's wait
+        needs its second observer: it may.
         """
         if asked.since is None or asked.since > now:
             asked.since = now
         recent = [at for at in place.moves if _is_recent(at, now)]
-        moved_for_it = place.moved_for == asked.doubt
+        moved_for_it = place.moved_for == asked.doubt and not asked.needs_a_third
         if recent and moved_for_it and now - max(recent) <= MOVE_AGAIN:
             return False
         confirmed = self._confirmed.get(place.database, 0.0)
@@ -160,6 +163,17 @@ class Doubts:
             return True
         policy = self._policy(place.database)
         return now - asked.since >= policy.seconds_required(asked.cause)
+
+
+def _needs_a_third(former: _OpenDoubt, latter: _OpenDoubt) -> bool:
+    """Tell whether these requests of one doubt tell of an absence and then of a silence."""
+    if former.worker == latter.worker:
+        return former.needs_a_third
+    return _is(Evidence.ABSENT, former.cause) and _is(Evidence.SILENT, latter.cause)
+
+
+def _is(evidence: Evidence, cause: Cause | None) -> bool:
+    return cause is not None and EVIDENCE[cause] is evidence
 
 
 def _is_recent(at: float, now: float) -> bool:

@@ -15,7 +15,7 @@ from monitor.core.event import CannotReach, Event, Transition
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
 from monitor.core.status import MAX_UNREACHABLE_FROM, Doubt, Identity, State, Status
-from monitor.core.timing import ASK_AGAIN, CLOCK_STEP
+from monitor.core.timing import ASK_A_THIRD, ASK_AGAIN, CLOCK_STEP
 from monitor.core.verdict import NAMED_BY, NEGATIVE, Context, Opinion, Subject, elapsed
 
 __all__ = [
@@ -75,8 +75,8 @@ TRANSITIONS: tuple[Rule, ...] = (
     ),
     Rule(
         "confirm_silent", _UNCERTAIN, _UNAVAILABLE, NEGATIVE,
-        "2 workers find it absent or silent, 3 rounds, 10 s after the first failed probe; "
-        "nobody reached it",
+        "2 workers find it silent, or the last absent and others silent; 3 rounds, 10 s after the "
+        "first failed probe; nobody reached it",
         verdict.confirm_silent,
     ),
     Rule(
@@ -350,7 +350,8 @@ def _errors(subject: Subject) -> int:
 def _must_ask_again(doubt: Doubt, subject: Subject) -> bool:
     """Tell whether a doubt would dead-end: nobody else's finding helps, and somebody could look."""
     context, policy = subject.context, subject.context.policy
-    if elapsed(doubt.asked_at, subject.observation.at) < ASK_AGAIN or context.eligible <= 1:
+    pause = ASK_A_THIRD if subject.needs_a_third() else ASK_AGAIN
+    if elapsed(doubt.asked_at, subject.observation.at) < pause or context.eligible <= 1:
         return False
     absent = verdict.all_absent((subject.own, *subject.others))
     seconds = policy.absent_seconds if absent else policy.silent_seconds

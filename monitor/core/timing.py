@@ -50,6 +50,7 @@ REPLAY_RETRY = 60.0  # the same where the journal is behind
 
 # --- doubts and moves ---
 ASK_AGAIN = 10.0  # between two requests for another worker in one doubt
+ASK_A_THIRD = 2.0  # the same while two workers found different things
 MOVE_AGAIN = 20.0  # a doubt may be moved again: the former owner's finding has expired by then
 MOVES_WITHIN = 600.0  # moves of one database are counted over so long
 REFUSED_FOR = 60.0  # a worker that could not reach a database does not get it back for so long
@@ -135,7 +136,8 @@ def _of_leaders() -> tuple[Relation, ...]:
 
 def _of_doubts() -> tuple[Relation, ...]:
     return (
-        (SWEEP_EVERY < ASK_AGAIN, "a request must be served before it is made again"),
+        (SWEEP_EVERY < ASK_A_THIRD, "a request must be served before it is made again"),
+        (ASK_A_THIRD < ASK_AGAIN, "who cannot be confirmed must not wait like who may be"),
         (ASK_AGAIN < MOVE_AGAIN, "the new owner of a doubt must be able to ask on"),
         (MOVE_AGAIN < REFUSED_FOR, "a doubt must not go back to who raised it"),
         (

@@ -123,7 +123,8 @@ class Subject:
         A peer is asked again and again, so what it found must be new. A former owner no longer
         probes: what it found last may be older by the rule's own wait, else a frozen server (it
         takes 10 s to prove) could stay uncertain for ever. This observation must have been sent
-        after theirs ended: the owner has the last word.
+        after theirs ended: the owner has the last word. An absence confirms no silence: the server
+        may be back by now, and out of this worker's reach alone.
         """
         policy, seen = self.context.policy, self.observation
         grace_of_peers = policy.deadline + policy.opinion_grace
@@ -133,9 +134,18 @@ class Subject:
             grace = grace_of_peers if finding.worker in self.asked else grace_of_owners
             if finding.at > seen.sent_at or not is_negative(finding):
                 continue
+            if self.evidence is Evidence.SILENT and is_absent(finding):
+                continue
             if elapsed(finding.at, seen.at) <= grace:
                 confirming.append(finding)
         return tuple(confirming)
+
+    def needs_a_third(self) -> bool:
+        """Tell whether others found it absent that is silent for this worker, and no silence."""
+        if self.evidence is not Evidence.SILENT:
+            return False
+        negatives = list(filter(is_negative, self.others))
+        return bool(negatives) and all_absent(negatives)
 
     def is_contradicted(self) -> bool:
         """Tell whether another worker has reached the server since the doubt began."""
@@ -178,9 +188,14 @@ def is_negative(finding: Finding) -> bool:
     return EVIDENCE[finding.cause] in NEGATIVE
 
 
+def is_absent(finding: Finding) -> bool:
+    """Tell whether the host answered this worker, and the service did not."""
+    return EVIDENCE[finding.cause] is Evidence.ABSENT
+
+
 def all_absent(findings: Iterable[Finding]) -> bool:
     """Tell whether the host answered every one of these workers, and the service none."""
-    return all(EVIDENCE[finding.cause] is Evidence.ABSENT for finding in findings)
+    return all(map(is_absent, findings))
 
 
 # The proof of a rule: the findings that fire it, none when it does not hold.
@@ -201,7 +216,7 @@ def confirm_absent(subject: Subject) -> Findings:
 
 
 def confirm_silent(subject: Subject) -> Findings:
-    """Prove by two workers that nothing answers, or a mix where the quicker rule came too late."""
+    """Prove by two workers that nothing answers, or by an absence after another's silence."""
     policy = subject.context.policy
     others = subject.confirming(policy.silent_seconds)
     findings = (subject.own, *others)

@@ -148,6 +148,41 @@ def test_a_mix_of_silent_and_absent_takes_the_longer_way():
     ]
 
 
+def test_an_absence_of_before_does_not_confirm_a_silence():
+    story = healthy()
+    assert story.feel(Cause.PORT_CLOSED, 5) == "doubt"
+    story.move("w2")  # back after 7 s, and w2 is cut off
+    rules = {story.feel(Cause.CONNECT_TIMEOUT, at, sent=at - 2) for at in range(8, 60, 3)}
+    assert rules == {"steady"}
+
+
+def test_a_silence_after_an_absence_asks_for_another_observer_at_once():
+    story = healthy()
+    story.feel(Cause.PORT_CLOSED, 5)
+    story.move("w2")
+    story.feel(Cause.CONNECT_TIMEOUT, 8, sent=6)
+    assert [(request.worker, request.at - START) for request in story.requests] == [
+        ("w1", 5),
+        ("w2", 8),
+    ]
+    story.feel(Cause.CONNECT_TIMEOUT, 9, sent=8)
+    assert len(story.requests) == 2, "once in a while is enough"
+
+
+def test_a_third_observer_decides_between_an_absence_and_a_silence():
+    for found, rules in (
+        (Cause.PORT_CLOSED, ["steady", "steady", "confirm_silent"]),
+        (Cause.HUNG, ["steady", "steady", "confirm_silent"]),
+        (Cause.OK, ["false_alarm", "steady", "steady"]),
+    ):
+        story = healthy()
+        story.feel(Cause.PORT_CLOSED, 5)
+        story.move("w2").feel(Cause.CONNECT_TIMEOUT, 8, sent=6)
+        story.move("w3")
+        assert [story.feel(found, at) for at in (10, 12, 15)] == rules
+        assert len(story.requests) == 2, "what it finds helps"
+
+
 def test_a_database_only_one_worker_cannot_reach_is_available_and_remembers_who():
     story = healthy()
     story.feel(Cause.UNREACHABLE, 5)

@@ -416,6 +416,33 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
+        "absence-confirms-silence",
+        "monitor/core/verdict.py",
+        "Subject.confirming",
+        "self.evidence is Evidence.SILENT and is_absent(finding)",
+        "False",
+        (f"{_FAULTS}/test_network.py::test_killed_and_the_next_worker_is_cut_off[back-3]",),
+    ),
+    Mutant(
+        "no-third-worker-asked",
+        "monitor/core/machine.py",
+        "_must_ask_again",
+        "ASK_A_THIRD if subject.needs_a_third() else ASK_AGAIN",
+        "ASK_AGAIN",
+        (
+            f"{_CORE}/test_machine_stories.py::"
+            "test_a_silence_after_an_absence_asks_for_another_observer_at_once",
+        ),
+    ),
+    Mutant(
+        "third-worker-waits",
+        "monitor/core/doubts.py",
+        "Doubts._may_move",
+        " and not asked.needs_a_third",
+        "",
+        (f"{_FAULTS}/test_network.py::test_killed_and_the_next_worker_is_cut_off[stays-3]",),
+    ),
+    Mutant(
         "alone-never",
         "monitor/core/verdict.py",
         "single_observer",

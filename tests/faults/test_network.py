@@ -134,6 +134,33 @@ async def test_one_worker_cannot_reach_it(cut: Callable[..., contextmanager], ro
     assert "unavailable" not in lab.eye.states("orders")
 
 
+@pytest.mark.usefixtures("cuts")
+@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("stays", [False, True], ids=["back", "stays"])
+@pytest.mark.row(
+    "a server killed, for 7 s or for longer, while the worker that gets it next cannot reach it",
+    "back after 7 s: never `unavailable`; else `unavailable` <= 12 s after the kill",
+)
+async def test_killed_and_the_next_worker_is_cut_off(stays: bool, workers: int, row: Row) -> None:
+    lab, server = row.make_lab(workers=workers), row.start_postgres()
+    lab.monitor("orders", server)
+    await lab.all_in(["orders"], "available", within=30)
+    owner = lab.owner("orders")
+    next_owner = min({lab.party(role) for role in lab.workers()} - {owner})
+    with injecting.without_target(lab, lab.worker_of(next_owner), server) as rule:
+        with injecting.target_killed(lab, server):
+            if stays:
+                seconds = await lab.all_in(["orders"], "unavailable", within=30)
+                row.figure("unavailable after", seconds, most=ABSENT)
+            else:
+                await asyncio.sleep(7)  # a restart: longer than the quick rule's wait
+        await lab.all_in(["orders"], "available", within=20)
+        await asyncio.sleep(5)  # what it said too late would show by now
+        assert rule.packets()
+    if not stays:
+        assert "unavailable" not in lab.eye.states("orders")
+
+
 # --- a target is cut off --------------------------------------------------------------------------
 
 
