@@ -13,7 +13,6 @@ from monitor.core import verdict
 from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.event import CannotReach, Event, Transition
 from monitor.core.observation import Observation
-from monitor.core.policy import Policy
 from monitor.core.status import MAX_UNREACHABLE_FROM, Doubt, Identity, State, Status
 from monitor.core.timing import ASK_A_THIRD, ASK_AGAIN, CLOCK_STEP
 from monitor.core.verdict import NAMED_BY, NEGATIVE, Context, Opinion, Subject, elapsed
@@ -24,10 +23,8 @@ __all__ = [
     "Context",
     "Opinion",
     "Rule",
-    "cadence",
     "diagram",
     "tick",
-    "wants_login",
 ]
 
 
@@ -378,26 +375,6 @@ def _unreachable_from(subject: Subject) -> tuple[tuple[str, ...], float]:
     reached = context.worker if subject.evidence is Evidence.OK else None
     still = tuple(worker for worker in status.unreachable_from if worker != reached)
     return still, status.unreachable_at if still else 0.0
-
-
-def cadence(status: Status, policy: Policy, now: float) -> float:
-    """Return the seconds until the next beat: fewer while a question is open, an outage young."""
-    if status.state is State.UNCERTAIN or status.alive or status.errors:
-        return policy.fast_interval
-    if status.state in (State.NEW, State.AVAILABLE):
-        return policy.interval
-    return policy.fast_interval if now - status.since < policy.fast_seconds else policy.bad_interval
-
-
-def wants_login(status: Status) -> bool:
-    """Tell whether each beat needs a login: a failed one is undecided, or both must lead back.
-
-    A recovery under way began with a login; its session has only to last. Logins beside it wait for
-    their turn, and the databases of a large server would hinder one another's recovery for ever.
-    """
-    if status.alive is not None:
-        return True
-    return status.state is not State.AVAILABLE and not status.ok_rounds
 
 
 def diagram() -> str:

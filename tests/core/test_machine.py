@@ -18,10 +18,8 @@ from monitor.core.machine import (
     STEADY,
     TRANSITIONS,
     Opinion,
-    cadence,
     is_quiet,
     tick,
-    wants_login,
 )
 from monitor.core.policy import Policy
 from monitor.core.status import Doubt, Epoch, Identity, State, Status, Witness, decode, encode
@@ -462,22 +460,3 @@ def test_a_tape_replays_against_another_policy():
         State.UNAVAILABLE,
         State.UNAVAILABLE,
     ]
-
-
-def test_the_cadence_follows_the_state():
-    bad = Status(State.UNAVAILABLE, since=START)
-    assert cadence(Status(), POLICY, START) == POLICY.interval
-    assert cadence(Status(State.AVAILABLE), POLICY, START) == POLICY.interval
-    assert (
-        cadence(Status(State.AVAILABLE, alive=Cause.STARTING), POLICY, START)
-        == POLICY.fast_interval
-    )
-    assert cadence(doubtful(500, ()), POLICY, START + 900) == POLICY.fast_interval
-    assert cadence(bad, POLICY, START + 59.9) == POLICY.fast_interval
-    assert cadence(bad, POLICY, START + 60) == POLICY.bad_interval
-
-
-def test_only_an_available_database_does_without_fresh_logins():
-    assert [state for state in State if not wants_login(Status(state))] == [State.AVAILABLE]
-    assert wants_login(Status(State.AVAILABLE, alive=Cause.LOGIN_FAILING))
-    assert not wants_login(Status(State.UNAVAILABLE, ok_rounds=1))

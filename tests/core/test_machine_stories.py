@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from monitor.core.cause import Cause
-from monitor.core.machine import Opinion, wants_login
+from monitor.core.machine import Opinion
 from monitor.core.policy import Policy
+from monitor.core.schedule import wants_login
 from monitor.core.status import MAX_ROUNDS, Identity, State, Witness
 from monitor.core.verdict import NAMED_BY
 from tests.core.making import START, Story

@@ -712,7 +712,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "recoveries-hinder-one-another",
-        "monitor/core/machine.py",
+        "monitor/core/schedule.py",
         "wants_login",
         " and not status.ok_rounds",
         "",
@@ -782,7 +782,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # --- logins -----------------------------------------------------------------------------------
     Mutant(
         "login-failed-once-is-forgotten",
-        "monitor/core/machine.py",
+        "monitor/core/schedule.py",
         "wants_login",
         "if status.alive is not None:",
         "if False:",

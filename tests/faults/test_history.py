@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from monitor.core.cause import Cause
 from monitor.core.event import CannotReach, Finding, Transition
-from monitor.core.machine import Context, cadence, tick
+from monitor.core.machine import Context, tick
 from monitor.core.observation import Observation
 from monitor.core.policy import Policy
+from monitor.core.schedule import cadence
 from monitor.core.status import Epoch, Identity, State, Status
 from monitor.registry.rows import TransitionRow
 from tests.core.making import examples

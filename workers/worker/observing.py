@@ -8,18 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from monitor.core.cause import Cause
-from monitor.core.machine import wants_login
 from monitor.core.observation import Observation
-from monitor.core.schedule import grid
-from monitor.core.status import State, Status
+from monitor.core.schedule import grid, login_interval, slow_due, wants_login, wants_slow
+from monitor.core.status import Status
 from monitor.feeler.session import FeelNotes
 from workers.worker.clock import FleetClock
 from workers.worker.peers import Peers
 from workers.worker.pulse import Pulse
-from workers.worker.watch import Watch, login_interval, slow_due, urgency
-
-# Slow gauges wait until a database is well again.
-_SLOW_STATES = (State.NEW, State.AVAILABLE)
+from workers.worker.watch import Watch, urgency
 
 
 class Observer:
@@ -35,7 +31,7 @@ class Observer:
         began = time.monotonic()
         policy, access = watch.policy, watch.access
         fresh = wants_login(status) or began >= watch.login_due
-        slow = began >= watch.slow_due and status.state in _SLOW_STATES
+        slow = began >= watch.slow_due and wants_slow(status)
         held = None if watch.login_requested else access.held(self._clock.now(), policy)
         seen, notes = await watch.session.feel(
             fresh=fresh,
@@ -46,10 +42,11 @@ class Observer:
             pooled=access.pooled,
         )
         learn_access(watch, seen, notes)
-        login_every = login_interval(watch, self._owned(), self._peers.eligible)
+        login_every = self._login_interval(watch)
         self._plan_next(watch, seen, notes, fresh, login_every)
         if slow:
-            watch.slow_due = slow_due(watch, notes, began)
+            seconds, complete = notes.slow_seconds, notes.slow_complete
+            watch.slow_due = slow_due(policy, began, seconds, complete=complete)
         began = notes.began or began
         return replace(
             seen,
@@ -57,6 +54,14 @@ class Observer:
             sent_at=sent_at(seen, time.monotonic() - began),
             login_interval=round(login_every, 1),
             access=watch.access,
+        )
+
+    def _login_interval(self, watch: Watch) -> float:
+        return login_interval(
+            watch.policy,
+            owned=self._owned(),
+            neighbours=watch.session.neighbours,
+            workers=self._peers.eligible,
         )
 
     def _plan_next(

@@ -14,7 +14,7 @@ from monitor.core.chunks import chunks
 from monitor.core.machine import Context
 from monitor.core.observation import Observation
 from monitor.core.own_faults import OwnFaults
-from monitor.core.schedule import Wheel
+from monitor.core.schedule import Wheel, next_due
 from monitor.core.status import Status
 from monitor.live import assignments, observations, targets
 from monitor.live.connections import Live
@@ -23,7 +23,7 @@ from workers.worker.clock import FleetClock
 from workers.worker.observing import Observer
 from workers.worker.peers import Peers
 from workers.worker.recorder import Recorder
-from workers.worker.watch import Watch, next_due
+from workers.worker.watch import Watch
 from workers.worker.watches import Watches
 
 log = logging.getLogger("feeler.patrol")
@@ -167,7 +167,7 @@ class Patrol:
         due = now
         if not watch.feel_again:
             status = self._status(watch.database)
-            due = next_due(watch, status, observation, now)
+            due = next_due(watch.database, watch.policy, status, observation, now)
         self._set_due(watch.database, mono + due - now)
 
     # --- what is ours -----------------------------------------------------------------------------
