@@ -80,7 +80,8 @@ def enter(world: World, who: int, without: Without) -> World | None:
     if not worker.alive or worker.entering == NO_NAME:
         return None
     opened = max(worker.opened, worker.entering.epoch)
-    worker = worker._replace(generation=worker.entering, opened=opened, entering=NO_NAME)
+    term = max(worker.term, opened.term)
+    worker = worker._replace(generation=worker.entering, opened=opened, entering=NO_NAME, term=term)
     return worked(world, who, worker, world.redis)
 
 
@@ -168,7 +169,7 @@ def _learned(world: World, who: int, seen: Redis, without: Without) -> World | N
     worker = _found(worker, found, without)._replace(
         owns=True,
         epoch=seen.epoch,
-        term=max(worker.term, seen.term),
+        term=max(worker.term, seen.epoch.term),
         behind=False,
         accepted=base,
         pending=carried,
@@ -177,14 +178,14 @@ def _learned(world: World, who: int, seen: Redis, without: Without) -> World | N
 
 
 def _release(world: World, who: int, seen: Redis, without: Without) -> World:
-    """Go back to the last accepted Status; it is kept, to be restored if Redis loses it."""
+    """Keep the last Status known to be accepted, to be restored if Redis loses it."""
     worker = world.workers[who]
-    found: Events = ()
+    accepted, found = worker.accepted, ()
     if Repair.GIVEN_UP not in without:
-        found, _ = _split_pending(worker.pending, seen.status, without)
-    accepted = found[-1] if found else worker.accepted
+        accepted = max(accepted, seen.status)
+        found, _ = _split_pending(worker.pending, accepted, without)
     worker = _found(worker, found, without)._replace(
-        owns=False, term=max(worker.term, seen.term), behind=False, accepted=accepted, pending=()
+        owns=False, behind=False, accepted=accepted, pending=()
     )
     return worked(world, who, worker, world.redis)
 
