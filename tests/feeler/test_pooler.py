@@ -24,6 +24,7 @@ from tests.poolers import PgBouncer
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 
+DEADLINE = 1.0  # seconds
 SETTINGS = ("search_path", "default_transaction_read_only", "lock_timeout", "statement_timeout")
 
 
@@ -229,12 +230,12 @@ async def test_a_pool_that_is_used_up_is_waited_for(
 ) -> None:
     bouncer = start_pgbouncer(postgres_server, pool_mode=mode, auth_type=auth)
     with used_up(bouncer):
-        first = make_session(parse_address(bouncer.url()))
+        first = make_session(parse_address(bouncer.url()), deadline=DEADLINE)
         for _ in range(2):
             assert await felt(first) == (Cause.POOLER_WAITING, True), (
                 "it was never seen before, too"
             )
-    session = make_session(parse_address(bouncer.url()))
+    session = make_session(parse_address(bouncer.url()), deadline=DEADLINE)
     assert await felt(session) == (Cause.OK, True)
     assert await felt(session, fresh=True) == (Cause.OK, True), (
         "one connection is enough to prove a login"
@@ -249,7 +250,7 @@ async def test_a_kept_session_waits_for_the_pool(
     way: str,
 ) -> None:
     bouncer = start_pgbouncer(postgres_server)
-    session = make_session(parse_address(bouncer.url()))
+    session = make_session(parse_address(bouncer.url()), deadline=DEADLINE)
     assert await felt(session) == (Cause.OK, True)
     with contextlib.ExitStack() as stack:
         if way == "paused":
@@ -267,7 +268,7 @@ async def test_a_pooler_says_by_its_code_that_it_has_no_connection(
 ) -> None:
     server = start_postgres()
     bouncer = start_pgbouncer(server, server_login_retry="60")
-    session = make_session(parse_address(bouncer.url()))
+    session = make_session(parse_address(bouncer.url()), deadline=DEADLINE)
     assert await felt(session) == (Cause.OK, True)
     server.kill_all()
     assert await felt(session) == (Cause.POOLER_WAITING, True)
@@ -289,7 +290,7 @@ async def test_a_pooler_that_is_silent_itself_is_silent(
     start_pgbouncer: StartPgBouncer, postgres_server: PostgresServer, make_session: MakeSession
 ) -> None:
     bouncer = start_pgbouncer(postgres_server)
-    session = make_session(parse_address(bouncer.url()))
+    session = make_session(parse_address(bouncer.url()), deadline=DEADLINE)
     assert await felt(session) == (Cause.OK, True)
     bouncer.freeze()
     for _ in range(2):
@@ -309,7 +310,8 @@ async def test_a_login_that_waits_without_a_word_is_read_by_what_is_known(
     server = start_postgres()
     bouncer = start_pgbouncer(server, auth_type="trust")
     server.freeze()
-    session = make_session(replace(parse_address(bouncer.url()), sslmode="disable"))
+    address = replace(parse_address(bouncer.url()), sslmode="disable")
+    session = make_session(address, deadline=DEADLINE)
     assert await felt(session, pooled=pooled) == (cause, pooled)
 
 

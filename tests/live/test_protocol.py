@@ -496,13 +496,15 @@ class History(RuleBasedStateMachine):
 
     async def _forget_what_nobody_knows(self) -> None:
         """An event whose reply was lost, lost by Redis as well before it was durable: nobody was
-        promised anything.
+        promised anything. A reply on its way still will be a promise.
         """
         found = await self._hash()
         known = [found.status.identity] if found else []
         known += [worker.accepted.identity for worker in self.workers]
         known += [event.identity for event in self.durable]
         known += self.promised
+        under_way = [worker.flight for worker in self.workers if worker.flight]
+        known += [beat.status.identity for beat, reply in under_way if reply is Reply.ACCEPTED]
         highest = max((one for one in known if one), default=None)
         self.chain = [event for event in self.chain if highest and event.identity <= highest]
         await self._note_orphans()
@@ -605,6 +607,12 @@ LATE_AND_LOST = {
         ("learn", 0),
         ("get_reply", 0),
         ("flush", 0),
+    ),
+    "lost_before_its_reply": (
+        ("feel", 0, Cause.OK),
+        ("delay_reply", 0),
+        ("flush", 0),
+        ("get_reply", 0),
     ),
     "released": (
         ("work", 0, Cause.OK),

@@ -77,6 +77,7 @@ def is_available(environment: dict[str, str]) -> bool:
     return call("./run get orders --state available", environment).returncode == 0
 
 
+@pytest.mark.slow
 async def test_every_command_of_the_readme_runs(running: Path, environment: dict[str, str]) -> None:
     assert COMMANDS[0] == "./run up"
     await eventually(lambda: "first observation" in running.read_text(), within=60, every=0.2)

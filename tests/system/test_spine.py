@@ -37,7 +37,7 @@ def check_history(cluster: Cluster, name: str) -> list[Any]:
 async def test_twenty_servers_are_observed_on_time(
     make_cluster: MakeCluster, start_postgres: StartPostgres
 ) -> None:
-    cluster, seconds = make_cluster(workers=3), 120.0
+    cluster, seconds = make_cluster(workers=3), 60.0
     names = [f"db-{i:02}" for i in range(20)]
     for name in names:
         cluster.add(name, start_postgres().url())

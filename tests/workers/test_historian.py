@@ -1,6 +1,7 @@
 """The historian on real stores: what one database cannot have written holds up nobody else."""
 
 from unittest.mock import AsyncMock
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import text
@@ -13,6 +14,7 @@ from monitor.registry.transitions import read_transitions
 from tests.factories import transition
 from tests.live.builders import opened
 from tests.registry.test_retention import DAYS, flapping, kept, numbered, write
+from tests.servers import PostgresServer
 from workers.supervisor.historian import GROUP, Historian
 from workers.supervisor.sampler import Pruner
 
@@ -20,9 +22,11 @@ NAMES = ("flapper", "ledger", "orders")
 
 
 async def test_a_database_that_cannot_be_written_holds_up_nobody_else(
-    live: Live, store: Store
+    live: Live, store: Store, database_url: str, postgres_server: PostgresServer
 ) -> None:
-    """Somebody has held its chain for longer than a statement may take."""
+    """Somebody holds its chain for longer than we wait for a lock."""
+    ours = urlsplit(database_url).path[1:]
+    postgres_server.execute(f"ALTER DATABASE {ours} SET lock_timeout = '300ms'")
     name, historian = await opened(live), Historian(live, store, "one")
     await durability.replay(live, name, [transition("1.2.1", database=one) for one in NAMES])
     with store.begin(seconds=60) as other:
