@@ -97,11 +97,6 @@ class Custody:
         self._released[database] = Released(holding.accepted, holding.epoch, until)
         return self._find(found)
 
-    def released(self, database: str) -> Status | None:
-        """Return the last accepted Status of a database given up lately."""
-        kept = self._released.get(database)
-        return kept.status if kept else None
-
     def stop(self) -> None:
         """Say nothing more of any database before `learn`: another process may own them by now."""
         for holding in self.holdings.values():

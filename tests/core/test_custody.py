@@ -202,7 +202,7 @@ def test_an_answer_under_another_epoch_than_the_released_is_retained_alone() -> 
     custody.learn(DB, SECOND, OTHERS)
     custody.release(DB, OTHERS, now=0.0)
     custody.apply_reply(beat, Reply.ACCEPTED)
-    assert (len(custody.retained), custody.released(DB)) == (1, OTHERS)
+    assert (len(custody.retained), custody.restorable()) == (1, {DB: (OTHERS, SECOND)})
 
 
 # --- a new epoch ----------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def test_what_was_given_up_is_known_when_it_comes_back() -> None:
     custody.release(DB, None, now=0.0)
     custody.learn(DB, SECOND, Status())
     assert custody.holdings[DB].accepted == beat.status
-    assert custody.released(DB) is None
+    assert custody.restorable() == {DB: (beat.status, SECOND)}
 
 
 # --- what is released, and what is retained -------------------------------------------------------
@@ -284,7 +284,7 @@ def test_a_release_looks_in_the_hash_for_what_was_accepted_without_an_answer() -
     custody, holding = held_with_one_pending()
     beat = holding.beat(felt(Cause.OK, 10.0))
     (found,) = custody.release(DB, beat.status, now=0.0)
-    assert (custody.released(DB), custody.found) == (beat.status, (found,))
+    assert (custody.restorable(), custody.found) == ({DB: (beat.status, FIRST)}, (found,))
     assert custody.release(DB, beat.status, now=0.0) == (), "nothing is held"
 
 

@@ -266,6 +266,28 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FAULTS}/test_redis.py::test_one_worker_left_with_the_old_master",),
     ),
     Mutant(
+        "report-of-before-will-do",
+        "workers/worker/recorder.py",
+        "Recorder._follow",
+        "self.custody.restored and await",
+        "await",
+        (
+            f"{_WORKERS}/test_recorder.py::"
+            "test_a_late_report_of_an_earlier_closing_stands_for_no_restore",
+        ),
+    ),
+    Mutant(
+        "restored-once-for-ever",
+        "monitor/core/custody.py",
+        "Custody.enter",
+        "self.restored = False",
+        "pass",
+        (
+            f"{_WORKERS}/test_recorder.py::"
+            "test_a_late_report_of_an_earlier_closing_stands_for_no_restore",
+        ),
+    ),
+    Mutant(
         "trim-unread",
         "monitor/live/scripts/trim.lua",
         "",
@@ -632,6 +654,17 @@ MUTANTS: tuple[Mutant, ...] = (
         "self._found += found",
         "pass",
         (f"{_LIVE}/test_protocol.py::test_what_comes_late_or_never[found]",),
+    ),
+    Mutant(
+        "found-meanwhile-is-forgotten",
+        "monitor/core/custody.py",
+        "Custody.replayed",
+        "[one for one in self._found if one not in done]",
+        "self._found[len(done) :]",
+        (
+            f"{_WORKERS}/test_recorder.py::"
+            "test_what_is_found_while_others_are_replayed_twice_at_once_is_replayed_next",
+        ),
     ),
     Mutant(
         "found-not-noticed",
@@ -1205,6 +1238,14 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
+        "withdrawal-gets-nowhere",
+        "workers/supervisor/placements.py",
+        "Placements._took_away",
+        "self.progress_at = time.monotonic()",
+        "",
+        (f"{_WORKERS}/test_supervisor.py::test_a_long_withdrawal_gets_on",),
+    ),
+    Mutant(
         "unproven-for-ever",
         "monitor/core/unproven.py",
         "Unproven.was_given_up",
@@ -1639,6 +1680,22 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             "tests/workers/test_process.py::test_a_task_that_dropped_its_cancellation_is_cancelled_again",
         ),
+    ),
+    Mutant(
+        "handover-without-end",
+        "workers/worker/process.py",
+        "Worker._hand_over",
+        "_pause_until(until)",
+        "asyncio.sleep(LOOK_EVERY)",
+        (f"{_WORKERS}/test_worker.py::test_a_handover_ends_in_time_though_its_timeout_is_dropped",),
+    ),
+    Mutant(
+        "drain-without-end",
+        "workers/worker/process.py",
+        "Worker._drain",
+        "_pause_until(until)",
+        "asyncio.sleep(LOOK_EVERY)",
+        (f"{_WORKERS}/test_worker.py::test_a_drain_ends_in_time_though_its_timeout_is_dropped",),
     ),
     Mutant(
         "journal-hangs-up-early",

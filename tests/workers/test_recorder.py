@@ -1,6 +1,7 @@
 """The worker's writing hand on a real Redis: what it retains, restores and replays."""
 
 import asyncio
+import math
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -79,6 +80,11 @@ async def stored(live: Live) -> Status:
     return (await observations.latest(live, [DB]))[DB].status
 
 
+def restorable(recorder: Recorder) -> Status:
+    status, _ = recorder.custody.restorable()[DB]
+    return status
+
+
 async def events(live: Live) -> int:
     return (await journal.backlog(live))["length"]
 
@@ -121,9 +127,9 @@ async def test_an_answer_that_comes_after_the_release_is_restored(
     beat = felt(recorder)
     assert await observations.record(live, recorder.generation, "w1", [beat]) == [Reply.ACCEPTED]
     recorder.release(DB, None)  # the hash was read before
-    assert (recorder.retained, recorder.custody.released(DB)) == (0, Status())
+    assert (recorder.retained, restorable(recorder)) == (0, Status())
     recorder._take_reply(beat, Reply.ACCEPTED)
-    assert (recorder.retained, recorder.custody.released(DB)) == (1, beat.status)
+    assert (recorder.retained, restorable(recorder)) == (1, beat.status)
     await live.cache.flushall()
     await recorder.follow_generation()
     assert await stored(live) == beat.status, "restored"
@@ -135,7 +141,7 @@ async def test_a_release_looks_in_the_hash_for_what_was_accepted_without_an_answ
     beat = felt(recorder)
     assert await observations.record(live, recorder.generation, "w1", [beat]) == [Reply.ACCEPTED]
     recorder.release(DB, await stored(live))
-    assert (recorder.retained, recorder.custody.released(DB)) == (1, beat.status)
+    assert (recorder.retained, restorable(recorder)) == (1, beat.status)
     await live.cache.flushall()
     await recorder.follow_generation()
     assert await stored(live) == beat.status
@@ -335,3 +341,40 @@ async def test_hours_without_redis_leave_one_request_of_each_doubt(
     recorder.pulse = Pulse(lambda: None)  # all that took its time
     assert await recorder.flush()
     assert (recorder._outbox, await events(live)) == ({}, 20 * 2), "the doubt, and the newest one"
+
+
+async def test_a_late_report_of_an_earlier_closing_stands_for_no_restore(
+    live: Live, recorder: Recorder
+) -> None:
+    beat = offer(recorder, felt(recorder))
+    assert await recorder.flush()
+    await live.cache.flushall()
+    await recorder.follow_generation()
+    await opened(live, Epoch(1, 3))
+    assert await recorder.follow_generation()
+    await live.cache.flushall()
+    assert await generation.restore(live, "w1", [], 1, ""), "it comes late, without the beat"
+    await recorder.follow_generation()
+    assert await stored(live) == beat.status
+
+
+async def test_what_is_found_while_others_are_replayed_twice_at_once_is_replayed_next(
+    live: Live, recorder: Recorder
+) -> None:
+    """A worker that leaves replays beside its own routine."""
+    for number, database in enumerate((DB, "ledger"), 10):
+        await given(live, recorder, database, Epoch(1, number))
+    recorder._repeat_at = math.inf  # what an hour brings is another test's
+    beats = [observe(recorder, Cause.OK, 10.0, database=name) for name in (DB, "ledger")]
+    accepted = await observations.record(live, recorder.generation, "w1", beats)
+    assert accepted == [Reply.ACCEPTED] * 2
+    recorder.learn(DB, Epoch(1, 20), beats[0].status)
+    [first] = recorder.custody.found
+    both = asyncio.gather(recorder.forget_durable(), recorder.forget_durable())
+    await asyncio.sleep(0)  # both are waiting for Redis
+    recorder.learn("ledger", Epoch(1, 21), beats[1].status)
+    await both
+    [second] = recorder.custody.found
+    assert (first.database, second.database) == (DB, "ledger")
+    await recorder.forget_durable()
+    assert (recorder.custody.found, await events(live)) == ((), 2 + 2 + 1)

@@ -216,6 +216,17 @@ async def test_a_sweep_that_gets_on_may_take_longer_than_a_lease(
     assert leader.stuck_for > 60, "what failed got nowhere"
 
 
+@pytest.mark.parametrize("withdraw", ["unassign", "forget"])
+async def test_a_long_withdrawal_gets_on(production: Supervisor, withdraw: str) -> None:
+    leader = production._leader
+    assert leader
+    leader._swept_at -= 60
+    leader._placements.progress_at -= 60
+    assert leader.stuck_for >= LEASE
+    await getattr(leader._placements, withdraw)("orders")
+    assert leader.stuck_for < LEASE
+
+
 async def test_nobody_leads_who_cannot_reach_redis(
     make_supervisor: MakeSupervisor, link: Proxy, redis_url: str, store: Store
 ) -> None:

@@ -13,6 +13,7 @@ from monitor.live import presence
 from monitor.live.connections import Live
 from monitor.live.keys import claim_key, presence_key
 from monitor.secrets import SecretBox
+from tests.factories import transition
 from tests.waiting import eventually
 from tests.workers.test_recorder import opened
 from workers.worker import process as module
@@ -109,3 +110,45 @@ async def test_a_worker_that_leaves_early_is_gone_at_once_too(
     assert await asyncio.wait_for(running, 20) is True
     assert await live.bus.exists(presence_key("w1"), claim_key("w1")) == 0
     assert await presence.known(live) == {"w1"}, "what it owns must still be taken from it"
+
+
+class DropsCancellation:
+    """A step that drops its first cancellation, as asyncio.wait_for does before Python 3.12 when
+    what it waits for is just done.
+    """
+
+    def __init__(self) -> None:
+        self.dropped = False
+
+    async def __call__(self) -> bool:
+        try:
+            await asyncio.sleep(0 if self.dropped else 60)
+        except asyncio.CancelledError:
+            self.dropped = True
+        return True
+
+
+async def test_a_handover_ends_in_time_though_its_timeout_is_dropped(
+    working: tuple[Worker, asyncio.Task[bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, running = working
+    step = DropsCancellation()
+    monkeypatch.setattr(module, "HANDOVER", 0.5)
+    monkeypatch.setattr(worker, "_is_needed", step)
+    worker._stop.set()
+    await asyncio.wait({running}, timeout=10)
+    assert (step.dropped, running.done()) == (True, True)
+
+
+async def test_a_drain_ends_in_time_though_its_timeout_is_dropped(
+    working: tuple[Worker, asyncio.Task[bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, running = working
+    step = DropsCancellation()
+    recorder = worker._recorder
+    recorder.custody._retain((transition("1.1.1"),))
+    monkeypatch.setattr(module, "HANDOVER", 0.5)
+    monkeypatch.setattr(recorder, "forget_durable", step)
+    recorder.give_up_id()
+    await asyncio.wait({running}, timeout=10)
+    assert (step.dropped, running.done(), recorder.retained) == (True, True, 1)
