@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from monitor import private
+from monitor.core.database import Address, parse_address
 from monitor.core.errors import InvalidInput
 
 VARIABLE = "FEELER_SECRET_KEYS"
@@ -39,12 +40,14 @@ class SecretBox:
 
     def seal(self, name: str, url: str) -> str:
         """Return the URL of this database as ciphertext that opens under this name only."""
-        return self._fernet.encrypt(json.dumps([name, url]).encode()).decode()
+        text = json.dumps([name, url])
+        return self._fernet.encrypt(text.encode()).decode()
 
     def open(self, name: str, ciphertext: str) -> str:
         """Return the URL; InvalidInput when no key fits or it was sealed for another database."""
         try:
-            owner, url = json.loads(self._fernet.decrypt(ciphertext.encode()))
+            text = self._fernet.decrypt(ciphertext.encode())
+            owner, url = json.loads(text)
         except (InvalidToken, ValueError):
             fix = f"is one missing in {VARIABLE}?"
             raise InvalidInput("ciphertext", "opens with no key of ours", fix) from None
@@ -52,9 +55,22 @@ class SecretBox:
             raise InvalidInput("ciphertext", "was sealed for another database")
         return str(url)
 
+    def open_address(self, name: str, ciphertext: str) -> Address:
+        """Return the address; InvalidInput where it cannot be opened, or not be used."""
+        url = self.open(name, ciphertext)
+        return parse_address(url)
+
+    def readable_address(self, name: str, ciphertext: str) -> Address | None:
+        """Return the address, None where this process cannot read it."""
+        try:
+            return self.open_address(name, ciphertext)
+        except InvalidInput:
+            return None
+
     def rotate(self, name: str, ciphertext: str) -> str:
         """Return the same URL sealed under the first key."""
-        return self.seal(name, self.open(name, ciphertext))
+        url = self.open(name, ciphertext)
+        return self.seal(name, url)
 
 
 def load_keys(home: Path, keys: str = "", keys_file: Path | None = None) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.core.database import parse_address
 from monitor.core.errors import InvalidInput
 from monitor.secrets import KEY_FILE, VARIABLE, SecretBox, has_keys, load_keys, make_key
 
@@ -67,6 +68,23 @@ def test_a_spoilt_ciphertext_says_no_more_than_that(spoil: Callable[[str], str])
     text = shown(lambda: box.open("db1", sealed))
     assert CANARY not in text
     assert not sealed or sealed not in text
+
+
+def test_an_address_is_opened_whole() -> None:
+    box = SecretBox(KEYS)
+    sealed = box.seal("db1", URL)
+    assert box.open_address("db1", sealed) == parse_address(URL)
+    assert box.readable_address("db1", sealed) == parse_address(URL)
+
+
+@pytest.mark.parametrize(
+    ("name", "url"), [("other", URL), ("db1", f"mysql://u:{CANARY}@db.example/app")]
+)
+def test_an_address_that_nobody_can_use_here_is_none(name: str, url: str) -> None:
+    box = SecretBox(KEYS)
+    sealed = box.seal(name, url)
+    assert box.readable_address("db1", sealed) is None
+    assert CANARY not in shown(lambda: box.open_address("db1", sealed))
 
 
 def test_a_missing_key_says_so() -> None:

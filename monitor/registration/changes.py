@@ -63,8 +63,8 @@ class Registration:
     def _new_values(self, before: Database, changes: Changes) -> dict[str, Any]:
         values: dict[str, Any] = {}
         if changes.url is not None:
-            known = open_url(self.box, before)
             # The same URL, sealed again, would look new: no two ciphertexts are the same.
+            known = self._readable_url(before)
             if changes.url != known:
                 values["ciphertext"] = self.box.seal(before.name, changes.url)
         if changes.labels not in (None, before.labels):
@@ -75,17 +75,15 @@ class Registration:
             values["zone"] = changes.zone
         return values
 
+    def _readable_url(self, row: Database) -> str | None:
+        try:
+            return self.box.open(row.name, row.ciphertext)
+        except InvalidInput:
+            return None
+
     async def _ask_for_look(self) -> None:
         """Nudge the leader; without Redis it finds the change by itself a little later."""
         try:
             await requests.ask(self.live, "fleet_changed")
         except StoreUnavailable as error:
             log.warning("action=nudge_failed store=%s", error.store)
-
-
-def open_url(box: SecretBox, row: Database) -> str:
-    """Return the URL of a registered database, '' where no key of ours opens it."""
-    try:
-        return box.open(row.name, row.ciphertext)
-    except InvalidInput:
-        return ""

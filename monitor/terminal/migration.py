@@ -7,7 +7,7 @@ once, the databases that the rule may meet.
 from collections.abc import Iterator, Sequence
 
 from monitor.config import Settings
-from monitor.core.database import Address, parse_address
+from monitor.core.database import Address
 from monitor.core.errors import FeelerError, StoreUnavailable
 from monitor.registry import fleet, store
 from monitor.secrets import SecretBox, load_keys
@@ -72,12 +72,10 @@ def _may_meet(settings: Settings) -> tuple[list[str], int]:
         opened.close()
     names, sealed = list[str](), 0
     for row in rows:
-        try:
-            address = parse_address(box.open(row.name, row.ciphertext))
-        except FeelerError:
+        address = box.readable_address(row.name, row.ciphertext)
+        if address is None:
             sealed += 1
-            continue
-        if _may_be_met(address):
+        elif _may_be_met(address):
             names.append(row.name)
     return names, sealed
 

@@ -31,7 +31,7 @@ def registered_address(settings: Settings, name: str) -> Address:
         row = fleet.get(store, name)
     finally:
         store.close()
-    return parse_address(box.open(name, row.ciphertext))
+    return box.open_address(name, row.ciphertext)
 
 
 def why_unreachable(url: str, ca_dir: Path) -> str:

@@ -6,10 +6,9 @@ from fastapi import APIRouter, Depends, Header, Response
 from pydantic import BaseModel, ConfigDict, SecretStr
 from starlette.concurrency import run_in_threadpool
 
-from monitor.core.database import parse_address
 from monitor.core.errors import Outdated
 from monitor.live import observations, requests
-from monitor.registration.changes import Registration, open_url
+from monitor.registration.changes import Registration
 from monitor.registration.given import Changes, NewDatabase
 from monitor.registry import fleet
 from monitor.registry.fleet import Database
@@ -153,10 +152,10 @@ def _etag(row: Database) -> str:
 
 
 def _shape(row: Database, box: SecretBox) -> RegisteredShape:
-    url = open_url(box, row)
+    address = box.readable_address(row.name, row.ciphertext)
     return {
         "name": row.name,
-        "url": parse_address(url).redacted() if url else "",
+        "url": address.redacted() if address else "",
         "labels": dict(row.labels),
         "policy": row.policy.name,
         "zone": row.zone,

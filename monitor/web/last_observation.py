@@ -15,8 +15,7 @@ from fastapi import APIRouter, Header, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from monitor.core.chunks import chunks
-from monitor.core.database import parse_address
-from monitor.core.errors import InvalidInput, StoreUnavailable, Unreadable
+from monitor.core.errors import StoreUnavailable, Unreadable
 from monitor.core.overlay import age
 from monitor.core.status import State, Status
 from monitor.live import generation, observations, reasons, targets, watched
@@ -219,10 +218,9 @@ def _details(box: SecretBox, latest: Latest, reason: Reason | None) -> Details:
 
 @lru_cache(maxsize=10_000)  # 70 us each to open
 def _address(box: SecretBox, name: str, ciphertext: str) -> tuple[str, str]:
-    """Return the URL without its password, and the user; nothing where no key of ours opens it."""
-    try:
-        address = parse_address(box.open(name, ciphertext))
-    except InvalidInput:
+    """Return the URL without its password, and the user; nothing where we cannot read it."""
+    address = box.readable_address(name, ciphertext)
+    if address is None:
         return "", ""
     return address.redacted(), address.user
 

@@ -1366,6 +1366,17 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/web/test_databases.py::test_credentials_are_changed_and_the_leader_told",),
     ),
     Mutant(
+        "one-address-hides-a-page",
+        "monitor/secrets.py",
+        "SecretBox.readable_address",
+        "except InvalidInput:",
+        "except KeyError:",
+        (
+            "tests/web/test_databases.py::"
+            "test_an_address_that_is_no_longer_allowed_hides_no_other_of_its_page",
+        ),
+    ),
+    Mutant(
         "reason-of-another-cause",
         "monitor/live/reasons.py",
         "reasons",

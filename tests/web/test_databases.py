@@ -230,6 +230,13 @@ async def test_an_address_sealed_with_a_lost_key_is_shown_as_none(app, web):
     assert (await web.get("/api/v1/databases/orders")).json()["url"] == ""
 
 
+async def test_an_address_that_is_no_longer_allowed_hides_no_other_of_its_page(app, web, box):
+    fleet.add(app.state.store, "orders", box.seal("orders", URL), {})
+    fleet.add(app.state.store, "stock", box.seal("stock", "postgresql:///only-a-socket"), {})
+    page = (await web.get("/api/v1/databases")).json()
+    assert [row["url"] for row in page["data"]] == [REDACTED, ""]
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

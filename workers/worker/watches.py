@@ -10,7 +10,6 @@ from zlib import crc32
 
 from monitor.core.access import Access
 from monitor.core.cause import Cause
-from monitor.core.database import parse_address
 from monitor.core.errors import InvalidInput
 from monitor.feeler.login import LoginLimiter
 from monitor.feeler.session import Session
@@ -80,7 +79,7 @@ class Watches:
         if not self.has_room():
             return self._refuse(database, target)
         try:
-            address = parse_address(self._box.open(database, target.ciphertext))
+            address = self._box.open_address(database, target.ciphertext)
         except InvalidInput as exc:
             log.error("action=address_sealed database=%s error=%s", database, exc)
             return UnreadableAddress(database, self._worker, target.revision, self._clock.now)
