@@ -5,6 +5,7 @@ assigns, workers look.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from operator import itemgetter
 
 from monitor.core.assignment import Assignment
 from monitor.core.chunks import chunks
@@ -15,6 +16,7 @@ from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.fields import status_fields
 from monitor.live.keys import (
     PARTITIONS,
+    by_partition,
     database_key,
     index_key,
     partition,
@@ -23,7 +25,11 @@ from monitor.live.keys import (
     target_key,
 )
 
-_ASSIGN, _UNASSIGN, _REINDEX = steps.step("assign"), steps.step("unassign"), steps.step("reindex")
+_Indexed = tuple[str, str]  # a database, and the worker whose index may name it
+
+_ASSIGN = steps.step("assign")
+_UNASSIGN = steps.step("unassign")
+_REINDEX = steps.step("reindex")
 _ROWS = 500  # of one script call: about 1 ms of Redis
 _PLACE = (
     *("owner", "epoch", "proven", "state", "identity", "doubt"),
@@ -57,14 +63,21 @@ async def assign(
         partition_key(number, "registry"),
     )
     epoch = assignment.epoch
-    args: list[str | int] = [name, assignment.owner, str(epoch), epoch.term, int(planned)]
+    args: list[str | int] = [name, assignment.owner]
+    args += (str(epoch), epoch.term, int(planned))
     args += (str(doubt or ""), int(now), registry)
     if seed is not None:
-        for field, text in status_fields(seed).items():
-            if text:
-                args += (field, text)
+        args += _seeding(seed)
     [answer] = await steps.run(live.cache, _ASSIGN, [(keys, args)])
     return Assigned(answer)
+
+
+def _seeding(seed: Status) -> list[str]:
+    args: list[str] = []
+    for field, text in status_fields(seed).items():
+        if text:
+            args += (field, text)
+    return args
 
 
 async def unassign(live: Live, database: str, term: int, registry: str) -> bool:
@@ -107,11 +120,16 @@ async def places(live: Live, databases: Sequence[str]) -> dict[str, Place]:
         replies = await pipe.execute()
     rows = dict(zip(databases, replies, strict=True))
     found = await quarantine.decode(live, "place", rows.items(), _place)
-    return {name: found.get(name) or _owned(name, row) for name, row in rows.items()}
+    known: dict[str, Place] = {}
+    for name, row in rows.items():
+        known[name] = found.get(name) or _owned(name, row)
+    return known
 
 
 def _place(name: str, row: Sequence[str | None]) -> Place:
-    owner, epoch, proven, state, identity, doubt, claimant, claim, moved_for, moves = row
+    owner, epoch, proven, state, identity, doubt, *moving = row
+    claimant, claim, moved_for, moves = moving
+    moved_at = (moves or "").split()
     return Place(
         database=name,
         owner=owner or "",
@@ -124,7 +142,7 @@ def _place(name: str, row: Sequence[str | None]) -> Place:
         claimant=claimant or "",
         claim=_epoch(claim),
         moved_for=_identity(moved_for),
-        moves=tuple(map(float, (moves or "").split())),
+        moves=tuple(map(float, moved_at)),
     )
 
 
@@ -134,7 +152,10 @@ def _epoch(text: str | None) -> Epoch | None:
 
 def _identity(text: str | None) -> Identity | None:
     """Read an identity; what follows it, as in a doubt, is left out."""
-    return Identity.parse(text.split()[0]) if text else None
+    if not text:
+        return None
+    identity, *_ = text.split()
+    return Identity.parse(identity)
 
 
 def _owned(name: str, row: Sequence[str | None]) -> Place:
@@ -163,19 +184,19 @@ async def rewrite_indexes(live: Live, databases: Iterable[str], workers: Collect
 
     They hold nothing else then. Name dead workers too: an index nobody names stays for ever.
     """
-    rows = [(name, "") for name in databases]
+    rows: list[_Indexed] = [(name, "") for name in databases]
     for worker in workers:
-        rows += [(name, worker) for name in await mine(live, worker)]
-    by_partition: dict[int, list[tuple[str, str]]] = {}
-    for row in rows:
-        by_partition.setdefault(partition(row[0]), []).append(row)
-    for number, its in by_partition.items():
-        for part in chunks(its, _ROWS):
-            await steps.run(live.cache, _REINDEX, [_reindex_call(number, part)])
+        index = await mine(live, worker)
+        rows += [(name, worker) for name in index]
+    for number, its in by_partition(rows, itemgetter(0)).items():
+        for chunk in chunks(its, _ROWS):
+            call = _reindex_call(number, chunk)
+            await steps.run(live.cache, _REINDEX, [call])
 
 
-def _reindex_call(number: int, rows: Sequence[tuple[str, str]]) -> steps.Call:
-    keys, args = [index_key(number, "")], list[str]()
+def _reindex_call(number: int, rows: Sequence[_Indexed]) -> steps.Call:
+    keys = [index_key(number, "")]
+    args: list[str] = []
     for name, worker in rows:
         keys += (database_key(name), target_key(name))
         args += (name, worker)

@@ -4,6 +4,7 @@ Imported by workers/ alone: the historian marks, the owners that retain transiti
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from monitor.core import event as events
 from monitor.core.chunks import chunks
@@ -11,7 +12,7 @@ from monitor.core.event import Transition
 from monitor.core.status import Key
 from monitor.live import steps
 from monitor.live.connections import Live, wrap_store_errors
-from monitor.live.keys import partition, partition_key, partition_keys
+from monitor.live.keys import by_partition, partition, partition_key, partition_keys
 
 _REPLAY = steps.step("replay")
 _ROWS = 500  # of one script call
@@ -20,9 +21,9 @@ _ROWS = 500  # of one script call
 async def mark_durable(live: Live, transitions: Sequence[Key], now: float) -> None:
     """Say that these are durable: the workers that retain them may forget them."""
     pipe = live.cache.pipeline(transaction=False)
-    for database, identity in transitions:
-        key = partition_key(partition(database), "durable")
-        pipe.zadd(key, {f"{database} {identity}": now})
+    for transition in transitions:
+        key, member = _place(transition)
+        pipe.zadd(key, {member: now})
     with wrap_store_errors():
         await pipe.execute()
 
@@ -30,13 +31,23 @@ async def mark_durable(live: Live, transitions: Sequence[Key], now: float) -> No
 async def durable(live: Live, transitions: Sequence[Key]) -> set[Key]:
     """Return which of these are known to be durable."""
     pipe = live.cache.pipeline(transaction=False)
-    for database, identity in transitions:
-        key = partition_key(partition(database), "durable")
-        pipe.zscore(key, f"{database} {identity}")
+    for transition in transitions:
+        key, member = _place(transition)
+        pipe.zscore(key, member)
     with wrap_store_errors():
         scores = await pipe.execute()
-    found = zip(transitions, scores, strict=True)
-    return {key for key, score in found if score is not None}
+    found = set()
+    for transition, score in zip(transitions, scores, strict=True):
+        if score is not None:
+            found.add(transition)
+    return found
+
+
+def _place(transition: Key) -> tuple[str, str]:
+    """Return the sorted set in which a durable transition stands, and what stands there for it."""
+    database, identity = transition
+    key = partition_key(partition(database), "durable")
+    return key, f"{database} {identity}"
 
 
 async def replay(live: Live, generation: str, transitions: Sequence[Transition]) -> bool:
@@ -44,15 +55,14 @@ async def replay(live: Live, generation: str, transitions: Sequence[Transition])
 
     False unless this generation is open in every partition concerned; some may be in it then.
     """
-    by_partition: dict[int, list[str]] = {}
-    for one in transitions:
-        by_partition.setdefault(partition(one.database), []).append(events.encode(one))
     calls: list[steps.Call] = []
-    for number, texts in by_partition.items():
+    for number, its in by_partition(transitions, attrgetter("database")).items():
         keys = partition_keys(number, "generation", "counters", "journal")
-        for part in chunks(texts, _ROWS):
-            calls.append((keys, (generation, *part)))
-    return all(await steps.run(live.cache, _REPLAY, calls))
+        for chunk in chunks(its, _ROWS):
+            texts = map(events.encode, chunk)
+            calls.append((keys, (generation, *texts)))
+    replayed = await steps.run(live.cache, _REPLAY, calls)
+    return all(replayed)
 
 
 async def count_conflicts(live: Live, conflicts: int) -> None:

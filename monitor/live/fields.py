@@ -19,11 +19,9 @@ _ZEROES = {"ok_rounds": "0", "errors": "0", "unreachable_at": "0.000"}
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?\Z")
 
 
-def _gauges_of(family: str) -> tuple[str, ...]:
-    return tuple(gauge.name for gauge in GAUGES.values() if gauge.family == family)
-
-
-_GAUGES_OF = {family: _gauges_of(family) for family in FAMILIES}
+_GAUGES_OF: dict[str, list[str]] = {family: [] for family in FAMILIES}
+for _gauge in GAUGES.values():
+    _GAUGES_OF[_gauge.family].append(_gauge.name)
 
 
 def status_fields(status: Status) -> dict[str, str]:
@@ -41,29 +39,43 @@ def observation_fields(observation: Observation) -> dict[str, str]:
     Families it did not read are left alone. A feel that failed by our own fault saw nothing of the
     database: it changes only the cause, the last observation stays, with its age.
     """
-    cause = {"cause": observation.cause.value, "revision": str(observation.revision or "")}
-    if observation.evidence is Evidence.OUR_FAULT:
-        return cause
-    waited_ms = observation.waited * 1000
-    fields = cause | {
-        "observed_at": f"{observation.at:.3f}",
-        "sent_at": f"{observation.sent_at:.3f}",
-        "seen_by": observation.worker,
-        "duration_ms": f"{(observation.at - observation.sent_at) * 1000:.0f}",
-        "fresh_login": "1" if observation.fresh_login else "0",
-        "login_interval": f"{observation.login_interval:g}",
-        "dns_stale": "1" if observation.dns_stale else "",
-        "waited_ms": f"{waited_ms:.0f}" if waited_ms >= 1 else "",
-        "services_available": "1" if observation.evidence is Evidence.OK else "0",
+    fields = {
+        "cause": observation.cause.value,
+        "revision": str(observation.revision or ""),
     }
+    evidence = observation.evidence
+    if evidence is Evidence.OUR_FAULT:
+        return fields
+    at = observation.at
+    sent_at = observation.sent_at
+    duration_ms = (at - sent_at) * 1000
+    waited_ms = observation.waited * 1000
+    fields["observed_at"] = f"{at:.3f}"
+    fields["sent_at"] = f"{sent_at:.3f}"
+    fields["seen_by"] = observation.worker
+    fields["duration_ms"] = f"{duration_ms:.0f}"
+    fields["fresh_login"] = "1" if observation.fresh_login else "0"
+    fields["login_interval"] = f"{observation.login_interval:g}"
+    fields["dns_stale"] = "1" if observation.dns_stale else ""
+    fields["waited_ms"] = f"{waited_ms:.0f}" if waited_ms >= 1 else ""
+    fields["services_available"] = "1" if evidence is Evidence.OK else "0"
     fields |= access.encode(observation.access)
     for reading in observation.readings:
-        head = f"{reading.status.value} {reading.observed_at:.3f} {reading.code}"
-        fields[f"family:{reading.family}"] = head.rstrip()
-        values = reading.values if reading.status is ReadingStatus.OK else {}
-        for name in _GAUGES_OF[reading.family]:
-            fields[name] = _text(values[name]) if name in values else ""
+        _add_reading(fields, reading)
     return fields
+
+
+def _add_reading(fields: dict[str, str], reading: Reading) -> None:
+    family = reading.family
+    status = reading.status
+    head = f"{status.value} {reading.observed_at:.3f} {reading.code}"
+    fields[f"family:{family}"] = head.rstrip()
+    values = reading.values if status is ReadingStatus.OK else {}
+    for name in _GAUGES_OF[family]:
+        if name in values:
+            fields[name] = _text(values[name])
+        else:
+            fields[name] = ""
 
 
 def readings(fields: Mapping[str, str]) -> tuple[Reading, ...]:
@@ -77,9 +89,17 @@ def _readings(fields: Mapping[str, str]) -> Iterator[Reading]:
         if not text:
             continue
         status, observed_at, *code = text.split(" ")
-        names = [name for name in _GAUGES_OF[family] if name in fields]
-        values = {name: _value(fields[name]) for name in names}
-        yield Reading(family, moment(observed_at), ReadingStatus(status), values, "".join(code))
+        values: dict[str, Value] = {}
+        for name in _GAUGES_OF[family]:
+            if name in fields:
+                values[name] = _value(fields[name])
+        yield Reading(
+            family,
+            moment(observed_at),
+            ReadingStatus(status),
+            values,
+            "".join(code),
+        )
 
 
 def _text(value: Value) -> str:
@@ -87,7 +107,8 @@ def _text(value: Value) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return repr(value)
-    return str(value).encode()[:MOST_BYTES].decode(errors="ignore")
+    encoded = str(value).encode()
+    return encoded[:MOST_BYTES].decode(errors="ignore")
 
 
 def _value(text: str) -> Value:
@@ -95,4 +116,6 @@ def _value(text: str) -> Value:
         return text == "true"
     if not _NUMBER.match(text):
         return text
-    return float(text) if "." in text or "e" in text else int(text)
+    if "." in text or "e" in text:
+        return float(text)
+    return int(text)

@@ -9,8 +9,9 @@ end it, so the counter gives every opening a name of its own.
 import itertools
 import logging
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from monitor.core.chunks import chunks
 from monitor.core.generation import Generation, Signature
@@ -21,8 +22,8 @@ from monitor.live.fields import status_fields
 from monitor.live.keys import (
     PARTITIONS,
     all_keys,
+    by_partition,
     database_key,
-    partition,
     partition_key,
     partition_keys,
 )
@@ -70,6 +71,9 @@ class Restored:
     owner: str
 
 
+_Part = tuple[int, str, Sequence[Restored]]  # a partition, the part's name, what is remembered
+
+
 # --- looking ---
 
 
@@ -82,16 +86,21 @@ async def generation(live: Live) -> Generation:
     with wrap_store_errors():
         info, *found = await pipe.execute()
     instance = str(info["master_replid"])
-    names = {name for name, _ in found}
-    signature = max(Signature.parse(text or "") for _, text in found)
-    return Generation(_open_name(names, instance), instance, signature)
+    names: set[str] = set()
+    signatures: set[Signature] = set()
+    for name, signature in found:
+        names.add(name or "")
+        signatures.add(Signature.parse(signature or ""))
+    return Generation(_open_name(names, instance), instance, max(signatures))
 
 
-def _open_name(names: set[str | None], instance: str) -> str:
-    name = names.pop() if len(names) == 1 else None
-    if name and _NAME.match(name) and name.startswith(f"{instance}:"):
-        return name
-    return ""
+def _open_name(names: set[str], instance: str) -> str:
+    if len(names) != 1:
+        return ""
+    [name] = names
+    well_formed = _NAME.match(name)
+    of_this_instance = name.startswith(f"{instance}:")
+    return name if well_formed and of_this_instance else ""
 
 
 async def standing(live: Live) -> Standing:
@@ -101,8 +110,12 @@ async def standing(live: Live) -> Standing:
         pipe.mget(partition_keys(number, "term", "registry"))
     with wrap_store_errors():
         found = await pipe.execute()
-    signatures = frozenset(Signature.parse(text or "") for _, text in found)
-    return Standing(max(int(term or 0) for term, _ in found), signatures)
+    highest = 0
+    signatures: set[Signature] = set()
+    for term, signature in found:
+        highest = max(highest, int(term or 0))
+        signatures.add(Signature.parse(signature or ""))
+    return Standing(highest, frozenset(signatures))
 
 
 # --- whose this Redis is ---
@@ -114,9 +127,12 @@ async def lead(live: Live, term: int, registry: str) -> bool:
     False if a higher term is known, or another registry's name. Race: of two registries that claim
     one empty Redis at once the first partition chooses, the other claims no further.
     """
-    calls = _calls((term, registry), "term", "registry")
-    first = await steps.run(live.cache, _LEAD, calls[:1])
-    return all(first) and all(await steps.run(live.cache, _LEAD, calls[1:]))
+    first, *others = _calls((term, registry), "term", "registry")
+    [chosen] = await steps.run(live.cache, _LEAD, [first])
+    if not chosen:
+        return False
+    followed = await steps.run(live.cache, _LEAD, others)
+    return all(followed)
 
 
 async def take_over(live: Live, registry: str, takeovers: int) -> bool:
@@ -125,7 +141,8 @@ async def take_over(live: Live, registry: str, takeovers: int) -> bool:
     False when somebody else did meanwhile.
     """
     calls = _calls((registry, takeovers), "registry")
-    return all(await steps.run(live.cache, _TAKE_OVER, calls))
+    given = await steps.run(live.cache, _TAKE_OVER, calls)
+    return all(given)
 
 
 async def mark_complete(live: Live, lease: str) -> None:
@@ -148,9 +165,9 @@ async def is_complete(live: Live, lease: str) -> bool:
     for key in all_keys("complete"):
         pipe.get(key)
     with wrap_store_errors():
-        marks = set(await pipe.execute())
-        marks.add(await live.bus.get(partition_key(0, "complete")))
-    return marks == {lease}
+        marks = await pipe.execute()
+        mark_of_bus = await live.bus.get(partition_key(0, "complete"))
+    return {*marks, mark_of_bus} == {lease}
 
 
 # --- restoring what a closed Redis forgot ---
@@ -171,41 +188,39 @@ async def restore(
     instance = (await generation(live)).instance
     report = (instance, reporter, next(_attempts))
     seen = (term, str(signature))
-    parts = _parts(rows)
-    for i in range(max(map(len, parts.values()))):
+    for parts in _rounds(rows):
         calls = []
-        for number, its in parts.items():
-            if i < len(its):
-                head = (*report, _part_name(i, len(its)), *seen)
-                calls.append(_restore_call(number, head, its[i]))
-        if not all(await steps.run(live.cache, _RESTORE, calls)):
+        for number, name, its in parts:
+            head = (*report, name, *seen)
+            calls.append(_restore_call(number, head, its))
+        merged = await steps.run(live.cache, _RESTORE, calls)
+        if not all(merged):
             log.warning("action=restore_interrupted worker=%s instance=%s", reporter, instance)
             return False
     return True
 
 
-def _parts(rows: Sequence[Restored]) -> dict[int, list[Sequence[Restored]]]:
-    """Cut a report by partition: a first part without rows, then others, the last maybe without."""
-    by_partition: dict[int, list[Restored]] = {number: [] for number in range(PARTITIONS)}
-    for row in rows:
-        by_partition[partition(row.database)].append(row)
-    parts: dict[int, list[Sequence[Restored]]] = {}
-    for number, its in by_partition.items():
-        parts[number] = [(), *chunks(its, _ROWS)]
-        if not its:
-            parts[number].append(())
-    return parts
+def _rounds(rows: Sequence[Restored]) -> Iterator[list[_Part]]:
+    """Cut a report into parts of one partition each, and return those that go out together."""
+    its_rows = by_partition(rows, attrgetter("database"))
+    reports = []
+    for number in range(PARTITIONS):
+        reports.append(_parts(number, its_rows.get(number, [])))
+    for parts in itertools.zip_longest(*reports):
+        yield [part for part in parts if part]
 
 
-def _part_name(i: int, count: int) -> str:
-    """Name a part.
+def _parts(number: int, rows: Sequence[Restored]) -> Iterator[_Part]:
+    """Cut the report of one partition: a first part without rows, the last maybe without.
 
     Race: no request both begins a report and ends it, else one that comes late, in the next closed
     generation, would stand for a new report.
     """
-    if i == 0:
-        return "first"
-    return "last" if i == count - 1 else "middle"
+    yield number, "first", []
+    *middle, last = list(chunks(rows, _ROWS)) or [()]
+    for chunk in middle:
+        yield number, "middle", chunk
+    yield number, "last", last
 
 
 def _restore_call(number: int, head: steps.Args, rows: Sequence[Restored]) -> steps.Call:
@@ -213,12 +228,18 @@ def _restore_call(number: int, head: steps.Args, rows: Sequence[Restored]) -> st
     args = [*head, len(_MERGED), *_MERGED]
     for row in rows:
         keys.append(database_key(row.database))
-        status, epoch = status_fields(row.status), str(row.epoch or "")
-        claimant = row.owner if epoch else ""
-        args += (row.database, claimant, epoch, status["identity"])
-        args += (status[name] for name in STATUS_FIELDS)
-        args += ("", epoch)  # of `batch` and `restored`
+        args += _remembered(row)
     return keys, args
+
+
+def _remembered(row: Restored) -> list[str]:
+    """Return what restore.lua takes of a database: its row, and a text for each of _MERGED."""
+    status = status_fields(row.status)
+    epoch = str(row.epoch or "")
+    claimant = row.owner if epoch else ""
+    merged = status | {"batch": "", "restored": epoch}
+    texts = [merged[name] for name in _MERGED]
+    return [row.database, claimant, epoch, status["identity"], *texts]
 
 
 async def reported(live: Live) -> set[str]:
@@ -235,11 +256,16 @@ async def reported(live: Live) -> set[str]:
 
 
 def _reporters(reports: Mapping[str, str], instance: str) -> set[str]:
-    return {who for who, report in reports.items() if _is_done(report, instance)}
+    done = set()
+    for reporter, report in reports.items():
+        if _is_done(report, instance):
+            done.add(reporter)
+    return done
 
 
 def _is_done(report: str, instance: str) -> bool:
-    return report.startswith(f"{instance} ") and report.endswith(" done")
+    of_this_instance = report.startswith(f"{instance} ")
+    return of_this_instance and report.endswith(" done")
 
 
 async def withdraw(live: Live, reporter: str) -> None:
@@ -267,10 +293,10 @@ async def open_generation(
     name = f"{instance}:{leader}"
     args: steps.Args = (name, instance, leader.term, registry, *sorted(reports))
     calls = _calls(args, "generation", "term", "reports", "registry")
-    answers = set(await steps.run(live.cache, _OPEN, calls))
-    if answers == {"opened"}:
+    answers = sorted(set(await steps.run(live.cache, _OPEN, calls)))
+    if answers == ["opened"]:
         return name
-    log.warning("action=open_refused name=%s answers=%s", name, ",".join(sorted(answers)))
+    log.warning("action=open_refused name=%s answers=%s", name, ",".join(answers))
     return None
 
 
@@ -286,4 +312,8 @@ async def close_generation(live: Live, entered: Epoch, term: int) -> None:
 
 def _calls(args: steps.Args, *kinds: str) -> list[steps.Call]:
     """Make one call for each partition, with its keys of these kinds."""
-    return [(partition_keys(number, *kinds), args) for number in range(PARTITIONS)]
+    calls: list[steps.Call] = []
+    for number in range(PARTITIONS):
+        keys = partition_keys(number, *kinds)
+        calls.append((keys, args))
+    return calls

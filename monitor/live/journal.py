@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from monitor.core import event as events
+from monitor.core.chunks import chunks
 from monitor.core.errors import InvalidInput
 from monitor.core.event import Event
 from monitor.core.timing import DURABLE_REMEMBERED
@@ -51,8 +52,9 @@ async def ensure(live: Live, group: str) -> None:
     for key in _JOURNALS:
         pipe.xgroup_create(key, group, id="0", mkstream=True)
     with wrap_store_errors():
-        for reply in await pipe.execute(raise_on_error=False):
-            if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
+        replies = await pipe.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, Exception) and not _is_there(reply):
                 raise reply
 
 
@@ -63,8 +65,9 @@ async def read(live: Live, group: str, consumer: str, *, count: int, block: floa
     and after Redis lost its memory.
     """
     until = time.monotonic() + block
+    each = max(1, count // PARTITIONS)
     while True:
-        found = await _read(live, group, consumer, max(1, count // PARTITIONS))
+        found = await _read(live, group, consumer, each)
         left = until - time.monotonic()
         if found or left <= 0:
             return found
@@ -88,11 +91,13 @@ async def _take(live: Live, group: str, consumer: str, each: int) -> tuple[list[
         pipe.xreadgroup(group, consumer, {key: ">"}, count=each)
     with wrap_store_errors():
         replies: list[Any] = await pipe.execute(raise_on_error=False)
-        taken, missing = [], False
+        taken: list[_Taken] = []
+        missing = False
         broken: Exception | None = None
         for number, reply in enumerate(replies):
             if not isinstance(reply, Exception):
-                taken += [(number, rows) for _, rows in reply]
+                for _, rows in reply:
+                    taken.append((number, rows))
             elif _is_missing(reply):
                 missing = True
             else:
@@ -104,18 +109,24 @@ async def _take(live: Live, group: str, consumer: str, each: int) -> tuple[list[
 
 async def claim(live: Live, group: str, consumer: str, *, idle: float) -> list[Entry]:
     """Take over entries some consumer took and did not acknowledge for `idle` seconds."""
+    least = round(idle * 1000)
     pipe = live.cache.pipeline(transaction=False)
     for key in _JOURNALS:
-        pipe.xautoclaim(key, group, consumer, min_idle_time=round(idle * 1000), count=100)
+        pipe.xautoclaim(key, group, consumer, min_idle_time=least, count=100)
     with wrap_store_errors():
         replies: list[Any] = await pipe.execute(raise_on_error=False)
         taken = []
         for number, reply in enumerate(replies):
             if not isinstance(reply, Exception):
-                taken.append((number, reply[1]))
+                _, rows, *_ = reply
+                taken.append((number, rows))
             elif not _is_missing(reply):
                 raise reply
     return await _entries(live, group, taken)
+
+
+def _is_there(exc: Exception) -> bool:
+    return str(exc).startswith("BUSYGROUP")
 
 
 def _is_missing(exc: Exception) -> bool:
@@ -131,7 +142,8 @@ async def _entries(live: Live, group: str, found: Sequence[_Taken]) -> list[Entr
             if row is None:
                 continue
             try:
-                entries.append(Entry(number, id_, events.decode(row["event"])))
+                event = events.decode(row["event"])
+                entries.append(Entry(number, id_, event))
             except (KeyError, InvalidInput) as exc:
                 what = f"group={group} partition={number} id={id_}"
                 log.error("action=entry_unreadable %s error=%s", what, exc)
@@ -145,7 +157,8 @@ async def ack(live: Live, group: str, entries: Sequence[Entry]) -> None:
     """Acknowledge entries: their work is done."""
     pipe = live.cache.pipeline(transaction=False)
     for entry in entries:
-        pipe.xack(_JOURNALS[entry.partition], group, entry.id)
+        journal = _JOURNALS[entry.partition]
+        pipe.xack(journal, group, entry.id)
     with wrap_store_errors():
         await pipe.execute()
 
@@ -159,10 +172,12 @@ async def trim(live: Live, now: float, *, limit: int = LIMIT) -> int:
     args = (limit, forget_before, IDLE_CONSUMER, *DURABLE)
     calls: list[steps.Call] = []
     for number in range(PARTITIONS):
-        calls.append((partition_keys(number, "journal", "durable", "counters"), args))
+        keys = partition_keys(number, "journal", "durable", "counters")
+        calls.append((keys, args))
+    answers = await steps.run(live.cache, _TRIM, calls)
     trimmed = 0
     forced = 0
-    for acknowledged, by_force in await steps.run(live.cache, _TRIM, calls):
+    for acknowledged, by_force in answers:
         trimmed += acknowledged
         forced += by_force
     if forced:
@@ -173,7 +188,9 @@ async def trim(live: Live, now: float, *, limit: int = LIMIT) -> int:
 async def is_behind(live: Live) -> bool:
     """Tell whether the historians have still something to read or to finish."""
     counts = await backlog(live)
-    return bool(counts.get(f"{HISTORIAN}_pending", 0) or counts.get(f"{HISTORIAN}_lag", 0))
+    to_finish = counts.get(f"{HISTORIAN}_pending", 0)
+    to_read = counts.get(f"{HISTORIAN}_lag", 0)
+    return bool(to_finish or to_read)
 
 
 async def waiting(live: Live, now: float) -> float:
@@ -185,17 +202,24 @@ async def waiting(live: Live, now: float) -> float:
         replies: list[Any] = await pipe.execute(raise_on_error=False)
     pipe = live.cache.pipeline(transaction=False)
     for key, groups in zip(_JOURNALS, replies, strict=True):
-        if not isinstance(groups, Exception):  # else there is no stream in this partition yet
-            by_name = {group["name"]: group for group in groups}
-            _ask_for_oldest(pipe, key, by_name.get(HISTORIAN))
+        if isinstance(groups, Exception):  # no stream in this partition yet
+            continue
+        by_name = {group["name"]: group for group in groups}
+        _ask_for_oldest(pipe, key, by_name.get(HISTORIAN))
     with wrap_store_errors():
-        found = [reply[0] for reply in await pipe.execute() if reply]
+        found = await pipe.execute()
     oldest = 0.0
-    for row in found:
-        id_ = row["message_id"] if isinstance(row, dict) else row[0]
-        written_at = int(id_.partition("-")[0]) / 1000
-        oldest = max(oldest, now - written_at)
+    for rows in found:
+        for row in rows:
+            oldest = max(oldest, now - _written_at(row))
     return oldest
+
+
+def _written_at(row: Any) -> float:
+    """Return when an entry was written, by its id: XPENDING's row of it or XRANGE's."""
+    id_ = row["message_id"] if isinstance(row, dict) else row[0]
+    milliseconds, _, _ = id_.partition("-")
+    return int(milliseconds) / 1000
 
 
 def _ask_for_oldest(pipe: Any, key: str, group: Mapping[str, Any] | None) -> None:
@@ -219,13 +243,15 @@ async def backlog(live: Live) -> dict[str, int]:
         pipe.xinfo_groups(key)
     with wrap_store_errors():
         replies: list[Any] = await pipe.execute(raise_on_error=False)
-    total: Counter[str] = Counter({"length": 0, "dead": sum(replies[::3])})
-    for length, groups in zip(replies[1::3], replies[2::3], strict=True):
+    total: Counter[str] = Counter(length=0, dead=0)
+    for dead, length, groups in chunks(replies, 3):
+        total["dead"] += dead
         if isinstance(groups, Exception):  # no stream in this partition yet
             continue
         total["length"] += length
         for group in groups:
-            name, lag = group["name"], group["lag"]
+            name = group["name"]
+            lag = group["lag"]
             total[f"{name}_pending"] += group["pending"]
             total[f"{name}_lag"] += length if lag is None else lag
     return dict(total)

@@ -79,7 +79,11 @@ feeler:probe               string  1 s   web, supervisor             nobody
     shows whether writes are taken (by the bus and by the cache)
 """
 
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 from zlib import crc32
+
+T = TypeVar("T")
 
 # The partition's number and two letters, found such that CRC16(tag) % 16384, the hash slot, lies
 # within 25 of number * 512 + 256: any number of equal shards of a Redis Cluster gets an even share
@@ -101,6 +105,15 @@ PROBE = "feeler:probe"
 def partition(name: str) -> int:
     """Return the partition of a database."""
     return crc32(name.encode()) % PARTITIONS
+
+
+def by_partition(items: Iterable[T], name_of: Callable[[T], str]) -> dict[int, list[T]]:
+    """Sort what there is of databases by their partitions."""
+    found: dict[int, list[T]] = {}
+    for item in items:
+        number = partition(name_of(item))
+        found.setdefault(number, []).append(item)
+    return found
 
 
 def partition_key(number: int, kind: str) -> str:

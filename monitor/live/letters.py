@@ -3,7 +3,7 @@
 Only live/ and the CLI import this: the journal buries them, `feeler journal` lists and revives.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,7 +54,8 @@ async def bury(
     dead, journal, counters = partition_keys(number, "dead", "journal", "counters")
     pipe = live.cache.pipeline(transaction=True)
     for id_, row in rows:
-        letter: Any = {"group": group, "entry": id_, "event": row.get("event", "")}
+        event = row.get("event", "")
+        letter: Any = {"group": group, "entry": id_, "event": event}
         pipe.xadd(dead, letter, maxlen=LIMIT, approximate=False)
         pipe.xack(journal, group, id_)
     pipe.hincrby(counters, "dead_letters", len(rows))
@@ -64,19 +65,28 @@ async def bury(
 
 async def dead_letters(live: Live) -> list[Letter]:
     """Return the dead letters, oldest first; an entry that several groups could not read once."""
-    found: dict[tuple[int, str], Letter] = {}
+    found: list[Letter] = []
     for number, key in enumerate(all_keys("dead")):
         with wrap_store_errors():
             rows: Any = await live.cache.xrange(key)
-        for id_, row in rows:
-            letter = Letter(number, row["entry"], row["event"], (id_,), (row["group"],))
-            known = found.get((number, letter.entry))
-            found[number, letter.entry] = known.merged(letter) if known else letter
-    return sorted(found.values(), key=_written_at)
+        found += _of_entries(number, rows)
+    return sorted(found, key=_written_at)
+
+
+def _of_entries(number: int, rows: Sequence[tuple[str, dict[str, str]]]) -> Iterable[Letter]:
+    """Make one letter for each entry of a partition's journal, however often it was buried."""
+    found: dict[str, Letter] = {}
+    for id_, row in rows:
+        entry = row["entry"]
+        letter = Letter(number, entry, row["event"], (id_,), (row["group"],))
+        known = found.get(entry)
+        found[entry] = known.merged(letter) if known else letter
+    return found.values()
 
 
 def _written_at(letter: Letter) -> int:
-    return int(letter.entry.partition("-")[0])
+    milliseconds, _, _ = letter.entry.partition("-")
+    return int(milliseconds)
 
 
 async def revive(live: Live, generation: str, letters: Sequence[Letter]) -> bool:

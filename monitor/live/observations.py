@@ -7,6 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from zlib import crc32
 
 from monitor.core import access
@@ -15,6 +16,7 @@ from monitor.core import status as statuses
 from monitor.core.access import UNKNOWN, Access
 from monitor.core.beat import Beat, Reply
 from monitor.core.cause import Cause
+from monitor.core.chunks import chunks
 from monitor.core.event import Event, Transition
 from monitor.core.foreign import moment
 from monitor.core.observation import Reading
@@ -25,8 +27,8 @@ from monitor.live.connections import Live, wrap_store_errors
 from monitor.live.keys import (
     PARTITIONS,
     all_keys,
+    by_partition,
     database_key,
-    partition,
     partition_keys,
     target_key,
 )
@@ -39,9 +41,9 @@ _Stored = tuple[Mapping[str, str], str | None, str | None, str | None]
 ROW_BYTES = 2_000  # of a beat with all gauges and no events, at most
 
 _RECORD = steps.step("record")
-_KEYS = [
-    partition_keys(number, "generation", "counters", "journal") for number in range(PARTITIONS)
-]
+_KEYS: list[list[str]] = []
+for _number in range(PARTITIONS):
+    _KEYS.append(partition_keys(_number, "generation", "counters", "journal"))
 _HELD = ("owner", "epoch", *STATUS_FIELDS, *access.ACCESS_FIELDS)
 _batches = itertools.count(1)  # of this process: one that arrives after a later one is late
 
@@ -78,23 +80,23 @@ async def record(live: Live, generation: str, worker: str, beats: Sequence[Beat]
     Beats of a partition share a script call; each has a database of its own. After StoreUnavailable
     any part may have been written: record again.
     """
-    if len({beat.database for beat in beats}) != len(beats):
+    databases = {beat.database for beat in beats}
+    if len(databases) != len(beats):
         raise ValueError("a database may stand in a batch once only")
-    by_partition: dict[int, list[Beat]] = {}
-    for beat in beats:
-        by_partition.setdefault(partition(beat.database), []).append(beat)
+    batches = by_partition(beats, attrgetter("database"))
     head = (generation, worker, next(_batches), PROCESS)
-    calls = [_call(number, head, its) for number, its in by_partition.items()]
-    replies: dict[str, Reply] = {}
+    calls = [_call(number, head, its) for number, its in batches.items()]
     answers = await steps.run(live.cache, _RECORD, calls)
-    for its, texts in zip(by_partition.values(), answers, strict=True):
+    replies: dict[str, Reply] = {}
+    for its, texts in zip(batches.values(), answers, strict=True):
         for beat, text in zip(its, texts, strict=True):
             replies[beat.database] = Reply(text)
     return [replies[beat.database] for beat in beats]
 
 
 def _call(number: int, head: steps.Args, beats: Sequence[Beat]) -> steps.Call:
-    keys, args = [*_KEYS[number]], list[str | int](head)
+    keys = list(_KEYS[number])
+    args = list(head)
     for beat in beats:
         keys.append(database_key(beat.database))
         _add_row(args, beat)
@@ -103,7 +105,10 @@ def _call(number: int, head: steps.Args, beats: Sequence[Beat]) -> steps.Call:
 
 def weight(beat: Beat) -> int:
     """Return about how many bytes a beat takes on the wire."""
-    return ROW_BYTES + sum(len(events.encode(event)) for event in beat.events)
+    total = ROW_BYTES
+    for event in beat.events:
+        total += len(events.encode(event))
+    return total
 
 
 def _add_row(args: list[str | int], beat: Beat) -> None:
@@ -113,10 +118,12 @@ def _add_row(args: list[str | int], beat: Beat) -> None:
     """
     epoch = str(beat.epoch)
     status = fields.status_fields(beat.status)
+    row = fields.observation_fields(beat.observation)
+    row |= status
     pairs: list[str | int] = ["number", 0, "batch", 0]  # the script puts its own values in
     pairs += ("proven", 1, "process", f"{epoch} {PROCESS}")
     gone: list[str] = []
-    for name, value in (fields.observation_fields(beat.observation) | status).items():
+    for name, value in row.items():
         if value:
             pairs += (name, value)
         else:
@@ -126,14 +133,18 @@ def _add_row(args: list[str | int], beat: Beat) -> None:
         journal += _event_args(event)
     checksum = crc32(" ".join(gone).encode())
     args += (epoch, status["identity"], status["state"], checksum)
-    args += (len(pairs), *pairs, len(gone), *gone, len(journal), *journal)
+    for part in (pairs, gone, journal):
+        args.append(len(part))
+        args += part
 
 
 def _event_args(event: Event) -> tuple[str, str, str, str]:
     text = events.encode(event)
     if isinstance(event, Transition):
-        return "transition", str(event.identity), str(event.prev or ""), text
-    return "cannot_reach", str(event.doubt), f"{event.at:.3f}", text
+        prev = str(event.prev or "")
+        return "transition", str(event.identity), prev, text
+    at = f"{event.at:.3f}"
+    return "cannot_reach", str(event.doubt), at, text
 
 
 async def latest(live: Live, names: Sequence[str]) -> Rows[Latest]:
@@ -145,9 +156,10 @@ async def latest(live: Live, names: Sequence[str]) -> Rows[Latest]:
     with wrap_store_errors():
         replies = await pipe.execute()
     known = []
-    for name, stored, target in zip(names, replies[::2], replies[1::2], strict=True):
+    for name, (stored, target) in zip(names, chunks(replies, 2), strict=True):
         if stored:
-            known.append((name, (stored, *target)))
+            row = (stored, *target)
+            known.append((name, row))
     return await quarantine.decode(live, "database", known, _latest)
 
 
@@ -160,38 +172,37 @@ async def held(live: Live, names: Sequence[str]) -> Rows[Latest]:
         replies = await pipe.execute()
     known = []
     for name, row in zip(names, replies, strict=True):
-        stored = {field: text for field, text in zip(_HELD, row, strict=True) if text}
+        texts = zip(_HELD, row, strict=True)
+        stored = {field: text for field, text in texts if text}
         if stored:
             known.append((name, stored))
     return await quarantine.decode(live, "status", known, _held)
 
 
 def _held(name: str, stored: Mapping[str, str]) -> Latest:
+    epoch = stored.get("epoch")
     return Latest(
         database=name,
         status=statuses.decode(stored),
         seeded="state" in stored,
         owner=stored.get("owner", ""),
-        epoch=Epoch.parse(stored["epoch"]) if "epoch" in stored else None,
+        epoch=None if epoch is None else Epoch.parse(epoch),
         access=access.decode(stored),
     )
 
 
 def _latest(name: str, row: _Stored) -> Latest:
     stored, policy, labels, ciphertext = row
-
-    def at(key: str) -> float | None:
-        return moment(stored[key]) if key in stored else None
-
+    cause = stored.get("cause")
     return replace(
         _held(name, stored),
         worker=stored.get("seen_by", ""),
-        sent_at=at("sent_at"),
-        at=at("observed_at"),
-        cause=Cause(stored["cause"]) if "cause" in stored else None,
+        sent_at=_seconds(stored, "sent_at"),
+        at=_seconds(stored, "observed_at"),
+        cause=None if cause is None else Cause(cause),
         number=int(stored.get("number", 0)),
         fresh_login=stored.get("fresh_login") == "1",
-        login_interval=at("login_interval"),
+        login_interval=_seconds(stored, "login_interval"),
         waited_ms=int(stored.get("waited_ms", 0)),
         dns_stale="dns_stale" in stored,
         readings=fields.readings(stored),
@@ -202,13 +213,19 @@ def _latest(name: str, row: _Stored) -> Latest:
     )
 
 
+def _seconds(stored: Mapping[str, str], name: str) -> float | None:
+    text = stored.get(name)
+    return None if text is None else moment(text)
+
+
 async def names(live: Live) -> list[str]:
     """Return every database Redis knows of, sorted."""
     pipe = live.cache.pipeline(transaction=False)
     for key in all_keys("names"):
         pipe.smembers(key)
     with wrap_store_errors():
-        return sorted(set().union(*await pipe.execute()))
+        parts: list[set[str]] = await pipe.execute()
+    return sorted(set().union(*parts))
 
 
 async def counters(live: Live) -> dict[str, int]:

@@ -56,8 +56,9 @@ async def claim(live: Live, worker: str) -> bool:
 async def announce(live: Live, presence: Presence) -> None:
     """Say that a worker is here for the next 7 s."""
     text = json.dumps(asdict(presence))
+    milliseconds = round(PRESENCE_TTL * 1000)
     pipe = live.bus.pipeline(transaction=False)
-    pipe.set(presence_key(presence.worker), text, px=round(PRESENCE_TTL * 1000))
+    pipe.set(presence_key(presence.worker), text, px=milliseconds)
     pipe.zadd(WORKERS, {presence.worker: presence.at})
     with wrap_store_errors():
         await pipe.execute()
@@ -65,7 +66,8 @@ async def announce(live: Live, presence: Presence) -> None:
 
 async def present(live: Live) -> Rows[Presence]:
     """Return the workers whose presence has not expired."""
-    workers = sorted(await known(live))
+    known_workers = await known(live)
+    workers = sorted(known_workers)
     if not workers:
         return Rows()
     keys = [presence_key(worker) for worker in workers]
@@ -87,7 +89,8 @@ def _presence(worker: str, text: str | bytes) -> Presence:
 
 def decode(text: str | bytes) -> Presence:
     """Read a presence of this or a newer version; raise where it tells less than is needed."""
-    presence = Presence(**fitting(Presence, json.loads(text)))
+    fields = fitting(Presence, json.loads(text))
+    presence = Presence(**fields)
     if not isinstance(presence.given_up, dict):
         raise InvalidInput("given_up", "not a number of databases by cause")
     moment(presence.at)
@@ -107,15 +110,16 @@ class Alive:
 
     def among(self, present: Mapping[str, Presence], now: float) -> dict[str, Presence]:
         """Return those that announced themselves anew within the time a presence lives."""
-        before, self._newest = self._newest, {}
+        newest: dict[str, tuple[float, float]] = {}
         alive = {}
         for worker, one in present.items():
-            known = before.get(worker)
-            if not known or known[0] != one.at:
-                known = (one.at, now)
-            self._newest[worker] = known
-            if now - known[1] < PRESENCE_TTL:
+            announced_at, since = self._newest.get(worker, (None, now))
+            if announced_at != one.at:
+                since = now
+            newest[worker] = (one.at, since)
+            if now - since < PRESENCE_TTL:
                 alive[worker] = one
+        self._newest = newest
         return alive
 
 
@@ -141,7 +145,8 @@ async def forget(live: Live, worker: str) -> None:
 async def mark_bus(live: Live, leader: str) -> bool:
     """Renew this leader's mark; False where the bus lost it with its memory, or never had it."""
     with wrap_store_errors():
-        run_id = (await live.bus.info("server"))["run_id"]
+        server = await live.bus.info("server")
+        run_id = server["run_id"]
         mark = await live.bus.set(bus_key(leader), run_id, ex=BUS_MARK, get=True)
     return bool(mark == run_id)
 

@@ -40,14 +40,16 @@ async def tell(live: Live, reasons: Mapping[str, Reason]) -> None:
     """Keep the reasons of these databases for a while."""
     pipe = live.cache.pipeline(transaction=False)
     for name, reason in reasons.items():
-        pipe.set(reason_key(name), json.dumps(asdict(reason)), ex=KEPT)
+        text = json.dumps(asdict(reason))
+        pipe.set(reason_key(name), text, ex=KEPT)
     with wrap_store_errors():
         await pipe.execute()
 
 
 async def reasons(live: Live, known: Iterable[Latest]) -> dict[str, Reason]:
     """Return the reasons of those that are not ok, where they name the newest cause."""
-    wanted = [one for one in known if one.cause not in (None, Cause.OK)]
+    nothing_to_tell = (None, Cause.OK)
+    wanted = [one for one in known if one.cause not in nothing_to_tell]
     if not wanted:
         return {}
     pipe = live.cache.pipeline(transaction=False)
@@ -67,7 +69,11 @@ def _read(text: str | None) -> Reason | None:
     """Read what this or a newer version wrote; what it cannot read is no reason."""
     try:
         stored = json.loads(text or "{}")
-        fields = (str(stored[name]) for name in ("cause", "sqlstate", "detail", "worker"))
-        return Reason(*fields)
+        return Reason(
+            cause=str(stored["cause"]),
+            sqlstate=str(stored["sqlstate"]),
+            detail=str(stored["detail"]),
+            worker=str(stored["worker"]),
+        )
     except (ValueError, KeyError, TypeError):
         return None

@@ -62,10 +62,12 @@ def _request(id_: str, row: Mapping[str, str]) -> Request:
 
 
 async def _read(live: Live, consumer: str, count: int) -> list[tuple[str, dict[str, str]]]:
-    found: Any = await live.bus.xreadgroup(
-        _GROUP, consumer, {REQUESTS: ">"}, count=count, noack=True
-    )
-    return [row for _, rows in found or [] for row in rows]
+    news: Any = {REQUESTS: ">"}
+    found: Any = await live.bus.xreadgroup(_GROUP, consumer, news, count=count, noack=True)
+    if not found:
+        return []
+    [(_, rows)] = found
+    return list(rows)
 
 
 async def _create(live: Live) -> None:

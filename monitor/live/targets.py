@@ -42,17 +42,20 @@ async def publish(live: Live, name: str, target: Target, term: int, registry: st
         index_key(number, ""),
         *partition_keys(number, "term", "registry"),
     )
+    policy = json.dumps(asdict(target.policy))
+    labels = json.dumps(dict(target.labels))
     args: list[str | int] = [name, target.revision, term, registry]
     args += ("ciphertext", target.ciphertext)
-    args += ("policy", json.dumps(asdict(target.policy)))
-    args += ("labels", json.dumps(dict(target.labels)))
+    args += ("policy", policy)
+    args += ("labels", labels)
     [published] = await steps.run(live.cache, _PUBLISH, [(keys, args)])
     return bool(published)
 
 
 async def target(live: Live, name: str) -> Target | None:
     """Return a database's target, if it has one."""
-    return (await targets(live, [name])).get(name)
+    found = await targets(live, [name])
+    return found.get(name)
 
 
 async def targets(live: Live, names: Sequence[str]) -> Rows[Target]:
@@ -64,7 +67,8 @@ async def targets(live: Live, names: Sequence[str]) -> Rows[Target]:
         replies = await pipe.execute()
     rows = []
     for name, row in zip(names, replies, strict=True):
-        if row[-1] is not None:
+        *_, revision = row
+        if revision is not None:
             rows.append((name, row))
     return await quarantine.decode(live, "target", rows, _target)
 
@@ -81,9 +85,14 @@ def _target(name: str, row: Sequence[str]) -> Target:
 
 def decode_labels(text: str) -> Mapping[str, str]:
     """Read labels as `publish` wrote them."""
-    return {str(key): str(value) for key, value in json.loads(text).items()}
+    labels: dict[str, str] = {}
+    for key, value in json.loads(text).items():
+        labels[str(key)] = str(value)
+    return labels
 
 
 def decode_policy(text: str) -> Policy:
     """Read a policy as `publish` of this or a newer version wrote it."""
-    return stored(fitting(Policy, json.loads(text)))[0]
+    fields = fitting(Policy, json.loads(text))
+    policy, _ = stored(fields)
+    return policy

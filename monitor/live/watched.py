@@ -54,8 +54,12 @@ class Watched:
 
 async def watchers(live: Live) -> Watchers:
     """Return who is here now."""
-    present, led = await asyncio.gather(presence.present(live), presence.is_led(live))
-    return Watchers(len(present) + len(present.unreadable), led)  # a newer version may watch too
+    present, led = await asyncio.gather(
+        presence.present(live),
+        presence.is_led(live),
+    )
+    unreadable = len(present.unreadable)  # a newer version may watch too
+    return Watchers(len(present) + unreadable, led)
 
 
 async def watched(live: Live) -> Watched:
@@ -76,7 +80,7 @@ async def _part(live: Live, names: Sequence[str]) -> Watched:
         replies = await pipe.execute()
     at = await now(live)
     databases, overdue, oldest = 0, 0, 0.0
-    for policy, observed_at in zip(replies[::2], replies[1::2], strict=True):
+    for policy, observed_at in chunks(replies, 2):
         if not policy:
             continue  # a paused one has no target
         databases += 1

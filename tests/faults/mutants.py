@@ -361,7 +361,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "presence-by-redis-alone",
         "monitor/live/presence.py",
         "Alive.among",
-        "if now - known[1] < PRESENCE_TTL:",
+        "if now - since < PRESENCE_TTL:",
         "if True:",
         (
             f"{_WORKERS}/test_leader.py::test_a_presence_that_outlives_its_worker_keeps_nothing",
@@ -1181,8 +1181,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "foreign-names-mix",
         "monitor/live/generation.py",
         "lead",
-        "all(first) and",
-        "",
+        "if not chosen:",
+        "if False:",
         (
             f"{_LIVE}/test_generation.py::"
             "test_of_two_registries_that_claim_an_empty_redis_one_has_it_wholly",
