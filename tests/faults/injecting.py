@@ -12,7 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -84,12 +85,11 @@ def all_killed(lab: Lab) -> None:
 @contextmanager
 def cut_off(lab: Lab, role: Role, proxy: Proxy, store: str, mode: Mode = "deaf") -> Iterator[None]:
     """Cut a process off a store; what it sent to a deaf proxy arrives at the end."""
-    with lab.fault(f"{role.name} cut off {store}", Effect.AWAY, parties=[store, lab.party(role)]):
-        proxy.mode = mode
-        try:
-            yield
-        finally:
-            proxy.mode = "pass"
+    with (
+        lab.fault(f"{role.name} cut off {store}", Effect.AWAY, parties=[store, lab.party(role)]),
+        _during(lambda: setattr(proxy, "mode", mode), lambda: setattr(proxy, "mode", "pass")),
+    ):
+        yield
 
 
 @contextmanager
@@ -132,13 +132,17 @@ def flushed(lab: Lab) -> None:
 
 
 @contextmanager
+def _redis_killed(lab: Lab, name: str) -> Iterator[None]:
+    """SIGKILL Redis; the block starts it again."""
+    with lab.fault(name, Effect.FORGOT, parties=["redis"]), _redis_away(lab):
+        lab.server.kill()
+        yield
+
+
+@contextmanager
 def redis_lost(lab: Lab) -> Iterator[None]:
     """SIGKILL Redis; it comes back empty."""
-    with (
-        lab.fault("Redis killed, restarted empty", Effect.FORGOT, parties=["redis"]),
-        _redis_away(lab),
-    ):
-        lab.server.kill()
+    with _redis_killed(lab, "Redis killed, restarted empty"):
         yield
         lab.server.start(empty=True)
 
@@ -146,8 +150,7 @@ def redis_lost(lab: Lab) -> Iterator[None]:
 @contextmanager
 def redis_down(lab: Lab) -> Iterator[None]:
     """SIGKILL Redis; it comes back with what it had on disk, which may lack the last second."""
-    with lab.fault("Redis down", Effect.FORGOT, parties=["redis"]), _redis_away(lab):
-        lab.server.kill()
+    with _redis_killed(lab, "Redis down"):
         yield
         lab.server.start()
 
@@ -170,11 +173,7 @@ def redis_copied(lab: Lab) -> Path:
 @contextmanager
 def redis_set_back(lab: Lab, copy: Path) -> Iterator[None]:
     """SIGKILL Redis; it comes back with an older copy of its disk."""
-    with (
-        lab.fault("Redis restarted from a copy", Effect.FORGOT, parties=["redis"]),
-        _redis_away(lab),
-    ):
-        lab.server.kill()
+    with _redis_killed(lab, "Redis restarted from a copy"):
         yield
         shutil.rmtree(lab.server.folder / "appendonlydir")
         copy.rename(lab.server.folder / "appendonlydir")
@@ -185,12 +184,9 @@ def redis_set_back(lab: Lab, copy: Path) -> Iterator[None]:
 def redis_full(lab: Lab, room: float = 0.9) -> Iterator[None]:
     """Give Redis less memory than it uses, by this factor: it reads, and refuses to write."""
     used = lab.redis.info("memory")["used_memory"]
-    with _redis_away(lab):
-        lab.redis.config_set("maxmemory", round(used * room))
-        try:
-            yield
-        finally:
-            lab.redis.config_set("maxmemory", 0)
+    limit = partial(lab.redis.config_set, "maxmemory")
+    with _redis_away(lab), _during(lambda: limit(round(used * room)), lambda: limit(0)):
+        yield
 
 
 @contextmanager
@@ -214,12 +210,9 @@ def redis_on_small_disk(server: RedisServer) -> Iterator[Path]:
 @contextmanager
 def redis_disk_full(lab: Lab, disk: Path) -> Iterator[None]:
     """Fill the disk of Redis: it answers reads and refuses to write."""
-    with _redis_away(lab):
-        _fill(disk / "ballast")
-        try:
-            yield
-        finally:
-            (disk / "ballast").unlink()
+    ballast = disk / "ballast"
+    with _redis_away(lab), _during(lambda: _fill(ballast), ballast.unlink):
+        yield
 
 
 def redis_failed_over(lab: Lab, pair: "RedisPair") -> RedisServer:
@@ -228,24 +221,18 @@ def redis_failed_over(lab: Lab, pair: "RedisPair") -> RedisServer:
         return pair.fail_over()
 
 
-@contextmanager
-def left_behind(lab: Lab, role: Role) -> Iterator[None]:
+def left_behind(lab: Lab, role: Role) -> AbstractContextManager[None]:
     """Note that a process talks to another Redis than everybody else."""
-    with lab.fault("left with the old master", Effect.AWAY, parties=[lab.party(role)]):
-        yield
+    return lab.fault("left with the old master", Effect.AWAY, parties=[lab.party(role)])
 
 
-@contextmanager
-def replies_lost(lab: Lab) -> Iterator[None]:
+def replies_lost(lab: Lab) -> AbstractContextManager[None]:
     """Note that replies of Redis get lost: what was asked has been done all the same."""
-    with lab.fault("replies of Redis lost", Effect.AWAY, parties=["redis"]):
-        yield
+    return lab.fault("replies of Redis lost", Effect.AWAY, parties=["redis"])
 
 
-@contextmanager
-def _redis_away(lab: Lab) -> Iterator[None]:
-    with lab.fault("Redis away", Effect.AWAY, parties=["redis"]):
-        yield
+def _redis_away(lab: Lab) -> AbstractContextManager[None]:
+    return lab.fault("Redis away", Effect.AWAY, parties=["redis"])
 
 
 class RedisPair:
@@ -256,9 +243,8 @@ class RedisPair:
     ) -> None:
         self.master, self.replica, self._start_proxy = master, replica, start_proxy
         self._password = master.password
-        self._ask(
-            replica, "ACL", "SETUSER", "default", f">{self._password}"
-        )  # one address, one password
+        # one address, one password
+        self._ask(replica, "ACL", "SETUSER", "default", f">{self._password}")
         self._address = start_proxy(master.port)
         self.url = self._address.url(master.url)
         self.replicate()
@@ -302,37 +288,36 @@ class RedisPair:
 # --- the metadata Postgres ------------------------------------------------------------------------
 
 
+def _postgres_away(lab: Lab, how: str) -> AbstractContextManager[None]:
+    return lab.fault(f"metadata Postgres {how}", Effect.AWAY, parties=["postgres"])
+
+
 @contextmanager
 def postgres_down(lab: Lab, server: PostgresServer) -> Iterator[None]:
     """SIGKILL every process of the metadata Postgres."""
-    with (
-        lab.fault("metadata Postgres down", Effect.AWAY, parties=["postgres"]),
-        _during(server.kill_all, server.start),
-    ):
+    with _postgres_away(lab, "down"), _during(server.kill_all, server.start):
         yield
 
 
 @contextmanager
 def postgres_frozen(lab: Lab, server: PostgresServer) -> Iterator[None]:
     """Stop every process of the metadata Postgres."""
-    with (
-        lab.fault("metadata Postgres frozen", Effect.AWAY, parties=["postgres"]),
-        _during(server.freeze, server.thaw),
-    ):
+    with _postgres_away(lab, "frozen"), _during(server.freeze, server.thaw):
         yield
 
 
 @contextmanager
 def postgres_read_only(lab: Lab, server: PostgresServer) -> Iterator[None]:
     """Let the metadata Postgres take no writes, as a standby does after a failover."""
-    with lab.fault("metadata Postgres read-only", Effect.AWAY, parties=["postgres"]):
-        server.execute("alter system set default_transaction_read_only = on")
+
+    def alter(words: str) -> None:
+        server.execute(f"alter system {words}")
         server.execute("select pg_reload_conf()")
-        try:
-            yield
-        finally:
-            server.execute("alter system reset default_transaction_read_only")
-            server.execute("select pg_reload_conf()")
+
+    setting = "default_transaction_read_only"
+    change = _during(lambda: alter(f"set {setting} = on"), lambda: alter(f"reset {setting}"))
+    with _postgres_away(lab, "read-only"), change:
+        yield
 
 
 @contextmanager
@@ -344,7 +329,7 @@ def postgres_switched_over(
 
     Connections that were made in the block stay where they are: the old server lives on.
     """
-    with lab.fault("metadata Postgres switched over", Effect.AWAY, parties=["postgres"]):
+    with _postgres_away(lab, "switched over"):
         way.mode = "refuse"
         old.stop()
         new.stop()
@@ -374,16 +359,10 @@ class SmallDisk:
     def __init__(self, server: PostgresServer) -> None:
         self.server, self._mount = server, server.folder / "disk"
         server.stop()
-        used = int(
-            subprocess.run(
-                ["du", "-sm", server.data], check=True, capture_output=True
-            ).stdout.split()[0]
-        )
+        measured = subprocess.run(["du", "-sm", server.data], check=True, capture_output=True)
+        size = f"size={int(measured.stdout.split()[0]) + self.ROOM}m"
         self._mount.mkdir()
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={used + self.ROOM}m", "feeler", self._mount],
-            check=True,
-        )
+        subprocess.run(["mount", "-t", "tmpfs", "-o", size, "feeler", self._mount], check=True)
         shutil.copystat(server.folder, self._mount)
         own(self._mount)
         subprocess.run(["cp", "-a", server.data, self._mount], check=True)
@@ -396,8 +375,10 @@ class SmallDisk:
         _fill(self._mount / "ballast")
 
     def empty(self) -> None:
-        """Take the ballast away."""
+        """Take the ballast away, and start the server where it gave up."""
         (self._mount / "ballast").unlink(missing_ok=True)
+        if not self.server.pid:
+            self.server.start()
 
     def remove(self) -> None:
         """Stop the server and unmount its disk."""
@@ -407,15 +388,9 @@ class SmallDisk:
 
 @contextmanager
 def postgres_disk_full(lab: Lab, disk: SmallDisk) -> Iterator[None]:
-    """Fill the disk of the metadata Postgres; it is started again where it gave up."""
-    with lab.fault("metadata Postgres: disk full", Effect.AWAY, parties=["postgres"]):
-        disk.fill()
-        try:
-            yield
-        finally:
-            disk.empty()
-            if not disk.server.pid:
-                disk.server.start()
+    """Fill the disk of the metadata Postgres."""
+    with _postgres_away(lab, "without room on its disk"), _during(disk.fill, disk.empty):
+        yield
 
 
 @contextmanager
@@ -427,14 +402,14 @@ def postgres_set_back(lab: Lab, server: PostgresServer) -> Iterator[None]:
     are lost.
     """
     copy = server.folder / "copy"
-    with lab.fault("metadata Postgres stopped for a copy", Effect.AWAY, parties=["postgres"]):
+    with _postgres_away(lab, "stopped for a copy"):
         server.stop()
         subprocess.run(["cp", "-a", server.data, copy], check=True)
         server.start()
     with lab.fault("metadata Postgres set back", Effect.RESTORED, parties=["postgres"]):
         yield
         server.stop()
-    with lab.fault("metadata Postgres restored", Effect.AWAY, parties=["postgres"]):
+    with _postgres_away(lab, "restored"):
         shutil.rmtree(server.data)
         copy.rename(server.data)
         server.start()
@@ -493,12 +468,13 @@ def target_full(lab: Lab, server: PostgresServer, user: str, password: str) -> I
 @contextmanager
 def target_slow(lab: Lab, proxy: Proxy, seconds: float, names: Collection[str]) -> Iterator[None]:
     """Let every answer through a proxy come so much later."""
-    with lab.fault(f"answers {seconds:g} s late", Effect.HARMLESS, names):
-        proxy.delay = seconds / 2  # it is paid both ways
-        try:
-            yield
-        finally:
-            proxy.delay = 0.0
+
+    def delay(each: float) -> None:
+        proxy.delay = each / 2  # it is paid both ways
+
+    late = lab.fault(f"answers {seconds:g} s late", Effect.HARMLESS, names)
+    with late, _during(lambda: delay(seconds), lambda: delay(0.0)):
+        yield
 
 
 def sessions_ended(lab: Lab, server: PostgresServer) -> int:
@@ -512,12 +488,9 @@ def hidden(
     lab: Lab, names: Collection[str], workers: Collection[str], cut: Callable[[bool], None]
 ) -> Iterator[None]:
     """Cut some workers off some targets; `cut(True)` does it, `cut(False)` takes it back."""
-    with lab.fault("target hidden from a worker", Effect.HIDDEN, names, workers):
-        cut(True)
-        try:
-            yield
-        finally:
-            cut(False)
+    fault = lab.fault("target hidden from a worker", Effect.HIDDEN, names, workers)
+    with fault, _during(lambda: cut(True), lambda: cut(False)):
+        yield
 
 
 # --- the network ----------------------------------------------------------------------------------
@@ -583,9 +556,10 @@ def packets_lost(
     names = [name for name, port in lab.ports.items() if port in ports]
     stores = [urlsplit(url).port or 0 for url in (lab.redis_url, lab.database_url)]
     workers = [lab.party(role) for role in lab.workers()]
-    with ExitStack() as stack:
-        stack.enter_context(lab.fault(f"{share:.0%} of packets lost", effect, names, workers))
-        stack.enter_context(
-            lab.fault(f"{share:.0%} of packets lost", Effect.AWAY, parties=["redis", "postgres"])
-        )
-        yield stack.enter_context(cutting.lossy([*ports, *stores], share))
+    what = f"{share:.0%} of packets lost"
+    with (
+        lab.fault(what, effect, names, workers),
+        lab.fault(what, Effect.AWAY, parties=["redis", "postgres"]),
+        cutting.lossy([*ports, *stores], share) as rules,
+    ):
+        yield rules

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import pickle
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from tests.faults.lab import INTERVAL, Lab
 from tests.faults.observed import Effect
 from tests.servers import PostgresServer
 from tests.system.cluster import Role
-from tests.waiting import eventually
+from tests.waiting import again_and_again, eventually
 from workers.nudges import queue_name
 
 RECONCILE = 2.0  # seconds between two looks of a worker at its assignments
@@ -94,6 +93,16 @@ def owners(lab: Lab, names: Collection[str]) -> dict[str, tuple[str, str]]:
     return {name: (row["owner"], row["epoch"]) for name, row in rows.items()}
 
 
+async def assert_undisturbed(
+    row: Row, lab: Lab, before: dict[str, tuple[str, str]], workers: int
+) -> None:
+    """Fail unless each database keeps its owner, is observed on in time, and all workers live."""
+    assert owners(lab, before) == before
+    row.figure("observed on after", await lab.observed_again(before, within=10), most=INTERVAL + 1)
+    assert len(lab.workers()) == workers
+    assert_unmoved(lab, before)
+
+
 async def all_taken(lab: Lab, stranger: Stranger, within: float) -> float:
     """Wait until no job waits and effects had time to show; return the seconds to the last."""
     began = time.monotonic()
@@ -109,26 +118,22 @@ async def all_taken(lab: Lab, stranger: Stranger, within: float) -> float:
 @contextmanager
 def jobs_lost(lab: Lab, stranger: Stranger) -> Iterator[list[bytes]]:
     """Lose every job: none may be taken, all are deleted as they come; yield the lost."""
-    client, over, lost = stranger.client, threading.Event(), list[bytes]()
+    client, lost = stranger.client, list[bytes]()
 
     def delete() -> None:
-        while not over.wait(0.01):
-            for key in client.scan_iter("rq:queue:feeler-*"):
-                lost.extend(client.lrange(key, 0, -1))
-                client.delete(key)
+        for key in client.scan_iter("rq:queue:feeler-*"):
+            lost.extend(client.lrange(key, 0, -1))
+            client.delete(key)
 
-    thread = threading.Thread(target=delete)
     with lab.fault("RQ's jobs lost", Effect.HARMLESS):
         client.execute_command("ACL", "SETUSER", "default", "-lmove", "-blmove")
         for one in client.client_list():
             if one["cmd"] == "blmove":
                 client.client_kill_filter(_id=one["id"])  # it waits with the right it had
-        thread.start()
         try:
-            yield lost
+            with again_and_again(delete, every=0.01):
+                yield lost
         finally:
-            over.set()
-            thread.join()
             client.execute_command("ACL", "SETUSER", "default", "+lmove", "+blmove")
 
 
@@ -177,10 +182,7 @@ async def test_jobs_doubled(row: Row, make_stranger: MakeStranger) -> None:
         ]
         stranger.push(role, release, watch, watch, release, *old, watch, *old, release)
     row.figure("all taken after", await all_taken(lab, stranger, within=20), most=10)
-    assert owners(lab, names) == before
-    row.figure("observed on after", await lab.observed_again(names, within=10), most=INTERVAL + 1)
-    assert len(lab.workers()) == 3
-    assert_unmoved(lab, names)
+    await assert_undisturbed(row, lab, before, workers=3)
 
 
 # --- forged ---------------------------------------------------------------------------------------
@@ -212,9 +214,8 @@ def forgeries(stranger: Stranger, role: Role, mark: Path) -> list[str | bytes]:
     odd = {"created_at": b"\xff", "timeout": "many", "status": "?"}
     ids += [stranger.job(role, WATCH, [], **odd, data=data) for data in (b"\xff\0garbage", b"")]
     ids += [stranger.job(role, WATCH, [], data=pickle.dumps(Bomb(touch)))]
-    pickled = Job.create(
-        os.system, (touch,), connection=stranger.client
-    )  # RQ's default: all of it pickled
+    # RQ's default: all of it pickled
+    pickled = Job.create(os.system, (touch,), connection=stranger.client)
     pickled.save()
     return [*ids, pickled.id]
 
@@ -232,10 +233,7 @@ async def test_jobs_forged(row: Row, make_stranger: MakeStranger, tmp_path: Path
         stranger.push(role, *forgeries(stranger, role, mark), stranger.job(role, WATCH, []))
     row.figure("all taken after", await all_taken(lab, stranger, within=60), most=30)
     assert not mark.exists()
-    assert owners(lab, names) == before
-    row.figure("observed on after", await lab.observed_again(names, within=10), most=INTERVAL + 1)
-    assert len(lab.workers()) == 2
-    assert_unmoved(lab, names)
+    await assert_undisturbed(row, lab, before, workers=2)
 
 
 @pytest.mark.row(
@@ -253,13 +251,8 @@ async def test_flood(row: Row, make_stranger: MakeStranger, tmp_path: Path) -> N
         *(stranger.job(role, "os.system", f"touch {mark}") for _ in range(100)),
     ]
     began = time.time()
-    stranger.push(
-        role, *jobs[::7], *jobs[1::7], *(job for start in range(2, 7) for job in jobs[start::7])
-    )
+    stranger.push(role, *(job for start in range(7) for job in jobs[start::7]))
     row.figure("all taken after", await all_taken(lab, stranger, within=90), most=60)
     assert not mark.exists()
-    assert owners(lab, names) == before
-    row.figure("observed on after", await lab.observed_again(names, within=10), most=INTERVAL + 1)
+    await assert_undisturbed(row, lab, before, workers=3)
     row.figure("longest gap", max(max(gaps(lab, name, began)) for name in its), most=INTERVAL + 1)
-    assert len(lab.workers()) == 3
-    assert_unmoved(lab, names)

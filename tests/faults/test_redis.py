@@ -2,13 +2,12 @@
 
 import asyncio
 import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import psycopg
@@ -28,7 +27,7 @@ from tests.fixtures import StartPostgres, StartProxy, StartRedis
 from tests.live.test_connections import BLOCKING, CALLS
 from tests.proxy import Proxy
 from tests.servers import PostgresServer, RedisServer
-from tests.waiting import eventually
+from tests.waiting import again_and_again, eventually
 
 TAKEN_OVER = 16.0  # seconds until others record what a worker owned that is gone
 BACK = 10.0  # seconds until everything is recorded again, and until what happened is told
@@ -42,39 +41,28 @@ class Felt:
     def __init__(self, server: PostgresServer) -> None:
         self._connection = psycopg.connect(server.superuser_url(), autocommit=True)
         self.moments: dict[str, list[float]] = {}
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="felt", daemon=True)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Look on as long as the block lasts."""
-        self._thread.start()
-        try:
+        with self._connection, again_and_again(self._look, every=0.1):
             yield
-        finally:
-            self._over.set()
-            self._thread.join()
-            self._connection.close()
 
     def longest_pause(self) -> float:
         """Return the most seconds between two feels of one database, or since the last."""
         now = time.time()
-        return max(
-            after - before
-            for felt in self.moments.values()
-            for before, after in pairwise([*felt, now])
-        )
+        pairs = (pairwise([*felt, now]) for felt in self.moments.values())
+        return max(after - before for before, after in chain.from_iterable(pairs))
 
-    def _watch(self) -> None:
+    def _look(self) -> None:
         query = (
             "select datname, extract(epoch from max(query_start)) from pg_stat_activity "
             f"where {FELT} group by 1"
         )
-        while not self._over.wait(0.1):
-            for name, moment in self._connection.execute(query.encode()):
-                felt = self.moments.setdefault(name, [])
-                if float(moment) not in felt[-1:]:
-                    felt.append(float(moment))
+        for name, moment in self._connection.execute(query.encode()):
+            felt = self.moments.setdefault(name, [])
+            if float(moment) not in felt[-1:]:
+                felt.append(float(moment))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults import injecting
 from tests.faults.conftest import Figures, Row
-from tests.faults.visiting import Visitor
+from tests.faults.visiting import Visitor, visited
 from tests.servers import PostgresServer
 from tests.waiting import eventually
 
@@ -57,9 +57,7 @@ print(time.monotonic() - began)
 async def test_strangers(row: Row, postgres_server: PostgresServer) -> None:
     lab = row.make_lab(workers=2)
     names = lab.monitor_many(3, postgres_server)
-    visitor = Visitor(lab)
-    await lab.all_in(names, "available", within=30)
-    await eventually(visitor.answering, within=20, every=0.2)
+    visitor = await visited(lab, names)
     with visitor.visiting():
         await attack(visitor, row.figure)
     visitor.demand(row.figure)
@@ -69,12 +67,10 @@ async def test_strangers(row: Row, postgres_server: PostgresServer) -> None:
 async def attack(visitor: Visitor, figure: Figures) -> None:
     """Let the strangers do their worst, in a process of their own."""
     port = str(urlsplit(str(visitor.client.base_url)).port)
+    argv = [sys.executable, "-c", STRANGERS, port]
     with contextlib.ExitStack() as stack:
-        process = stack.enter_context(
-            subprocess.Popen(
-                [sys.executable, "-c", STRANGERS, port], stdout=subprocess.PIPE, text=True
-            )
-        )
+        started = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        process = stack.enter_context(started)
         stack.callback(process.kill)
         began = time.monotonic()
         said, _ = await asyncio.to_thread(process.communicate, timeout=90)
@@ -91,9 +87,7 @@ async def attack(visitor: Visitor, figure: Figures) -> None:
 async def test_nobody_watches(row: Row, postgres_server: PostgresServer) -> None:
     lab = row.make_lab(workers=2)
     names = lab.monitor_many(3, postgres_server)
-    visitor = Visitor(lab)
-    await lab.all_in(names, "available", within=30)
-    await eventually(visitor.answering, within=20, every=0.2)
+    visitor = await visited(lab, names)
     await eventually(lambda: troubled(visitor) == set(), within=30, every=0.2)
     with visitor.visiting():
         for role in (*lab.workers(), *lab.supervisors()):

@@ -1,16 +1,16 @@
 """Who asks the web while something is hurt. Rows import this."""
 
 import asyncio
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 
 import httpx
 
 from monitor.local.machine import free_port
 from tests.faults.conftest import Figures
 from tests.faults.lab import Lab
+from tests.waiting import again_and_again, eventually
 
 
 class Visitor:
@@ -24,8 +24,6 @@ class Visitor:
             base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=20
         )
         self.answers: list[tuple[int, float]] = []  # status, seconds
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._visit, name="visitor", daemon=True)
 
     async def get(self, path: str) -> httpx.Response:
         return await asyncio.to_thread(self.client.get, path)
@@ -35,21 +33,14 @@ class Visitor:
             return (await self.get("/last_observation")).status_code == 200
         return False
 
-    @contextmanager
-    def visiting(self) -> Iterator[None]:
+    def visiting(self) -> AbstractContextManager[None]:
         """Ask four times a second as long as the block lasts."""
-        self._thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            self._thread.join()
+        return again_and_again(self._visit, every=0.25)
 
     def _visit(self) -> None:
-        while not self._over.wait(0.25):
-            asked = time.monotonic()
-            status = self.client.get("/last_observation").status_code
-            self.answers.append((status, time.monotonic() - asked))
+        asked = time.monotonic()
+        status = self.client.get("/last_observation").status_code
+        self.answers.append((status, time.monotonic() - asked))
 
     def demand(self, figure: Figures) -> None:
         """Every question was answered, and soon."""
@@ -61,10 +52,16 @@ class Visitor:
         asked = time.monotonic()
         body = {"name": "new", "url": "postgresql://nobody:secret@127.0.0.1:1/none"}
         answer = await asyncio.to_thread(self.client.post, "/api/v1/databases", json=body)
-        assert (answer.status_code, answer.headers["content-type"]) == (
-            503,
-            "application/problem+json",
-        )
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["type"] == "urn:feeler:problem:store-unavailable"
         assert "retry-after" in answer.headers
         figure("a change was refused after", time.monotonic() - asked, most=12)
+
+
+async def visited(lab: Lab, names: Sequence[str]) -> Visitor:
+    """Wait until all are available and the web says so to somebody who asks."""
+    visitor = Visitor(lab)
+    await lab.all_in(names, "available", within=30)
+    await eventually(visitor.answering, within=20, every=0.2)
+    return visitor

@@ -17,7 +17,7 @@ def fresh(without: Without = frozenset()) -> World:
 def running(without: Without = frozenset(), *, others: int = 1) -> World:
     """Return the quiet middle: L0 leads and has opened, W0 owns the database, in state new."""
     name, epoch = protocol.named(Name(1, Epoch(1, 1)), without), Epoch(1, 2)
-    other = Worker(generation=name, opened=name.epoch)
+    other = Worker(generation=name, opened=name.epoch, term=1)
     return World(
         redis=Redis(
             generation=name,
@@ -33,7 +33,7 @@ def running(without: Without = frozenset(), *, others: int = 1) -> World:
             grouped=True,
         ),
         postgres=Postgres(holder=0, term=1),
-        workers=(other._replace(owns=True, epoch=epoch, term=1, accepted=NEW), *[other] * others),
+        workers=(other._replace(owns=True, epoch=epoch, accepted=NEW), *[other] * others),
         leaders=(Leader(term=1, counter=2, met=True), Leader()),
     )
 
