@@ -3,7 +3,15 @@
 import itertools
 from collections.abc import Collection
 
+from monitor.core.event import Transition
+from tests.faults import injecting
+from tests.faults.conftest import Figures
 from tests.faults.lab import Lab
+from tests.system.cluster import Role
+from tests.waiting import eventually
+
+TAKEN_OVER = 16.0  # seconds until others record what a worker owned that is gone
+NEVER = {"confirm_absent", "confirm_silent", "single_observer"}  # rules that call a database down
 
 
 def assert_unmoved(lab: Lab, names: Collection[str]) -> None:
@@ -43,3 +51,23 @@ def terms(lab: Lab) -> list[int]:
         line for role in lab.roles for line in role.text().splitlines() if "action=leading " in line
     ]
     return sorted(int(line.split("term=")[1].split()[0]) for line in lines)
+
+
+async def durable(lab: Lab, name: str, *rules: str) -> list[Transition]:
+    """Wait until the history of a database says just this; return its transitions."""
+    await eventually(lambda: lab.rules(name) == list(rules), within=15, every=0.2)
+    return [row.transition for row in lab.transitions(name)]
+
+
+async def taken_over(
+    lab: Lab,
+    victim: Role,
+    names: Collection[str],
+    figure: Figures,
+    told: str = "observed by others after",
+) -> None:
+    """Kill a worker: others must take over what it owns."""
+    orphans = lab.owned_by(victim, names)
+    assert orphans
+    injecting.killed(lab, victim)
+    figure(told, await lab.observed_by_others(orphans, victim, within=30), most=TAKEN_OVER)

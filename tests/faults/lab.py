@@ -39,9 +39,7 @@ class Lab(Cluster):
     groups: dict[int, Group] = field(default_factory=dict)  # by process id
     secrets: set[str] = field(default_factory=lambda: {KEY})
     tap: Proxy | None = None  # between the first worker and Redis
-    retired: set[str] = field(
-        default_factory=set
-    )  # databases that nothing but their history is left of
+    retired: set[str] = field(default_factory=set)  # nothing but their history is left of them
     changes: list[Change] = field(default_factory=list)  # of databases that moved, or came and went
 
     def __post_init__(self) -> None:
@@ -151,6 +149,10 @@ class Lab(Cluster):
 
     def owner(self, name: str) -> str:
         return self.hash(name).get("owner", "")
+
+    def owner_of(self, name: str) -> Role:
+        """Return the worker process that owns a database."""
+        return self.worker_of(self.owner(name))
 
     def owned_by(self, role: Role, names: Collection[str]) -> list[str]:
         """Return which of these databases a worker owns."""
@@ -270,11 +272,9 @@ class Lab(Cluster):
         rows = [row for row in self.transitions(name) if not row.superseded]
         durable = str(rows[-1].transition.identity) if rows else ""
         cached = self.hash(name).get("identity", "")
-        return (
-            ""
-            if durable and durable == cached
-            else f"{name}: {cached!r} in the cache, {durable!r} durable"
-        )
+        if durable and durable == cached:
+            return ""
+        return f"{name}: {cached!r} in the cache, {durable!r} durable"
 
     # --- judging ----------------------------------------------------------------------------------
 

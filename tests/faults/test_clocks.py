@@ -158,7 +158,7 @@ async def test_presence_outlives_its_worker(row: Row) -> None:
     names = lab.monitor_many(4, server)
     await lab.all_in(names, "available", within=30)
     await lab.settle()
-    victim = lab.worker_of(lab.owner(names[0]))
+    victim = lab.owner_of(names[0])
     lost = lab.owned_by(victim, names)
     with lab.fault("a presence that stays for an hour", Effect.CLOCK):
         injecting.killed(lab, victim)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -13,6 +14,7 @@ from monitor.core.policy import Policy
 from monitor.live.keys import REQUESTS
 from monitor.registry import fleet
 from tests.faults import injecting
+from tests.faults.asserting import durable
 from tests.faults.conftest import Row
 from tests.faults.history import Bounds
 from tests.faults.lab import Lab
@@ -27,21 +29,16 @@ USER, PASSWORD, OTHER = "visitor", "first-word-of-visitor", "second-word-of-visi
 
 
 @contextmanager
-def password_changed(server: PostgresServer) -> Iterator[None]:
-    server.execute(f"alter role {USER} password '{OTHER}'")
+def altered(words: str, during: str, after: str, server: PostgresServer) -> Iterator[None]:
+    server.execute(f"alter {words} {during}")
     try:
         yield
     finally:
-        server.execute(f"alter role {USER} password '{PASSWORD}'")
+        server.execute(f"alter {words} {after}")
 
 
-@contextmanager
-def connections_disallowed(server: PostgresServer) -> Iterator[None]:
-    server.execute("alter database orders allow_connections false")
-    try:
-        yield
-    finally:
-        server.execute("alter database orders allow_connections true")
+password_changed = partial(altered, f"role {USER} password", f"'{OTHER}'", f"'{PASSWORD}'")
+connections_disallowed = partial(altered, "database orders allow_connections", "false", "true")
 
 
 def first_failed_proof(lab: Lab, name: str, since: float) -> float:
@@ -89,9 +86,7 @@ async def test_logins_stop(
     lab.redis.xadd(REQUESTS, {"kind": "observe", "database": "orders"})
     await lab.all_in(["orders"], "available", within=60)
     row.figure("available after", time.time() - ended, most=10)
-    await eventually(
-        lambda: lab.rules("orders") == ["first_ok", "answered", "reopened"], within=15, every=0.2
-    )
+    await durable(lab, "orders", "first_ok", "answered", "reopened")
 
 
 def sessions(server: PostgresServer, age: str) -> tuple[int, int]:
@@ -129,9 +124,7 @@ async def test_connection_limit(row: Row) -> None:
     with lab.fault("role full", Effect.SPEAKS, names):
         server.execute(f"alter role {USER} connection limit 2")
         injecting.sessions_ended(lab, server)
-        await eventually(
-            lambda: sum(lab.state(name) == "refusing" for name in names) == 2, within=20
-        )
+        await eventually(lambda: [*map(lab.state, names)].count("refusing") == 2, within=20)
         refused = [name for name in names if lab.state(name) == "refusing"]
         assert {lab.hash(name)["cause"] for name in refused} == {"role_full"}
         server.execute(f"alter role {USER} connection limit 6")
@@ -144,17 +137,15 @@ async def test_connection_limit(row: Row) -> None:
     "drips",
 )
 async def test_far_away(row: Row) -> None:
-    lab, server = (
-        row.make_lab(workers=2, bounds=Bounds(deadline=5.0, silent=30)),
-        row.start_postgres(),
-    )
+    far = Bounds(deadline=5.0, silent=30)
+    lab, server = row.make_lab(workers=2, bounds=far), row.start_postgres()
     proxy = row.start_proxy(server.port)
     proxy.delay = 0.2  # paid both ways
     began = time.time()
     lab.monitor("orders", server, url=proxy.url(server.url()))
     await lab.all_in(["orders"], "available", within=30)
     row.figure("available after", time.time() - began, most=20)
-    injecting.killed(lab, next(role for role in lab.workers() if lab.owned_by(role, ["orders"])))
+    injecting.killed(lab, lab.owner_of("orders"))
     lab.launch("worker")
     await lab.observed_again(["orders"], within=30, since=time.time() + 10)
     assert lab.rules("orders") == ["first_ok"]
@@ -177,20 +168,15 @@ async def test_catalog_locked(row: Row) -> None:
     lab, server = row.make_lab(workers=2), row.start_postgres()
     lab.monitor("orders", server)
     await lab.all_in(["orders"], "available", within=30)
-    with (
-        lab.fault("catalog locked", Effect.SPEAKS, ["orders"]),
-        psycopg.connect(server.url()) as blocker,
-    ):
+    fault = lab.fault("catalog locked", Effect.SPEAKS, ["orders"])
+    with fault, psycopg.connect(server.url()) as blocker:
         blocker.execute("lock table pg_catalog.pg_class in access exclusive mode")
-        blocker.execute(
-            f"select pg_terminate_backend(pid) from pg_stat_activity where {OUR_SESSIONS}".encode()
-        )
+        ended = f"select pg_terminate_backend(pid) from pg_stat_activity where {OUR_SESSIONS}"
+        blocker.execute(ended.encode())
         row.figure("refusing after", await lab.all_in(["orders"], "refusing", within=30), most=10)
         assert lab.hash("orders")["cause"] == "login_failing"
     row.figure("available after", await lab.all_in(["orders"], "available", within=30), most=10)
-    await eventually(
-        lambda: lab.rules("orders") == ["first_ok", "answered", "reopened"], within=15, every=0.2
-    )
+    await durable(lab, "orders", "first_ok", "answered", "reopened")
 
 
 @pytest.mark.row(
@@ -220,10 +206,8 @@ def asking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ask
     behaving = Asking("a-word-in-clear", tls)
     with Hostile(behaving) as server:
         mode = "require" if tls else "prefer"
-        yield (
-            behaving,
-            f"postgresql://u:{behaving.secret}@127.0.0.1:{server.port}/db?sslmode={mode}",
-        )
+        place = f"u:{behaving.secret}@127.0.0.1:{server.port}/db"
+        yield behaving, f"postgresql://{place}?sslmode={mode}"
 
 
 @pytest.mark.tls

@@ -145,7 +145,7 @@ def jobs_lost(lab: Lab, stranger: Stranger) -> Iterator[list[bytes]]:
 async def test_jobs_lost(row: Row, make_stranger: MakeStranger) -> None:
     lab = row.make_lab()
     stranger, names = make_stranger(lab), await observed_fleet(lab, row.start_postgres())
-    victim = lab.worker_of(lab.owner(names[0]))
+    victim = lab.owner_of(names[0])
     orphans = lab.owned_by(victim, names)
     with jobs_lost(lab, stranger) as lost:
         over = time.monotonic() + 10

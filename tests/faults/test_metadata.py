@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 
 import pytest
 from sqlalchemy import text
@@ -13,12 +14,13 @@ from sqlalchemy import text
 from monitor.live.keys import REQUESTS, partition, partition_key, target_key
 from monitor.registry import fleet, leadership
 from tests.faults import injecting
-from tests.faults.conftest import Figures, MakeLab, Row
+from tests.faults.asserting import TAKEN_OVER, taken_over
+from tests.faults.conftest import Figures, Row
 from tests.faults.history import lateness
 from tests.faults.injecting import SmallDisk
 from tests.faults.lab import Lab, new_registry, partition_keys
 from tests.faults.observed import Effect, History
-from tests.faults.visiting import Visitor
+from tests.faults.visiting import Visitor, visited
 from tests.fixtures import StartPostgres
 from tests.proxy import Proxy
 from tests.servers import PostgresServer
@@ -28,7 +30,6 @@ from tests.waiting import eventually
 Away = Callable[[Lab, PostgresServer], AbstractContextManager[None]]
 
 CATCH_UP = 10.0  # seconds after the return
-TAKEN_OVER = 16.0  # seconds from a worker's death to new observations of all it owned
 DOWN = 12.0  # seconds from a target's death to `unavailable`
 
 
@@ -43,11 +44,17 @@ def metadata(start_postgres: StartPostgres) -> PostgresServer:
 async def watched(lab: Lab, server: PostgresServer, count: int = 6) -> tuple[list[str], Visitor]:
     """Have databases watched and a visitor ask for them."""
     names = lab.monitor_many(count, server)
-    visitor = Visitor(lab)
-    await lab.all_in(names, "available", within=30)
-    await eventually(visitor.answering, within=20, every=0.2)
+    visitor = await visited(lab, names)
     await lab.settle()
     return names, visitor
+
+
+async def available(lab: Lab, server: PostgresServer) -> list[str]:
+    """Have four databases watched, and that is history."""
+    names = lab.monitor_many(4, server)
+    await lab.all_in(names, "available", within=30)
+    await lab.settle()
+    return names
 
 
 async def caught_up(lab: Lab, figure: Figures, most: float = CATCH_UP) -> None:
@@ -55,15 +62,6 @@ async def caught_up(lab: Lab, figure: Figures, most: float = CATCH_UP) -> None:
     back = time.monotonic()
     await lab.settle()
     figure("history caught up after", time.monotonic() - back, most=most)
-
-
-async def taken_over(lab: Lab, names: list[str], figure: Figures) -> None:
-    """Kill a worker: others must take over what it owns."""
-    victim = lab.worker_of(lab.owner(names[0]))
-    orphans = lab.owned_by(victim, names)
-    injecting.killed(lab, victim)
-    seconds = await lab.observed_by_others(orphans, victim, within=30)
-    figure("taken over after", seconds, most=TAKEN_OVER)
 
 
 async def goes_down(lab: Lab, server: PostgresServer, figure: Figures) -> None:
@@ -101,9 +99,7 @@ async def test_killed_shortly(row: Row, metadata: PostgresServer) -> None:
     "<= 10 s after",
 )
 async def test_killed_for_a_minute(row: Row, metadata: PostgresServer) -> None:
-    await away(
-        row.make_lab, metadata, row.start_postgres, row.figure, injecting.postgres_down, seconds=60
-    )
+    await away(row, metadata, injecting.postgres_down, seconds=60)
 
 
 @pytest.mark.row(
@@ -111,26 +107,12 @@ async def test_killed_for_a_minute(row: Row, metadata: PostgresServer) -> None:
     "as when it is killed; nothing hangs, no event loop stands still for more than 0.25 s",
 )
 async def test_frozen(row: Row, metadata: PostgresServer) -> None:
-    await away(
-        row.make_lab,
-        metadata,
-        row.start_postgres,
-        row.figure,
-        injecting.postgres_frozen,
-        seconds=30,
-    )
+    await away(row, metadata, injecting.postgres_frozen, seconds=30)
 
 
-async def away(
-    make_lab: MakeLab,
-    metadata: PostgresServer,
-    start_postgres: StartPostgres,
-    figure: Figures,
-    fault: Away,
-    seconds: float,
-) -> None:
-    lab = make_lab(metadata=metadata.url("feeler"), supervisors=2)
-    mortal, lasting = start_postgres(), start_postgres()
+async def away(row: Row, metadata: PostgresServer, fault: Away, seconds: float) -> None:
+    lab = row.make_lab(metadata=metadata.url("feeler"), supervisors=2)
+    mortal, lasting, figure = row.start_postgres(), row.start_postgres(), row.figure
     lab.monitor("mortal", mortal)
     names, visitor = await watched(lab, lasting)
     began = time.time()
@@ -138,7 +120,9 @@ async def away(
         with fault(lab, metadata):
             ends = time.monotonic() + seconds
             await visitor.refused_change(figure)
-            await asyncio.gather(taken_over(lab, names, figure), goes_down(lab, mortal, figure))
+            victim = lab.owner_of(names[0])
+            over = taken_over(lab, victim, names, figure, "taken over after")
+            await asyncio.gather(over, goes_down(lab, mortal, figure))
             await asyncio.sleep(max(0.0, ends - time.monotonic()))  # so long away in all
         await caught_up(lab, figure)
     visitor.demand(figure)
@@ -187,9 +171,8 @@ async def test_switched_over(row: Row) -> None:
         await goes_down(lab, target, row.figure)
     since = time.monotonic()
     await caught_up(lab, row.figure)
-    await eventually(
-        lambda: lab.tolerantly(lambda: leadership.current(lab.store)), within=20, every=0.2
-    )
+    led = partial(leadership.current, lab.store)
+    await eventually(lambda: lab.tolerantly(led), within=20, every=0.2)
     row.figure("a lease ran after", time.monotonic() - since, most=10)
 
 
@@ -289,27 +272,22 @@ TERMS_LOST = 10
 )
 async def test_restored_from_an_older_copy(row: Row, metadata: PostgresServer) -> None:
     lab, target = row.make_lab(workers=2, metadata=metadata.url("feeler")), row.start_postgres()
-    names = lab.monitor_many(4, target)
-    await lab.all_in(names, "available", within=30)
-    await lab.settle()
+    names = await available(lab, target)
     with injecting.postgres_set_back(lab, metadata):
         for _ in range(TERMS_LOST):
             await new_leader(lab)
         for number in range(3):
             fleet.change(lab.store, names[0], labels={"lost": str(number)})
-        with injecting.target_killed(lab, target):
-            await lab.all_in(names, "unavailable", within=30)
-        await lab.all_in(names, "available", within=30)
+        await flap(lab, target, names, times=1, within=30)
         await lab.settle()
         await published(lab, names[0], {"lost": "2"})
-        lost = {
-            name: [row.transition.identity for row in lab.transitions(name)[1:]] for name in names
-        }
+        said = {name: lab.transitions(name)[1:] for name in names}
+        lost = {name: [row.transition.identity for row in rows] for name, rows in said.items()}
         before = highest_term(lab)
     back = time.monotonic()
     fleet.change(lab.store, names[0], labels={"lost": "no"})
     lab.launch("worker")
-    victim = lab.worker_of(lab.owner(names[0]))
+    victim = lab.owner_of(names[0])
     orphans = lab.owned_by(victim, names)
     injecting.killed(lab, victim)
     await eventually(lambda: highest_term(lab) > before, within=120, every=0.1)
@@ -319,9 +297,7 @@ async def test_restored_from_an_older_copy(row: Row, metadata: PostgresServer) -
     await published(lab, names[0], {"lost": "no"})
     found = time.monotonic() - back
     row.figure("a change of the registry reached the workers after", found, most=TAKEN_OVER)
-    with injecting.target_killed(lab, target):
-        await lab.all_in(names, "unavailable", within=30)
-    await lab.all_in(names, "available", within=30)
+    await flap(lab, target, names, times=1, within=30)
     await caught_up(lab, row.figure)
     for name in names:
         rows = [row.transition for row in lab.transitions(name)]
@@ -377,7 +353,7 @@ async def test_no_sweep_is_completed(row: Row, metadata: PostgresServer) -> None
     await asyncio.sleep(25 - (time.monotonic() - since))  # as long as it takes to make way
     assert all("action=no_sweep" in role.text() for role in lab.supervisors())
     lab.redis.delete(REQUESTS)
-    await taken_over(lab, names, row.figure)
+    await taken_over(lab, lab.owner_of(names[0]), names, row.figure, "taken over after")
 
 
 # --- another one ----------------------------------------------------------------------------------
@@ -428,17 +404,10 @@ async def test_another_registrys_supervisor(row: Row, metadata: PostgresServer) 
 )
 async def test_a_redis_is_adopted(row: Row, metadata: PostgresServer) -> None:
     lab, target = row.make_lab(workers=2, metadata=metadata.url("feeler")), row.start_postgres()
-    dropped, *names = lab.monitor_many(4, target)
-    await lab.all_in([dropped, *names], "available", within=30)
-    await lab.settle()
+    dropped, *names = await available(lab, target)
     [former], before = lab.supervisors(), highest_term(lab)
-    lab.note(
-        "metadata Postgres replaced",
-        Effect.RESTORED,
-        parties=["postgres"],
-        began=lab.began,
-        ended=time.time(),
-    )
+    lasted = {"began": lab.began, "ended": time.time()}
+    lab.note("metadata Postgres replaced", Effect.RESTORED, parties=["postgres"], **lasted)
     lab.replace_registry(another_registry(metadata), [dropped])
     heir = lab.launch("supervisor")
     await eventually(lambda: says_whose_it_is(heir), within=20, every=0.05)
@@ -466,10 +435,8 @@ async def test_a_redis_is_adopted(row: Row, metadata: PostgresServer) -> None:
     "no transition lost or doubled; what they held is acknowledged <= 20 s after the last one",
 )
 async def test_historian_killed_between_commit_and_ack(row: Row, metadata: PostgresServer) -> None:
-    lab, target = (
-        row.make_lab(workers=2, supervisors=0, metadata=metadata.url("feeler")),
-        row.start_postgres(),
-    )
+    lab = row.make_lab(workers=2, supervisors=0, metadata=metadata.url("feeler"))
+    target = row.start_postgres()
     slow = row.start_proxy(lab.server.port)
     slow.delay = 0.1  # seconds: a historian's word takes so long to reach Redis
     names = lab.monitor_many(12, target)
@@ -480,11 +447,11 @@ async def test_historian_killed_between_commit_and_ack(row: Row, metadata: Postg
     caught = []
     while not flapping.done():
         rows = durable(lab, names)
-        await eventually(
-            lambda: flapping.done() or durable(lab, names) - rows,  # noqa: B023
-            within=60,
-            every=0.005,
-        )
+
+        def is_news(rows: set[Durable] = rows) -> bool:
+            return flapping.done() or bool(durable(lab, names) - rows)
+
+        await eventually(is_news, within=60, every=0.005)
         for role in lab.supervisors():
             injecting.killed(lab, role)
         caught.append(len(unsaid(lab, durable(lab, names) - rows)))
@@ -493,9 +460,8 @@ async def test_historian_killed_between_commit_and_ack(row: Row, metadata: Postg
     row.figure("killed with rows committed and not acknowledged", sum(map(bool, caught)), "times")
     row.figure("such rows", sum(caught), "")
     assert any(caught)
-    await caught_up(
-        lab, row.figure, most=20
-    )  # others wait for 10 s before they take over what was read
+    # others wait for 10 s before they take over what was read
+    await caught_up(lab, row.figure, most=20)
 
 
 def supervise(lab: Lab, proxy: Proxy) -> None:
@@ -503,12 +469,14 @@ def supervise(lab: Lab, proxy: Proxy) -> None:
         lab.launch("supervisor", REDIS_URL=proxy.url(lab.server.url))
 
 
-async def flap(lab: Lab, target: PostgresServer, names: list[str], times: int) -> None:
+async def flap(
+    lab: Lab, target: PostgresServer, names: list[str], times: int, within: float = 60
+) -> None:
     """Let a target die and come back."""
     for _ in range(times):
         with injecting.target_killed(lab, target):
-            await lab.all_in(names, "unavailable", within=60)
-        await lab.all_in(names, "available", within=60)
+            await lab.all_in(names, "unavailable", within=within)
+        await lab.all_in(names, "available", within=within)
 
 
 Durable = tuple[str, str]  # database, identity
@@ -516,19 +484,16 @@ Durable = tuple[str, str]  # database, identity
 
 def durable(lab: Lab, names: list[str]) -> set[Durable]:
     with lab.store.begin() as connection:
-        rows = connection.execute(
-            text(
-                "select database_name, epoch_term || '.' || epoch_counter || '.' || n from "
-                "transitions"
-            )
-        )
+        identity = "epoch_term || '.' || epoch_counter || '.' || n"
+        rows = connection.execute(text(f"select database_name, {identity} from transitions"))
         return {(name, identity) for name, identity in rows if name in names}
 
 
 def unsaid(lab: Lab, rows: set[Durable]) -> set[Durable]:
     """Return what is committed and not yet known to be."""
-    return {
-        (name, identity)
-        for name, identity in rows
-        if lab.redis.zscore(partition_key(partition(name), "durable"), f"{name} {identity}") is None
-    }
+
+    def is_said(name: str, identity: str) -> bool:
+        key = partition_key(partition(name), "durable")
+        return lab.redis.zscore(key, f"{name} {identity}") is not None
+
+    return {row for row in rows if not is_said(*row)}

@@ -4,9 +4,10 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -19,17 +20,18 @@ from monitor.core.status import Epoch
 from monitor.live import connections
 from monitor.live.keys import LED, partition_key
 from tests.faults import injecting
+from tests.faults.asserting import TAKEN_OVER
 from tests.faults.conftest import Figures, Row
 from tests.faults.injecting import RedisPair
 from tests.faults.lab import INTERVAL, Lab
-from tests.faults.visiting import Visitor
+from tests.faults.visiting import visited
 from tests.fixtures import StartPostgres, StartProxy, StartRedis
 from tests.live.test_connections import BLOCKING, CALLS
 from tests.proxy import Proxy
 from tests.servers import PostgresServer, RedisServer
+from tests.system.cluster import Role
 from tests.waiting import again_and_again, eventually
 
-TAKEN_OVER = 16.0  # seconds until others record what a worker owned that is gone
 BACK = 10.0  # seconds until everything is recorded again, and until what happened is told
 CARRIES = b"\r\ntransition\r\n"  # stands in records that change a state, and in no other request
 FELT = "application_name like 'feeler/%'"
@@ -108,9 +110,8 @@ class Fleet:
 async def fleet_of(lab: Lab, start_postgres: StartPostgres) -> Fleet:
     """Return a fleet whose first observations are durable."""
     living, mortal = start_postgres(), start_postgres()
-    fleet = Fleet(
-        lab, lab.monitor_many(6, living), living, lab.monitor_many(2, mortal, "doomed"), mortal
-    )
+    names, doomed = lab.monitor_many(6, living), lab.monitor_many(2, mortal, "doomed")
+    fleet = Fleet(lab, names, living, doomed, mortal)
     await lab.all_in(fleet.all, "available", within=30)
     await lab.settle()
     return fleet
@@ -120,6 +121,23 @@ def assert_epochs_are_new(fleet: Fleet, before: dict[str, tuple[str, str]]) -> N
     """Every database goes on under an epoch above all that were ever given."""
     highest = max(Epoch.parse(epoch) for _, epoch in before.values())
     assert all(Epoch.parse(epoch) > highest for _, epoch in fleet.places().values())
+
+
+async def remembered(fleet: Fleet, figure: Figures, lose: Callable[[], object]) -> float:
+    """Let Redis lose what it knows: the doomed stay unavailable, all goes on under new epochs."""
+    before = fleet.places()
+    lose()
+    lost = time.time()
+    await fleet.recording_again(figure, lost)
+    assert {fleet.lab.state(name) for name in fleet.doomed} == {"unavailable"}
+    assert_epochs_are_new(fleet, before)
+    return lost
+
+
+def over_at_once(fault: AbstractContextManager[None]) -> None:
+    """Undo a fault as soon as it is there."""
+    with fault:
+        pass
 
 
 async def back_to_life(fleet: Fleet, rules: list[str]) -> None:
@@ -141,18 +159,6 @@ CRASH = ["first_ok", "doubt", "confirm_absent"]
 
 @pytest.mark.quick
 @pytest.mark.row(
-    "FLUSHALL on a live Redis", "recording again within 10 s, no transition, epochs never reused"
-)
-async def test_flushed(row: Row) -> None:
-    lab = row.make_lab()
-    names = lab.monitor_many(6, row.start_postgres())
-    await lab.all_in(names, "available", within=30)
-    injecting.flushed(lab)
-    row.figure("recording again after", await lab.observed_again(names, within=20), most=10)
-
-
-@pytest.mark.quick
-@pytest.mark.row(
     "FLUSHALL while a database is unavailable",
     "it stays unavailable; recording again within 10 s under new epochs; no transition but those "
     "of the crash",
@@ -162,11 +168,7 @@ async def test_flushed_while_one_is_unavailable(row: Row) -> None:
     fleet = await fleet_of(lab, row.start_postgres)
     with felt_throughout(row.figure, fleet.living, 6), injecting.target_killed(lab, fleet.mortal):
         await lab.all_in(fleet.doomed, "unavailable", within=20)
-        before = fleet.places()
-        injecting.flushed(lab)
-        await fleet.recording_again(row.figure, time.time())
-        assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
-        assert_epochs_are_new(fleet, before)
+        await remembered(fleet, row.figure, lambda: injecting.flushed(lab))
         await asyncio.sleep(INTERVAL)  # one more beat of each
     await back_to_life(fleet, CRASH)
 
@@ -200,12 +202,7 @@ async def test_killed_and_empty_while_one_is_unavailable(row: Row) -> None:
     fleet = await fleet_of(lab, row.start_postgres)
     with injecting.target_killed(lab, fleet.mortal):
         await lab.all_in(fleet.doomed, "unavailable", within=20)
-        before = fleet.places()
-        with injecting.redis_lost(lab):
-            pass
-        await fleet.recording_again(row.figure, time.time())
-        assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
-        assert_epochs_are_new(fleet, before)
+        await remembered(fleet, row.figure, lambda: over_at_once(injecting.redis_lost(lab)))
     await back_to_life(fleet, CRASH)
 
 
@@ -246,13 +243,9 @@ async def test_restarted_from_an_older_copy(row: Row) -> None:
     await lab.observed_again(fleet.all, within=20)
     with injecting.target_killed(lab, fleet.mortal):
         await lab.all_in(fleet.doomed, "unavailable", within=20)
-        before = fleet.places()
+        set_back = injecting.redis_set_back(lab, copy)
         with felt_throughout(row.figure, fleet.living, 6):
-            with injecting.redis_set_back(lab, copy):
-                pass
-            await fleet.recording_again(row.figure, time.time())
-        assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
-        assert_epochs_are_new(fleet, before)
+            await remembered(fleet, row.figure, lambda: over_at_once(set_back))
     await back_to_life(fleet, CRASH)
 
 
@@ -298,8 +291,8 @@ async def test_frozen(row: Row) -> None:
 )
 async def test_down(row: Row) -> None:
     lab = row.make_lab(workers=2)
-    visitor, fleet = Visitor(lab), await fleet_of(lab, row.start_postgres)
-    await eventually(visitor.answering, within=20, every=0.2)
+    fleet = await fleet_of(lab, row.start_postgres)
+    visitor = await visited(lab, fleet.all)
     with felt_throughout(row.figure, fleet.living, 6), injecting.redis_down(lab):
         down = time.time()
         with injecting.target_killed(lab, fleet.mortal):
@@ -328,8 +321,8 @@ async def test_down(row: Row) -> None:
 )
 async def test_out_of_memory(row: Row) -> None:
     lab = row.make_lab(workers=2)
-    visitor, fleet = Visitor(lab), await fleet_of(lab, row.start_postgres)
-    await eventually(visitor.answering, within=20, every=0.2)
+    fleet = await fleet_of(lab, row.start_postgres)
+    visitor = await visited(lab, fleet.all)
 
     async def named() -> bool:
         check = (await visitor.get("/readyz")).json()["checks"]["redis"]
@@ -373,9 +366,8 @@ async def test_out_of_memory_for_long(row: Row) -> None:
         await asyncio.sleep(25)  # 25 s without another term
         row.figure("new terms meanwhile", last_term(lab) - term, "", most=0)
     back = time.time()
-    await eventually(
-        lambda: lab.redis.pttl(LED) > 0, within=30, every=0.1
-    )  # the last mark is long gone
+    # the last mark is long gone
+    await eventually(lambda: lab.redis.pttl(LED) > 0, within=30, every=0.1)
     row.figure("a sweep completed after", time.time() - back, most=5)
     await fleet.recording_again(row.figure, back)
     await fleet.told(row.figure, back)
@@ -398,12 +390,9 @@ def last_term(lab: Lab) -> int:
     "no transition is journaled or counted twice; the chain is whole",
 )
 async def test_replies_lost(row: Row) -> None:
-    redis_server = row.start_redis()
-    proxy = row.start_proxy(redis_server.port)
-    lab = row.make_lab(
-        workers=2, server=redis_server, environment={"REDIS_URL": proxy.url(redis_server.url)}
-    )
-    server = row.start_postgres()
+    store, server = row.start_redis(), row.start_postgres()
+    proxy = row.start_proxy(store.port)
+    lab = row.make_lab(workers=2, server=store, environment={"REDIS_URL": proxy.url(store.url)})
     names = lab.monitor_many(12, server)
     await lab.all_in(names, "available", within=30)
     with injecting.replies_lost(lab):
@@ -446,21 +435,39 @@ async def test_failed_over(row: Row, pair: RedisPair) -> None:
     with felt_throughout(row.figure, fleet.living, 6), injecting.target_killed(lab, fleet.mortal):
         pair.cut()
         await lab.all_in(fleet.doomed, "unavailable", within=20)
-        before = fleet.places()
-        old, moved = injecting.redis_failed_over(lab, pair), time.time()
-        old.kill()
-        await fleet.recording_again(row.figure, moved)
+        old = pair.master
+        fail_over = partial(injecting.redis_failed_over, lab, pair)
+        moved = await remembered(fleet, row.figure, lambda: fail_over().kill())
         await fleet.told(row.figure, moved)
         assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
-        assert_epochs_are_new(fleet, before)
         old.start()
         await asyncio.to_thread(pair.replicate)
-        before = fleet.places()
-        injecting.redis_failed_over(lab, pair)
-        await fleet.recording_again(row.figure, time.time())
-        assert {lab.state(name) for name in fleet.doomed} == {"unavailable"}
-        assert_epochs_are_new(fleet, before)
+        await remembered(fleet, row.figure, fail_over)
     await back_to_life(fleet, CRASH)
+
+
+def ways_to(lab: Lab, pair: RedisPair) -> dict[int, Proxy]:
+    """Start three workers, each with a way of its own to Redis; return the ways by process id."""
+    ways = [pair.way_to(pair.master) for _ in range(3)]
+    return {lab.launch("worker", REDIS_URL=way.url(pair.url)).pid: way for way in ways}
+
+
+def all_but_one_follow(lab: Lab, pair: RedisPair, ways: dict[int, Proxy], left: Role) -> None:
+    """Fail over; one worker stays with the old master."""
+    injecting.redis_failed_over(lab, pair)
+    for pid, way in ways.items():
+        if pid != left.pid:
+            way.retarget(pair.master.port)
+
+
+async def comes_over(lab: Lab, worker: Role) -> None:
+    """Wait until a worker follows the generation of now."""
+
+    def follows() -> bool:
+        generation = lab.redis.get(partition_key(0, "generation"))
+        return f"action=following generation={generation}" in worker.text()
+
+    await eventually(follows, within=20)
 
 
 @pytest.mark.row(
@@ -470,18 +477,14 @@ async def test_failed_over(row: Row, pair: RedisPair) -> None:
 )
 async def test_one_worker_left_with_the_old_master(row: Row, pair: RedisPair) -> None:
     lab = row.make_lab(workers=0, server=pair, forks_allowed=True)
-    ways = [pair.way_to(pair.master) for _ in range(3)]
-    workers = [lab.launch("worker", REDIS_URL=way.url(pair.url)) for way in ways]
+    ways = ways_to(lab, pair)
     fleet = await fleet_of(lab, row.start_postgres)
-    left = lab.worker_of(lab.owner(fleet.doomed[0]))
+    left = lab.owner_of(fleet.doomed[0])
     theirs = lab.owned_by(left, fleet.doomed)
     pair.cut()
     with ExitStack() as dead:
         with injecting.left_behind(lab, left):
-            injecting.redis_failed_over(lab, pair)
-            for worker, way in zip(workers, ways, strict=True):
-                if worker is not left:
-                    way.retarget(pair.master.port)
+            all_but_one_follow(lab, pair, ways, left)
             # Not before the failover: a historian quick enough would make the doubt of the one left
             # behind durable.
             dead.enter_context(injecting.target_killed(lab, fleet.mortal))
@@ -492,10 +495,8 @@ async def test_one_worker_left_with_the_old_master(row: Row, pair: RedisPair) ->
             assert not lab.owned_by(left, fleet.all)
             held = {name: lab.hash(name) for name in fleet.all}
             over = time.time()
-            ways[workers.index(left)].retarget(pair.master.port)
-        await eventually(
-            lambda: f"action=following generation={generation(lab)}" in left.text(), within=20
-        )
+            ways[left.pid].retarget(pair.master.port)
+        await comes_over(lab, left)
         await fleet.told(row.figure, over)
         for name, before in held.items():
             now = lab.hash(name)
@@ -507,19 +508,14 @@ async def test_one_worker_left_with_the_old_master(row: Row, pair: RedisPair) ->
 
 def assert_superseded(lab: Lab, worker: str, names: list[str]) -> None:
     """Only what a worker said at the old master was overtaken: its doubt, and what it led to."""
-    rows = {
-        name: [row.transition for row in lab.transitions(name) if row.superseded]
-        for name in lab.targets
-    }
-    print({name: [one.rule for one in overtaken] for name, overtaken in rows.items() if overtaken})
-    assert {name for name, overtaken in rows.items() if overtaken} == set(names)
-    assert {one.worker for overtaken in rows.values() for one in overtaken} == {worker}
-    assert all(overtaken[0].rule == "doubt" for name, overtaken in rows.items() if name in names)
-
-
-def generation(lab: Lab) -> str:
-    """Return the name of the generation of now."""
-    return lab.redis.get(partition_key(0, "generation"))
+    told = [row for name in lab.targets for row in lab.transitions(name) if row.superseded]
+    overtaken: dict[str, list[str]] = {}
+    for row in told:
+        assert row.transition.worker == worker
+        overtaken.setdefault(row.transition.database, []).append(row.transition.rule)
+    print(overtaken)
+    assert set(overtaken) == set(names)
+    assert {rules[0] for rules in overtaken.values()} == {"doubt"}
 
 
 @pytest.mark.timeout(240)
@@ -531,14 +527,13 @@ def generation(lab: Lab) -> str:
 )
 async def test_one_worker_left_with_nothing(row: Row, pair: RedisPair) -> None:
     lab = row.make_lab(workers=0, server=pair, forks_allowed=True)
-    ways = [pair.way_to(pair.master) for _ in range(3)]
-    workers = [lab.launch("worker", REDIS_URL=way.url(pair.url)) for way in ways]
+    ways = ways_to(lab, pair)
     server = row.start_postgres()
     proxy = row.start_proxy(server.port)
     names = lab.monitor_many(6, server, way=proxy)
     await lab.all_in(names, "available", within=30)
     await lab.settle()
-    left = lab.worker_of(lab.owner(names[0]))
+    left = lab.owner_of(names[0])
     application = f"feeler/{lab.id_of(left)}"
 
     def cut(deaf: bool) -> None:
@@ -546,17 +541,12 @@ async def test_one_worker_left_with_nothing(row: Row, pair: RedisPair) -> None:
 
     pair.cut()
     with injecting.left_behind(lab, left), injecting.hidden(lab, names, [lab.id_of(left)], cut):
-        injecting.redis_failed_over(lab, pair)
-        for worker, way in zip(workers, ways, strict=True):
-            if worker is not left:
-                way.retarget(pair.master.port)
+        all_but_one_follow(lab, pair, ways, left)
         seconds = await lab.observed_again(names, within=40)
         row.figure("recorded by others after", seconds, most=TAKEN_OVER)
         await asyncio.sleep(40)  # longer than it takes to be believed alone
-        ways[workers.index(left)].retarget(pair.master.port)
-        await eventually(
-            lambda: f"action=following generation={generation(lab)}" in left.text(), within=20
-        )
+        ways[left.pid].retarget(pair.master.port)
+        await comes_over(lab, left)
     await lab.all_in(names, "available", within=20)
     assert not [name for name in names if "unavailable" in lab.eye.states(name)]
 
@@ -579,13 +569,12 @@ def small_disk(start_redis: StartRedis) -> Iterator[tuple[RedisServer, Path]]:
 async def test_disk_full(small_disk: tuple[RedisServer, Path], row: Row) -> None:
     server, folder = small_disk
     lab = row.make_lab(workers=2, server=server)
-    visitor, fleet = Visitor(lab), await fleet_of(lab, row.start_postgres)
-    await eventually(visitor.answering, within=20, every=0.2)
+    fleet = await fleet_of(lab, row.start_postgres)
+    visitor = await visited(lab, fleet.all)
 
     async def named() -> bool:
-        return (
-            "cannot_persist" in (await visitor.get("/readyz")).json()["checks"]["redis"]["detail"]
-        )
+        check = (await visitor.get("/readyz")).json()["checks"]["redis"]
+        return "cannot_persist" in check["detail"]
 
     with felt_throughout(row.figure, fleet.living, 6):
         said = sum(role.text().count("\n") for role in lab.roles)
@@ -599,8 +588,5 @@ async def test_disk_full(small_disk: tuple[RedisServer, Path], row: Row) -> None
     await fleet.told(row.figure, back)
     row.figure("tracebacks", sum(role.text().count("Traceback") for role in lab.roles), "", most=0)
     row.figure("lines of log", sum(role.text().count("\n") for role in lab.roles) - said, "")
-    print(
-        Counter(
-            word for role in lab.roles for word in role.text().split() if word.startswith("action=")
-        )
-    )
+    words = (word for role in lab.roles for word in role.text().split())
+    print(Counter(word for word in words if word.startswith("action=")))

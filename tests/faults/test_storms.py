@@ -6,6 +6,7 @@ import pytest
 
 from monitor.live.keys import REQUESTS
 from tests.faults import injecting
+from tests.faults.asserting import durable
 from tests.faults.conftest import Row
 from tests.faults.history import Bounds
 from tests.faults.lab import Lab
@@ -44,20 +45,16 @@ def worst_after_first_failure(lab: Lab, names: list[str], since: float) -> float
     "failed proof; `available` within 10 s of the thaw; the other role's stay `available`",
 )
 async def test_a_postmaster_of_many_frozen(row: Row) -> None:
-    lab, server = (
-        row.make_lab(workers=2, bounds=Bounds(settled=90)),
-        row.start_postgres(max_connections="100"),
-    )
+    lab = row.make_lab(workers=2, bounds=Bounds(settled=90))
+    server = row.start_postgres(max_connections="100")
     names, others = monitor(lab, server, 25), monitor(lab, server, 25, OTHER)
     await lab.all_in(names + others, "available", within=30)
     began = time.time()
     with lab.fault("postmaster frozen", Effect.SPEAKS, names + others), server.postmaster_frozen():
         seconds = await lab.all_in(names + others, "refusing", within=100)
         row.figure("all refusing after", seconds, most=40)
-        assert {lab.hash(name)["cause"] for name in names + others} <= {
-            "login_failing",
-            "login_not_proved",
-        }
+        causes = {lab.hash(name)["cause"] for name in names + others}
+        assert causes <= {"login_failing", "login_not_proved"}
         found = worst_after_first_failure(lab, names + others, began)
         row.figure("after the first failed proof", found, most=10)
     row.figure("available after", await lab.all_in(names + others, "available", within=60), most=10)
@@ -69,8 +66,7 @@ async def test_a_postmaster_of_many_frozen(row: Row) -> None:
         server.execute(f"alter role {OTHER} login")
     assert all(lab.state(name) == "available" for name in names)
     for name in names:
-        await eventually(lambda name=name: len(lab.rules(name)) >= 3, within=15, every=0.2)
-        assert lab.rules(name) == ["first_ok", "answered", "reopened"]
+        await durable(lab, name, "first_ok", "answered", "reopened")
     for name in others:
         lab.redis.xadd(REQUESTS, {"kind": "observe", "database": name})
     await lab.all_in(others, "available", within=60)
@@ -85,10 +81,8 @@ async def test_a_postmaster_of_many_frozen(row: Row) -> None:
     "of each, all `available` within 30 s of being added and of the server's start",
 )
 async def test_our_own_storm(row: Row) -> None:
-    lab, server = (
-        row.make_lab(workers=2),
-        row.start_postgres(max_connections="310", superuser_reserved_connections="3"),
-    )
+    lab = row.make_lab(workers=2)
+    server = row.start_postgres(max_connections="310", superuser_reserved_connections="3")
     names = monitor(lab, server, 300)
     row.figure("available after", await lab.all_in(names, "available", within=60), most=30)
     killed = lab.workers()[0]
@@ -100,9 +94,8 @@ async def test_our_own_storm(row: Row) -> None:
     row.figure("after a hand-over", await lab.observed_again(names, within=40), most=20)
     injecting.sessions_ended(lab, server)
     row.figure("after the end of all sessions", await lab.observed_again(names, within=40), most=20)
-    assert not any(len(set(lab.eye.states(name))) > 2 for name in names), (
-        "more than new and available"
-    )
+    # new and available
+    assert not any(len(set(lab.eye.states(name))) > 2 for name in names)
     with injecting.target_killed(lab, server):
         await eventually(lambda: any(lab.state(name) == "uncertain" for name in names), within=10)
     seconds = await lab.all_in(names, "available", within=60)
