@@ -310,12 +310,12 @@ def drip(talk: Talk) -> None:
 
 
 def ask_again_and_again(talk: Talk) -> None:
-    """Ask for the password for ever."""
+    """Ask for the password for ever; at the deadline of a second no answer is being made."""
     talk.start_up()
     while True:
-        talk.send(b"R", struct.pack("!i", 3))
+        talk.send(b"R", struct.pack("!i", CLEARTEXT))
         talk.read()
-        time.sleep(0.02)
+        time.sleep(0.3)
 
 
 def chatter_before_login(talk: Talk) -> None:
