@@ -15,7 +15,8 @@ import redis
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from monitor.core.errors import StoreUnavailable
-from tests.fixtures import StartPgBouncer, StartPostgres, StartProxy, StartRedis
+from monitor.live import observations, presence
+from tests.fixtures import Become, StartPgBouncer, StartPostgres, StartProxy, StartRedis
 from tests.poolers import PgBouncer, pgbouncer_program
 from tests.proxy import Proxy
 from tests.servers import PostgresServer, RedisServer, make_folder, postgres_programs, redis_program
@@ -203,6 +204,17 @@ def database_url(postgres_server: PostgresServer, migrated_template: str) -> Ite
     postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
     yield postgres_server.url(name)
     postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def become(monkeypatch: pytest.MonkeyPatch) -> Become:
+    """Go on as another process of ours: `become("twin")`."""
+
+    def become(process: str) -> None:
+        for module in (presence, observations):
+            monkeypatch.setattr(module, "PROCESS", process)
+
+    return become
 
 
 @pytest.fixture

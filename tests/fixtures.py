@@ -1,4 +1,4 @@
-"""The types of fixtures that start something: `start_postgres: StartPostgres`."""
+"""The types of fixtures that start something: `start_postgres: StartPostgres`, and of `become`."""
 
 from collections.abc import Callable
 
@@ -10,3 +10,4 @@ StartPostgres = Callable[..., PostgresServer]
 StartRedis = Callable[..., RedisServer]
 StartProxy = Callable[..., Proxy]
 StartPgBouncer = Callable[..., PgBouncer]
+Become = Callable[[str], None]

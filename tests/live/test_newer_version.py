@@ -195,7 +195,7 @@ async def unread(live: Live, *texts: str) -> list[letters.Letter]:
 
 
 async def test_an_entry_that_cannot_be_read_becomes_a_letter_until_it_can(
-    live: Live, name: str, monkeypatch: pytest.MonkeyPatch
+    live: Live, name: str
 ) -> None:
     newer = json.loads(encode(transition("1.1.1"))) | {"target": "blind"}
     [one, two] = await unread(live, json.dumps(newer), "[7]")

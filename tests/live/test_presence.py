@@ -1,14 +1,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-import pytest
-
 from monitor.core.timing import LED_MARK, PRESENCE_TTL
 from monitor.live import presence
 from monitor.live.connections import Live
 from monitor.live.keys import LED, WORKERS, bus_key, claim_key, presence_key
 from tests.factories import NOW, W1, W2, here
-from tests.fixtures import StartRedis
+from tests.fixtures import Become, StartRedis
 from tests.waiting import eventually
 
 HERE = here(host="alpha", pid=42, zone="a", capacity=10_000, owned=3, lateness=0.001, retained=1)
@@ -98,14 +96,15 @@ def test_who_says_nothing_new_is_not_alive_for_longer_than_a_presence_lives() ->
     assert alive.among(again, 208.0) == again, "it came back"
 
 
-async def test_an_id_is_held_by_one_process(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_id_is_held_by_one_process(live: Live, become: Become) -> None:
     assert await presence.claim(live, "w1")
     assert await presence.claim(live, "w1"), "held on to"
-    monkeypatch.setattr(presence, "PROCESS", "a twin")
+    ours = presence.PROCESS
+    become("a twin")
     assert not await presence.claim(live, "w1")
     assert await presence.claim(live, "w2")
     await live.bus.delete(claim_key("w1"))
     assert await presence.claim(live, "w1"), "the bus forgot: whoever comes first"
-    monkeypatch.undo()
+    become(ours)
     assert not await presence.claim(live, "w1")
     assert await live.bus.ttl(claim_key("w1")) > PRESENCE_TTL

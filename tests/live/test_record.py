@@ -25,6 +25,7 @@ from tests.factories import (
     status,
     transition,
 )
+from tests.fixtures import Become
 from tests.live.builders import everything, given, namesakes, opened, reply_to, stored
 
 UP = State.AVAILABLE
@@ -516,7 +517,7 @@ async def test_values_are_what_people_would_type(live: Live, name: str) -> None:
 
 
 async def test_a_process_of_the_same_id_is_told_apart(
-    live: Live, name: str, monkeypatch: pytest.MonkeyPatch
+    live: Live, name: str, become: Become, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither its first transition, nor one the other's batch number would hide, nor a beat without
     events counts.
@@ -524,7 +525,7 @@ async def test_a_process_of_the_same_id_is_told_apart(
     await given(live, "1.2", seed=Status())
     for batch in (1000, 1):  # the twin has run for longer, or for shorter
         monkeypatch.setattr(observations, "_batches", itertools.count(batch))
-        monkeypatch.setattr(observations, "PROCESS", f"process-{batch}")
+        become(f"process-{batch}")
         after = status("1.2.1", UP if batch == 1000 else State.REFUSING)
         first = transition("1.2.1", target=after.state)
         reply = await reply_to(live, name, W1, beat("1.2", after, first))
@@ -540,18 +541,16 @@ async def test_a_process_of_the_same_id_is_told_apart(
     assert (await observations.counters(live))["rejected_twin"] == 2
 
 
-async def test_the_next_epoch_is_anybodys(
-    live: Live, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_next_epoch_is_anybodys(live: Live, name: str, become: Become) -> None:
     """An epoch binds one process; what an older leader leaves of it in the hash binds nobody to the
     next.
     """
     await given(live, "1.2", seed=Status())
-    monkeypatch.setattr(observations, "PROCESS", "one")
+    become("one")
     assert await reply_to(live, name, W1, beat("1.2", status())) == "accepted"
     await given(live, "1.3")
-    monkeypatch.setattr(observations, "PROCESS", "two")
+    become("two")
     assert await reply_to(live, name, W1, beat("1.3", status())) == "accepted"
-    monkeypatch.setattr(observations, "PROCESS", "one")
+    become("one")
     assert await reply_to(live, name, W1, beat("1.3", status())) == "twin"
     assert await reply_to(live, name, W1, beat("1.2", status())) == "fenced"

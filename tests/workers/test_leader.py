@@ -5,7 +5,6 @@ import time
 from collections.abc import Awaitable, Callable
 
 import pytest
-import redis
 from sqlalchemy import text
 
 from monitor.core.beat import Beat, Reply
@@ -37,6 +36,8 @@ from workers.supervisor.leader import Leader
 from workers.supervisor.placements import Deposed
 
 Arrive = Callable[..., Awaitable[None]]
+Watched = Callable[..., Awaitable[None]]
+UnprovenFor = Callable[[float], None]
 
 
 class Nudges:
@@ -69,6 +70,25 @@ def lead(live: Live, store: Store, nudges: Nudges, name: str) -> Leader:
     lease = leadership.acquire(store, name)
     assert lease
     return Leader(live, store, lease, nudges, asyncio.Event())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def watched(live: Live, store: Store, leader: Leader, arrive: Arrive) -> Watched:
+    """Register databases and assign them to workers: `await watched("orders", by=("w1",))`."""
+
+    async def watched(*names: str, by: tuple[str, ...] = ("w1",)) -> None:
+        register(store, *names)
+        await arrive(*by)
+        await sweep(leader)
+        await sweep(leader)
+
+    return watched
+
+
+@pytest.fixture
+def unproven_for(monkeypatch: pytest.MonkeyPatch) -> UnprovenFor:
+    """Say for how many seconds an owner may prove nothing."""
+    return lambda seconds: monkeypatch.setattr("monitor.core.unproven.UNPROVEN_FOR", seconds)
 
 
 async def sweep(leader: Leader) -> None:
@@ -123,12 +143,9 @@ async def test_the_first_leader_of_all_opens_at_once_and_assigns(
 
 
 async def test_a_row_of_the_registry_that_cannot_be_read_is_left_as_it_is(
-    live: Live, store: Store, leader: Leader, arrive: Arrive, nudges: Nudges
+    live: Live, store: Store, leader: Leader, nudges: Nudges, watched: Watched
 ) -> None:
-    register(store, "orders", "ledger")
-    await arrive("w1")
-    await sweep(leader)
-    await sweep(leader)
+    await watched("orders", "ledger")
     before = await place(live, "orders")
     with store.begin() as connection:
         connection.execute(text("UPDATE databases SET labels = '[]' WHERE name = 'orders'"))
@@ -144,12 +161,9 @@ async def test_a_row_of_the_registry_that_cannot_be_read_is_left_as_it_is(
 
 
 async def test_a_request_moves_the_database_once_and_away_from_who_made_it(
-    live: Live, store: Store, leader: Leader, arrive: Arrive
+    live: Live, leader: Leader, watched: Watched
 ) -> None:
-    register(store, "orders")
-    await arrive("w1", "w2")
-    await sweep(leader)
-    await sweep(leader)
+    await watched("orders", by=("w1", "w2"))
     first = (await place(live, "orders")).owner
     await beat(live, "orders", Cause.OK)
     await beat(live, "orders", Cause.PORT_CLOSED)
@@ -165,13 +179,10 @@ async def test_a_request_moves_the_database_once_and_away_from_who_made_it(
 
 
 async def test_a_blip_that_is_over_moves_nothing(
-    live: Live, store: Store, leader: Leader, arrive: Arrive
+    live: Live, leader: Leader, watched: Watched
 ) -> None:
     """The move is refused, since its owner reached it again before; the news of that comes next."""
-    register(store, "orders")
-    await arrive("w1", "w2")
-    await sweep(leader)
-    await sweep(leader)
+    await watched("orders", by=("w1", "w2"))
     owner = (await place(live, "orders")).owner
     await beat(live, "orders", Cause.OK)
     for _ in range(2):
@@ -185,12 +196,9 @@ async def test_a_blip_that_is_over_moves_nothing(
 
 
 async def test_a_new_leader_takes_up_the_doubts_of_the_old_one(
-    live: Live, store: Store, leader: Leader, arrive: Arrive, nudges: Nudges
+    live: Live, store: Store, arrive: Arrive, nudges: Nudges, watched: Watched
 ) -> None:
-    register(store, "orders")
-    await arrive("w1")
-    await sweep(leader)
-    await sweep(leader)
+    await watched("orders")
     await beat(live, "orders", Cause.OK)
     await beat(live, "orders", Cause.PORT_CLOSED)
     await arrive("w1", "w2")
@@ -210,17 +218,13 @@ async def test_an_older_term_steps_down(
 
 
 async def test_after_a_flush_the_claimant_keeps_its_database_and_its_status(
-    live: Live, store: Store, leader: Leader, arrive: Arrive, redis_url: str
+    live: Live, leader: Leader, arrive: Arrive, watched: Watched
 ) -> None:
-    register(store, "orders")
-    await arrive("w1", "w2")
-    await sweep(leader)
-    await sweep(leader)
+    await watched("orders", by=("w1", "w2"))
     await beat(live, "orders", Cause.OK)
     before = await place(live, "orders")
     status = (await observations.latest(live, ["orders"]))["orders"].status
-    with redis.Redis.from_url(redis_url) as client:
-        client.flushall()
+    await live.cache.flushall()
     await arrive("w1", "w2", restored=False)
     await sweep(leader)
     assert not (await generation.generation(live)).open, "nobody has restored yet"
@@ -242,19 +246,10 @@ async def test_after_a_flush_the_claimant_keeps_its_database_and_its_status(
 
 
 async def test_while_postgres_is_away_all_reports_do_however_late_the_last_one_comes(
-    live: Live,
-    store: Store,
-    leader: Leader,
-    arrive: Arrive,
-    redis_url: str,
-    monkeypatch: pytest.MonkeyPatch,
+    live: Live, leader: Leader, arrive: Arrive, monkeypatch: pytest.MonkeyPatch, watched: Watched
 ) -> None:
-    register(store, "orders")
-    await arrive("w1")
-    await sweep(leader)
-    await sweep(leader)
-    with redis.Redis.from_url(redis_url) as client:
-        client.flushall()
+    await watched("orders")
+    await live.cache.flushall()
 
     def away(*_: object) -> bool:
         raise StoreUnavailable("postgres", "away")
@@ -270,13 +265,10 @@ async def test_while_postgres_is_away_all_reports_do_however_late_the_last_one_c
 
 
 async def test_a_leader_new_to_its_workers_waits_for_those_an_older_memory_does_not_know(
-    live: Live, store: Store, leader: Leader, arrive: Arrive, nudges: Nudges
+    live: Live, store: Store, nudges: Nudges, watched: Watched
 ) -> None:
     """The replica that was promoted has its term and one worker; the other one came later."""
-    register(store, "orders")
-    await arrive("w1")
-    await sweep(leader)
-    await sweep(leader)
+    await watched("orders")
     assert (await generation.generation(live)).open
     for number in range(PARTITIONS):
         await live.cache.set(
@@ -297,21 +289,11 @@ async def test_a_leader_new_to_its_workers_waits_for_those_an_older_memory_does_
 
 @pytest.mark.parametrize("others", [0, 1])
 async def test_a_leader_that_follows_itself_knows_its_workers(
-    others: int,
-    live: Live,
-    store: Store,
-    leader: Leader,
-    arrive: Arrive,
-    nudges: Nudges,
-    redis_url: str,
+    others: int, live: Live, store: Store, leader: Leader, nudges: Nudges, watched: Watched
 ) -> None:
     """Redis came back empty after a lease; waiting helps only where others led in between."""
-    register(store, "orders")
-    await arrive("w1")
-    await sweep(leader)
-    await sweep(leader)
-    with redis.Redis.from_url(redis_url) as client:
-        client.flushall()
+    await watched("orders")
+    await live.cache.flushall()
     for _ in range(others):
         lead(live, store, nudges, "other")
     again = lead(live, store, nudges, "first")
@@ -324,19 +306,15 @@ async def test_a_leader_that_follows_itself_knows_its_workers(
 
 
 async def test_what_no_worker_remembers_comes_from_the_history(
-    live: Live, store: Store, leader: Leader, arrive: Arrive, nudges: Nudges, redis_url: str
+    live: Live, store: Store, leader: Leader, arrive: Arrive, watched: Watched
 ) -> None:
-    register(store, "orders")
-    await arrive("w1")
-    await sweep(leader)
-    await sweep(leader)
+    await watched("orders")
     where = await place(live, "orders")
     assert where.epoch
     seen = Observation(database="orders", worker="w1", sent_at=5.0, at=5.0, cause=Cause.OK)
     _, events = tick(Status(), seen, Context(worker="w1", epoch=where.epoch, policy=Policy()))
     write_transitions(store, events)  # type: ignore[arg-type]
-    with redis.Redis.from_url(redis_url) as client:
-        client.flushall()
+    await live.cache.flushall()
     await arrive("w1")
     await sweep(leader)
     await sweep(leader)
@@ -345,12 +323,9 @@ async def test_what_no_worker_remembers_comes_from_the_history(
 
 
 async def test_a_leaving_workers_databases_move_after_its_first_beat(
-    live: Live, store: Store, leader: Leader, arrive: Arrive
+    live: Live, leader: Leader, arrive: Arrive, watched: Watched
 ) -> None:
-    register(store, "orders")
-    await arrive("w1")
-    await sweep(leader)
-    await sweep(leader)
+    await watched("orders")
     await arrive("w1", leaving=True)
     await arrive("w2")
     await sweep(leader)
@@ -363,12 +338,9 @@ async def test_a_leaving_workers_databases_move_after_its_first_beat(
 
 
 async def test_an_absence_counts_only_once_redis_has_answered_for_a_while(
-    live: Live, store: Store, leader: Leader, arrive: Arrive
+    live: Live, leader: Leader, arrive: Arrive, watched: Watched
 ) -> None:
-    register(store, "orders")
-    await arrive("w1")
-    await sweep(leader)
-    await sweep(leader)
+    await watched("orders")
     await beat(live, "orders", Cause.OK)
     await arrive("w2")
     await live.bus.delete(presence_key("w1"))
@@ -381,13 +353,10 @@ async def test_an_absence_counts_only_once_redis_has_answered_for_a_while(
 
 
 async def test_a_presence_that_outlives_its_worker_keeps_nothing(
-    live: Live, store: Store, leader: Leader, arrive: Arrive, monkeypatch: pytest.MonkeyPatch
+    live: Live, leader: Leader, arrive: Arrive, monkeypatch: pytest.MonkeyPatch, watched: Watched
 ) -> None:
     """As where Redis's clock goes back just after a worker died."""
-    register(store, "orders")
-    await arrive("w1")
-    await sweep(leader)
-    await sweep(leader)
+    await watched("orders")
     await beat(live, "orders", Cause.OK)
     await live.bus.pexpire(presence_key("w1"), 3_600_000)
     monkeypatch.setattr(presence, "PRESENCE_TTL", 1.0)
@@ -402,12 +371,9 @@ async def test_a_presence_that_outlives_its_worker_keeps_nothing(
 
 
 async def test_retired_databases_leave_nothing_and_paused_ones_their_last_observation(
-    live: Live, store: Store, leader: Leader, arrive: Arrive
+    live: Live, store: Store, leader: Leader, watched: Watched
 ) -> None:
-    register(store, "orders", "ledger")
-    await arrive("w1")
-    await sweep(leader)
-    await sweep(leader)
+    await watched("orders", "ledger")
     await beat(live, "orders", Cause.OK)
     await beat(live, "ledger", Cause.OK)
     fleet.remove(store, "orders")
@@ -421,12 +387,9 @@ async def test_retired_databases_leave_nothing_and_paused_ones_their_last_observ
 
 
 async def test_a_database_that_was_removed_and_added_again_goes_on_with_its_history(
-    live: Live, store: Store, leader: Leader, arrive: Arrive
+    live: Live, store: Store, leader: Leader, watched: Watched
 ) -> None:
-    register(store, "orders")
-    await arrive("w1")
-    await sweep(leader)
-    await sweep(leader)
+    await watched("orders")
     await beat(live, "orders", Cause.OK)
     before = (await observations.latest(live, ["orders"]))["orders"].status
     write_transitions(
@@ -460,17 +423,19 @@ async def test_a_change_told_during_a_read_of_the_fleet_is_read_too(
 
 
 async def test_what_its_owner_never_proves_is_moved_and_who_proves_nothing_gets_nothing(
-    live: Live, store: Store, leader: Leader, arrive: Arrive, monkeypatch: pytest.MonkeyPatch
+    live: Live,
+    store: Store,
+    leader: Leader,
+    arrive: Arrive,
+    watched: Watched,
+    unproven_for: UnprovenFor,
 ) -> None:
     """One is here and follows nothing, the other works."""
     names = [f"db{number}" for number in range(6)]
-    register(store, *names)
-    await arrive("idle", "well")
-    await sweep(leader)
-    await sweep(leader)
+    await watched(*names, by=("idle", "well"))
     places = await assignments.places(live, names)
     assert {place.owner for place in places.values()} == {"idle", "well"}
-    monkeypatch.setattr("monitor.core.unproven.UNPROVEN_FOR", 0.3)
+    unproven_for(0.3)
 
     async def all_moved() -> bool:
         await arrive("idle", "well", restored=False)
@@ -491,18 +456,15 @@ async def test_what_its_owner_never_proves_is_moved_and_who_proves_nothing_gets_
 
 
 async def test_one_database_unproven_moves_alone(
-    live: Live, store: Store, leader: Leader, arrive: Arrive, monkeypatch: pytest.MonkeyPatch
+    live: Live, leader: Leader, watched: Watched, unproven_for: UnprovenFor
 ) -> None:
-    register(store, "orders", "ledger", "toys", "books")
-    await arrive("w1", "w2")
-    await sweep(leader)
-    await sweep(leader)
+    await watched("orders", "ledger", "toys", "books", by=("w1", "w2"))
     before = {
         name: (await place(live, name)).owner for name in ("orders", "ledger", "toys", "books")
     }
     for name in ("ledger", "toys", "books"):
         await beat(live, name, Cause.OK)
-    monkeypatch.setattr("monitor.core.unproven.UNPROVEN_FOR", 0.1)
+    unproven_for(0.1)
 
     async def moved() -> bool:
         await sweep(leader)
@@ -516,13 +478,10 @@ async def test_one_database_unproven_moves_alone(
 
 
 async def test_the_only_worker_keeps_what_it_cannot_prove(
-    live: Live, store: Store, leader: Leader, arrive: Arrive, monkeypatch: pytest.MonkeyPatch
+    live: Live, leader: Leader, watched: Watched, unproven_for: UnprovenFor
 ) -> None:
-    register(store, "orders")
-    await arrive("w1")
-    await sweep(leader)
-    await sweep(leader)
-    monkeypatch.setattr("monitor.core.unproven.UNPROVEN_FOR", 0.0)
+    await watched("orders")
+    unproven_for(0.0)
     for _ in range(3):
         await sweep(leader)
     assert (await place(live, "orders")).owner == "w1"

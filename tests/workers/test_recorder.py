@@ -26,7 +26,7 @@ from monitor.live import (
 )
 from monitor.live.connections import Live
 from monitor.live.keys import PARTITIONS, partition_key
-from tests.fixtures import StartProxy
+from tests.fixtures import Become, StartProxy
 from tests.waiting import eventually
 from workers.worker import recorder as module
 from workers.worker.pulse import Pulse
@@ -315,14 +315,14 @@ async def test_a_process_that_was_frozen_says_nothing_before_it_has_looked(
 
 
 async def test_a_twin_is_told_so_and_says_nothing_more(
-    live: Live, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    live: Live, recorder: Recorder, become: Become
 ) -> None:
     offer(recorder, felt(recorder))
-    monkeypatch.setattr(observations, "PROCESS", "the first")
+    become("the first")
     assert await recorder.flush()
     assert not recorder.twin.is_set()
     offer(recorder, felt(recorder, 11.0))
-    monkeypatch.setattr(observations, "PROCESS", "the second")
+    become("the second")
     assert await recorder.flush()
     assert (recorder.twin.is_set(), recorder.custody.must_learn(DB)) == (True, True)
     assert (await observations.latest(live, [DB]))[DB].at == 10.0

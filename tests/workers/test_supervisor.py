@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from workers.worker.recorder import Recorder
 
 LEASE = 1.5  # seconds
 MakeSupervisor = Callable[..., Supervisor]
+Restart = Callable[[], Awaitable[None]]
 
 
 @pytest.fixture
@@ -93,15 +94,21 @@ async def production(
 
 
 @pytest.fixture
+def quick_renewal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renew leases ten times a second."""
+    monkeypatch.setattr("workers.supervisor.process.LEASE_RENEW_EVERY", 0.1)
+
+
+@pytest.fixture
 def link(redis_server: Any, redis_url: str, start_proxy: Callable[[int], Proxy]) -> Proxy:
     """One supervisor's way to Redis."""
     return start_proxy(redis_server.port)
 
 
+@pytest.mark.usefixtures("quick_renewal")
 async def test_a_leader_cut_off_redis_makes_way(
-    make_supervisor: MakeSupervisor, link: Proxy, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    make_supervisor: MakeSupervisor, link: Proxy, redis_url: str
 ) -> None:
-    monkeypatch.setattr("workers.supervisor.process.LEASE_RENEW_EVERY", 0.1)
     first, second = make_supervisor(link.url(redis_url)), make_supervisor(redis_url)
     await step(first, second)
     assert first._leader
@@ -118,10 +125,10 @@ async def test_a_leader_cut_off_redis_makes_way(
     assert first._leader is None
 
 
+@pytest.mark.usefixtures("quick_renewal")
 async def test_a_leader_that_completes_no_sweep_makes_way_whatever_the_reason(
     make_supervisor: MakeSupervisor, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.supervisor.process.LEASE_RENEW_EVERY", 0.1)
     first, second = make_supervisor(redis_url), make_supervisor(redis_url)
     await step(first, second)
     assert first._leader
@@ -424,11 +431,16 @@ async def test_the_journal_is_trimmed_though_no_place_can_be_read(
     assert await live.cache.xlen(key) == 1, "the last one delivered stays"
 
 
-async def restarted(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def restart(live: Live, monkeypatch: pytest.MonkeyPatch) -> Restart:
     """Close the generation as a restart from disk does; no wait of a new leader ends by itself."""
-    for number in range(PARTITIONS):
-        await live.cache.set(partition_key(number, "generation"), "0" * 40 + ":1.1")
     monkeypatch.setattr("workers.supervisor.recovery.RESTORE_GRACE", 3600.0)
+
+    async def restart() -> None:
+        for number in range(PARTITIONS):
+            await live.cache.set(partition_key(number, "generation"), "0" * 40 + ":1.1")
+
+    return restart
 
 
 async def swept_often(supervisor: Supervisor) -> None:
@@ -451,14 +463,14 @@ async def test_after_an_orderly_stop_nobody_is_waited_for(
     redis_url: str,
     live: Live,
     arrive: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    restart: Restart,
 ) -> None:
     assert production._leader
     if orderly:
         await production._give_up()
     else:
         await asyncio.to_thread(leadership.release, production._store, production._leader.lease)
-    await restarted(live, monkeypatch)
+    await restart()
     await arrive("w1", "w2")
     heir = make_supervisor(redis_url)
     await swept_often(heir)
@@ -472,14 +484,14 @@ async def test_a_memory_marked_complete_counts_for_the_next_leader_alone(
     live: Live,
     arrive: Any,
     store: Store,
-    monkeypatch: pytest.MonkeyPatch,
+    restart: Restart,
 ) -> None:
     """Somebody led after it, and may have met a worker that this older memory does not know."""
     await production._give_up()
     between = leadership.acquire(store, "between", LEASE)
     assert between
     leadership.release(store, between)
-    await restarted(live, monkeypatch)
+    await restart()
     await arrive("w1", "w2")
     heir = make_supervisor(redis_url)
     await swept_often(heir)
@@ -493,10 +505,10 @@ async def test_a_standby_waits_for_reports_before_it_leads(
     live: Live,
     arrive: Any,
     store: Store,
-    monkeypatch: pytest.MonkeyPatch,
+    restart: Restart,
 ) -> None:
     heir = make_supervisor(redis_url)
-    await restarted(live, monkeypatch)
+    await restart()
     await arrive("w1")
     await step(heir)
     assert not heir._leader
