@@ -25,11 +25,14 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import islice
 
+from monitor.core.fair_share import shares
 from monitor.core.status import Epoch
 from monitor.core.timing import FAULTS_AWAY, REFUSED_FOR
 
 # Of a refusal: our own fault or not, when; the lowest is the first to be asked again.
 _Rank = tuple[bool, float]
+_Ranks = Mapping[str, _Rank]  # by worker
+_Heap = list[tuple[int, str]]  # of a number and the worker it is of
 _URGENCY = ("unowned", "owner_lost", "cannot_reach", "overloaded", "zone")
 
 
@@ -63,7 +66,8 @@ class Refusal:
     def counts(self, now: float) -> bool:
         """Tell whether it still bars the worker; not one of the future: the clock was set back."""
         lasts = FAULTS_AWAY if self.our_fault else REFUSED_FOR
-        return 0 <= now - self.at < lasts
+        age = now - self.at
+        return 0 <= age < lasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +78,6 @@ class Move:
     source: str | None
     target: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """How many databases a worker holds: filled from below `low` to `fair`, at most `limit`."""
-
-    low: int
-    fair: int
-    limit: int
 
 
 def plan(
@@ -105,45 +100,6 @@ def plan(
     return draft.moves(current)
 
 
-def shares(capacities: Mapping[str, int], total: int) -> dict[str, Share]:
-    """Divide this many databases fairly.
-
-    What a small worker cannot hold falls to the others in equal parts.
-    """
-    room = sum(capacities.values())
-    if room < total:
-        capacities = _overdrawn(capacities, room, total)
-    level, parts = _level(capacities.values(), total)  # the fair share is level / parts
-    low = 3 * level // (4 * parts)
-    if level >= parts:
-        low = max(low, 1)  # who could hold one must not stay empty
-    fair = level // parts
-    limit = -(-5 * level // (4 * parts))  # rounded up
-    found: dict[str, Share] = {}
-    for worker, capacity in capacities.items():
-        found[worker] = Share(min(low, capacity), min(fair, capacity), min(limit, capacity))
-    return found
-
-
-def _overdrawn(capacities: Mapping[str, int], room: int, total: int) -> dict[str, int]:
-    """Return capacities that suffice: every one overdrawn in proportion."""
-    if not room:
-        each = -(-total // len(capacities))
-        return dict.fromkeys(capacities, each)
-    return {worker: -(-total * capacity // room) for worker, capacity in capacities.items()}
-
-
-def _level(capacities: Collection[int], total: int) -> tuple[int, int]:
-    """Return what is left for those it does not fill, and how many they are."""
-    level, parts = total, len(capacities)
-    for capacity in sorted(capacities):
-        if capacity * parts >= level:
-            break
-        level -= capacity
-        parts -= 1
-    return level, parts
-
-
 class _Draft:
     """The fleet as the plan would leave it."""
 
@@ -152,7 +108,7 @@ class _Draft:
         databases: Mapping[str, str],
         workers: Collection[Worker],
         current: Mapping[str, str],
-        refused: Mapping[str, Mapping[str, _Rank]],
+        refused: Mapping[str, _Ranks],
     ) -> None:
         self.wanted = databases
         self.refused = refused
@@ -161,20 +117,24 @@ class _Draft:
         self.shares = shares(capacities, len(databases))
         self.owners: dict[str, str] = {}
         self.reasons: dict[str, str] = {}
-        for name in databases:
+        self._take_over(current)
+        self.loads = Counter(self.owners.values())
+        # By zone ('' is all): load and worker, the lightest first; outdated entries stay in.
+        self.heaps: dict[str, _Heap] = defaultdict(list)
+        self._heaps_of: dict[str, list[_Heap]] = {}
+        for worker, zone in self.zones.items():
+            names = {"", zone}
+            self._heaps_of[worker] = [self.heaps[name] for name in names]
+            self._load(worker, 0)
+
+    def _take_over(self, current: Mapping[str, str]) -> None:
+        """Leave every database with its owner, if that one still works."""
+        for name in self.wanted:
             owner = current.get(name)
             if owner in self.zones:
                 self.owners[name] = owner
             else:
                 self.reasons[name] = "owner_lost" if owner else "unowned"
-        self.loads = Counter(self.owners.values())
-        # By zone ('' is all): load and worker, the lightest first; outdated entries stay in.
-        self.heaps: dict[str, list[tuple[int, str]]] = defaultdict(list)
-        for worker, zone in self.zones.items():
-            for heap in {"", zone}:
-                self.heaps[heap].append((self.loads[worker], worker))
-        for entries in self.heaps.values():
-            heapify(entries)
 
     def give(self, name: str, target: str, reason: str) -> None:
         """Hand a database over; the first reason stays."""
@@ -186,23 +146,28 @@ class _Draft:
         self._load(target, 1)
 
     def _load(self, worker: str, change: int) -> None:
-        self.loads[worker] += change
-        for zone in {"", self.zones[worker]}:
-            heappush(self.heaps[zone], (self.loads[worker], worker))
+        load = self.loads[worker] + change
+        self.loads[worker] = load
+        entry = (load, worker)
+        for heap in self._heaps_of[worker]:
+            heappush(heap, entry)
 
     def below_fair(self, worker: str) -> int:
         """Return how many a worker lacks to its fair share; negative: what it can spare."""
-        return self.shares[worker].fair - self.loads[worker]
+        share = self.shares[worker]
+        return share.fair - self.loads[worker]
 
     def above_low(self, worker: str) -> int:
         """Return how many a worker may give; negative: it holds far too little."""
-        return self.loads[worker] - self.shares[worker].low
+        share = self.shares[worker]
+        return self.loads[worker] - share.low
 
     def above_limit(self, worker: str) -> int:
         """Return how many a worker must give; negative: how many it may get."""
-        return self.loads[worker] - self.shares[worker].limit
+        share = self.shares[worker]
+        return self.loads[worker] - share.limit
 
-    def refusals_of(self, name: str) -> Mapping[str, _Rank]:
+    def refusals_of(self, name: str) -> _Ranks:
         """Return who must not get this database."""
         return self.refused.get(name, {})
 
@@ -210,12 +175,15 @@ class _Draft:
         """Return the least loaded worker below its limit that may have it, of its zone first."""
         refused = self.refusals_of(name)
         wanted = self.wanted[name]
-        home = self._least_loaded(wanted, refused) if wanted else None
-        return home or self._least_loaded("", refused)
+        if wanted:
+            at_home = self._least_loaded(wanted, refused)
+            if at_home:
+                return at_home
+        return self._least_loaded("", refused)
 
-    def _least_loaded(self, zone: str, refused: Mapping[str, _Rank]) -> str | None:
-        heap = self.heaps.get(zone, [])
-        aside: list[tuple[int, str]] = []
+    def _least_loaded(self, zone: str, refused: _Ranks) -> str | None:
+        heap = self.heaps[zone]
+        aside: _Heap = []
         found = None
         while heap and found is None:
             entry = load, worker = heap[0]
@@ -233,24 +201,31 @@ class _Draft:
 
     def held(self) -> dict[str, list[str]]:
         """Return every worker's databases."""
-        held: dict[str, list[str]] = {worker: [] for worker in self.zones}
+        held = {worker: list[str]() for worker in self.zones}
         for name, owner in self.owners.items():
             held[owner].append(name)
         return held
 
     def is_home(self, name: str, worker: str) -> bool:
         """Tell whether this worker is in the zone this database is wanted in."""
-        return bool(self.wanted[name]) and self.wanted[name] == self.zones[worker]
+        wanted = self.wanted[name]
+        return wanted != "" and wanted == self.zones[worker]
 
     def moves(self, current: Mapping[str, str]) -> tuple[Move, ...]:
         """Return what differs from the current owners, the most urgent first."""
         moves: list[Move] = []
         for name, reason in self.reasons.items():
-            source, target = current.get(name), self.owners[name]
+            source = current.get(name) or None
+            target = self.owners[name]
             if source != target:
-                moves.append(Move(name, source or None, target, reason))
-        moves.sort(key=lambda move: (_URGENCY.index(move.reason), move.database))
+                move = Move(name, source, target, reason)
+                moves.append(move)
+        moves.sort(key=_urgency)
         return tuple(moves)
+
+
+def _urgency(move: Move) -> tuple[int, str]:
+    return _URGENCY.index(move.reason), move.database
 
 
 def _fresh(refusals: Collection[Refusal], now: float) -> dict[str, dict[str, _Rank]]:
@@ -258,23 +233,30 @@ def _fresh(refusals: Collection[Refusal], now: float) -> dict[str, dict[str, _Ra
     for refusal in refusals:
         if not refusal.counts(now):
             continue
-        by_worker = fresh.setdefault(refusal.database, {})
+        worker = refusal.worker
         rank = (refusal.our_fault, refusal.at)
-        known = by_worker.get(refusal.worker, rank)
-        by_worker[refusal.worker] = max(rank, known)
+        by_worker = fresh.setdefault(refusal.database, {})
+        known = by_worker.get(worker, rank)
+        by_worker[worker] = max(rank, known)
     return fresh
 
 
 def _place(draft: _Draft) -> None:
     """Give every database without an owner that can reach it to a worker that may have it."""
     homeless = set(draft.reasons)
-    for name, by_worker in draft.refused.items():
-        if draft.owners.get(name) in by_worker:
+    for name, refused in draft.refused.items():
+        owner = draft.owners.get(name)
+        if owner in refused:
             homeless.add(name)
-    # A zone's room is for its own: they come first.
-    for name in sorted(homeless, key=lambda name: (not draft.wanted[name], name)):
+
+    def zoned_first(name: str) -> tuple[bool, str]:
+        # A zone's room is for its own.
+        return not draft.wanted[name], name
+
+    for name in sorted(homeless, key=zoned_first):
         target = _target(draft, name)
-        if target != draft.owners.get(name):
+        owner = draft.owners.get(name)
+        if target != owner:
             draft.give(name, target, "cannot_reach")
 
 
@@ -289,7 +271,11 @@ def _target(draft: _Draft, name: str) -> str:
     roomiest = draft.roomiest(name)
     if roomiest:
         return roomiest
-    return min(allowed, key=lambda worker: (draft.above_limit(worker), worker))
+
+    def least_overloaded(worker: str) -> tuple[int, str]:
+        return draft.above_limit(worker), worker
+
+    return min(allowed, key=least_overloaded)
 
 
 def _last_resort(draft: _Draft, name: str) -> str:
@@ -297,11 +283,17 @@ def _last_resort(draft: _Draft, name: str) -> str:
 
     Where nobody can look, moving it about would help nobody.
     """
-    refused, owner = draft.refused[name], draft.owners.get(name)
-    all_hindered = all(refused[worker][0] for worker in draft.zones)
+    owner = draft.owners.get(name)
+    refused = draft.refused[name]
+    ranks = [refused[worker] for worker in draft.zones]
+    all_hindered = all(our_fault for our_fault, _ in ranks)
     if owner and all_hindered:
         return owner
-    return min(draft.zones, key=lambda worker: (refused[worker], worker))
+
+    def longest_ago(worker: str) -> tuple[_Rank, str]:
+        return refused[worker], worker
+
+    return min(draft.zones, key=longest_ago)
 
 
 def _fill(draft: _Draft) -> int:
@@ -312,10 +304,12 @@ def _fill(draft: _Draft) -> int:
     needy = [worker for worker in draft.zones if draft.above_low(worker) < 0]
     if not needy:
         return 0
-    spare, moved = _Spare(draft), 0
+    spare = _Spare(draft)
+    moved = 0
     for worker in sorted(needy):
         missing = draft.below_fair(worker)
-        for name in islice(spare.for_worker(worker), missing):
+        offered = spare.for_worker(worker)
+        for name in islice(offered, missing):
             draft.give(name, worker, "overloaded")
             moved += 1
     return moved
@@ -335,14 +329,14 @@ class _Spare:
 
         Always from the one that is furthest above its fair share.
         """
-        draft = self.draft
-        donors: list[tuple[int, str]] = []
-        for donor in draft.zones:
-            below = draft.below_fair(donor)
+        donors: _Heap = []
+        offers: dict[str, Iterator[str]] = {}
+        for donor in self.draft.zones:
+            below = self.draft.below_fair(donor)
             if below < 0:
                 donors.append((below, donor))
+                offers[donor] = self._offers(donor, worker)
         heapify(donors)
-        offers = {donor: self._offers(donor, worker) for _, donor in donors}
         while donors:
             below, donor = heappop(donors)
             name = next(offers[donor], None)
@@ -353,27 +347,38 @@ class _Spare:
                 heappush(donors, (below + 1, donor))
 
     def _offers(self, donor: str, worker: str) -> Iterator[str]:
-        draft = self.draft
+        owners = self.draft.owners
         for name in self._in_order(donor, worker):
-            if draft.owners[name] == donor and worker not in draft.refusals_of(name):
+            if owners[name] != donor:
+                continue
+            refused = self.draft.refusals_of(name)
+            if worker not in refused:
                 yield name
 
     def _in_order(self, donor: str, worker: str) -> list[str]:
         """Return what a donor holds: first what is at home with the worker, last with the donor."""
-        draft, key = self.draft, (donor, self.draft.zones[worker])
+        draft = self.draft
+        key = (donor, draft.zones[worker])
+        known = self.ordered.get(key)
+        if known is not None:
+            return known
 
         def distance(name: str) -> tuple[bool, bool, str]:
-            return not draft.is_home(name, worker), draft.is_home(name, donor), name
+            comes_home = draft.is_home(name, worker)
+            leaves_home = draft.is_home(name, donor)
+            return not comes_home, leaves_home, name
 
-        if key not in self.ordered:
-            self.ordered[key] = sorted(self.held[donor], key=distance)
-        return self.ordered[key]
+        ordered = sorted(self.held[donor], key=distance)
+        self.ordered[key] = ordered
+        return ordered
 
 
 def _relieve(draft: _Draft) -> int:
     """Bring every worker down to its limit."""
     above = [worker for worker in draft.zones if draft.above_limit(worker) > 0]
-    held = draft.held() if above else {}
+    if not above:
+        return 0
+    held = draft.held()
     moved = 0
     for worker in sorted(above):
         strangers_first = [(draft.is_home(name, worker), name) for name in held[worker]]
@@ -389,31 +394,52 @@ def _relieve(draft: _Draft) -> int:
 
 def _bring_home(draft: _Draft) -> int:
     """Move databases to their wanted zone where a worker there is below its fair share."""
-    room: dict[str, list[str]] = defaultdict(list)
-    for worker, zone in draft.zones.items():
-        if zone and draft.below_fair(worker) > 0:
-            room[zone].append(worker)
+    room = _room(draft)
     if not room:
         return 0
-    strangers: list[str] = []
-    for name, zone in draft.wanted.items():
-        if zone in room and draft.zones[draft.owners[name]] != zone:
-            strangers.append(name)
     moved = 0
-    for name in sorted(strangers):
+    for name in _strangers(draft, room):
+        zone = draft.wanted[name]
         owner = draft.owners[name]
-        host = _host(draft, name, room[draft.wanted[name]])
+        host = _host(draft, name, room[zone])
         if host and draft.above_low(owner) > 0:
             draft.give(name, host, "zone")
             moved += 1
     return moved
 
 
+def _room(draft: _Draft) -> dict[str, list[str]]:
+    """Return by zone who is below its fair share."""
+    room: dict[str, list[str]] = defaultdict(list)
+    for worker, zone in draft.zones.items():
+        if zone and draft.below_fair(worker) > 0:
+            room[zone].append(worker)
+    return room
+
+
+def _strangers(draft: _Draft, zones: Collection[str]) -> list[str]:
+    """Return what is wanted in one of these zones and is not there, by name."""
+    strangers: list[str] = []
+    for name, zone in draft.wanted.items():
+        if zone not in zones:
+            continue
+        owner = draft.owners[name]
+        if draft.zones[owner] != zone:
+            strangers.append(name)
+    return sorted(strangers)
+
+
 def _host(draft: _Draft, name: str, workers: Collection[str]) -> str | None:
     """Return the least loaded of these that has room for this database and has not refused it."""
     refused = draft.refusals_of(name)
-    hosts: list[tuple[int, str]] = []
+    hosts: _Heap = []
     for worker in workers:
-        if draft.below_fair(worker) > 0 and worker not in refused:
-            hosts.append((draft.loads[worker], worker))
-    return min(hosts)[1] if hosts else None
+        if worker in refused:
+            continue
+        if draft.below_fair(worker) > 0:
+            load = draft.loads[worker]
+            hosts.append((load, worker))
+    if not hosts:
+        return None
+    _, lightest = min(hosts)
+    return lightest

@@ -7,7 +7,8 @@ from math import ceil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.assignment import Move, Refusal, Worker, plan, shares
+from monitor.core.assignment import Move, Refusal, Worker, plan
+from monitor.core.fair_share import shares
 from monitor.core.timing import FAULTS_AWAY, REFUSED_FOR
 from tests.core.making import examples
 
