@@ -38,6 +38,7 @@ IDENTITY = (Transitions.epoch_term, Transitions.epoch_counter, Transitions.n)
 NEWEST_FIRST = tuple(part.desc() for part in IDENTITY)
 OLDEST_FIRST = tuple(part.asc() for part in IDENTITY)
 _Order = tuple[UnaryExpression[int], ...]
+_Links = dict[Identity, Identity | None]
 _Kept = Mapping[Identity, Row[Any]]
 _Versions = Mapping[Identity, int | None]
 _LINKED = (
@@ -71,19 +72,25 @@ def heads(connection: Connection, names: Iterable[str]) -> Sequence[Row[Any]]:
 
 def lowest(connection: Connection, names: Iterable[str]) -> dict[str, Identity]:
     """Return the lowest identity that is kept of each name."""
-    rows = connection.execute(ends(names, OLDEST_FIRST))
-    return {row.database_name: identity_of(row) for row in rows}
+    found: dict[str, Identity] = {}
+    for row in connection.execute(ends(names, OLDEST_FIRST)):
+        found[row.database_name] = identity_of(row)
+    return found
 
 
 def ends(names: Iterable[str], order: _Order) -> Select[Any]:
     """Ask for the first transition of each name in this order: one index probe per name."""
-    every = cast(sorted(set(names)), ARRAY(Text))
-    listed = func.unnest(every).table_valued(column("name", Text), name="given")
+    array = cast(sorted(set(names)), ARRAY(Text))
+    name = column("name", Text)
+    listed = func.unnest(array).table_valued(name, name="given")
     # Else given.name is a cast to Postgres's type `name`, and no index is of that.
     given = listed.render_derived()
-    its = select(Transitions.__table__).where(Transitions.database_name == given.c.name)
-    edge = its.order_by(*order).limit(1).lateral("edge")
-    return select(edge).select_from(given.join(edge, true()))
+    is_its = Transitions.database_name == given.c.name
+    its = select(Transitions.__table__).where(is_its)
+    first = its.order_by(*order).limit(1)
+    edge = first.lateral("edge")
+    each = given.join(edge, true())
+    return select(edge).select_from(each)
 
 
 def number(connection: Connection, new: Iterable[Transition]) -> dict[Key, int | None]:
@@ -91,13 +98,16 @@ def number(connection: Connection, new: Iterable[Transition]) -> dict[Key, int |
 
     What is superseded has none.
     """
-    links: dict[str, dict[Identity, Identity | None]] = defaultdict(dict)
+    links: dict[str, _Links] = defaultdict(dict)
     for one in new:
         links[one.database][one.identity] = one.prev
-    kept = {row.database_name: row for row in heads(connection, links)}
+    head_of: dict[str, Row[Any]] = {}
+    for row in heads(connection, links):
+        head_of[row.database_name] = row
     versions: dict[Key, int | None] = {}
     for database, arrived in links.items():
-        numbers = _follow(kept.get(database), arrived)
+        head = head_of.get(database)
+        numbers = _follow(head, arrived)
         if numbers is None:
             numbers = _renumber(connection, database, arrived)
         for identity, version in numbers.items():
@@ -109,7 +119,8 @@ def _follow(head: Row[Any] | None, arrived: chain.Links) -> _Versions | None:
     """Return the versions of what simply follows the head, None where it does not."""
     if head is None:
         return chain.extend(None, 0, arrived)
-    return chain.extend(identity_of(head), head.version, arrived)
+    newest = identity_of(head)
+    return chain.extend(newest, head.version, arrived)
 
 
 def _renumber(connection: Connection, database: str, arrived: chain.Links) -> _Versions:
@@ -119,16 +130,15 @@ def _renumber(connection: Connection, database: str, arrived: chain.Links) -> _V
     later than that gets no number, and a fork from further back counts as from there.
     """
     kept, numbers = _from_the_fork(connection, database, arrived)
-    ids: list[int] = []
-    versions: list[int | None] = []
+    changed: dict[int, int | None] = {}
     for identity, version in numbers.items():
         row = kept.get(identity)
         if row is not None and row.version != version:
-            ids.append(row.id)
-            versions.append(version)
-    if ids:
-        connection.execute(_RENUMBER, {"ids": ids, "versions": versions})
-        log.warning("action=chain_renumbered database=%s changed=%d", database, len(ids))
+            changed[row.id] = version
+    if changed:
+        given = {"ids": list(changed), "versions": list(changed.values())}
+        connection.execute(_RENUMBER, given)
+        log.warning("action=chain_renumbered database=%s changed=%d", database, len(changed))
     # What lies below the numbers has none.
     return {**dict.fromkeys(arrived), **numbers}
 
@@ -139,16 +149,22 @@ def _from_the_fork(
     """Return what is kept in the smallest window with the fork, and the numbers from there."""
     for most in WINDOWS:
         kept = _newest(connection, database, most)
-        numbers = _numbered(kept, arrived, whole=len(kept) < most, last=most == WINDOWS[-1])
+        whole = len(kept) < most
+        last = most == WINDOWS[-1]
+        numbers = _numbered(kept, arrived, whole=whole, last=last)
         if numbers is not None:
             return kept, numbers
     raise AssertionError("the last window numbers whatever it holds")
 
 
 def _newest(connection: Connection, database: str, most: int) -> dict[Identity, Any]:
-    query = select(*_LINKED, *IDENTITY).where(Transitions.database_name == database)
-    rows = connection.execute(query.order_by(*NEWEST_FIRST).limit(most))
-    return {identity_of(row): row for row in rows}
+    is_its = Transitions.database_name == database
+    its = select(*_LINKED, *IDENTITY).where(is_its)
+    newest = its.order_by(*NEWEST_FIRST).limit(most)
+    found: dict[Identity, Any] = {}
+    for row in connection.execute(newest):
+        found[identity_of(row)] = row
+    return found
 
 
 def _numbered(kept: _Kept, arrived: chain.Links, *, whole: bool, last: bool) -> _Versions | None:
@@ -156,7 +172,7 @@ def _numbered(kept: _Kept, arrived: chain.Links, *, whole: bool, last: bool) -> 
 
     `whole`: nothing but `kept` is kept; `last`: no more can be read.
     """
-    links: dict[Identity, Identity | None] = {}
+    links: _Links = {}
     members: list[Identity] = []
     for identity, row in kept.items():
         links[identity] = prev_of(row)

@@ -57,19 +57,27 @@ def add(
     zone: str = "",
 ) -> Database:
     """Register a database. The name of a retired one is taken up again, and with it its history."""
-    values = {"ciphertext": ciphertext, "labels": dict(labels), "policy": policy, "zone": zone}
-    again = values | {"status": DatabaseStatus.ACTIVE.value, "revision": Databases.revision + 1}
-    register = (
-        insert(Databases)
-        .values(name=check_name(name), **values)
-        .on_conflict_do_update(
-            index_elements=["name"], set_=again, where=Databases.status == RETIRED
-        )
-        .returning(Databases.id)
+    values = {
+        "ciphertext": ciphertext,
+        "labels": dict(labels),
+        "policy": policy,
+        "zone": zone,
+    }
+    again = values | {
+        "status": DatabaseStatus.ACTIVE.value,
+        "revision": Databases.revision + 1,
+    }
+    new = insert(Databases).values(name=check_name(name), **values)
+    taken_up = new.on_conflict_do_update(
+        index_elements=["name"],
+        set_=again,
+        where=Databases.status == RETIRED,
     )
+    register = taken_up.returning(Databases.id)
     try:
         with store.begin() as connection:
-            if connection.execute(register).scalar() is None:
+            registered = connection.execute(register).scalar()
+            if registered is None:
                 raise AlreadyExists("database", name)
             return _one(store, connection, name)
     except IntegrityError:
@@ -85,7 +93,8 @@ def get(store: Store, name: str) -> Database:
 def read_named(store: Store, names: Sequence[str]) -> Fleet:
     """Return those of these databases that are registered and not retired."""
     with store.begin() as connection:
-        rows = _rows(connection, Databases.status != RETIRED, Databases.name.in_(names))
+        named = Databases.name.in_(names)
+        rows = _rows(connection, Databases.status != RETIRED, named)
         return _readable(store, connection, rows)
 
 
@@ -173,13 +182,17 @@ def put_policy(store: Store, policy: Policy) -> None:
     """Make or change a policy; it counts as a change of every database it governs."""
     check_name(policy.name)
     values = asdict(policy)
-    put = insert(Policies).values(values)
-    governed = Databases.policy == policy.name, Databases.status != RETIRED
+    new = insert(Policies).values(values)
+    put = new.on_conflict_do_update(index_elements=["name"], set_=values)
+    governed = (
+        Databases.policy == policy.name,
+        Databases.status != RETIRED,
+    )
+    risen = Databases.revision + 1
+    change_all = update(Databases).where(*governed).values(revision=risen)
     with store.begin() as connection:
-        connection.execute(put.on_conflict_do_update(index_elements=["name"], set_=values))
-        connection.execute(
-            update(Databases).where(*governed).values(revision=Databases.revision + 1)
-        )
+        connection.execute(put)
+        connection.execute(change_all)
 
 
 def _change(
@@ -187,18 +200,24 @@ def _change(
 ) -> None:
     mine = Databases.name == name, Databases.status != RETIRED
     meant = mine if revision is None else (*mine, Databases.revision == revision)
-    changed = update(Databases).where(*meant).values(**values, revision=Databases.revision + 1)
-    if connection.execute(changed).rowcount:
+    risen = Databases.revision + 1
+    changing = update(Databases).where(*meant).values(**values, revision=risen)
+    if connection.execute(changing).rowcount:
         return
-    raise Outdated("database", name) if _rows(connection, *mine) else NotFound("database", name)
+    if _rows(connection, *mine):
+        raise Outdated("database", name)
+    raise NotFound("database", name)
 
 
 def _page(store: Store, after: str, limit: int) -> tuple[Fleet, str]:
     """Return what can be read of the next rows, and the name to go on after, '' at the end."""
     with store.begin() as connection:
-        rows = _rows(connection, Databases.status != RETIRED, Databases.name > after, limit=limit)
-        last = rows[-1].name if len(rows) == limit else ""
-        return _readable(store, connection, rows), last
+        following = Databases.name > after
+        rows = _rows(connection, Databases.status != RETIRED, following, limit=limit)
+        fleet = _readable(store, connection, rows)
+    if len(rows) < limit:
+        return fleet, ""
+    return fleet, rows[-1].name
 
 
 def _one(store: Store, connection: Connection, name: str) -> Database:
@@ -213,7 +232,8 @@ def _one(store: Store, connection: Connection, name: str) -> Database:
 def _rows(
     connection: Connection, *where: ColumnElement[bool], limit: int | None = None
 ) -> Sequence[Row[Any]]:
-    query = select(Databases.__table__).where(*where).order_by(Databases.name).limit(limit)
+    some = select(Databases.__table__).where(*where)
+    query = some.order_by(Databases.name).limit(limit)
     return connection.execute(query).all()
 
 
@@ -222,7 +242,9 @@ def _readable(store: Store, connection: Connection, rows: Sequence[Row[Any]]) ->
 
     Policies come second: none is ever deleted, so each one named is there.
     """
-    policies = {policy.name: policy for policy in _policies(store, connection)}
+    policies: dict[str, Policy] = {}
+    for policy in _policies(store, connection):
+        policies[policy.name] = policy
     databases: list[Database] = []
     bad: dict[str, Exception] = {}
     for row in rows:
@@ -231,7 +253,8 @@ def _readable(store: Store, connection: Connection, rows: Sequence[Row[Any]]) ->
         except Exception as exc:  # whatever it is, it is this row's fault
             bad[row.name] = exc
     good = (one.name for one in databases)
-    for name, why in store.aside.news("database", bad, good).items():
+    news = store.aside.news("database", bad, good)
+    for name, why in news.items():
         error = f"{type(why).__name__}: {why}"[:120]
         log.error("action=row_unreadable kind=database name=%s error=%s", name, error)
     return Fleet(tuple(databases), frozenset(bad))
@@ -262,10 +285,17 @@ def _labels(stored: object) -> Mapping[str, str]:
 
 def _policies(store: Store, connection: Connection) -> list[Policy]:
     """Return all policies; one that nobody may use is logged, and has the default's values."""
-    rows = connection.execute(select(Policies.__table__).order_by(Policies.name))
-    read = [stored(dict(row._mapping)) for row in rows]
-    bad = {policy.name: trouble for policy, trouble in read if trouble}
-    good = (policy.name for policy, trouble in read if not trouble)
-    for name, trouble in store.aside.news("policy", bad, good).items():
+    query = select(Policies.__table__).order_by(Policies.name)
+    found: list[Policy] = []
+    bad: dict[str, str] = {}
+    for row in connection.execute(query):
+        fields = dict(row._mapping)
+        policy, trouble = stored(fields)
+        found.append(policy)
+        if trouble:
+            bad[policy.name] = trouble
+    good = [policy.name for policy in found if policy.name not in bad]
+    news = store.aside.news("policy", bad, good)
+    for name, trouble in news.items():
         log.error("action=policy_unusable name=%s used=default error=%s", name, trouble)
-    return [policy for policy, _ in read]
+    return found

@@ -44,16 +44,19 @@ def acquire(
     """
     highest = seen if seen < HIGHEST else 0
     term = func.greatest(Leadership.term, highest) + 1
+    free = not_(_runs(seconds))
+    unchanged = Leadership.term == bindparam("last")
     take = (
         update(Leadership)
-        .where(not_(_runs(seconds)), Leadership.term == bindparam("last"))
+        .where(free, unchanged)
         .values(term=term, owner=owner, expires_at=_in(seconds))
         .returning(Leadership.term)
     )
     with store.begin() as connection:
         last = connection.execute(select(*_LEASE)).one()
-        if others := sorted(set(signed) - {last.registry_name, ""}):
-            raise ForeignRedis(last.registry_name, others[0])
+        foreign = set(signed) - {last.registry_name, ""}
+        if foreign:
+            raise ForeignRedis(last.registry_name, min(foreign))
         taken = connection.execute(take, {"last": last.term}).scalar()
     if not taken:
         return None
@@ -63,8 +66,9 @@ def acquire(
 
 def registry(store: Store) -> str:
     """Return this registry's name, its own for ever."""
+    name = select(Leadership.registry_name)
     with store.begin() as connection:
-        return connection.execute(select(Leadership.registry_name)).scalar_one()
+        return connection.execute(name).scalar_one()
 
 
 def renew(store: Store, lease: Lease, seconds: float = LEASE) -> bool:
@@ -81,15 +85,20 @@ def renew(store: Store, lease: Lease, seconds: float = LEASE) -> bool:
 
 def release(store: Store, lease: Lease) -> None:
     """Give the lead up at once; does nothing when it is another's by now."""
+    mine = update(Leadership).where(*_held(lease))
+    end = mine.values(expires_at=_now())
     with store.begin() as connection:
-        connection.execute(update(Leadership).where(*_held(lease)).values(expires_at=_now()))
+        connection.execute(end)
 
 
 def current(store: Store, seconds: float = LEASE) -> Lease | None:
     """Return the lease that runs now."""
+    running = select(*_LEASE).where(_runs(seconds))
     with store.begin() as connection:
-        row = connection.execute(select(*_LEASE).where(_runs(seconds))).one_or_none()
-    return Lease(row.owner, row.term, row.registry_name) if row else None
+        row = connection.execute(running).one_or_none()
+    if row is None:
+        return None
+    return Lease(row.owner, row.term, row.registry_name)
 
 
 def _now() -> ColumnElement[object]:
@@ -108,7 +117,10 @@ def _runs(seconds: float) -> ColumnElement[bool]:
     One that ends later than a lease given now was dated by a clock that was set back since: it is
     nobody's.
     """
-    return and_(Leadership.expires_at > _now(), Leadership.expires_at <= _in(seconds))
+    return and_(
+        Leadership.expires_at > _now(),
+        Leadership.expires_at <= _in(seconds),
+    )
 
 
 def _held(lease: Lease) -> tuple[ColumnElement[bool], ...]:

@@ -55,9 +55,13 @@ def prune(store: Store, days: int, now: float, after: str = "") -> Pruned:
     One clock that is or was wrong deletes nothing.
     """
     with store.begin() as connection:
-        names = list(connection.execute(_NAMES, {"after": after, "most": NAMES}).scalars())
+        found = connection.execute(_NAMES, {"after": after, "most": NAMES})
+        names = list(found.scalars())
         chains.lock(connection, names)
-        done = connection.execute(_PRUNE, {"names": names, "days": days, "now": now, "most": MOST})
+        given = {"names": names, "days": days, "now": now, "most": MOST}
+        done = connection.execute(_PRUNE, given)
     if done.rowcount:
         return Pruned(done.rowcount, after)  # there may be more of the same databases
-    return Pruned(0, names[-1] if len(names) == NAMES else "")
+    if len(names) < NAMES:
+        return Pruned(0, "")
+    return Pruned(0, names[-1])

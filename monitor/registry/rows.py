@@ -85,14 +85,16 @@ def _evidence_of(finding: Finding) -> dict[str, Any]:
 
 def identity_of(row: Row[*tuple[Any, ...]]) -> Identity:
     """Return which transition a row is."""
-    return Identity(Epoch(row.epoch_term, row.epoch_counter), row.n)
+    epoch = Epoch(row.epoch_term, row.epoch_counter)
+    return Identity(epoch, row.n)
 
 
 def prev_of(row: Row[*tuple[Any, ...]]) -> Identity | None:
     """Return which transition it builds on."""
     if row.prev_n is None:
         return None
-    return Identity(Epoch(row.prev_term, row.prev_counter), row.prev_n)
+    epoch = Epoch(row.prev_term, row.prev_counter)
+    return Identity(epoch, row.prev_n)
 
 
 def transition_of(row: Row[Any]) -> Transition:
@@ -135,7 +137,8 @@ def _doubt_of(last: Transition) -> Doubt:
     sent_at = min((seen.sent_at for seen in last.evidence), default=last.at)
     witnesses = []
     for seen in last.evidence[:MAX_WITNESSES]:
-        witnesses.append(Witness(seen.worker, seen.rounds, seen.sent_at, seen.at, seen.cause))
+        witness = Witness(seen.worker, seen.rounds, seen.sent_at, seen.at, seen.cause)
+        witnesses.append(witness)
     return Doubt(last.identity, sent_at, last.at, tuple(witnesses))
 
 

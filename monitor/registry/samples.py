@@ -117,8 +117,10 @@ def _write(store: Store, rows: Sequence[Sample]) -> int:
 
 
 def _columns_of(sample: Sample) -> tuple[Value | datetime | None, ...]:
-    gauges = [_fit(kind, sample.values.get(name)) for name, kind in _GAUGE_TYPES.items()]
-    return (sample.database, moment(sample.observed_at), str(sample.state), sample.worker, *gauges)
+    values = sample.values
+    gauges = [_fit(kind, values.get(name)) for name, kind in _GAUGE_TYPES.items()]
+    observed_at = moment(sample.observed_at)
+    return (sample.database, observed_at, str(sample.state), sample.worker, *gauges)
 
 
 def _fit(kind: type, value: Value | None) -> Value | None:

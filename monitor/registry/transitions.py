@@ -57,10 +57,13 @@ def write_transitions(store: Store, transitions: Sequence[Transition], days: int
     """
     if not transitions:
         return Written((), 0)
+    databases = {one.database for one in transitions}
     with store.begin() as connection:
-        chains.lock(connection, (one.database for one in transitions))
-        fresh, contradictions = _sort_out(transitions, _digests(connection, transitions))
-        _insert(connection, _unexpired(connection, fresh, days))
+        chains.lock(connection, databases)
+        kept = _digests(connection, transitions)
+        fresh, contradictions = _sort_out(transitions, kept)
+        unexpired = _unexpired(connection, fresh, days)
+        _insert(connection, unexpired)
         conflicts = _keep_conflicts(connection, contradictions)
     durable = dict.fromkeys(key_of(one) for one in transitions)
     return Written(tuple(durable), conflicts)
@@ -89,7 +92,7 @@ def last_status(store: Store, names: Iterable[str]) -> dict[str, Status | None]:
 
     None where a newer version wrote that one; names without a transition are left out.
     """
-    found = dict[str, Status | None]()
+    found: dict[str, Status | None] = {}
     with store.begin() as connection:
         for row in chains.heads(connection, names):
             found[row.database_name] = status_of(row) if _readable(row) else None
@@ -99,11 +102,14 @@ def last_status(store: Store, names: Iterable[str]) -> dict[str, Status | None]:
 def _page(
     connection: Connection, database: str, limit: int, before: int | None
 ) -> Sequence[Row[Any]]:
-    page = select(Transitions.__table__).where(Transitions.database_name == database)
+    is_its = Transitions.database_name == database
+    its = select(Transitions.__table__).where(is_its)
     if before is not None:
         last = select(*chains.IDENTITY).where(Transitions.id == before)
-        page = page.where(tuple_(*chains.IDENTITY) < last.scalar_subquery())
-    return connection.execute(page.order_by(*chains.NEWEST_FIRST).limit(limit)).all()
+        identity = tuple_(*chains.IDENTITY)
+        its = its.where(identity < last.scalar_subquery())
+    page = its.order_by(*chains.NEWEST_FIRST).limit(limit)
+    return connection.execute(page).all()
 
 
 def _readable(row: Row[Any]) -> TransitionRow | None:
@@ -129,8 +135,11 @@ def _digests(connection: Connection, transitions: Sequence[Transition]) -> dict[
         "counters": [identity.epoch.counter for identity in identities],
         "ns": [identity.n for identity in identities],
     }
-    rows = connection.execute(_DIGESTS, wanted)
-    return {(row.database_name, identity_of(row)): row.digest for row in rows}
+    digests: dict[Key, bytes] = {}
+    for row in connection.execute(_DIGESTS, wanted):
+        key = row.database_name, identity_of(row)
+        digests[key] = row.digest
+    return digests
 
 
 def _sort_out(
@@ -140,9 +149,12 @@ def _sort_out(
 
     Equal ones are neither.
     """
-    seen, fresh, contradictions = dict(kept), [], []
+    seen = dict(kept)
+    fresh: list[Transition] = []
+    contradictions: list[Transition] = []
     for one in transitions:
-        key, content = key_of(one), digest(one)
+        key = key_of(one)
+        content = digest(one)
         if key not in seen:
             seen[key] = content
             fresh.append(one)
@@ -169,10 +181,14 @@ def _unexpired(connection: Connection, fresh: list[Transition], days: int) -> li
 
 
 def _insert(connection: Connection, fresh: Sequence[Transition]) -> None:
-    if fresh:
-        versions = chains.number(connection, fresh)
-        rows = [columns_of(one, versions[key_of(one)]) for one in fresh]
-        connection.execute(insert(Transitions), rows)
+    if not fresh:
+        return
+    versions = chains.number(connection, fresh)
+    rows: list[dict[str, Any]] = []
+    for one in fresh:
+        version = versions[key_of(one)]
+        rows.append(columns_of(one, version))
+    connection.execute(insert(Transitions), rows)
 
 
 def _keep_conflicts(connection: Connection, contradictions: Iterable[Transition]) -> int:

@@ -1850,8 +1850,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "policy-replaced-in-silence",
         "monitor/registry/fleet.py",
         "_policies",
-        "for policy, trouble in read if trouble}",
-        "for policy, trouble in read if not trouble and trouble}",
+        "if trouble:",
+        "if False:",
         (f"{_REGISTRY}/test_fleet.py::test_a_policy_that_nobody_may_use_is_told_once",),
     ),
     Mutant(
