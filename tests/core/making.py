@@ -27,9 +27,7 @@ from monitor.core.status import (
 
 START = 1_763_000_000.0  # stories begin here
 POLICY = Policy()
-DEEPER = int(
-    os.environ.get("FEELER_DEEPER", "1")
-)  # times as many examples as the quick suite takes
+DEEPER = int(os.environ.get("FEELER_DEEPER", "1"))  # times the examples of the quick suite
 
 
 def examples(times: int) -> settings:
@@ -38,26 +36,17 @@ def examples(times: int) -> settings:
 
 
 def context(worker: str = "w1", counter: int = 1, **more) -> Context:
-    return Context(
-        **{"worker": worker, "epoch": Epoch(1, counter), "policy": POLICY, "eligible": 3} | more
-    )
+    said = {"policy": POLICY, "eligible": 3} | more
+    return Context(worker=worker, epoch=Epoch(1, counter), **said)
 
 
 def seen(
     cause: Cause, at: float, *, sent: float | None = None, worker: str = "w1", fresh: bool = True
 ) -> Observation:
-    """Make an observation; times count from START, the probe takes no time and logs in unless
-    said.
-    """
-    sent_at = START + (at if sent is None else sent)
-    return Observation(
-        database="db1",
-        worker=worker,
-        sent_at=sent_at,
-        at=START + at,
-        cause=cause,
-        fresh_login=fresh,
-    )
+    """Make an observation; times count from START, by default a login that takes no time."""
+    sent_at, at = START + (at if sent is None else sent), START + at
+    fields = {"database": "db1", "worker": worker, "cause": cause, "fresh_login": fresh}
+    return Observation(sent_at=sent_at, at=at, **fields)
 
 
 @dataclass
@@ -70,21 +59,12 @@ class Story:
     events: list[Event] = field(default_factory=list)
     more: dict = field(default_factory=dict)  # what the context says besides
 
-    def feel(
-        self,
-        cause: Cause,
-        at: float,
-        *,
-        sent: float | None = None,
-        fresh: bool = True,
-        tried: str = "",
-    ) -> str:
+    def feel(self, cause: Cause, at: float, *, tried: str = "", **more) -> str:
         """Tick, and return the name of the rule that fired."""
-        observation = seen(cause, at, sent=sent, worker=self.worker, fresh=fresh)
+        observation = seen(cause, at, worker=self.worker, **more)
         observation = replace(observation, tried=tuple(tried.split()))
-        self.status, events = tick(
-            self.status, observation, context(self.worker, self.counter, **self.more)
-        )
+        here = context(self.worker, self.counter, **self.more)
+        self.status, events = tick(self.status, observation, here)
         self.events += events
         return next((event.rule for event in events if isinstance(event, Transition)), "steady")
 
@@ -144,9 +124,9 @@ def doubts(draw: st.DrawFn) -> Doubt:
             Witness(draw(worker_ids), draw(st.integers(1, MAX_ROUNDS)), *times, draw(causes))
         )
     absent = draw(st.none() | offsets)
-    run = (
-        (None, 0) if absent is None else ((began + absent) / 1000, draw(st.integers(1, MAX_ROUNDS)))
-    )
+    run = None, 0
+    if absent is not None:
+        run = (began + absent) / 1000, draw(st.integers(1, MAX_ROUNDS))
     asked_at, revision = (began + draw(offsets)) / 1000, draw(st.integers(0, 2**31))
     tried = tuple(map(mark, draw(st.lists(texts, max_size=MAX_TRIED))))
     return Doubt(draw(identities), began / 1000, asked_at, tuple(witnesses), *run, revision, tried)

@@ -32,18 +32,23 @@ class Fleet:
     def with_current(self, current: dict[str, str]) -> "Fleet":
         return Fleet(self.databases, self.workers, current, self.refusals)
 
+    def settled(self) -> "Fleet":
+        return self.with_current(self.after(self.plan()))
+
+    def with_workers(self, *workers: Worker) -> "Fleet":
+        return Fleet(self.databases, workers, self.current)
+
     def loads(self, current: dict[str, str]) -> Counter[str]:
-        return Counter({worker.id: 0 for worker in self.workers}) + Counter(
-            current[name] for name in self.databases
-        )
+        return Counter(current[name] for name in self.databases)
 
 
-def fleet(databases: int, workers: int, **more) -> Fleet:
-    return Fleet(
-        {f"db{number:03}": "" for number in range(databases)},
-        tuple(Worker(f"w{number:02}", **more) for number in range(workers)),
-        {},
-    )
+TWO = (Worker("w1"), Worker("w2"))
+
+
+def fleet(databases: int, workers: int) -> Fleet:
+    """Make a fleet that is planned."""
+    names = {f"db{number:03}": "" for number in range(databases)}
+    return Fleet(names, tuple(Worker(f"w{number:02}") for number in range(workers)), {}).settled()
 
 
 @st.composite
@@ -154,12 +159,8 @@ def test_the_order_of_what_is_given_does_not_matter(one, random):
     def mixed(items):
         return random.sample(list(items), len(items))
 
-    other = Fleet(
-        dict(mixed(one.databases.items())),
-        tuple(mixed(one.workers)),
-        dict(mixed(one.current.items())),
-        tuple(mixed(one.refusals)),
-    )
+    databases, current = dict(mixed(one.databases.items())), dict(mixed(one.current.items()))
+    other = Fleet(databases, tuple(mixed(one.workers)), current, tuple(mixed(one.refusals)))
     assert other.plan() == one.plan()
 
 
@@ -171,17 +172,12 @@ def test_the_order_of_what_is_given_does_not_matter(one, random):
 @examples(20)
 def test_a_join_or_a_leave_moves_no_more_than_a_share(databases, workers, changes):
     one = fleet(databases, workers)
-    one = one.with_current(one.after(one.plan()))
     for number, (joins, which) in enumerate(changes):
         before = one.workers
         if joins:
-            one = Fleet(one.databases, (*before, Worker(f"w1{number}")), one.current)
+            one = one.with_workers(*before, Worker(f"w1{number}"))
         elif len(before) > 1:
-            one = Fleet(
-                one.databases,
-                tuple(w for w in before if w != before[which % len(before)]),
-                one.current,
-            )
+            one = one.with_workers(*(w for w in before if w != before[which % len(before)]))
         moves = one.plan()
         lost = {move.database for move in moves if move.reason == "owner_lost"}
         assert len(moves) <= ceil(1.01 * databases / len(one.workers))
@@ -210,12 +206,9 @@ def test_nobody_lives_and_nothing_is_planned():
 
 def test_the_lost_are_found_a_home_before_anything_else():
     names = ["a", "b", "c", "d", "e", "x", "y"]
-    one = Fleet(
-        dict.fromkeys(names, ""),
-        (Worker("w1"), Worker("w2"), Worker("w3")),
-        dict.fromkeys("abcde", "w1") | {"x": "gone"},
-        (Refusal("e", "w1", NOW),),
-    )
+    current = dict.fromkeys("abcde", "w1") | {"x": "gone"}
+    told = (Refusal("e", "w1", NOW),)
+    one = Fleet(dict.fromkeys(names, ""), (*TWO, Worker("w3")), current, told)
     assert [(move.database, move.source, move.reason) for move in one.plan()] == [
         ("y", None, "unowned"),
         ("x", "gone", "owner_lost"),
@@ -232,7 +225,7 @@ def test_a_database_goes_home_while_there_is_room():
 
 
 def test_a_refusal_holds_for_a_minute():
-    one = Fleet({"a": ""}, (Worker("w1"), Worker("w2")), {"a": "w1"})
+    one = Fleet({"a": ""}, TWO, {"a": "w1"})
     for age, moved in ((0, True), (59.9, True), (60, False)):
         told = (Refusal("a", "w1", NOW - age),)
         assert bool(Fleet(one.databases, one.workers, one.current, told).plan()) == moved
@@ -240,21 +233,17 @@ def test_a_refusal_holds_for_a_minute():
 
 def test_what_all_refuse_goes_to_the_one_whose_refusal_is_longest_ago():
     told = (Refusal("a", "w1", NOW - 1), Refusal("a", "w2", NOW - 9), Refusal("a", "w2", NOW - 50))
-    two = Fleet({"a": ""}, (Worker("w1"), Worker("w2")), {"a": "w1"}, told)
+    two = Fleet({"a": ""}, TWO, {"a": "w1"}, told)
     assert two.plan() == (Move("a", "w1", "w2", "cannot_reach"),)
     assert Fleet(two.databases, two.workers, {"a": "w2"}, told).plan() == ()
     assert Fleet(two.databases, two.workers[:1], {"a": "w1"}, told).plan() == ()
-    again = (
-        Refusal("a", "w1", NOW - 20),
-        Refusal("a", "w2", NOW - 1),
-        Refusal("a", "w2", NOW - 50),
-    )
+    again = (Refusal("a", "w1", NOW - 20), Refusal("a", "w2", NOW - 1), told[2])
     assert Fleet(two.databases, two.workers, {"a": "w1"}, again).plan() == ()
 
 
 def test_a_worker_that_was_hindered_is_the_last_to_get_it_again():
     told = (Refusal("a", "w1", NOW - 1), Refusal("a", "w2", NOW - 599, our_fault=True))
-    two = Fleet({"a": ""}, (Worker("w1"), Worker("w2")), {"a": "w2"}, told)
+    two = Fleet({"a": ""}, TWO, {"a": "w2"}, told)
     assert two.plan() == (Move("a", "w2", "w1", "cannot_reach"),)
     assert two.with_current({"a": "w1"}).plan() == ()
     three = Fleet(two.databases, (*two.workers, Worker("w3")), {"a": "w1"}, told)
@@ -262,26 +251,22 @@ def test_a_worker_that_was_hindered_is_the_last_to_get_it_again():
 
 
 def test_where_all_are_hindered_nothing_moves():
-    told = (
-        Refusal("a", "w1", NOW - 1, our_fault=True),
-        Refusal("a", "w2", NOW - 99, our_fault=True),
-    )
+    ages = {"w1": 1, "w2": 99}
+    told = tuple(Refusal("a", who, NOW - age, our_fault=True) for who, age in ages.items())
     for owner in ("w1", "w2"):
-        assert Fleet({"a": ""}, (Worker("w1"), Worker("w2")), {"a": owner}, told).plan() == ()
+        assert Fleet({"a": ""}, TWO, {"a": owner}, told).plan() == ()
 
 
 def test_exclusion_beats_the_bound():
     names = {f"db{number}": "" for number in range(10)}
     told = tuple(Refusal(name, "w1", NOW) for name in names)
-    one = Fleet(names, (Worker("w1"), Worker("w2")), dict.fromkeys(names, "w1"), told)
+    one = Fleet(names, TWO, dict.fromkeys(names, "w1"), told)
     assert one.loads(one.after(one.plan())) == Counter({"w2": 10})
 
 
 def test_a_joiner_gets_its_share_though_nobody_is_above_the_bound():
     one = fleet(100, 9)
-    one = one.with_current(one.after(one.plan()))
-    grown = Fleet(one.databases, (*one.workers, Worker("x")), one.current)
-    moves = grown.plan()
+    moves = one.with_workers(*one.workers, Worker("x")).plan()
     assert len(moves) == 10
     assert {move.target for move in moves} == {"x"}
 
@@ -289,7 +274,7 @@ def test_a_joiner_gets_its_share_though_nobody_is_above_the_bound():
 def test_an_uneven_fleet_within_the_bounds_is_left_in_peace():
     names = {f"db{number:02}": "" for number in range(20)}
     current = {name: "w1" if number < 12 else "w2" for number, name in enumerate(names)}
-    assert Fleet(names, (Worker("w1"), Worker("w2")), current).plan() == ()
+    assert Fleet(names, TWO, current).plan() == ()
 
 
 def test_a_database_stays_in_its_zone_when_others_must_leave():
@@ -300,10 +285,8 @@ def test_a_database_stays_in_its_zone_when_others_must_leave():
 
 
 def test_a_worker_without_capacity_is_emptied():
-    one = fleet(10, 2)
-    one = one.with_current(one.after(one.plan()))
-    drained = Fleet(one.databases, (Worker("w00", capacity=0), Worker("w01")), one.current)
-    assert drained.loads(drained.after(drained.plan())) == Counter({"w01": 10})
+    drained = fleet(10, 2).with_workers(Worker("w00", capacity=0), Worker("w01"))
+    assert drained.loads(drained.settled().current) == Counter({"w01": 10})
 
 
 def held(**holdings: str) -> dict[str, str]:
@@ -318,9 +301,8 @@ def test_a_newcomer_goes_where_its_zone_is_however_full():
 
 
 def test_the_room_of_a_zone_is_for_its_own_first():
-    one = Fleet(
-        {"a": "", "b": "eu", "c": ""}, (Worker("w1", "eu", capacity=1), Worker("w2")), held(w2="c")
-    )
+    workers = (Worker("w1", "eu", capacity=1), Worker("w2"))
+    one = Fleet({"a": "", "b": "eu", "c": ""}, workers, held(w2="c"))
     assert one.after(one.plan()) == held(w1="b", w2="a c")
 
 
@@ -328,7 +310,7 @@ def test_a_refusal_bars_one_database_and_no_other():
     names = [f"db{number:02}" for number in range(18)]
     current = held(w1=" ".join(names[:8]), w2=" ".join(names[8:]))
     databases = dict.fromkeys([*names, "x", "y"], "")
-    one = Fleet(databases, (Worker("w1"), Worker("w2")), current, (Refusal("x", "w1", NOW),))
+    one = Fleet(databases, TWO, current, (Refusal("x", "w1", NOW),))
     assert one.after(one.plan()) == current | {"x": "w2", "y": "w1"}
 
 
@@ -357,16 +339,13 @@ def test_the_overloaded_keep_what_is_at_home_with_them():
 
 def test_where_nobody_has_room_the_one_least_above_its_limit_gets_it():
     workers = (Worker("w1"), Worker("w2", capacity=1), Worker("w3", capacity=1))
-    one = Fleet(
-        dict.fromkeys("pqrx", ""), workers, held(w2="p q", w3="r"), (Refusal("x", "w1", NOW),)
-    )
+    told = (Refusal("x", "w1", NOW),)
+    one = Fleet(dict.fromkeys("pqrx", ""), workers, held(w2="p q", w3="r"), told)
     assert one.after(one.plan())["x"] == "w3"
 
 
 def test_joiners_that_come_together_share_alike():
     one = fleet(100, 9)
-    one = one.with_current(one.after(one.plan()))
-    grown = Fleet(one.databases, (*one.workers, Worker("x1"), Worker("x2")), one.current)
-    moves = grown.plan()
+    moves = one.with_workers(*one.workers, Worker("x1"), Worker("x2")).plan()
     assert Counter(move.target for move in moves) == {"x1": 9, "x2": 9}
     assert not {move.source for move in moves} & {"x1", "x2"}

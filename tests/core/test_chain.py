@@ -1,5 +1,6 @@
 """Numbering of transitions: dense, along prev, whatever the order of arrival."""
 
+import itertools
 import random
 
 from hypothesis import given
@@ -32,23 +33,15 @@ def arrive(
 
 
 def test_a_chain_counts_from_one() -> None:
-    rows = {
-        i(1, 1, 1): None,
-        i(1, 1, 2): i(1, 1, 1),
-        i(1, 2, 1): i(1, 1, 2),
-        i(2, 1, 1): i(1, 2, 1),
-    }
-    assert number(rows) == {i(1, 1, 1): 1, i(1, 1, 2): 2, i(1, 2, 1): 3, i(2, 1, 1): 4}
+    first, second, third, fourth = i(1, 1, 1), i(1, 1, 2), i(1, 2, 1), i(2, 1, 1)
+    rows = {first: None, second: first, third: second, fourth: third}
+    assert number(rows) == {first: 1, second: 2, third: 3, fourth: 4}
 
 
 def test_a_fork_keeps_the_branch_of_the_highest_identity() -> None:
-    rows = {
-        i(1, 1, 1): None,
-        i(1, 1, 2): i(1, 1, 1),
-        i(1, 1, 3): i(1, 1, 2),
-        i(1, 2, 1): i(1, 1, 1),
-    }
-    assert number(rows) == {i(1, 1, 1): 1, i(1, 1, 2): None, i(1, 1, 3): None, i(1, 2, 1): 2}
+    root, second, third, other = i(1, 1, 1), i(1, 1, 2), i(1, 1, 3), i(1, 2, 1)
+    rows = {root: None, second: root, third: second, other: root}
+    assert number(rows) == {root: 1, second: None, third: None, other: 2}
 
 
 def test_past_a_lost_transition_the_chain_goes_on_below_it() -> None:
@@ -123,9 +116,7 @@ def test_followers_of_the_head_take_the_short_way_and_get_the_same_numbers(
     cut = data.draw(st.integers(0, len(chain) - 1))
     head = chain[cut - 1] if cut else None
     short = extend(head, cut, {identity: rows[identity] for identity in chain[cut:]})
-    assert short == {
-        identity: version for version, identity in enumerate(chain[cut:], start=cut + 1)
-    }
+    assert short == dict(zip(chain[cut:], itertools.count(cut + 1), strict=False))
     assert number(rows) == dict(zip(chain, range(1, len(chain) + 1), strict=True))
 
 
@@ -149,9 +140,8 @@ def test_a_tail_is_renumbered_as_the_whole_chain_would_be(
     everything = rows | {one: prev for one, prev in late.items() if one not in rows}
     version = before[anchor]
     assert version
-    numbers = renumber(
-        {one: prev for one, prev in everything.items() if one >= anchor}, anchor, version
-    )
+    tail = {one: prev for one, prev in everything.items() if one >= anchor}
+    numbers = renumber(tail, anchor, version)
     if numbers is not None:
         whole = number(everything)
         assert numbers == {one: whole[one] for one in numbers}

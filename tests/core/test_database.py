@@ -23,9 +23,8 @@ def url_of(host: str, user: str, password: str, dbname: str, query: str = "") ->
 @given(hosts, names, passwords, names)
 @examples(25)
 def test_a_percent_encoded_url_is_understood_whatever_it_holds(host, user, password, dbname):
-    address = parse_address(
-        url_of(host, user, password, dbname, "?sslmode=verify-full&sslrootcert=our.crt")
-    )
+    tls = "?sslmode=verify-full&sslrootcert=our.crt"
+    address = parse_address(url_of(host, user, password, dbname, tls))
     assert address == Address(host, 5433, dbname, user, password, "verify-full", "our.crt")
     assert parse_address(address.redacted()) == Address(host, 5433, dbname, user, "***")
 
@@ -98,9 +97,8 @@ def test_anything_else_is_refused_and_not_echoed(url):
     with pytest.raises(InvalidInput) as caught:
         parse_address(url)
     error = caught.value
-    told = "".join(traceback.format_exception(error)) + repr(
-        (error, error.__cause__, error.__context__)
-    )
+    told = "".join(traceback.format_exception(error))
+    told += repr((error, error.__cause__, error.__context__))
     assert SECRET not in told + error.field + error.problem + error.fix + error.source
     assert error.field == "url"
 
@@ -133,14 +131,10 @@ def test_unusable_names(name):
 def test_a_url_says_how_we_may_prove_who_we_are():
     plain = parse_address("postgresql://u:p@h/d")
     assert (plain.require_auth, plain.allow_cleartext, plain.verified) == ("", False, False)
-    said = parse_address(
-        "postgresql://u:p@h/d?require_auth=scram-sha-256,md5&allow_cleartext=1&sslmode=verify-ca"
-    )
-    assert (said.require_auth, said.allow_cleartext, said.verified) == (
-        "scram-sha-256,md5",
-        True,
-        True,
-    )
+    proofs = "require_auth=scram-sha-256,md5&allow_cleartext=1&sslmode=verify-ca"
+    said = parse_address(f"postgresql://u:p@h/d?{proofs}")
+    assert said.require_auth == "scram-sha-256,md5"
+    assert (said.allow_cleartext, said.verified) == (True, True)
 
 
 @pytest.mark.parametrize(

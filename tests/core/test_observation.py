@@ -14,9 +14,8 @@ def test_whatever_the_server_says_it_is_alive():
     assert cause_of_sqlstate("53300") is Cause.REFUSING
     assert cause_of_sqlstate("28P01") is Cause.WRONG_PASSWORD
     assert cause_of_sqlstate("57014") is Cause.SERVER_ERROR
-    assert {
-        EVIDENCE[cause_of_sqlstate(code)] for code in ("57P03", "53300", "3D000", "XX000", "")
-    } == {Evidence.ALIVE}
+    codes = ("57P03", "53300", "3D000", "XX000", "")
+    assert {EVIDENCE[cause_of_sqlstate(code)] for code in codes} == {Evidence.ALIVE}
 
 
 def test_the_catalogue_names_each_gauge_once_under_a_family():

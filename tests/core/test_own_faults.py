@@ -24,10 +24,8 @@ def requests(*story: tuple[Cause, float]) -> list[float]:
 
 def test_three_faults_in_a_row_are_a_request_and_two_are_none():
     assert requests(*[(Cause.NO_CREDENTIALS, at) for at in (0, 1, 2, 3)]) == [2]
-    assert (
-        requests((Cause.LATE_LOOP, 0), (Cause.LATE_LOOP, 1), (Cause.OK, 2), (Cause.LATE_LOOP, 3))
-        == []
-    )
+    late = [(Cause.LATE_LOOP, at) for at in (0, 1, 3)]
+    assert requests(*late[:2], (Cause.OK, 2), late[2]) == []
 
 
 def test_so_are_ten_seconds_of_them():
@@ -39,15 +37,10 @@ def test_it_is_requested_again_once_a_minute():
     assert requests(*[(Cause.DESCRIPTORS, at) for at in range(0, 150, 5)]) == [10, 70, 130]
 
 
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from([*OUR_FAULTS, Cause.OK, Cause.PORT_CLOSED]),
-            st.integers(-30_000, 30_000),
-        ),
-        max_size=40,
-    )
-)
+found = st.sampled_from([*OUR_FAULTS, Cause.OK, Cause.PORT_CLOSED])
+
+
+@given(st.lists(st.tuples(found, st.integers(-30_000, 30_000)), max_size=40))
 @examples(60)
 def test_whatever_the_clock_does_no_row_of_faults_stays_unsaid(steps):
     """A clock that is set back starts the row anew, so it is never silent for longer than a row
@@ -66,10 +59,8 @@ def test_whatever_the_clock_does_no_row_of_faults_stays_unsaid(steps):
         first = at if row == 1 else first
         asked = (asked and row > 1) or due
         assert asked == (row >= FAULTS_MOST or (at - first) / 1000 >= FAULTS_FOR)
-        assert (
-            streak.requested_at is None
-            or streak.requested_at <= START + at / 1000 < streak.requested_at + FAULTS_AGAIN
-        )
+        since = streak.requested_at
+        assert since is None or since <= START + at / 1000 < since + FAULTS_AGAIN
 
 
 def test_who_learns_nothing_of_anything_cannot_watch_until_a_while_has_passed():
@@ -86,9 +77,8 @@ def test_who_learns_nothing_of_anything_cannot_watch_until_a_while_has_passed():
 def test_who_cannot_look_at_one_database_can_watch_others():
     faults = OwnFaults()
     faults.note(seen(Cause.OK, 1), NO_FAULTS, 1.0)
-    faults.note(
-        replace(seen(Cause.MISSING_FILE, 2), database="db2"), FaultStreak(3, START, START), 2.0
-    )
+    missing = replace(seen(Cause.MISSING_FILE, 2), database="db2")
+    faults.note(missing, FaultStreak(3, START, START), 2.0)
     assert faults.can_watch(2.0)
     assert not faults.can_watch(1.0 + LEARNED_LATELY)
     assert faults.causes(2.0) == {"missing_file": 1}

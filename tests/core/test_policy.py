@@ -14,30 +14,14 @@ from monitor.core.timing import LED_MARK
 from tests.core.making import Story, examples
 
 BROKEN = [
-    (
-        {"alone_seconds": LED_MARK},
-        "policy/alone_seconds: must be more than 20 s",
-        "a leader that is gone",
-    ),
-    (
-        {"silent_seconds": 1.5},
-        "policy/silent_seconds: 1.5 is less than absent_seconds (2)",
-        "quicker proof",
-    ),
-    (
-        {"opinion_grace": 0.5},
-        "policy/opinion_grace: 0.5 is less than fast_interval (1)",
-        "asked again",
-    ),
-    (
-        {"deadline": 6.0},
-        "policy/handover_grace: 10 is less than 2 x deadline (6)",
-        "former owner's finding",
-    ),
-    ({"login_least": 7.0}, "policy/login_most: 5 is less than login_least (7)", "two ends"),
-    ({"interval": 0.0}, "policy/interval: must be more than zero", ""),
-    ({"absent_seconds": math.nan}, "policy/absent_seconds: must be more than zero", ""),
-    ({"recovery_seconds": math.inf}, "policy/recovery_seconds: must be more than zero", ""),
+    ({"alone_seconds": LED_MARK}, "alone_seconds: must be more than 20 s", "leader that is gone"),
+    ({"silent_seconds": 1.5}, "silent_seconds: 1.5 is less than absent_seconds (2)", "quicker"),
+    ({"opinion_grace": 0.5}, "opinion_grace: 0.5 is less than fast_interval (1)", "asked again"),
+    ({"deadline": 6.0}, "handover_grace: 10 is less than 2 x deadline (6)", "former owner's"),
+    ({"login_least": 7.0}, "login_most: 5 is less than login_least (7)", "two ends"),
+    ({"interval": 0.0}, "interval: must be more than zero", ""),
+    ({"absent_seconds": math.nan}, "absent_seconds: must be more than zero", ""),
+    ({"recovery_seconds": math.inf}, "recovery_seconds: must be more than zero", ""),
 ]
 
 
@@ -45,16 +29,14 @@ BROKEN = [
 def test_a_policy_that_breaks_a_relation_is_refused_and_told_which(values, relation, why):
     with pytest.raises(InvalidInput) as refused:
         Policy(**values)
-    assert str(refused.value).startswith(relation)
+    assert str(refused.value).startswith(f"policy/{relation}")
     assert why in str(refused.value)
 
 
 def test_what_an_older_version_stored_hinders_nobody():
     policy, trouble = stored({"name": "hasty", "alone_seconds": 3.0})
-    assert (policy, trouble.startswith("policy/alone_seconds: must be more than 20 s")) == (
-        Policy(name="hasty"),
-        True,
-    )
+    assert policy == Policy(name="hasty")
+    assert trouble.startswith("policy/alone_seconds: must be more than 20 s")
     assert stored({"name": "calm", "interval": 60.0}) == (Policy(name="calm", interval=60.0), "")
 
 
@@ -84,11 +66,8 @@ def test_under_any_policy_that_is_taken_a_dead_database_is_found_dead_by_two_wor
     story, at, requests = Story(more={"policy": policy}), 100.0, 0
     story.feel(Cause.OK, at)
     took = policy.deadline if cause is Cause.HUNG else 0.0
-    longest = 3 * (
-        policy.silent_seconds
-        + policy.handover_grace
-        + policy.silent_rounds * (took + policy.fast_interval)
-    )
+    rounds = policy.silent_rounds * (took + policy.fast_interval)
+    longest = 3 * (policy.silent_seconds + policy.handover_grace + rounds)
     while story.status.state is not State.UNAVAILABLE:
         sent, at = at, at + took
         story.feel(cause, at, sent=sent)

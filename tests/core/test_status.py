@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 
@@ -38,29 +40,14 @@ def test_the_longest_values_stay_within_64_bytes():
     identity = Identity(Epoch(2**31, 2**32 - 1), 999_999_999)
     began, decades_later = 1_763_000_000.123, 3_999_999_999.123
     witness = Witness(worker, MAX_ROUNDS, decades_later - 9_999.999, decades_later, longest)
+    named, witnesses = (identity, began, decades_later), (witness,) * MAX_WITNESSES
+    tried = (mark("10.0.0.1"),) * MAX_TRIED
+    doubt = Doubt(*named, witnesses, began, MAX_ROUNDS, 2**31, tried)
+    proofs = decades_later, 10**9, longest
+    rest = (worker,) * MAX_UNREACHABLE_FROM, decades_later, 10**9
+    state = max(State, key=len)
     for rule in (STEADY, *TRANSITIONS):
-        status = Status(
-            max(State, key=len),
-            decades_later,
-            identity,
-            rule.name,
-            Doubt(
-                identity,
-                began,
-                decades_later,
-                (witness,) * MAX_WITNESSES,
-                began,
-                MAX_ROUNDS,
-                2**31,
-                (mark("10.0.0.1"),) * MAX_TRIED,
-            ),
-            decades_later,
-            10**9,
-            longest,
-            (worker,) * MAX_UNREACHABLE_FROM,
-            decades_later,
-            10**9,
-        )
+        status = Status(state, decades_later, identity, rule.name, doubt, *proofs, *rest)
         fields = encode(status)
         assert len(worker) == 19
         assert max(len(text.encode()) for text in fields.values()) <= 64, fields
@@ -78,12 +65,9 @@ def test_identities_round_trip(identity):
 
 
 def test_identities_compare_by_term_counter_and_number_not_as_text():
-    assert (
-        Identity(Epoch(2, 1), 1)
-        < Identity(Epoch(10, 0), 1)
-        < Identity(Epoch(10, 0), 2)
-        < Identity(Epoch(10, 1), 1)
-    )
+    rising = ["2.1.1", "10.0.1", "10.0.2", "10.1.1"]
+    for lower, higher in pairwise(map(Identity.parse, rising)):
+        assert lower < higher
 
 
 @pytest.mark.parametrize("text", ["", "1", "1.2", "1.2.", "1.2.x", "1.2.3.4", "a.b.c"])
