@@ -63,5 +63,5 @@ async def visited(lab: Lab, names: Sequence[str]) -> Visitor:
     """Wait until all are available and the web says so to somebody who asks."""
     visitor = Visitor(lab)
     await lab.all_in(names, "available", within=30)
-    await eventually(visitor.answering, within=20, every=0.2)
+    await eventually(visitor.answering, within=40, every=0.2)
     return visitor
