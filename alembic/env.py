@@ -10,10 +10,8 @@ from alembic import context
 from sqlalchemy import Connection
 
 from monitor.config import Settings
-from monitor.registry.store import open_store
+from monitor.registry.store import migration
 from monitor.registry.tables import Base, include_object
-
-LONGEST = 86_400.0  # seconds: a step may rewrite a history of years
 
 
 def run(connection: Connection) -> None:
@@ -33,10 +31,5 @@ given = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
-    store = open_store(Settings.from_env(os.environ, stores=False).database_url)
-    try:
-        with store.begin(seconds=LONGEST) as opened:
-            opened.exec_driver_sql("SET LOCAL statement_timeout = 0")
-            run(opened)
-    finally:
-        store.close()
+    with migration(Settings.from_env(os.environ, stores=False).database_url) as opened:
+        run(opened)

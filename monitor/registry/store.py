@@ -94,8 +94,15 @@ def open_store(url: str) -> Store:
 
 
 def migrate(url: str) -> None:
-    """Bring the schema to the newest revision, all or nothing; of many callers one works and the
-    others wait.
+    """Bring the schema to the newest revision, all or nothing."""
+    with migration(url) as connection, _known_revisions():
+        command.upgrade(migrations(connection), "head")
+
+
+@contextmanager
+def migration(url: str) -> Iterator[Connection]:
+    """Run one transaction that changes the schema, however long it takes; of many callers one works
+    and the others wait.
     """
     engine = _engine(url, poolclass=NullPool)
     with wrapped(engine), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as guard:
@@ -107,8 +114,7 @@ def migrate(url: str) -> None:
             connection.exec_driver_sql(
                 "SET LOCAL lock_timeout = '10s'"
             )  # DDL must not queue before everybody else
-            with _known_revisions():
-                command.upgrade(migrations(connection), "head")
+            yield connection
 
 
 def pending_migrations(url: str) -> tuple[str, ...]:

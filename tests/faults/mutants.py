@@ -1793,6 +1793,30 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_REGISTRY}/test_stored_words.py::test_no_old_word_is_left",),
     ),
     Mutant(
+        "migration-locks-the-fleet-first",
+        "alembic/versions/0004_words.py",
+        "upgrade",
+        "_rename_rules(RULES)",
+        'op.execute("LOCK policies")\n    _rename_rules(RULES)',
+        (
+            f"{_REGISTRY}/test_stored_words.py::"
+            "test_a_long_migration_ends_and_the_fleet_is_read_meanwhile[migrate]",
+        ),
+    ),
+    Mutant(
+        "migration-in-a-statements-time",
+        "monitor/registry/store.py",
+        "migration",
+        "SET LOCAL statement_timeout = 0",
+        "SELECT 0",
+        (
+            f"{_REGISTRY}/test_stored_words.py::"
+            "test_a_long_migration_ends_and_the_fleet_is_read_meanwhile[migrate]",
+            f"{_REGISTRY}/test_stored_words.py::"
+            "test_a_long_migration_ends_and_the_fleet_is_read_meanwhile[by_alembic]",
+        ),
+    ),
+    Mutant(
         "retention-undone-by-a-replay",
         "monitor/registry/transitions.py",
         "_unexpired",

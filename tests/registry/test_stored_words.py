@@ -1,6 +1,7 @@
 """What an older version wrote in its words is read in ours after the migration, and goes back."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from alembic import command
@@ -9,10 +10,12 @@ from sqlalchemy import text
 from monitor.core.cause import Cause
 from monitor.core.event import Transition, decode
 from monitor.registry import fleet
-from monitor.registry.store import Store, migrate, migrations, open_store
+from monitor.registry import store as store_module
+from monitor.registry.store import Store, migrate, migrations, open_store, pending_migrations
 from monitor.registry.tables import Base
 from monitor.registry.transitions import last_status, read_transitions
 from tests.servers import PostgresServer
+from tests.waiting import eventually
 
 OLD_WORDS = ("first_light", '"alone"', '"refused"', "doubter")
 OLD_ROWS = r"""
@@ -52,6 +55,9 @@ OLD_ROWS = r"""
         || '"prev":"1.1.2","rule":"alone","source":"uncertain","target":"unavailable",'
         || '"type":"transition","worker":"w1"}', '\x05');
 """
+LONG_WAIT = """
+    SELECT pid FROM pg_stat_activity
+    WHERE datname = 'older' AND wait_event_type = 'Lock' AND now() - query_start > '0.6s'"""
 
 
 @pytest.fixture
@@ -146,3 +152,29 @@ def test_a_policy_keeps_its_seconds_and_is_published_anew(migrated: Store) -> No
         "db1": 1,
         "db2": 2,
     }
+
+
+def by_alembic(url: str) -> None:
+    """Upgrade as the `alembic` command does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", url)
+        command.upgrade(migrations(), "head")
+
+
+@pytest.mark.parametrize("upgrade", [migrate, by_alembic])
+async def test_a_long_migration_ends_and_the_fleet_is_read_meanwhile(
+    upgrade: Callable[[str], None],
+    store: Store,
+    postgres_server: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store_module, "STATEMENT_MS", 300)
+    with ThreadPoolExecutor(1) as pool:
+        with store.begin() as connection:
+            connection.exec_driver_sql("SELECT FROM transitions WHERE rule = 'alone' FOR UPDATE")
+            done = pool.submit(upgrade, postgres_server.url("older"))
+            await eventually(lambda: postgres_server.execute(LONG_WAIT))
+            with store.begin() as other:
+                other.exec_driver_sql("SELECT FROM policies, databases")
+        done.result(10)
+    assert pending_migrations(postgres_server.url("older")) == ()
