@@ -465,7 +465,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FAULTS}/test_network.py::test_killed_and_the_next_worker_is_cut_off[stays-3]",),
     ),
     Mutant(
-        "alone-never",
+        "single-observer-never",
         "monitor/core/verdict.py",
         "single_observer",
         "return findings",
@@ -473,7 +473,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FAULTS}/test_targets.py::test_killed_with_one_worker",),
     ),
     Mutant(
-        "alone-at-once",
+        "single-observer-at-once",
         "monitor/core/verdict.py",
         "single_observer",
         "elapsed(context.alone_since, subject.observation.at) < policy.alone_seconds",
@@ -708,7 +708,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FAULTS}/test_processes.py::test_blind_observer",),
     ),
     Mutant(
-        "void-all-move-about",
+        "hindered-all-move-about",
         "monitor/core/assignment.py",
         "_last_resort",
         "if owner and all_hindered:",
@@ -736,7 +736,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_CORE}/test_timing.py::test_a_broken_relation_is_told",),
     ),
     Mutant(
-        "policy-alone-too-soon",
+        "policy-single-observer-too-soon",
         "monitor/core/policy.py",
         "Policy.__post_init__",
         "if self.alone_seconds <= LED_MARK:",
@@ -761,7 +761,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     # --- logins: many databases of one address ----------------------------------------------------
     Mutant(
-        "turns-share-nothing",
+        "admission-shares-nothing",
         "monitor/feeler/admission.py",
         "Endpoint.report",
         "if result.cause in SHARED_CAUSES:",
@@ -769,7 +769,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FEELER}/test_admission.py::test_one_connect_that_times_out_speaks_for_all_who_wait",),
     ),
     Mutant(
-        "turns-share-twice",
+        "admission-shares-twice",
         "monitor/feeler/admission.py",
         "Endpoint.admit",
         "if self._failure and self._failure.began > since:",
@@ -791,7 +791,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        "turns-share-with-ourselves",
+        "admission-shares-with-ourselves",
         "monitor/feeler/session.py",
         "Session._conclude",
         "self._felt = attempt.shared_ended or time.monotonic()",
@@ -802,7 +802,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        "turns-share-after-an-answer",
+        "admission-shares-after-an-answer",
         "monitor/feeler/admission.py",
         "Endpoint.reached",
         "self._failure = None",
@@ -846,7 +846,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FEELER}/test_session.py::test_a_login_far_away_has_a_deadline_of_its_own",),
     ),
     Mutant(
-        "login-without-a-turn",
+        "login-queue-lets-all-in",
         "monitor/feeler/login_queue.py",
         "LoginQueue._serve_next",
         "self.holder is not None or not self.waiting",
@@ -929,7 +929,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        "crowd-is-evidence",
+        "storm-is-evidence",
         "monitor/feeler/backoff.py",
         "LoginBackoff.wait",
         "if now >= excused_until or not",
@@ -937,7 +937,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FEELER}/test_backoff.py::test_a_storm_of_ours_gives_way_until_there_is_room",),
     ),
     Mutant(
-        "crowd-shares-one-deadline",
+        "storm-shares-one-deadline",
         "monitor/feeler/attempt.py",
         "Attempt.restart_login",
         "self.start_part(self.deadline)",
@@ -948,7 +948,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        "crowd-is-an-excuse-for-ever",
+        "storm-is-an-excuse-for-ever",
         "monitor/feeler/backoff.py",
         "LoginBackoff.wait",
         "excused_until = full.since + EXCUSED_SECONDS",
@@ -956,7 +956,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FEELER}/test_backoff.py::test_a_server_that_is_full_is_known_in_time",),
     ),
     Mutant(
-        "crowd-of-few",
+        "storm-of-few",
         "monitor/feeler/backoff.py",
         "LoginBackoff._is_storm",
         "len(self._begun) == STORM_LOGINS and",
@@ -999,7 +999,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        "knock-of-one-kind",
+        "liveness-of-one-kind",
         "monitor/feeler/liveness.py",
         "LivenessCheck.log_in",
         "if not answer:",
@@ -1144,7 +1144,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FEELER}/test_cleartext.py::test_who_is_allowed_to_ask_gets_it_and_is_not_quoted",),
     ),
     Mutant(
-        "turns-in-the-deadline",
+        "admission-in-the-deadline",
         "monitor/feeler/signals.py",
         "Signals._connect",
         "attempt.timeout = None if self.kept else timeout",
