@@ -19,20 +19,29 @@ def read(path: Path, *, also: Collection[int] = (), secret: bool = True) -> str:
     """
     try:
         with path.open(encoding="utf-8") as file:
-            opened, text = os.fstat(file.fileno()), file.read()
-        owners = {opened.st_uid, path.lstat().st_uid}  # of a link too
+            opened = os.fstat(file.fileno())
+            text = file.read()
+        found = path.lstat()
     except FileNotFoundError:
         raise
     except (OSError, UnicodeDecodeError):
         fix = "look at its owner and mode, or remove it"
-        raise InvalidInput("file", "cannot be read", fix, str(path)) from None
-    if not owners <= {os.geteuid(), 0, *also}:
+        raise _untrusted(path, "cannot be read", fix) from None
+    owners = {opened.st_uid, found.st_uid}  # a link has its own
+    trusted = {os.geteuid(), 0, *also}
+    if not owners <= trusted:
         fix = "remove it, or run as that user"
-        raise InvalidInput("file", "belongs to another user", fix, str(path))
-    if opened.st_mode & (OTHERS_TOUCH if secret else OTHERS_WRITE):
-        what = "holds secrets and others may read it" if secret else "others may change it"
-        raise InvalidInput("file", what, f"chmod 600 {path}", str(path))
+        raise _untrusted(path, "belongs to another user", fix)
+    fix = f"chmod 600 {path}"
+    if opened.st_mode & OTHERS_WRITE and not secret:
+        raise _untrusted(path, "others may change it", fix)
+    if opened.st_mode & OTHERS_TOUCH and secret:
+        raise _untrusted(path, "holds secrets and others may read it", fix)
     return text
+
+
+def _untrusted(path: Path, problem: str, fix: str) -> InvalidInput:
+    return InvalidInput("file", problem, fix, str(path))
 
 
 def write(path: Path, text: str, *, owner: tuple[int, int] | None = None) -> None:
@@ -40,9 +49,11 @@ def write(path: Path, text: str, *, owner: tuple[int, int] | None = None) -> Non
 
     `owner` is a user and a group, else it is ours.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    name = f".{path.name}.{os.getpid()}"
+    draft = path.with_name(name)
     draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    descriptor = os.open(draft, flags, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     if owner:
@@ -53,4 +64,7 @@ def write(path: Path, text: str, *, owner: tuple[int, int] | None = None) -> Non
 def is_trusted(path: Path) -> bool:
     """Say whether nobody but us and root may change a file that anybody may read."""
     found = path.stat()
-    return found.st_uid in (os.geteuid(), 0) and not found.st_mode & OTHERS_WRITE
+    trusted = (os.geteuid(), 0)
+    if found.st_uid not in trusted:
+        return False
+    return not found.st_mode & OTHERS_WRITE

@@ -6,7 +6,7 @@ not watch it, and must ask for another worker as if it could not reach it.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from monitor.core.cause import Cause, Evidence
 from monitor.core.observation import Observation
@@ -31,16 +31,25 @@ def count_fault(streak: FaultStreak, seen: Observation) -> tuple[FaultStreak, bo
     """Return the streak after this feel, and whether to ask for another worker now."""
     if seen.evidence is not Evidence.OUR_FAULT:
         return NO_FAULTS, False
-    if seen.at < max(streak.since, streak.requested_at or 0.0):
+    newest = max(streak.since, streak.requested_at or 0.0)
+    if seen.at < newest:
         streak = NO_FAULTS  # the clock was set back: waiting it out would be silence
-    since = streak.since if streak.rounds else seen.at
-    rounds = streak.rounds + 1
-    requested_at = streak.requested_at
-    enough = rounds >= FAULTS_MOST or round(seen.at - since, 3) >= FAULTS_FOR
-    due = enough and (requested_at is None or seen.at - requested_at >= FAULTS_AGAIN)
+    if not streak.rounds:
+        streak = replace(streak, since=seen.at)
+    streak = replace(streak, rounds=streak.rounds + 1)
+    lasted = round(seen.at - streak.since, 3)
+    enough = streak.rounds >= FAULTS_MOST or lasted >= FAULTS_FOR
+    due = enough and _may_ask(streak, seen.at)
     if due:
-        requested_at = seen.at
-    return FaultStreak(rounds, since, requested_at), due
+        streak = replace(streak, requested_at=seen.at)
+    return streak, due
+
+
+def _may_ask(streak: FaultStreak, now: float) -> bool:
+    last = streak.requested_at
+    if last is None:
+        return True
+    return now - last >= FAULTS_AGAIN
 
 
 class OwnFaults:
@@ -52,22 +61,26 @@ class OwnFaults:
 
     def note(self, seen: Observation, streak: FaultStreak, now: float) -> None:
         """Note a feel and the streak that it ends."""
+        database = seen.database
         if seen.evidence is not Evidence.OUR_FAULT:
             self._learned_at = now
-            self._given_up.pop(seen.database, None)
+            self._given_up.pop(database, None)
         elif streak.requested_at is not None:
-            self._given_up[seen.database] = (seen.cause, now)
+            self._given_up[database] = (seen.cause, now)
 
     def causes(self, now: float) -> dict[str, int]:
         """Return how many databases could not be looked at lately, by cause."""
-        for database, (_, since) in tuple(self._given_up.items()):
+        known = tuple(self._given_up.items())
+        for database, (_, since) in known:
             if now - since >= FAULTS_AWAY:
                 del self._given_up[database]
-        counts: Counter[str] = Counter()
-        for cause, _ in self._given_up.values():
-            counts[cause.value] += 1
+        causes = [cause.value for cause, _ in self._given_up.values()]
+        counts = Counter(causes)
         return dict(counts)
 
     def can_watch(self, now: float) -> bool:
         """Tell whether this worker gave nothing up, or has learned something all the same."""
-        return not self.causes(now) or now - self._learned_at < LEARNED_LATELY
+        if not self.causes(now):
+            return True
+        since_learned = now - self._learned_at
+        return since_learned < LEARNED_LATELY

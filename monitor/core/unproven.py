@@ -33,13 +33,17 @@ class Unproven:
     def note(self, places: Iterable[Place], now: float) -> None:
         """Wait for the owners of these, but for those that lack the database's Status to begin."""
         for place in places:
-            database = place.database
-            if not place.owner or not place.seeded or place.proven:
-                self._waits.pop(database, None)
-                continue
-            known = self._waits.get(database)
-            if known is None or known.epoch != place.epoch:
-                self._waits[database] = _Wait(place.epoch, now)
+            self._note(place, now)
+
+    def _note(self, place: Place, now: float) -> None:
+        database = place.database
+        must_beat = place.owner and place.seeded
+        if not must_beat or place.proven:
+            self._waits.pop(database, None)
+            return
+        known = self._waits.get(database)
+        if known is None or known.epoch != place.epoch:
+            self._waits[database] = _Wait(place.epoch, now)
 
     def overdue(self, now: float, steady_since: float) -> list[str]:
         """Return some databases whose owner should have beaten by now: Redis took beats so long."""
@@ -55,15 +59,17 @@ class Unproven:
 
     def give_up(self, places: Sequence[Place], now: float, fleet_now: float) -> set[str]:
         """Judge overdue databases by their places, just read; return the owners that still are."""
-        waits = {place.database: self._waits[place.database] for place in places}
-        self.note(places, now)
         owners: set[str] = set()
         for place in places:
-            database, owner = place.database, place.owner
-            if self._waits.get(database) != waits[database]:
+            database = place.database
+            owner = place.owner
+            overdue = self._waits[database]
+            self._note(place, now)
+            if self._waits.get(database) != overdue:
                 continue
             del self._waits[database]
-            self._refusals[database, owner] = Refusal(database, owner, fleet_now)
+            key = (database, owner)
+            self._refusals[key] = Refusal(database, owner, fleet_now)
             owners.add(owner)
         return owners
 
@@ -73,18 +79,21 @@ class Unproven:
 
     def barred(self, now: float) -> set[str]:
         """Return who is given nothing."""
-        for worker, until in list(self._barred.items()):
+        known = list(self._barred.items())
+        for worker, until in known:
             if until <= now:
                 del self._barred[worker]
         return set(self._barred)
 
     def refusals(self, fleet_now: float) -> list[Refusal]:
         """Return who must not have what."""
-        for key, refusal in list(self._refusals.items()):
+        known = list(self._refusals.items())
+        for key, refusal in known:
             if not refusal.counts(fleet_now):
                 del self._refusals[key]
         return list(self._refusals.values())
 
     def was_given_up(self, database: str, owner: str) -> bool:
         """Tell whether a move away from this owner waits for no beat of its own."""
-        return (database, owner) in self._refusals or owner in self._barred
+        refused = (database, owner) in self._refusals
+        return refused or owner in self._barred
