@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -204,6 +205,16 @@ def database_url(postgres_server: PostgresServer, migrated_template: str) -> Ite
     postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
     yield postgres_server.url(name)
     postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Any]:
+    """A Store on a fresh, migrated database of ours."""
+    from monitor.registry.store import open_store
+
+    opened = open_store(database_url)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

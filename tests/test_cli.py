@@ -245,14 +245,12 @@ async def test_get_says_first_what_is_not_as_green_as_it_looks(feeler, fill):
     )
 
 
-async def test_info_tells_all(feeler, fill, database_url):
+async def test_info_tells_all(feeler, fill, store):
     change = await fill.beat(
         "orders", state=State.AVAILABLE, labels={"env": "prod"}, unreachable_from=("w2",)
     )
-    store = open_store(database_url)
     fleet.add(store, "orders", "sealed", {})
     write_transitions(store, [change])
-    store.close()
     told = feeler("info", "orders")
     assert told.exit_code == 0
     for text in (
@@ -326,17 +324,15 @@ def test_misuse_is_a_usage_error(feeler, words):
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
 
 
-async def test_transitions(feeler, fill, database_url):
+async def test_transitions(feeler, fill, store):
     changes = [
         await fill.beat("orders", state=State.AVAILABLE),
         await fill.beat(
             "orders", state=State.UNCERTAIN, cause=Cause.PORT_CLOSED, readings=(), rule="doubt"
         ),
     ]
-    store = open_store(database_url)
     fleet.add(store, "orders", "sealed", {})
     write_transitions(store, changes)
-    store.close()
     head, *found = rows(feeler("transitions", "orders").stdout)
     assert head[:4] == ["AT", "FROM", "TO", "RULE"]
     assert [row[1:6] for row in found] == [
@@ -351,32 +347,22 @@ def hear_interrupts():
 
 
 @contextmanager
-def ended(process):
-    """A process that is over when the block is, however that ends."""
-    with process:
+def following(served, *options):
+    """`feeler transitions orders` that follows, over when the block is, however that ends."""
+    argv = [sys.executable, "-m", "monitor.cli", "transitions", "orders", "-o", "ndjson"]
+    # In the background of a script SIGINT is ignored, and every child inherits that.
+    piped = {"stdout": subprocess.PIPE, "text": True, "preexec_fn": hear_interrupts}
+    with subprocess.Popen([*argv, *options], env=os.environ | served, **piped) as process:
         try:
             yield process
         finally:
             process.kill()
 
 
-async def test_transitions_are_followed_until_interrupted(served, fill, database_url):
-    store = open_store(database_url)
+async def test_transitions_are_followed_until_interrupted(served, fill, store):
     fleet.add(store, "orders", "sealed", {})
     write_transitions(store, [await fill.beat("orders", state=State.AVAILABLE)])
-    command = [
-        sys.executable,
-        "-m",
-        "monitor.cli",
-        "transitions",
-        "orders",
-        "--follow",
-        "-o",
-        "ndjson",
-    ]
-    # In the background of a script SIGINT is ignored, and every child inherits that.
-    options = {"stdout": subprocess.PIPE, "text": True, "preexec_fn": hear_interrupts}
-    with ended(subprocess.Popen(command, env=os.environ | served, **options)) as process:
+    with following(served, "--follow") as process:
         assert json.loads(process.stdout.readline())["to"] == "available"
         write_transitions(
             store, [await fill.beat("orders", state=State.REFUSING, cause=Cause.REFUSING)]
@@ -384,32 +370,17 @@ async def test_transitions_are_followed_until_interrupted(served, fill, database
         assert json.loads(process.stdout.readline())["to"] == "refusing"
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 0
-    store.close()
 
 
-async def test_following_shows_what_is_new_and_nothing_old(served, fill, database_url):
+async def test_following_shows_what_is_new_and_nothing_old(served, fill, store):
     async def flap(times: int) -> None:
         states = [State.AVAILABLE, State.REFUSING] * times
         changes = [await fill.beat("orders", state=state, cause=CAUSES[state]) for state in states]
         write_transitions(store, changes)
 
-    store = open_store(database_url)
     fleet.add(store, "orders", "sealed", {})
     await flap(60)
-    command = [
-        sys.executable,
-        "-m",
-        "monitor.cli",
-        "transitions",
-        "orders",
-        "-f",
-        "--limit",
-        "2",
-        "-o",
-        "ndjson",
-    ]
-    options = {"stdout": subprocess.PIPE, "text": True, "preexec_fn": hear_interrupts}
-    with ended(subprocess.Popen(command, env=os.environ | served, **options)) as process:
+    with following(served, "-f", "--limit", "2") as process:
         shown = [json.loads(process.stdout.readline())["identity"] for _ in range(2)]
         await flap(110)
         shown += [json.loads(process.stdout.readline())["identity"] for _ in range(220)]
@@ -417,7 +388,6 @@ async def test_following_shows_what_is_new_and_nothing_old(served, fill, databas
         shown += [json.loads(process.stdout.readline())["identity"] for _ in range(2)]
     kept = [str(row.transition.identity) for row in read_transitions(store, "orders", limit=224)]
     assert shown == kept[::-1]
-    store.close()
 
 
 async def test_observe_by_the_owner_is_a_request(feeler, fill):

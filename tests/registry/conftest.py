@@ -8,14 +8,6 @@ from monitor.registry.store import Store, open_store
 
 
 @pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    """A store on a fresh, migrated database."""
-    opened = open_store(database_url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def other_store(database_url: str) -> Iterator[Store]:
     """Another process's store on the same database."""
     opened = open_store(database_url)

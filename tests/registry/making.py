@@ -3,13 +3,9 @@
 from monitor.core.cause import Cause
 from monitor.core.event import Finding, Transition
 from monitor.core.status import Identity, State
+from tests import factories
 
 NOON = 1_764_000_000.125  # fleet seconds
-
-
-def identity(text: str) -> Identity:
-    """Read TERM.COUNTER.N."""
-    return Identity.parse(text)
 
 
 def transition(
@@ -17,12 +13,12 @@ def transition(
 ) -> Transition:
     """Make the transition of that identity, by default from uncertain to unavailable."""
     at = NOON + Identity.parse(name).n % 1000
-    return Transition(
-        database=database,
-        identity=Identity.parse(name),
-        prev=Identity.parse(prev) if prev else None,
+    return factories.transition(
+        name,
+        prev or "",
+        State.UNAVAILABLE,
+        database,
         source=State.UNCERTAIN,
-        target=State.UNAVAILABLE,
         rule="confirm_absent",
         at=at,
         worker=worker,

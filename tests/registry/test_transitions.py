@@ -22,7 +22,8 @@ from monitor.core.status import MAX_WITNESSES, Epoch, Identity, State, Status
 from monitor.registry import chains
 from monitor.registry.store import Store
 from monitor.registry.transitions import last_status, read_transitions, write_transitions
-from tests.registry.making import NOON, identity, line, transition
+from tests.factories import identity
+from tests.registry.making import NOON, line, transition
 
 few = settings(
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -1,11 +1,10 @@
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from monitor.live import connections, generation
 from monitor.live.connections import Live
 from monitor.live.presence import announce
-from monitor.registry.store import Store, open_store
 from tests.factories import here
 
 
@@ -14,13 +13,6 @@ async def live(redis_url: str) -> AsyncIterator[Live]:
     live = connections.connect(redis_url)
     yield live
     await connections.close(live)
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    store = open_store(database_url)
-    yield store
-    store.close()
 
 
 @pytest.fixture

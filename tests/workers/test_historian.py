@@ -1,20 +1,21 @@
 """The historian on real stores: what one database cannot have written holds up nobody else."""
 
-from unittest.mock import AsyncMock
 from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import text
 
 from monitor.core.errors import StoreUnavailable
-from monitor.live import durability, journal
+from monitor.live import connections, durability, journal
 from monitor.live.connections import Live
+from monitor.live.keys import partition_key
 from monitor.registry.store import Store
 from monitor.registry.transitions import read_transitions
 from tests.factories import transition
+from tests.fixtures import StartProxy
 from tests.live.builders import opened
 from tests.registry.test_retention import DAYS, flapping, kept, numbered, write
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, RedisServer
 from workers.supervisor.historian import GROUP, Historian
 from workers.supervisor.sampler import Pruner
 
@@ -41,19 +42,26 @@ async def test_a_database_that_cannot_be_written_holds_up_nobody_else(
 
 
 async def test_what_was_claimed_is_held_when_the_next_read_fails(
-    live: Live, store: Store, monkeypatch: pytest.MonkeyPatch
+    live: Live,
+    store: Store,
+    redis_url: str,
+    redis_server: RedisServer,
+    start_proxy: StartProxy,
 ) -> None:
-    name, historian = await opened(live), Historian(live, store, "one")
+    name, proxy = await opened(live), start_proxy(redis_server.port)
+    away = connections.connect(proxy.url(redis_url))
+    historian = Historian(away, store, "one")
     await durability.replay(live, name, [transition("1.2.1", database="orders")])
-    assert await journal.read(live, GROUP, "one that dies", count=10, block=0)
-    monkeypatch.setattr("workers.supervisor.historian.HISTORIAN_ABANDONED", 0.0)
-    with monkeypatch.context() as patched:
-        patched.setattr(journal, "read", AsyncMock(side_effect=StoreUnavailable("redis", "away")))
-        with pytest.raises(StoreUnavailable):
-            await historian.drain()
-    monkeypatch.setattr("workers.supervisor.historian.HISTORIAN_ABANDONED", 60.0)
+    [left] = await journal.read(live, GROUP, "one that dies", count=10, block=0)
+    key = partition_key(left.partition, "journal")
+    await live.cache.xclaim(key, GROUP, "one that dies", 0, [left.id], idle=3_600_000)
+    proxy.drop_next_reply(b"XREADGROUP")
+    with pytest.raises(StoreUnavailable):
+        await historian.drain()
+    assert proxy.lost_replies == 1
     assert await historian.drain()
     assert len(read_transitions(store, "orders")) == 1
+    await connections.close(away)
 
 
 async def test_old_transitions_go_and_do_not_come_back(live: Live, store: Store) -> None:
