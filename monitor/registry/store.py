@@ -72,13 +72,14 @@ class Store:
         return "Store(postgres)"
 
     @contextmanager
-    def begin(self, seconds: float = UNIT_SECONDS) -> Iterator[Connection]:
+    def begin(self) -> Iterator[Connection]:
         """Run one transaction; whatever happens to Postgres meanwhile, it ends, in StoreUnavailable
         at worst.
         """
         with wrapped(self._engine), self._engine.connect() as connection:
             line = connection.connection.driver_connection
-            with severed_after(seconds, line), connection.begin():  # the commit is cut short too
+            # the commit is cut short too
+            with severed_after(UNIT_SECONDS, line), connection.begin():
                 yield connection
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from monitor.core.errors import InvalidInput, StoreUnavailable
 from monitor.registry import fleet, leadership
+from monitor.registry import store as store_module
 from monitor.registry.store import Store, migrate, open_store, pending_migrations
 from tests.fixtures import StartPostgres
 from tests.servers import PostgresServer
@@ -26,9 +27,9 @@ def one(store: Store, sql: str) -> object:
         return connection.execute(text(sql)).scalar_one()
 
 
-def run(store: Store, *statements: str | Callable[[], object], seconds: float = 10.0) -> None:
+def run(store: Store, *statements: str | Callable[[], object]) -> None:
     """Run statements in one transaction, and what else is to happen between them."""
-    with store.begin(seconds=seconds) as connection:
+    with store.begin() as connection:
         for statement in statements:
             connection.execute(text(statement)) if isinstance(statement, str) else statement()
 
@@ -221,23 +222,29 @@ def test_a_frozen_server_does_not_hold_us(start_postgres: StartPostgres) -> None
     store.close()
 
 
-def test_a_server_frozen_in_the_midst_of_it_does_not_hold_us(start_postgres: StartPostgres) -> None:
+def test_a_server_frozen_in_the_midst_of_it_does_not_hold_us(
+    start_postgres: StartPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "UNIT_SECONDS", 0.3)
     server = start_postgres()
     store = open_store(server.url("postgres"))
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
-        run(store, server.freeze, "SELECT 1", seconds=0.3)
+        run(store, server.freeze, "SELECT 1")
     assert time.monotonic() - began < 2
     server.thaw()
     assert one(store, "SELECT 1") == 1
     store.close()
 
 
-def test_a_server_frozen_before_the_commit_does_not_hold_us(start_postgres: StartPostgres) -> None:
+def test_a_server_frozen_before_the_commit_does_not_hold_us(
+    start_postgres: StartPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "UNIT_SECONDS", 0.3)
     server = start_postgres()
     store = open_store(server.url("postgres"))
     with pytest.raises(StoreUnavailable):
-        run(store, "SELECT 1", server.freeze, seconds=0.3)
+        run(store, "SELECT 1", server.freeze)
     server.thaw()
     store.close()
 

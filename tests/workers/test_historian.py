@@ -23,14 +23,19 @@ NAMES = ("flapper", "ledger", "orders")
 
 
 async def test_a_database_that_cannot_be_written_holds_up_nobody_else(
-    live: Live, store: Store, database_url: str, postgres_server: PostgresServer
+    live: Live,
+    store: Store,
+    database_url: str,
+    postgres_server: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Somebody holds its chain for longer than we wait for a lock."""
+    monkeypatch.setattr("monitor.registry.store.UNIT_SECONDS", 60.0)
     ours = urlsplit(database_url).path[1:]
     postgres_server.execute(f"ALTER DATABASE {ours} SET lock_timeout = '300ms'")
     name, historian = await opened(live), Historian(live, store, "one")
     await durability.replay(live, name, [transition("1.2.1", database=one) for one in NAMES])
-    with store.begin(seconds=60) as other:
+    with store.begin() as other:
         other.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended('feeler.chain flapper', 0))")
         )
