@@ -95,30 +95,24 @@ def reaches(
 def truth(history: History, database: str, effects: Iterable[Effect] = TROUBLE) -> list[Fault]:
     """Return the faults of a database with one of these effects, by time."""
     wanted = frozenset(effects)
-    found = (
-        fault for fault in history.faults if fault.effect in wanted and database in fault.databases
-    )
-    return sorted(found, key=lambda fault: fault.began)
+    its = (fault for fault in history.faults if database in fault.databases)
+    return sorted((one for one in its if one.effect in wanted), key=lambda fault: fault.began)
 
 
 def ours(history: History, bounds: Bounds) -> list[Fault]:
     """Return the faults of our own parts; what stays dead counts until it was replaced."""
-    return [
-        replace(fault, ended=fault.began + bounds.takeover)
-        if fault.effect is Effect.KILLED and fault.ended is None
-        else fault
-        for fault in history.faults
-        if fault.effect in OURS
-    ]
+
+    def ended(fault: Fault) -> Fault:
+        stays = fault.effect is Effect.KILLED and fault.ended is None
+        return replace(fault, ended=fault.began + bounds.takeover) if stays else fault
+
+    return [ended(fault) for fault in history.faults if fault.effect in OURS]
 
 
 def allowance(history: History, since: float, until: float, bounds: Bounds) -> float:
     """Return the seconds that faults of our own parts may cost between two moments."""
-    touching = [
-        fault
-        for fault in ours(history, bounds)
-        if reaches(fault, since, until, after=bounds.allowance)
-    ]
+    after, faults = bounds.allowance, ours(history, bounds)
+    touching = [fault for fault in faults if reaches(fault, since, until, after=after)]
     overlaps = (max(0.0, min(end(fault), until) - max(fault.began, since)) for fault in touching)
     return sum(overlaps) + bounds.allowance * len(touching)
 
@@ -132,17 +126,10 @@ def is_true(
     history: History, database: str, seen: Finding, effects: Iterable[Effect], bounds: Bounds
 ) -> bool:
     """Tell whether a piece of evidence lies in a moment when this worker could not but see it."""
-    return any(
-        reaches(
-            fault,
-            seen.sent_at,
-            seen.at,
-            before=bounds.before,
-            after=bounds.deadline + bounds.late + bounds.ahead,
-        )
-        for fault in truth(history, database, effects)
-        if fault.effect is not Effect.HIDDEN or seen.worker in fault.parties
-    )
+    slack = {"before": bounds.before, "after": bounds.deadline + bounds.late + bounds.ahead}
+    faults = truth(history, database, effects)
+    met = (one for one in faults if one.effect is not Effect.HIDDEN or seen.worker in one.parties)
+    return any(reaches(fault, seen.sent_at, seen.at, **slack) for fault in met)
 
 
 def told(history: History) -> dict[Key, list[Transition]]:
@@ -227,13 +214,8 @@ def _false_sights(
     history: History, database: str, known: Mapping[Key, list[Transition]], bounds: Bounds
 ) -> Iterator[Violation]:
     """Judge states that were seen but that no known transition led to."""
-    judged = {
-        str(key[1])
-        for key, all_ in known.items()
-        if key[0] == database
-        for one in all_
-        if _says_down(one)
-    }
+    its = {identity: all_ for (name, identity), all_ in known.items() if name == database}
+    judged = {str(identity) for identity, all_ in its.items() if any(map(_says_down, all_))}
     for sight in history.sights.get(database, []):
         identity = sight.fields.get("identity", "")
         if sight.fields.get("state") != State.UNAVAILABLE or identity in judged:
@@ -250,9 +232,8 @@ def _says_down(transition: Transition) -> bool:
 
 def _is_down(history: History, database: str, at: float, bounds: Bounds) -> bool:
     faults = truth(history, database, SEEN_DOWN)
-    return any(
-        reaches(fault, at, at, before=bounds.before, after=bounds.verdict) for fault in faults
-    )
+    slack = {"before": bounds.before, "after": bounds.verdict}
+    return any(reaches(fault, at, at, **slack) for fault in faults)
 
 
 # --- rules ----------------------------------------------------------------------------------------
@@ -333,11 +314,8 @@ def rules(
     gaps = {database for database, _ in lost or {}}
     for database in databases_of(history):
         chain = chain_of(history, database)
-        texts = [
-            *_illegal(chain),
-            *_doubts_for_nothing(history, chain, bounds),
-            *_misplaced(history, chain, bounds),
-        ]
+        texts = [*_illegal(chain), *_doubts_for_nothing(history, chain, bounds)]
+        texts += _misplaced(history, chain, bounds)
         if database not in gaps:
             parts = episodes(history, database, bounds)
             texts += [*_strange(chain, parts, bounds), *_overdue(history, database, chain, bounds)]
@@ -387,14 +365,8 @@ def _misplaced(history: History, chain: list[Transition], bounds: Bounds) -> Ite
 def _strange(chain: list[Transition], parts: list[Episode], bounds: Bounds) -> Iterator[str]:
     """Name transitions no fault explains: outside episodes, or not in their order."""
     for i, one in enumerate(chain):
-        home = next(
-            (
-                part
-                for part in parts
-                if part.began - bounds.before <= one.at <= part.settled + bounds.ahead
-            ),
-            None,
-        )
+        since, until = one.at + bounds.before, one.at - bounds.ahead
+        home = next((part for part in parts if part.began <= since and until <= part.settled), None)
         if i == 0 and one.rule == "first_ok":
             continue
         if home is None:
@@ -481,11 +453,8 @@ class Outage(NamedTuple):
 
 def outages(history: History, bounds: Bounds = STANDARD) -> list[Outage]:
     """Return the outages that had to be called in time: not short, not behind our faults."""
-    return [
-        outage
-        for database in databases_of(history)
-        for outage in _outages(history, database, bounds)
-    ]
+    parts = (_outages(history, database, bounds) for database in databases_of(history))
+    return [outage for some in parts for outage in some]
 
 
 def _outages(history: History, database: str, bounds: Bounds) -> Iterator[Outage]:

@@ -118,14 +118,8 @@ def redis_dump(url: str) -> bytes:
 
 def _postgres_dump(store: Store) -> bytes:
     with store.begin() as connection:
-        tables = (
-            connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
-            .scalars()
-            .all()
-        )
-        rows = [
-            row
-            for table in tables
-            for row in connection.execute(text(f'SELECT t::text FROM "{table}" t')).scalars()
-        ]
+        named = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        tables, rows = connection.execute(named).scalars().all(), list[str]()
+        for table in tables:
+            rows += connection.execute(text(f'SELECT t::text FROM "{table}" t')).scalars()
     return "\n".join(rows).encode()

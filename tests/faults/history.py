@@ -115,9 +115,8 @@ def _acceptances(history: History) -> dict[Key, Acceptance]:
 
     def note(key: Key, new: Acceptance) -> None:
         old = found.setdefault(key, new)
-        found[key] = Acceptance(
-            old.worker, min(old.earliest, new.earliest), min(old.latest, new.latest)
-        )
+        earliest, latest = min(old.earliest, new.earliest), min(old.latest, new.latest)
+        found[key] = Acceptance(old.worker, earliest, latest)
 
     for entry in history.journal:
         one = entry.transition
@@ -127,11 +126,9 @@ def _acceptances(history: History) -> dict[Key, Acceptance]:
     for database, sights in _all_sights(history).items():
         for sight in sights:
             if identity := _identity(sight.fields):
-                worker = sight.fields.get("seen_by", "")
-                note(
-                    (database, identity),
-                    Acceptance(worker, float(sight.fields.get("since", sight.at)), sight.at),
-                )
+                since = float(sight.fields.get("since", sight.at))
+                seen = Acceptance(sight.fields.get("seen_by", ""), since, sight.at)
+                note((database, identity), seen)
     return found
 
 
@@ -145,26 +142,20 @@ def _identity(fields: Mapping[str, str]) -> Identity | None:
 
 def _all_sights(history: History) -> dict[str, list[Sight]]:
     """Return the sights of each database, the cache at the end as the last one."""
-    return {
-        database: [
-            *history.sights.get(database, []),
-            *([Sight(history.ended, history.cache[database])] if database in history.cache else []),
-        ]
-        for database in databases_of(history)
-    }
+    found = {name: list(history.sights.get(name, [])) for name in databases_of(history)}
+    for name in found.keys() & history.cache.keys():
+        found[name].append(Sight(history.ended, history.cache[name]))
+    return found
 
 
 def _durable(history: History) -> set[Key]:
-    return {
-        (name, row.transition.identity) for name, rows_ in history.rows.items() for row in rows_
-    }
+    rows_ = ((name, row) for name, some in history.rows.items() for row in some)
+    return {(name, row.transition.identity) for name, row in rows_}
 
 
 def _missing(history: History) -> dict[Key, Acceptance]:
     durable = _durable(history)
-    return {
-        key: acceptance for key, acceptance in _acceptances(history).items() if key not in durable
-    }
+    return {key: one for key, one in _acceptances(history).items() if key not in durable}
 
 
 def excuses(history: History, bounds: Bounds = STANDARD) -> dict[Key, str]:
@@ -173,10 +164,8 @@ def excuses(history: History, bounds: Bounds = STANDARD) -> dict[Key, str]:
     Its worker died and Redis forgot before the drain; or Postgres was set back to a time before it
     was accepted.
     """
-    found = (
-        (key, _excuse(history, acceptance, bounds)) for key, acceptance in _missing(history).items()
-    )
-    return {key: why for key, why in found if why}
+    found = {key: _excuse(history, one, bounds) for key, one in _missing(history).items()}
+    return {key: why for key, why in found.items() if why}
 
 
 def _excuse(history: History, acceptance: Acceptance, bounds: Bounds) -> str:
@@ -184,20 +173,13 @@ def _excuse(history: History, acceptance: Acceptance, bounds: Bounds) -> str:
     for fault in history.faults:
         if fault.effect is Effect.RESTORED and fault.began <= latest and earliest <= end(fault):
             return f"accepted before {fault.name} at {end(fault):.3f}"
-    killed = [
-        fault.began
-        for fault in history.faults
-        if fault.effect is Effect.KILLED and worker in fault.parties and fault.began >= earliest
-    ]
+    kills = [one for one in history.faults if one.effect is Effect.KILLED and worker in one.parties]
     for forgot in _forgot(history):
-        untold = [
-            moment for moment in killed if moment <= _reopened(history, forgot) + bounds.replay
-        ]
+        replayed = _reopened(history, forgot) + bounds.replay
+        untold = [one.began for one in kills if earliest <= one.began <= replayed]
         if end(forgot) >= earliest and untold and not _drained(history, latest, forgot, bounds):
-            return (
-                f"{worker} died at {untold[0]:.3f}, Redis forgot in {forgot.name} from "
-                f"{forgot.began:.3f}"
-            )
+            died = f"{worker} died at {untold[0]:.3f}"
+            return f"{died}, Redis forgot in {forgot.name} from {forgot.began:.3f}"
     return ""
 
 
@@ -215,14 +197,10 @@ def _drained(history: History, accepted_at: float, forgot: Fault, bounds: Bounds
 
 
 def _workers(history: History) -> set[str]:
-    seen_by = {
-        sight.fields.get("owner", "") for sights in history.sights.values() for sight in sights
-    }
-    return (
-        seen_by
-        | {one.worker for one in history.accepted}
-        | {entry.transition.worker for entry in history.journal}
-    )
+    sights = itertools.chain.from_iterable(history.sights.values())
+    told_by = {one.worker for one in history.accepted}
+    told_by |= {entry.transition.worker for entry in history.journal}
+    return told_by | {sight.fields.get("owner", "") for sight in sights}
 
 
 # --- transitions ----------------------------------------------------------------------------------
@@ -310,24 +288,17 @@ def nothing_doubled(history: History) -> Iterator[Violation]:
             yield Violation("nothing_doubled", database, f"{identity} stands in {times} rows")
     for (database, identity), contents in told(history).items():
         if len(texts := {encode(_stored(one)) for one in contents}) > 1:
-            yield Violation(
-                "nothing_doubled",
-                database,
-                f"{identity} has {len(texts)} contents: {sorted(texts)}",
-            )
-    twice = [
-        after for before, after in _journal_pairs(history) if before.identity == after.identity
-    ]
-    yield from (
-        Violation("nothing_doubled", one.database, f"{one.identity} was journaled twice")
-        for one in twice
-    )
+            text = f"{identity} has {len(texts)} contents: {sorted(texts)}"
+            yield Violation("nothing_doubled", database, text)
+    for before, one in _journal_pairs(history):
+        if before.identity == one.identity:
+            text = f"{one.identity} was journaled twice"
+            yield Violation("nothing_doubled", one.database, text)
 
 
 def _stored(one: Transition) -> Transition:
-    return replace(
-        one, evidence=tuple(replace(seen, detail=storable(seen.detail)) for seen in one.evidence)
-    )
+    evidence = (replace(seen, detail=storable(seen.detail)) for seen in one.evidence)
+    return replace(one, evidence=tuple(evidence))
 
 
 def _journal_pairs(history: History) -> Iterator[tuple[Transition, Transition]]:
@@ -485,12 +456,8 @@ def terms(history: History) -> Iterator[Violation]:
 
 def connections(history: History, bounds: Bounds = STANDARD) -> Iterator[Violation]:
     """Demand at most two connections to each database, of each worker and, at rest, of all."""
-    allowed = Counter(
-        port
-        for database in history.ports
-        for port in ports_of(history, database)
-        for _ in range(EACH)
-    )
+    ports = (ports_of(history, database) for database in history.ports)
+    allowed = Counter([*itertools.chain.from_iterable(ports)] * EACH)
     looks: dict[tuple[float, int], list[Connections]] = defaultdict(list)
     for one in history.connections:
         looks[one.at, one.port].append(one)
@@ -530,17 +497,13 @@ def stalls(history: History, bounds: Bounds = STANDARD) -> Iterator[Violation]:
     """Demand that no loop stands still unless the machine or a fault made it."""
     for stall in history.stalls:
         own = stall.seconds - stall.starved
-        frozen = any(
-            fault.effect is Effect.FROZEN
-            and stall.worker in fault.parties
-            and reaches(fault, stall.at - stall.seconds, stall.at, after=bounds.thaw)
-            for fault in history.faults
-        )
-        if own > bounds.stall and not frozen:
-            text = (
-                f"{own:.3f} s until {stall.at:.3f} (besides {stall.starved:.3f} s without a "
-                f"processor)"
-            )
+        its = [one for one in history.faults if stall.worker in one.parties]
+        frozen = [one for one in its if one.effect is Effect.FROZEN]
+        began, thaw = stall.at - stall.seconds, bounds.thaw
+        excused = any(reaches(fault, began, stall.at, after=thaw) for fault in frozen)
+        if own > bounds.stall and not excused:
+            besides = f"besides {stall.starved:.3f} s without a processor"
+            text = f"{own:.3f} s until {stall.at:.3f} ({besides})"
             yield Violation("stalls", stall.worker, text)
 
 
@@ -556,10 +519,9 @@ def counters(history: History) -> Iterator[Violation]:
                 yield Violation("counters", what, text)
     most: Counter[str] = Counter()
     for counted in history.counted:
-        most |= Counter(
-            {what: count for what, count in counted.counters.items() if _is_impossible(what)}
-        )
-    yield from (Violation("counters", what, f"{count}") for what, count in most.items())
+        most |= Counter(counted.counters)
+    wrong = ((what, count) for what, count in most.items() if _is_impossible(what))
+    yield from (Violation("counters", what, f"{count}") for what, count in wrong)
 
 
 def _is_impossible(counter: str) -> bool:
@@ -582,9 +544,8 @@ def secrets(history: History) -> Iterator[Violation]:
             if text in (lowered if form in ("hex", "percent-encoded") else written)
         }
         for i, form in found:
-            yield Violation(
-                "secrets", place, f"holds secret {i}, {form}"
-            )  # never the secret itself
+            # never the secret itself
+            yield Violation("secrets", place, f"holds secret {i}, {form}")
 
 
 def _forms(secret: bytes) -> Iterator[tuple[str, bytes]]:
@@ -593,22 +554,13 @@ def _forms(secret: bytes) -> Iterator[tuple[str, bytes]]:
         return
     yield "plain", secret
     yield "hex", secret.hex().encode()
-    percents = {
-        quote(secret, safe=""),
-        quote(secret),
-        quote_plus(secret),
-        "".join(f"%{byte:02x}" for byte in secret),
-    }
-    yield from (
-        ("percent-encoded", text.lower().encode()) for text in percents if text.encode() != secret
-    )
+    percents = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
+    percents.add("".join(f"%{byte:02x}" for byte in secret))
+    changed = {one for one in percents if one.encode() != secret}
+    yield from (("percent-encoded", one.lower().encode()) for one in changed)
     text = secret.decode(errors="replace")
-    escaped = {
-        json.dumps(text)[1:-1],
-        json.dumps(text, ensure_ascii=False)[1:-1],
-        repr(text)[1:-1],
-        repr(secret)[2:-1],
-    }
+    escaped = {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+    escaped |= {repr(text)[1:-1], repr(secret)[2:-1]}
     yield from (("escaped", one.encode()) for one in escaped if one.encode() != secret)
     for before in range(3):  # the bytes that may stand before it in the same group of three
         whole = base64.b64encode(b"\0" * before + secret)
@@ -634,11 +586,8 @@ def lateness(
     since, until = between
     found = []
     for database in databases:
-        moments = {
-            float(one.fields["observed_at"])
-            for one in history.sights[database]
-            if "observed_at" in one.fields
-        }
+        sights = [one.fields for one in history.sights[database]]
+        moments = {float(one["observed_at"]) for one in sights if "observed_at" in one}
         felt = sorted({since, until, *(at for at in moments if since < at < until)})
         found += [max(0.0, after - before - interval) for before, after in itertools.pairwise(felt)]
     return found
@@ -646,9 +595,6 @@ def lateness(
 
 def caught_up(history: History, database: str, moment: float) -> float:
     """Return the seconds from `moment` to the first sight of a newer observation, or infinity."""
-    sights = (
-        sight.at - moment
-        for sight in history.sights.get(database, [])
-        if sight.at >= moment and float(sight.fields.get("observed_at", 0)) > moment
-    )
-    return next(sights, math.inf)
+    after = (sight for sight in history.sights.get(database, []) if sight.at >= moment)
+    newer = (one for one in after if float(one.fields.get("observed_at", 0)) > moment)
+    return next((sight.at - moment for sight in newer), math.inf)

@@ -56,12 +56,8 @@ def resolved(history: History, bounds: Bounds = STANDARD) -> list[Fault]:
 def _felt(history: History, database: str, bounds: Bounds) -> Iterator[Fault]:
     for stay in stays(history, database, bounds):
         if stay.port is None:
-            yield _during(
-                Fault("nobody is to watch it", Effect.UNWATCHED, stay.since),
-                database,
-                stay.since,
-                stay.left,
-            )
+            alone = Fault("nobody is to watch it", Effect.UNWATCHED, stay.since)
+            yield _during(alone, database, stay.since, stay.left)
         for fault in history.faults:
             if stay.port and fault.port == stay.port:
                 yield from _clipped(fault, database, stay)
@@ -96,10 +92,8 @@ def withdrawn(history: History, bounds: Bounds = STANDARD) -> Iterator[Violation
     for database in movers(history):
         for stay in stays(history, database, bounds):
             if stay.port is None:
-                texts = [
-                    *_written(history, database, stay),
-                    *_kept(history, database, stay, bounds),
-                ]
+                texts = [*_written(history, database, stay)]
+                texts += _kept(history, database, stay, bounds)
                 yield from (Violation("withdrawn", database, text) for text in texts)
 
 

@@ -32,12 +32,8 @@ LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis", "dist"
 )
 OPTIONS = ["-x", "--all-rows", "-p", "no:randomly", "-p", "no:cacheprovider", "--hypothesis-seed=1"]
-OPTIONS += [
-    "-o",
-    "timeout_func_only=true",
-    "--minutes",
-    "1",
-]  # of random faults: the spared ones need no longer
+# one minute of random faults: the spared ones need no longer
+OPTIONS += ["-o", "timeout_func_only=true", "--minutes", "1"]
 COPIES = 3  # broken side by side: the tests wait more than they compute
 SIDE_BY_SIDE = ["-n", str(COPIES), "--maxschedchunk", "1"]  # the tests as they are
 TELL = 40  # last lines of a test's output that say why there is no verdict
@@ -142,18 +138,11 @@ class Copy:
 
     def check(self) -> None:
         """Make sure that a child process sees the copy, wherever it is started."""
-        argv = [
-            sys.executable,
-            "-c",
-            "import monitor, workers; print(monitor.__file__); print(workers.__file__)",
-        ]
-        told = subprocess.run(
-            argv, cwd="/", env=self.environment(), capture_output=True, text=True, check=True
-        )
-        if not all(Path(line).is_relative_to(self.folder) for line in told.stdout.split()):
-            raise Broken(
-                f"child processes import {told.stdout.split()}, not the copy in {self.folder}"
-            )
+        code = "import monitor, workers; print(monitor.__file__); print(workers.__file__)"
+        argv, env = [sys.executable, "-c", code], self.environment()
+        told = subprocess.check_output(argv, cwd="/", env=env, text=True).split()
+        if not all(Path(line).is_relative_to(self.folder) for line in told):
+            raise Broken(f"child processes import {told}, not the copy in {self.folder}")
 
     def run(self, tests: Sequence[str], limit: float, *more: str) -> tuple[str, str]:
         """Run these tests; return "passed", "failed" or "unclear", and what they printed."""
@@ -302,11 +291,8 @@ def section(kills: Sequence[Kill]) -> str:
     for kill in kills:
         mutant = kill.mutant
         where = f"`{Path(mutant.file).name}` {mutant.function}".strip()
-        edit = (
-            f"{_code(mutant.before)} becomes {_code(mutant.after)}"
-            if mutant.after
-            else f"no {_code(mutant.before)}"
-        )
+        before, after = _code(mutant.before), _code(mutant.after)
+        edit = f"{before} becomes {after}" if mutant.after else f"no {before}"
         noticed = f"{Path(kill.killer.partition('::')[0]).stem}: {kill.killer.rpartition('::')[2]}"
         parts.append(f"| {mutant.name} | {where} | {edit} | {noticed} ({kill.seconds:.0f} s) |\n")
     return "".join(parts)
@@ -327,16 +313,11 @@ def chosen(names: Sequence[str]) -> list[Mutant]:
 
 def main() -> None:
     """Run all mutants and write the table, or run some and only tell."""
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit("ended")
-    )  # or the servers of a test would stay
+    # or the servers of a test would stay
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     parser = argparse.ArgumentParser(prog="./run faults --mutants")
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help="mutants to run (default: all, then write the table)",
-    )
+    told = "mutants to run (default: all, then write the table)"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=told)
     names = parser.parse_args().names
     kills, wrong = run(chosen(names), ROOT)
     if wrong:

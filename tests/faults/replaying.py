@@ -19,19 +19,15 @@ from monitor.live import steps
 from tests.proxy import Proxy
 
 CAPTURED = 200  # requests: those of the first minutes
-SHARED, HEAD, LISTS = (
-    3,
-    4,
-    3,
-)  # of a call: keys before the hashes, words before the rows, counted lists in a row
+# of a call: keys before the hashes, words before the rows, counted lists in a row
+SHARED, HEAD, LISTS = 3, 4, 3
 FIXED = 4  # words of a row before its lists, the epoch first
 LATEST = str(1 << 52).encode()  # a batch number above all others
 COUNTED = {str(verdict): f"rejected_{verdict}" for verdict in Reply} | {
     str(Reply.ACCEPTED): "duplicates"
 }
-OVER = frozenset(
-    {Reply.FENCED, Reply.CLOSED}
-)  # what is told under an epoch or a generation that is over
+# what is told under an epoch or a generation that is over
+OVER = frozenset({Reply.FENCED, Reply.CLOSED})
 STILL = OVER | {Reply.ACCEPTED, Reply.AHEAD}  # under one that lasts: that nothing is new
 _RECORD = steps.step("record")
 CALLED = _RECORD.sha.encode()  # stands in each call of the record step
@@ -115,16 +111,11 @@ def send_again(url: str, late: Sequence[Record]) -> tuple[int, list[str]]:
         client.script_load(_RECORD.text)
         over = [record for record in late if _is_over(client, record)]
         still = [record for record in late if record not in over]
-        wrong = [
-            f"{one.hash!r}: {text}"
-            for one in over
-            for text in _send_again(client, one, LATEST, OVER)
-        ]
-        wrong += [
-            f"{one.hash!r}: {text}"
-            for one in still
-            for text in _send_again(client, one, b"", STILL)
-        ]
+        wrong = list[str]()
+        for group, batch, expected in ((over, LATEST, OVER), (still, b"", STILL)):
+            for one in group:
+                texts = _send_again(client, one, batch, expected)
+                wrong += [f"{one.hash!r}: {text}" for text in texts]
     return len(over), wrong
 
 

@@ -4,7 +4,7 @@ import ast
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,21 +129,12 @@ def gathered(reports: Sequence[Any]) -> list[Row]:
         for name, value in report.user_properties:
             if name == "row":
                 figures.setdefault(tuple(value), []).extend(said)
-    return [
-        Row(
-            row.subject,
-            row.fault,
-            row.required,
-            tuple(dict.fromkeys(figures[row.fault, row.required])),
-        )
-        for row in defined()
-        if (row.fault, row.required) in figures
-    ]
+    seen = {key: tuple(dict.fromkeys(texts)) for key, texts in figures.items()}
+    held = [row for row in defined() if (row.fault, row.required) in seen]
+    return [replace(row, figures=seen[row.fault, row.required]) for row in held]
 
 
 def machine() -> str:
     """Name the kind of machine, not the machine."""
-    return (
-        f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python "
-        f"{platform.python_version()}"
-    )
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{os.cpu_count()} cores, {system}, Python {platform.python_version()}"

@@ -22,18 +22,8 @@ if TYPE_CHECKING:
 
 EVERY = 0.1  # seconds between two looks
 SOCKETS_EVERY = 5  # looks
-FIELDS = (
-    "owner",
-    "epoch",
-    "state",
-    "identity",
-    "number",
-    "observed_at",
-    "sent_at",
-    "seen_by",
-    "cause",
-    "unreachable_from",
-)
+FIELDS = ("owner", "epoch", "state", "identity", "number")
+FIELDS += ("observed_at", "sent_at", "seen_by", "cause", "unreachable_from")
 LIVE_STATES = {"01", "02", "08"}  # of /proc/net/tcp: established, SYN sent, CLOSE_WAIT
 
 
