@@ -95,9 +95,14 @@ class Settings:
         PORT opens its web to nobody, and neither does a token: FEELER_HOST alone does.
         """
         settled = ("FEELER_HOST", "FEELER_HOME")
-        told = {name: value for name, value in environ.items() if not name.startswith(settled)}
-        settings = cls.from_env({**told, "FEELER_HOME": str(home)}, stores=False)
-        return replace(settings, host=environ.get("FEELER_HOST") or LOOPBACK)
+        told: dict[str, str] = {}
+        for name, value in environ.items():
+            if not name.startswith(settled):
+                told[name] = value
+        told["FEELER_HOME"] = str(home)
+        settings = cls.from_env(told, stores=False)
+        host = environ.get("FEELER_HOST") or LOOPBACK
+        return replace(settings, host=host)
 
 
 def home_of(environ: Mapping[str, str]) -> Path:
@@ -129,7 +134,8 @@ def write_runtime(home: Path, values: Mapping[str, str]) -> None:
     """Leave KEY=VALUE lines for CLI calls beside a running `up`, readable by this user only."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     lines = [f"{key}={value}\n" for key, value in values.items()]
-    private.write(home / RUNTIME_FILE, "".join(lines))
+    text = "".join(lines)
+    private.write(home / RUNTIME_FILE, text)
 
 
 def read_runtime(home: Path) -> dict[str, str]:
@@ -151,12 +157,15 @@ class _Source:
 
     def __init__(self, environ: Mapping[str, str], home: Path, *, clients: bool) -> None:
         self.environ, self.home = environ, home
-        runtime = read_runtime(home)
+        self.runtime: dict[str, str] = {}
+        left = read_runtime(home)
         # Whole groups only: a token never travels to another URL, a registry never meets another
         # fleet's Redis.
-        stores = {} if self._any("DATABASE_URL", "REDIS_URL") else _pick(runtime, _STORES)
-        door = _pick(runtime, _DOOR) if (clients or stores) and not self._any("FEELER_URL") else {}
-        self.runtime = stores | door
+        if not self._is_set("DATABASE_URL") and not self._is_set("REDIS_URL"):
+            self.runtime |= _pick(left, _STORES)
+        wants_door = clients or self.runtime
+        if wants_door and not self._is_set("FEELER_URL"):
+            self.runtime |= _pick(left, _DOOR)
 
     def plain(self, name: str) -> str:
         """Return the variable alone, with surrounding blanks removed."""
@@ -169,7 +178,8 @@ class _Source:
 
     def text(self, name: str) -> str:
         """Return the value with surrounding blanks removed; an empty one counts as not set."""
-        value, twin = self.plain(name), self.plain(f"{name}_FILE")
+        value = self.plain(name)
+        twin = self.plain(f"{name}_FILE")
         if value and twin:
             raise _set_twice(name)
         if twin:
@@ -193,8 +203,8 @@ class _Source:
         value = self.text(name)
         if not value:
             return default
-        digits = value.isascii() and value.isdigit() and len(value) < 10
-        if not digits or not least <= int(value) <= most:
+        is_number = value.isascii() and value.isdigit() and len(value) < 10
+        if not is_number or not least <= int(value) <= most:
             fix = f"a whole number from {least} to {most}"
             raise InvalidInput(name, "not a usable number", fix, "environment")
         return int(value)
@@ -206,12 +216,18 @@ class _Source:
             raise InvalidInput(name, "not usable", rule, "environment")
         return value
 
-    def _any(self, *names: str) -> bool:
-        return any(self.environ.get(name) or self.environ.get(f"{name}_FILE") for name in names)
+    def _is_set(self, name: str) -> bool:
+        value = self.environ.get(name)
+        twin = self.environ.get(f"{name}_FILE")
+        return bool(value or twin)
 
 
 def _pick(values: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
-    return {name: values[name] for name in names if name in values}
+    picked: dict[str, str] = {}
+    for name in names:
+        if name in values:
+            picked[name] = values[name]
+    return picked
 
 
 def _usable(url: str, schemes: tuple[str, ...]) -> bool:

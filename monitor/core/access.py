@@ -29,11 +29,14 @@ class Access:
 
     def at(self, address: str) -> "Access":
         """Return what is known of this address."""
-        return self if self.address == address else Access(address)
+        if self.address == address:
+            return self
+        return Access(address)
 
     def entered(self, seconds: float) -> "Access":
         """Return what is known after a login that took so long."""
-        return Access(self.address, _smoothed(self.usual, seconds), pooled=self.pooled)
+        usual = _smoothed(self.usual, seconds)
+        return Access(self.address, usual, pooled=self.pooled)
 
     def refused(self, cause: Cause, at: float, policy: Policy) -> "Access":
         """Return what is known after a login that failed; only a lock is a reason to wait."""
@@ -53,8 +56,10 @@ class Access:
 
     def deadline(self, policy: Policy) -> float:
         """Return the seconds a login may take."""
-        wanted = policy.login_most if self.usual is None else self.usual * _MARGIN
-        return min(max(wanted, policy.login_least), policy.login_most)
+        if self.usual is None:
+            return policy.login_most
+        wanted = max(self.usual * _MARGIN, policy.login_least)
+        return min(wanted, policy.login_most)
 
 
 UNKNOWN = Access()
@@ -65,7 +70,8 @@ def _smoothed(known: float | None, seen: float) -> float:
     if known is None:
         return round(seen, 3)
     smoothed = _MEMORY * known + (1 - _MEMORY) * seen
-    return round(max(seen, smoothed), 3)
+    usual = max(seen, smoothed)
+    return round(usual, 3)
 
 
 def _hold(cause: Cause, refusals: int, policy: Policy) -> float:
@@ -97,8 +103,10 @@ def decode(fields: Mapping[str, str]) -> Access:
     usual = fields.get("login_usual")
     pooled = fields.get("login_pooled") == address != ""
     try:
-        access = Access(address, float(usual) if usual else None, pooled=pooled)
-        return _with_refusals(access, fields.get("login_refused", ""))
+        seconds = float(usual) if usual else None
+        access = Access(address, seconds, pooled=pooled)
+        refused = fields.get("login_refused", "")
+        return _with_refusals(access, refused)
     except ValueError:
         return UNKNOWN
 
@@ -107,4 +115,9 @@ def _with_refusals(access: Access, refused: str) -> Access:
     if not refused:
         return access
     cause, refusals, until = refused.split()
-    return replace(access, cause=Cause(cause), refusals=int(refusals), held_until=float(until))
+    return replace(
+        access,
+        cause=Cause(cause),
+        refusals=int(refusals),
+        held_until=float(until),
+    )

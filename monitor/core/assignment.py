@@ -185,7 +185,7 @@ class _Draft:
         heap = self.heaps[zone]
         aside: _Heap = []
         found = None
-        while heap and found is None:
+        while heap:
             entry = load, worker = heap[0]
             current = load == self.loads[worker]
             if current and worker in refused:

@@ -68,7 +68,8 @@ def check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
         if not _LABEL.match(key):
             fix = "use a-z, 0-9, _, . and -, at most 63"
             raise InvalidInput("labels", "a key is not usable", fix)
-        if len(value.encode()) > MAX_LABEL_VALUE or not value.isprintable():
+        size = len(value.encode())
+        if size > MAX_LABEL_VALUE or not value.isprintable():
             fix = f"printable text of at most {MAX_LABEL_VALUE} bytes"
             raise InvalidInput(f"labels/{key}", "not a usable value", fix)
     return labels
@@ -104,12 +105,18 @@ def read_lines(text: str) -> list[str]:
     """Return the lines of @FILE but for empty ones and comments; any other text is its own line."""
     if not text.startswith("@"):
         return [text]
+    path = text.removeprefix("@")
     nameless = _DESCRIPTOR.match(text)
-    source = int(nameless[1]) if nameless else text[1:]
+    source = int(nameless[1]) if nameless else path
     try:
         with open(source, encoding="utf-8") as file:
             lines = file.read().splitlines()
     except (OSError, UnicodeDecodeError):
         fix = "@FILE has a line NAME=URL for each"
-        raise InvalidInput("databases", f"cannot read {text[1:]}", fix) from None
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        raise InvalidInput("databases", f"cannot read {path}", fix) from None
+    kept: list[str] = []
+    for line in lines:
+        stripped = line.strip()
+        if stripped and not line.startswith("#"):
+            kept.append(stripped)
+    return kept
