@@ -68,7 +68,8 @@ async def assign(
     args += (str(doubt or ""), int(now), registry)
     if seed is not None:
         args += _seeding(seed)
-    [answer] = await steps.run(live.cache, _ASSIGN, [(keys, args)])
+    call = (keys, args)
+    [answer] = await steps.run(live.cache, _ASSIGN, [call])
     return Assigned(answer)
 
 
@@ -103,7 +104,8 @@ async def _unassign(live: Live, database: str, term: int, registry: str, *, forg
         partition_key(number, "registry"),
     )
     args = (database, term, int(forget), registry)
-    [done] = await steps.run(live.cache, _UNASSIGN, [(keys, args)])
+    call = (keys, args)
+    [done] = await steps.run(live.cache, _UNASSIGN, [call])
     return bool(done)
 
 
@@ -160,7 +162,12 @@ def _identity(text: str | None) -> Identity | None:
 
 def _owned(name: str, row: Sequence[str | None]) -> Place:
     owner, _, proven, *_ = row
-    return Place(name, owner or "", proven=bool(proven), seeded=True)
+    return Place(
+        database=name,
+        owner=owner or "",
+        proven=bool(proven),
+        seeded=True,
+    )
 
 
 async def mine(live: Live, worker: str) -> dict[str, str]:
@@ -188,7 +195,8 @@ async def rewrite_indexes(live: Live, databases: Iterable[str], workers: Collect
     for worker in workers:
         index = await mine(live, worker)
         rows += [(name, worker) for name in index]
-    for number, its in by_partition(rows, itemgetter(0)).items():
+    parts = by_partition(rows, itemgetter(0))
+    for number, its in parts.items():
         for chunk in chunks(its, _ROWS):
             call = _reindex_call(number, chunk)
             await steps.run(live.cache, _REINDEX, [call])

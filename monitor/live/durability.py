@@ -55,17 +55,20 @@ async def replay(live: Live, generation: str, transitions: Sequence[Transition])
 
     False unless this generation is open in every partition concerned; some may be in it then.
     """
+    parts = by_partition(transitions, attrgetter("database"))
     calls: list[steps.Call] = []
-    for number, its in by_partition(transitions, attrgetter("database")).items():
+    for number, its in parts.items():
         keys = partition_keys(number, "generation", "counters", "journal")
         for chunk in chunks(its, _ROWS):
             texts = map(events.encode, chunk)
-            calls.append((keys, (generation, *texts)))
+            args = (generation, *texts)
+            calls.append((keys, args))
     replayed = await steps.run(live.cache, _REPLAY, calls)
     return all(replayed)
 
 
 async def count_conflicts(live: Live, conflicts: int) -> None:
     """Count transitions that Postgres holds under the same identity with other content."""
+    counters = partition_key(0, "counters")
     with wrap_store_errors():
-        await live.cache.hincrby(partition_key(0, "counters"), "identity_conflicts", conflicts)
+        await live.cache.hincrby(counters, "identity_conflicts", conflicts)

@@ -127,7 +127,8 @@ async def lead(live: Live, term: int, registry: str) -> bool:
     False if a higher term is known, or another registry's name. Race: of two registries that claim
     one empty Redis at once the first partition chooses, the other claims no further.
     """
-    first, *others = _calls((term, registry), "term", "registry")
+    args = (term, registry)
+    first, *others = _calls(args, "term", "registry")
     [chosen] = await steps.run(live.cache, _LEAD, [first])
     if not chosen:
         return False
@@ -140,7 +141,8 @@ async def take_over(live: Live, registry: str, takeovers: int) -> bool:
 
     False when somebody else did meanwhile.
     """
-    calls = _calls((registry, takeovers), "registry")
+    args = (registry, takeovers)
+    calls = _calls(args, "registry")
     given = await steps.run(live.cache, _TAKE_OVER, calls)
     return all(given)
 
@@ -153,10 +155,11 @@ async def mark_complete(live: Live, lease: str) -> None:
     pipe = live.cache.pipeline(transaction=False)
     for key in all_keys("complete"):
         pipe.set(key, lease)
+    key_on_bus = partition_key(0, "complete")
     with wrap_store_errors():
         await pipe.execute()
         if live.bus is not live.cache:
-            await live.bus.set(partition_key(0, "complete"), lease)
+            await live.bus.set(key_on_bus, lease)
 
 
 async def is_complete(live: Live, lease: str) -> bool:
@@ -164,10 +167,11 @@ async def is_complete(live: Live, lease: str) -> bool:
     pipe = live.cache.pipeline(transaction=False)
     for key in all_keys("complete"):
         pipe.get(key)
+    key_on_bus = partition_key(0, "complete")
     with wrap_store_errors():
         marks = await pipe.execute()
-        mark_of_bus = await live.bus.get(partition_key(0, "complete"))
-    return {*marks, mark_of_bus} == {lease}
+        mark_on_bus = await live.bus.get(key_on_bus)
+    return {*marks, mark_on_bus} == {lease}
 
 
 # --- restoring what a closed Redis forgot ---
@@ -202,10 +206,11 @@ async def restore(
 
 def _rounds(rows: Sequence[Restored]) -> Iterator[list[_Part]]:
     """Cut a report into parts of one partition each, and return those that go out together."""
-    its_rows = by_partition(rows, attrgetter("database"))
+    remembered = by_partition(rows, attrgetter("database"))
     reports = []
     for number in range(PARTITIONS):
-        reports.append(_parts(number, its_rows.get(number, [])))
+        its = remembered.get(number, [])
+        reports.append(_parts(number, its))
     for parts in itertools.zip_longest(*reports):
         yield [part for part in parts if part]
 
@@ -216,7 +221,7 @@ def _parts(number: int, rows: Sequence[Restored]) -> Iterator[_Part]:
     Race: no request both begins a report and ends it, else one that comes late, in the next closed
     generation, would stand for a new report.
     """
-    yield number, "first", []
+    yield number, "first", ()
     *middle, last = list(chunks(rows, _ROWS)) or [()]
     for chunk in middle:
         yield number, "middle", chunk
@@ -293,10 +298,12 @@ async def open_generation(
     name = f"{instance}:{leader}"
     args: steps.Args = (name, instance, leader.term, registry, *sorted(reports))
     calls = _calls(args, "generation", "term", "reports", "registry")
-    answers = sorted(set(await steps.run(live.cache, _OPEN, calls)))
+    replies = await steps.run(live.cache, _OPEN, calls)
+    answers = sorted(set(replies))
     if answers == ["opened"]:
         return name
-    log.warning("action=open_refused name=%s answers=%s", name, ",".join(answers))
+    refusal = ",".join(answers)
+    log.warning("action=open_refused name=%s answers=%s", name, refusal)
     return None
 
 
@@ -306,7 +313,8 @@ async def close_generation(live: Live, entered: Epoch, term: int) -> None:
     Race: a worker that knows a newer one must never go back. At a server that was left behind
     nobody opens another; else the leader does, above all terms seen: `term` is the highest.
     """
-    calls = _calls((str(entered), term), "generation", "term")
+    args = (str(entered), term)
+    calls = _calls(args, "generation", "term")
     await steps.run(live.cache, _CLOSE, calls)
 
 

@@ -227,7 +227,10 @@ def _ask_for_oldest(pipe: Any, key: str, group: Mapping[str, Any] | None) -> Non
     if group and group["pending"]:
         pipe.xpending_range(key, HISTORIAN, "-", "+", 1)
         return
-    start = f"({group['last-delivered-id']}" if group else "-"
+    start = "-"
+    if group:
+        last = group["last-delivered-id"]
+        start = f"({last}"
     pipe.xrange(key, start, "+", count=1)
 
 

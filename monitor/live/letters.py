@@ -15,6 +15,8 @@ from monitor.live.keys import all_keys, partition_key, partition_keys
 
 LIMIT = 5_000  # dead letters a partition keeps
 
+_Row = tuple[str, dict[str, str]]  # an id in a stream, and the fields of the entry
+
 _REPLAY = steps.step("replay")
 
 
@@ -44,9 +46,7 @@ class Letter:
         return replace(self, ids=ids, groups=groups)
 
 
-async def bury(
-    live: Live, group: str, number: int, rows: Sequence[tuple[str, dict[str, str]]]
-) -> None:
+async def bury(live: Live, group: str, number: int, rows: Sequence[_Row]) -> None:
     """Keep entries of a newer version, or damaged ones; acknowledge them in one step with that.
 
     Race: a process that dies in between would leave them in neither, or in both.
@@ -73,12 +73,18 @@ async def dead_letters(live: Live) -> list[Letter]:
     return sorted(found, key=_written_at)
 
 
-def _of_entries(number: int, rows: Sequence[tuple[str, dict[str, str]]]) -> Iterable[Letter]:
+def _of_entries(number: int, rows: Sequence[_Row]) -> Iterable[Letter]:
     """Make one letter for each entry of a partition's journal, however often it was buried."""
     found: dict[str, Letter] = {}
     for id_, row in rows:
         entry = row["entry"]
-        letter = Letter(number, entry, row["event"], (id_,), (row["group"],))
+        letter = Letter(
+            partition=number,
+            entry=entry,
+            event=row["event"],
+            ids=(id_,),
+            groups=(row["group"],),
+        )
         known = found.get(entry)
         found[entry] = known.merged(letter) if known else letter
     return found.values()
@@ -101,6 +107,7 @@ async def revive(live: Live, generation: str, letters: Sequence[Letter]) -> bool
         [done] = await steps.run(live.cache, _REPLAY, [call])
         if not done:
             return False
+        dead = partition_key(letter.partition, "dead")
         with wrap_store_errors():
-            await live.cache.xdel(partition_key(letter.partition, "dead"), *letter.ids)
+            await live.cache.xdel(dead, *letter.ids)
     return True

@@ -35,8 +35,8 @@ from monitor.live.keys import (
 from monitor.live.presence import PROCESS
 from monitor.live.quarantine import Rows
 
-# Of a hash, and of its target: policy, labels, ciphertext.
-_Stored = tuple[Mapping[str, str], str | None, str | None, str | None]
+_Text = str | None
+_Stored = tuple[Mapping[str, str], _Text, _Text, _Text]  # a hash; policy, labels, ciphertext
 
 ROW_BYTES = 2_000  # of a beat with all gauges and no events, at most
 
@@ -85,7 +85,9 @@ async def record(live: Live, generation: str, worker: str, beats: Sequence[Beat]
         raise ValueError("a database may stand in a batch once only")
     batches = by_partition(beats, attrgetter("database"))
     head = (generation, worker, next(_batches), PROCESS)
-    calls = [_call(number, head, its) for number, its in batches.items()]
+    calls: list[steps.Call] = []
+    for number, its in batches.items():
+        calls.append(_call(number, head, its))
     answers = await steps.run(live.cache, _RECORD, calls)
     replies: dict[str, Reply] = {}
     for its, texts in zip(batches.values(), answers, strict=True):
@@ -121,7 +123,8 @@ def _add_row(args: list[str | int], beat: Beat) -> None:
     row = fields.observation_fields(beat.observation)
     row |= status
     pairs: list[str | int] = ["number", 0, "batch", 0]  # the script puts its own values in
-    pairs += ("proven", 1, "process", f"{epoch} {PROCESS}")
+    process = f"{epoch} {PROCESS}"
+    pairs += ("proven", 1, "process", process)
     gone: list[str] = []
     for name, value in row.items():
         if value:
@@ -141,10 +144,12 @@ def _add_row(args: list[str | int], beat: Beat) -> None:
 def _event_args(event: Event) -> tuple[str, str, str, str]:
     text = events.encode(event)
     if isinstance(event, Transition):
+        identity = str(event.identity)
         prev = str(event.prev or "")
-        return "transition", str(event.identity), prev, text
+        return "transition", identity, prev, text
+    doubt = str(event.doubt)
     at = f"{event.at:.3f}"
-    return "cannot_reach", str(event.doubt), at, text
+    return "cannot_reach", doubt, at, text
 
 
 async def latest(live: Live, names: Sequence[str]) -> Rows[Latest]:

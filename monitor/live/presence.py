@@ -48,7 +48,9 @@ class Presence:
 
 async def claim(live: Live, worker: str) -> bool:
     """Take a worker id for this process, or hold on to it; False while another process holds it."""
-    call = ([claim_key(worker)], (PROCESS, ID_CLAIM_TTL))
+    keys = [claim_key(worker)]
+    args = (PROCESS, ID_CLAIM_TTL)
+    call = (keys, args)
     [held] = await steps.run(live.bus, _CLAIM, [call])
     return bool(held)
 
@@ -98,6 +100,10 @@ def decode(text: str | bytes) -> Presence:
     return presence
 
 
+# By worker: the moment of its newest announcement, and since when we know it (monotonic).
+_Newest = dict[str, tuple[float, float]]
+
+
 class Alive:
     """Tells who still announces itself, by a clock of our own.
 
@@ -105,12 +111,11 @@ class Alive:
     """
 
     def __init__(self) -> None:
-        # By worker: the moment of its newest announcement, and since when we know it (monotonic).
-        self._newest: dict[str, tuple[float, float]] = {}
+        self._newest: _Newest = {}
 
     def among(self, present: Mapping[str, Presence], now: float) -> dict[str, Presence]:
         """Return those that announced themselves anew within the time a presence lives."""
-        newest: dict[str, tuple[float, float]] = {}
+        newest: _Newest = {}
         alive = {}
         for worker, one in present.items():
             announced_at, since = self._newest.get(worker, (None, now))
@@ -147,7 +152,8 @@ async def mark_bus(live: Live, leader: str) -> bool:
     with wrap_store_errors():
         server = await live.bus.info("server")
         run_id = server["run_id"]
-        mark = await live.bus.set(bus_key(leader), run_id, ex=BUS_MARK, get=True)
+        key = bus_key(leader)
+        mark = await live.bus.set(key, run_id, ex=BUS_MARK, get=True)
     return bool(mark == run_id)
 
 

@@ -36,7 +36,8 @@ async def decode(
         except Exception as exc:  # `read` is pure: whatever it raises, it is this row's fault
             bad[name] = exc
     found.unreadable = frozenset(bad)
-    if news := live.aside.news(kind, bad, found):
+    news = live.aside.news(kind, bad, found)
+    if news:
         await _set_aside(live, kind, news)
     return found
 
@@ -55,5 +56,6 @@ async def _set_aside(live: Live, kind: str, news: dict[str, Exception]) -> None:
 
 async def count(live: Live, what: str, by: int) -> None:
     """Add to one of the counters that /metrics shows."""
+    counters = partition_key(0, "counters")
     with wrap_store_errors():
-        await live.cache.hincrby(partition_key(0, "counters"), what, by)
+        await live.cache.hincrby(counters, what, by)

@@ -30,10 +30,15 @@ class Reason:
 
 def reason_of(observation: Observation) -> Reason | None:
     """Return what there is to tell of an observation beyond its cause."""
-    if observation.cause is Cause.OK or not (observation.detail or observation.sqlstate):
+    told = observation.detail or observation.sqlstate
+    if observation.cause is Cause.OK or not told:
         return None
-    detail = observation.detail[:LENGTH]
-    return Reason(observation.cause.value, observation.sqlstate, detail, observation.worker)
+    return Reason(
+        cause=observation.cause.value,
+        sqlstate=observation.sqlstate,
+        detail=observation.detail[:LENGTH],
+        worker=observation.worker,
+    )
 
 
 async def tell(live: Live, reasons: Mapping[str, Reason]) -> None:

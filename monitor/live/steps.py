@@ -45,10 +45,14 @@ async def run(client: Redis, script: Step, calls: Sequence[Call]) -> list[Any]:
     """
     with wrap_store_errors():
         replies = await _send(client, script, calls)
-        untaught = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        untaught: list[int] = []
+        for i, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                untaught.append(i)
         if untaught:
             await client.script_load(script.text)
-            again = await _send(client, script, [calls[i] for i in untaught])
+            repeated = [calls[i] for i in untaught]
+            again = await _send(client, script, repeated)
             for i, reply in zip(untaught, again, strict=True):
                 replies[i] = reply
         for reply in replies:
@@ -68,7 +72,8 @@ async def _send(client: Redis, script: Step, calls: Sequence[Call]) -> list[Any]
     pool: Any = client.connection_pool
     connection = await pool.get_connection()
     try:
-        await connection.send_packed_command([pack_command(command) for command in commands])
+        packed = [pack_command(command) for command in commands]
+        await connection.send_packed_command(packed)
         return [await _reply(connection) for _ in calls]
     finally:
         await pool.release(connection)

@@ -48,7 +48,8 @@ async def publish(live: Live, name: str, target: Target, term: int, registry: st
     args += ("ciphertext", target.ciphertext)
     args += ("policy", policy)
     args += ("labels", labels)
-    [published] = await steps.run(live.cache, _PUBLISH, [(keys, args)])
+    call = (keys, args)
+    [published] = await steps.run(live.cache, _PUBLISH, [call])
     return bool(published)
 
 
