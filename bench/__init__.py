@@ -1,0 +1,1 @@
+"""What feeler costs, beside what a user would run instead: `./run bench [NAME ...]`."""
