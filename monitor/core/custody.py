@@ -79,7 +79,8 @@ class Custody:
         holding = self.holdings.get(database)
         if holding is None:
             kept = self._released.pop(database, None)
-            holding = Holding(database, epoch, kept.status if kept else stored)
+            accepted = kept.status if kept else stored
+            holding = Holding(database, epoch, accepted)
             self.holdings[database] = holding
         elif holding.epoch == epoch and not holding.stopped:
             return ()  # we know more than the hash
@@ -94,7 +95,8 @@ class Custody:
             return ()
         found = () if stored is None else holding.learn(holding.epoch, stored)
         until = now + RELEASED_KEPT
-        self._released[database] = Released(holding.accepted, holding.epoch, until)
+        released = Released(holding.accepted, holding.epoch, until)
+        self._released[database] = released
         return self._find(found)
 
     def stop(self) -> None:
@@ -135,10 +137,11 @@ class Custody:
             return self._retain(holding.accept(beat))
         # Given up while the beat was under way: nobody else retains its transitions, and what is
         # restored must not be older than they are.
-        kept = self._released.get(beat.database)
+        database = beat.database
+        kept = self._released.get(database)
         if kept and kept.epoch == beat.epoch:
             status = later(kept.status, beat.status)
-            self._released[beat.database] = replace(kept, status=status)
+            self._released[database] = replace(kept, status=status)
         return self._retain(transitions(beat.events))
 
     # --- generations ------------------------------------------------------------------------------
@@ -152,16 +155,20 @@ class Custody:
             return Following.RESTORE
         if seen.name == self.generation:
             return Following.STAY
-        # Else a server that was left behind, or all that was newer is lost but to us.
-        return Following.ENTER if opened >= self.opened else Following.END
+        if opened >= self.opened:
+            return Following.ENTER
+        # A server that was left behind, or all that was newer is lost but to us.
+        return Following.END
 
     def _sign(self, seen: Generation) -> None:
         """Remember whose the Redis is: a take-over is obeyed, and whoever has opened a generation.
 
         Of two with equally many take-overs the one that opened it is right.
         """
-        found, known = seen.signature, self.signature
-        opener = seen.open and found.registry and found.takeovers == known.takeovers
+        found = seen.signature
+        known = self.signature
+        as_many = found.takeovers == known.takeovers
+        opener = seen.open and found.registry and as_many
         if found > known or opener:
             self.signature = found
 
@@ -221,13 +228,15 @@ class Custody:
 
     def expire(self, now: float) -> tuple[Transition, ...]:
         """Drop what was released long ago, and what is retained too much; return the latter."""
-        for database, kept in tuple(self._released.items()):
+        known = tuple(self._released.items())
+        for database, kept in known:
             if kept.until <= now:
                 del self._released[database]
         dropped = []
         while len(self._retained) > RETAINED_MOST:
             oldest = next(iter(self._retained))
-            dropped.append(self._retained.pop(oldest))
+            transition = self._retained.pop(oldest)
+            dropped.append(transition)
         return tuple(dropped)
 
     def _find(self, found: tuple[Transition, ...]) -> tuple[Transition, ...]:
