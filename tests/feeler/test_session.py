@@ -486,11 +486,7 @@ async def test_without_a_kept_session_a_liveness_check_does_and_leaves_no_trace(
 ) -> None:
     session, before = make_session(superuser(server), deadline=DEADLINE), server.log.read_text()
     seen = await timed(feel(session, fresh=True, held=Cause.WRONG_PASSWORD))
-    assert (seen.cause, seen.fresh_login, seen.readings) == (
-        Cause.WRONG_PASSWORD,
-        False,
-        (),
-    )
+    assert (seen.cause, seen.fresh_login, seen.readings) == (Cause.WRONG_PASSWORD, False, ())
     server.freeze()
     try:
         assert (

@@ -212,11 +212,8 @@ async def test_a_memory_that_comes_late_counts_if_it_is_newer_than_all_that_happ
     await given(live, "1.20", seed=status("1.3.1"))
     assert await generation.restore(live, W1, [row("1.9.9", "1.9", State.REFUSING)], 0, "")
     place = (await assignments.places(live, [DB]))[DB]
-    assert (place.identity, place.state, place.epoch) == (
-        identity("1.9.9"),
-        State.REFUSING,
-        epoch("1.20"),
-    )
+    assert (place.identity, place.state) == (identity("1.9.9"), State.REFUSING)
+    assert place.epoch == epoch("1.20")
     stale = beat("1.20", status("1.20.1"), transition("1.20.1", "1.3.1"))
     assert await reply_to(live, name, W1, stale) == "ahead"
     assert W1 in await generation.reported(live)
@@ -300,11 +297,8 @@ async def test_a_late_memory_counts_without_an_owner_but_not_after_retirement(
     ]
     assert await generation.restore(live, W1, memories, 0, "")
     places = await assignments.places(live, [DB, "retired"])
-    assert (places[DB].identity, places[DB].state, places[DB].owner) == (
-        identity("1.9.9"),
-        State.REFUSING,
-        "",
-    )
+    assert (places[DB].identity, places[DB].state) == (identity("1.9.9"), State.REFUSING)
+    assert places[DB].owner == ""
     assert not await live.cache.exists(database_key("retired"))
 
 

@@ -260,11 +260,8 @@ def test_the_last_status_of_an_open_doubt_says_who_doubted(store: Store) -> None
     write_transitions(store, [one])
     status = last_status(store, ["db1"])["db1"]
     assert status.doubt is not None
-    assert (status.doubt.identity, status.doubt.sent_at, status.doubt.asked_at) == (
-        one.identity,
-        at - 6,
-        at,
-    )
+    assert (status.doubt.identity, status.doubt.sent_at) == (one.identity, at - 6)
+    assert status.doubt.asked_at == at
     assert [witness.worker for witness in status.doubt.witnesses] == [
         f"w{n}" for n in range(1, MAX_WITNESSES + 1)
     ]

@@ -118,11 +118,8 @@ async def test_a_name_is_given_once_and_taken_up_again_after_it_was_retired(app,
     other = await web.post(
         "/api/v1/databases", json=body | {"url": OTHER, "labels": {"env": "new"}}
     )
-    assert (other.status_code, other.json()["revision"], other.json()["labels"]) == (
-        201,
-        3,
-        {"env": "new"},
-    )
+    assert (other.status_code, other.json()["revision"]) == (201, 3)
+    assert other.json()["labels"] == {"env": "new"}
 
 
 async def test_credentials_are_changed_and_the_leader_told(app, web, box):
@@ -131,11 +128,8 @@ async def test_credentials_are_changed_and_the_leader_told(app, web, box):
     )
     await requests.take(app.state.live, "leader")
     changed = await web.patch("/api/v1/databases/orders", json={"url": f" {OTHER}\n"})
-    assert (changed.status_code, changed.headers["ETag"], changed.json()["labels"]) == (
-        200,
-        '"2"',
-        {"env": "prod"},
-    )
+    assert (changed.status_code, changed.headers["ETag"]) == (200, '"2"')
+    assert changed.json()["labels"] == {"env": "prod"}
     assert changed.json()["url"] == REDACTED
     for form in forms(CANARY):
         assert form not in changed.text
