@@ -118,9 +118,10 @@ class Doubts:
         """Take a database from an owner that is hindered itself, whatever moves there were."""
         for database, event in self._faults.items():
             place = places.get(database)
-            if place and place.owner == event.worker:
-                refusal = Refusal(database, event.worker, now, our_fault=True)
-                self._answer(refusal, event.doubt)
+            if place is None or place.owner != event.worker:
+                continue
+            refusal = Refusal(database, event.worker, now, our_fault=True)
+            self._answer(refusal, event.doubt)
         self._faults.clear()
 
     def _answer(self, refusal: Refusal, doubt: Identity) -> None:
@@ -130,19 +131,24 @@ class Doubts:
     def _drop_answers(self, places: Mapping[str, Place], now: float) -> None:
         for key, answer in list(self._answers.items()):
             expired = not answer.refusal.counts(now)
-            if expired or not self._stands(answer, places, now):
+            stands = not expired and self._stands(answer, places, now)
+            if not stands:
                 del self._answers[key]
 
     def _stands(self, answer: _Answer, places: Mapping[str, Place], now: float) -> bool:
         """Tell whether a refusal stands; against the present owner only in its doubt or fault."""
         refusal = answer.refusal
         place = places.get(refusal.database)
-        if place is None or place.owner != refusal.worker:
+        is_owner = place is not None and place.owner == refusal.worker
+        if not is_owner:
             return True
         if refusal.our_fault:
-            return now - refusal.at < FAULTS_AGAIN + FAULTS_GRACE
+            lasts = FAULTS_AGAIN + FAULTS_GRACE
+            return now - refusal.at < lasts
         asked = self._open.get(refusal.database)
-        return asked is not None and asked.doubt == answer.doubt
+        if asked is None:
+            return False
+        return asked.doubt == answer.doubt
 
     def _may_move(self, place: Place, asked: _OpenDoubt, now: float) -> bool:
         """Tell whether a doubt may move its database now.
@@ -155,25 +161,28 @@ class Doubts:
             asked.since = now
         recent = [at for at in place.moves if _is_recent(at, now)]
         moved_for_it = place.moved_for == asked.doubt and not asked.needs_a_third
-        if recent and moved_for_it and now - max(recent) <= MOVE_AGAIN:
-            return False
+        if recent and moved_for_it:
+            since_then = now - max(recent)
+            if since_then <= MOVE_AGAIN:
+                return False
         confirmed = self._confirmed.get(place.database, 0.0)
         used = [at for at in recent if at > confirmed]
         if len(used) < MOVES_MOST:
             return True
         policy = self._policy(place.database)
-        return now - asked.since >= policy.seconds_required(asked.cause)
+        lasted = now - asked.since
+        return lasted >= policy.seconds_required(asked.cause)
 
 
 def _needs_a_third(former: _OpenDoubt, latter: _OpenDoubt) -> bool:
     """Tell whether these requests of one doubt tell of an absence and then of a silence."""
     if former.worker == latter.worker:
         return former.needs_a_third
-    return _is(Evidence.ABSENT, former.cause) and _is(Evidence.SILENT, latter.cause)
-
-
-def _is(evidence: Evidence, cause: Cause | None) -> bool:
-    return cause is not None and EVIDENCE[cause] is evidence
+    if former.cause is None or latter.cause is None:
+        return False
+    was_absent = EVIDENCE[former.cause] is Evidence.ABSENT
+    is_silent = EVIDENCE[latter.cause] is Evidence.SILENT
+    return was_absent and is_silent
 
 
 def _is_recent(at: float, now: float) -> bool:

@@ -586,7 +586,8 @@ MUTANTS: tuple[Mutant, ...] = (
         """if len(used) < MOVES_MOST:
             return True
         policy = self._policy(place.database)
-        return now - asked.since >= policy.seconds_required(asked.cause)""",
+        lasted = now - asked.since
+        return lasted >= policy.seconds_required(asked.cause)""",
         "return len(recent) < MOVES_MOST",
         (f"{_FAULTS}/test_targets.py::test_killed_again_and_again[2]",),
     ),
@@ -594,7 +595,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "refusal-outlives-its-doubt",
         "monitor/core/doubts.py",
         "Doubts._stands",
-        "return asked is not None and asked.doubt == answer.doubt",
+        "return asked.doubt == answer.doubt",
         "return True",
         (f"{_WORKERS}/test_leader.py::test_a_blip_that_is_over_moves_nothing",),
     ),
