@@ -357,16 +357,19 @@ class _Spare:
 
     def _in_order(self, donor: str, worker: str) -> list[str]:
         """Return what a donor holds: first what is at home with the worker, last with the donor."""
-        draft = self.draft
-        key = (donor, draft.zones[worker])
+        wanted = self.draft.wanted
+        zone = self.draft.zones[worker]
+        zone_now = self.draft.zones[donor]
+        key = (donor, zone)
         known = self.ordered.get(key)
         if known is not None:
             return known
 
         def distance(name: str) -> tuple[bool, bool, str]:
-            comes_home = draft.is_home(name, worker)
-            leaves_home = draft.is_home(name, donor)
-            return not comes_home, leaves_home, name
+            home = wanted[name]
+            if not home:
+                return True, False, name
+            return home != zone, home == zone_now, name
 
         ordered = sorted(self.held[donor], key=distance)
         self.ordered[key] = ordered
