@@ -59,9 +59,8 @@ def why_not() -> str:
 def cut_off(group: str, ports: Collection[int]) -> Iterator[Rule]:
     """Let nothing a control group sends reach any of these ports."""
     to = ("-m", "multiport", "--dports", ",".join(map(str, ports)))
-    with _rule(
-        "OUTPUT", "-o", "lo", "-p", "tcp", "-m", "cgroup", "--path", group, *to, *DROP
-    ) as rule:
+    by = ("-m", "cgroup", "--path", group)
+    with _rule("OUTPUT", "-o", "lo", "-p", "tcp", *by, *to, *DROP) as rule:
         yield rule
 
 
@@ -76,14 +75,10 @@ def closed(port: int, answer: Sequence[str]) -> Iterator[Rule]:
 def lossy(ports: Sequence[int], share: float) -> Iterator[list[Rule]]:
     """Lose this share of all packets to and from some ports."""
     chance = ("-m", "statistic", "--mode", "random", "--probability", str(share))
+    sides = [(side, str(port)) for port in ports for side in ("--dport", "--sport")]
+    rules = [_rule("INPUT", "-i", "lo", "-p", "tcp", *side, *chance, *DROP) for side in sides]
     with ExitStack() as stack:
-        yield [
-            stack.enter_context(
-                _rule("INPUT", "-i", "lo", "-p", "tcp", side, str(port), *chance, *DROP)
-            )
-            for port in ports
-            for side in ("--dport", "--sport")
-        ]
+        yield [stack.enter_context(rule) for rule in rules]
 
 
 @contextmanager

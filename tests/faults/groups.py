@@ -41,17 +41,9 @@ class Group:
 
     def killed_for_memory(self) -> int:
         """Return how many processes the kernel has ended because the group's memory ran out."""
-        files = [
-            folder / name
-            for folder in self._folders
-            for name in ("memory.oom_control", "memory.events")
-        ]
-        rows = (
-            line.split()
-            for file in files
-            if file.exists()
-            for line in file.read_text().splitlines()
-        )
+        pairs = itertools.product(self._folders, ("memory.oom_control", "memory.events"))
+        texts = [(folder / name).read_text() for folder, name in pairs if (folder / name).exists()]
+        rows = (line.split() for text in texts for line in text.splitlines())
         return sum(int(row[1]) for row in rows if row[0] == "oom_kill")
 
     def enter(self) -> None:

@@ -128,9 +128,8 @@ async def test_redis_clock_set_back_in_an_outage(workers: int, row: Row) -> None
     proxy = row.start_proxy(urlsplit(store.url).port)
     proxy.rewrite_replies(shift_time(HOUR))
     everybody = {"REDIS_URL": proxy.url(store.url)}
-    lab = row.make_lab(
-        workers=workers, server=store, environment=everybody, bounds=Bounds(silent=60, ahead=HOUR)
-    )
+    bounds = Bounds(silent=60, ahead=HOUR)
+    lab = row.make_lab(workers=workers, server=store, environment=everybody, bounds=bounds)
     names = lab.monitor_many(1, server)
     await lab.all_in(names, "available", within=30)
     await asyncio.sleep(max(0.0, lab.began + 30 - time.time()))  # alone for 30 s
@@ -190,9 +189,8 @@ async def nothing_stale(port: int, names: Sequence[str], *, gauges: bool = False
     began = time.monotonic()
 
     def fresh() -> bool:
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{port}/api/v1/last_observation", timeout=5
-        ) as answer:
+        url = f"http://127.0.0.1:{port}/api/v1/last_observation"
+        with urllib.request.urlopen(url, timeout=5) as answer:
             told = json.load(answer)["data"]
         seen = [one["observation"] for one in told]
         parts = [family for one in seen for family in one["families"].values()] if gauges else []

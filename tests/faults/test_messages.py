@@ -28,11 +28,8 @@ from tests.waiting import again_and_again, eventually
 from workers.nudges import queue_name
 
 RECONCILE = 2.0  # seconds between two looks of a worker at its assignments
-WATCH, RELEASE, OBSERVE_NOW = (
-    "workers.worker.jobs.watch",
-    "workers.worker.jobs.release",
-    "workers.worker.jobs.observe_now",
-)
+WATCH, RELEASE = "workers.worker.jobs.watch", "workers.worker.jobs.release"
+OBSERVE_NOW = "workers.worker.jobs.observe_now"
 
 
 class Stranger:

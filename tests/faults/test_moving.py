@@ -17,10 +17,8 @@ START_OF_IT = Change(DB, START, START, PORT)
 
 def moved(history: History, *changes: tuple[float, int | None]) -> History:
     """Note when the database moved where."""
-    history.changes = [
-        START_OF_IT,
-        *(Change(DB, at(when), at(when), port) for when, port in changes),
-    ]
+    later = [Change(DB, at(when), at(when), port) for when, port in changes]
+    history.changes = [START_OF_IT, *later]
     history.faults = resolved(history)
     return history
 

@@ -1,6 +1,7 @@
 """The run of mutants: what does not apply, survives or cannot run is a failure of it."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,12 +72,8 @@ def broken():
 
 
 def mutant(killer: str = "test_weights", **changes: str) -> Mutant:
-    fields = {
-        "file": "monitor/scale.py",
-        "function": "Scale.heavier",
-        "before": "a > b",
-        "after": "a < b",
-    }
+    fields = {"file": "monitor/scale.py", "function": "Scale.heavier"}
+    fields |= {"before": "a > b", "after": "a < b"}
     return Mutant("swapped", killers=(f"{TESTS}::{killer}",), **(fields | changes))
 
 
@@ -100,13 +97,10 @@ def tree(tmp_path: Path) -> Path:
 def test_the_edit_is_made_within_the_function_alone() -> None:
     edited = mutate(PRODUCT, mutant(function="Scale.lighter", before="return", after="return not"))
     assert edited == PRODUCT.replace("return a < b", "return not a < b")
-    edited = mutate(
-        LUA, mutant(file="record.lua", function="record", before="return 1", after="return 2")
-    )
+    lua = partial(mutant, file="record.lua")
+    edited = mutate(LUA, lua(function="record", before="return 1", after="return 2"))
     assert edited == LUA.replace("return 1", "return 2")
-    edited = mutate(
-        LUA, mutant(file="record.lua", function="tally", before="by end", after="1 end")
-    )
+    edited = mutate(LUA, lua(function="tally", before="by end", after="1 end"))
     assert edited == LUA.replace("= by", "= 1")
 
 
@@ -127,15 +121,13 @@ def test_an_edit_that_does_not_apply_is_refused(changes: dict[str, str]) -> None
 
 
 def test_a_mutant_that_is_noticed_is_a_kill_and_the_tree_stays_as_it_was(tree: Path) -> None:
-    kills, wrong = mutating.run(
-        [replace(mutant(), killers=(f"{TESTS}::test_weights", f"{TESTS}::test_at_the_end"))], tree
-    )
+    killers = (f"{TESTS}::test_weights", f"{TESTS}::test_at_the_end")
+    kills, wrong = mutating.run([replace(mutant(), killers=killers)], tree)
     assert not wrong
     assert len(kills) == 2
     assert (tree / "monitor" / "scale.py").read_text() == PRODUCT
-    assert "| swapped | `scale.py` Scale.heavier | `a > b` becomes `a < b` |" in mutating.section(
-        kills
-    )
+    row = "| swapped | `scale.py` Scale.heavier | `a > b` becomes `a < b` |"
+    assert row in mutating.section(kills)
 
 
 def test_a_survivor_and_tests_that_could_not_be_run_fail_the_run(tree: Path) -> None:
@@ -144,11 +136,8 @@ def test_a_survivor_and_tests_that_could_not_be_run_fail_the_run(tree: Path) -> 
     imported = mutant(function="", before="class Scale", after="class Weight")
     kills, wrong = mutating.run([survivor, set_up, imported], tree)
     assert not kills
-    assert [text.splitlines()[0].rpartition(" ")[2] for text in wrong] == [
-        "passed",
-        "unclear",
-        "unclear",
-    ]
+    verdicts = [text.splitlines()[0].rpartition(" ")[2] for text in wrong]
+    assert verdicts == ["passed", "unclear", "unclear"]
 
 
 @pytest.mark.parametrize(
@@ -181,9 +170,8 @@ def test_every_mutant_applies_and_has_a_name_of_its_own() -> None:
 
 def test_every_mutant_names_tests_that_there_are() -> None:
     named = [killer.partition("[")[0].partition("::") for one in MUTANTS for killer in one.killers]
-    assert not [
-        name for path, _, name in named if f"def {name}(" not in (mutating.ROOT / path).read_text()
-    ]
+    texts = {path: (mutating.ROOT / path).read_text() for path, _, _ in named}
+    assert not [name for path, _, name in named if f"def {name}(" not in texts[path]]
 
 
 def test_a_mutant_nobody_knows_is_told_with_those_there_are() -> None:

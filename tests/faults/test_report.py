@@ -26,9 +26,8 @@ def test_the_document_lists_every_row_and_no_other() -> None:
 def test_every_row_has_a_subject_and_a_text_of_its_own() -> None:
     rows = report.defined()
     assert len({(row.fault, row.required) for row in rows}) == len(rows)
-    files = {
-        path.stem for path in report.HERE.glob("test_*.py") if "pytest.mark.row" in path.read_text()
-    }
+    paths = report.HERE.glob("test_*.py")
+    files = {path.stem for path in paths if "pytest.mark.row" in path.read_text()}
     assert files - {"test_report"} == set(report.SUBJECTS)
     assert not [row for row in rows if "|" in row.fault + row.required]
 
@@ -40,23 +39,17 @@ def test_figures_of_a_rows_variants_come_together() -> None:
         def __init__(self, figure: str) -> None:
             self.user_properties = [("figure", figure), ("row", (row.fault, row.required))]
 
-    (found,) = report.gathered(
-        [Report("away 1.00 s"), Report("away 2.00 s"), Report("away 1.00 s")]
-    )
-    assert found == Row(row.subject, row.fault, row.required, ("away 1.00 s", "away 2.00 s"))
-    assert lines(report.render([found], {"a": "b"}, "2 cores")) == [
-        (row.fault, row.required),
-        ("a", "b"),
-    ]
+    one, two = "away 1.00 s", "away 2.00 s"
+    (found,) = report.gathered([Report(one), Report(two), Report(one)])
+    assert found == Row(row.subject, row.fault, row.required, (one, two))
+    told = lines(report.render([found], {"a": "b"}, "2 cores"))
+    assert told == [(row.fault, row.required), ("a", "b")]
 
 
 def test_rows_and_mutants_leave_each_others_tables_alone() -> None:
     document = report.render(report.defined()[:1], {"a": "b"}, "2 cores")
-    section = (
-        report.MUTANTS
-        + report.MUTANTS_HEAD.format(count=1, machine="2 cores")
-        + "| m | `x.py` f | no `y` | test: z (1 s) |\n"
-    )
+    head = report.MUTANTS_HEAD.format(count=1, machine="2 cores")
+    section = f"{report.MUTANTS}{head}| m | `x.py` f | no `y` | test: z (1 s) |\n"
     both = report.with_mutants(report.with_mutants(document, section), section)
     assert both == document + section
     assert (report.without_mutants(both), report.mutants_of(both)) == (document, section)

@@ -22,12 +22,8 @@ from tests.faults.lab import Lab
 from tests.faults.observed import History
 from tests.waiting import eventually
 
-TYPES = [
-    '{"type": "blinded", "database": "orders", "by": ["w9"]}',
-    "[]",
-    '{"type": "transition"}',
-    "\x00",
-]
+BLINDED = '{"type": "blinded", "database": "orders", "by": ["w9"]}'
+TYPES = [BLINDED, "[]", '{"type": "transition"}', "\x00"]
 
 
 @pytest.mark.row(
@@ -70,11 +66,8 @@ def write_the_future(lab: Lab, name: str) -> None:
         database_key("atlantis"), mapping={"state": "blind", "owner": "w9", "epoch": "99.1"}
     )
     lab.redis.sadd(partition_key(partition("atlantis"), "names"), "atlantis")
-    lab.redis.set(
-        presence_key("w9"),
-        json.dumps(here | {"worker": "w9", "capacity": "many", "mood": "calm"}),
-        px=7000,
-    )
+    here |= {"worker": "w9", "capacity": "many", "mood": "calm"}
+    lab.redis.set(presence_key("w9"), json.dumps(here), px=7000)
     lab.redis.zadd(WORKERS, {"w9": time.time()})
     lab.redis.xadd(REQUESTS, {"kind": "dance", "database": name})
     for text in TYPES:

@@ -14,11 +14,9 @@ from tests.model.world import Event, World, joined, violated, without_those
 def gather(world: World) -> World | None:
     """Create the historian's group where the journal has none: it begins with the first entry."""
     redis = world.redis
-    return (
-        None
-        if redis.grouped or not redis.journal
-        else world._replace(redis=redis._replace(grouped=True))
-    )
+    if redis.grouped or not redis.journal:
+        return None
+    return world._replace(redis=redis._replace(grouped=True))
 
 
 def drain(world: World, event: Event, without: Without) -> World | None:
@@ -27,14 +25,12 @@ def drain(world: World, event: Event, without: Without) -> World | None:
     if not postgres.up or event in postgres.rows:
         return None
     if any(row.identity == event.identity for row in postgres.rows):
-        return world._replace(
-            past=violated(past, "TWIN: Postgres holds another transition under this identity")
-        )
+        twin = "TWIN: Postgres holds another transition under this identity"
+        return world._replace(past=violated(past, twin))
     if event not in past.accepted and not any(event in side.accepted for side in world.old):
         past = violated(past, "PHANTOM: a transition reached Postgres that was never accepted")
-    return world._replace(
-        postgres=postgres._replace(rows=joined(postgres.rows, (event,))), past=past
-    )
+    postgres = postgres._replace(rows=joined(postgres.rows, (event,)))
+    return world._replace(postgres=postgres, past=past)
 
 
 def mark_durable(world: World, without: Without) -> World | None:
@@ -68,9 +64,8 @@ def trim(world: World, without: Without) -> World | None:
         kept = ()
     if kept == redis.journal:
         return None
-    return world._replace(
-        redis=redis._replace(journal=kept, acked=tuple(e for e in redis.acked if e in kept))
-    )
+    acked = tuple(e for e in redis.acked if e in kept)
+    return world._replace(redis=redis._replace(journal=kept, acked=acked))
 
 
 def trim_by_force(world: World, event: Event) -> World | None:
@@ -84,6 +79,5 @@ def trim_by_force(world: World, event: Event) -> World | None:
 def expire(world: World, identity: Identity) -> World:
     """Forget a durable identity: it is an hour old."""
     redis = world.redis
-    return world._replace(
-        redis=redis._replace(durable=tuple(i for i in redis.durable if i != identity))
-    )
+    durable = tuple(i for i in redis.durable if i != identity)
+    return world._replace(redis=redis._replace(durable=durable))

@@ -45,9 +45,8 @@ def failover(world: World, without: Without) -> World | None:
     """The replica becomes the master in an instance of its own: all since `lag` is lost."""
     if not world.replica:
         return None
-    return _remembering(
-        world, _reborn(world.replica[0], world.redis.instance + 1, without)
-    )._replace(replica=())
+    redis = _reborn(world.replica[0], world.redis.instance + 1, without)
+    return _remembering(world, redis)._replace(replica=())
 
 
 def _reborn(redis: Redis, instance: int, without: Without) -> Redis:
@@ -98,12 +97,10 @@ def rejoin(world: World, who: int) -> World | None:
 
 def rejoin_leader(world: World, who: int) -> World | None:
     """A leader finds the new master."""
-    leader = world.leaders[who]
-    return (
-        world._replace(leaders=put(world.leaders, who, leader._replace(left=False)))
-        if leader.left
-        else None
-    )
+    if not world.leaders[who].left:
+        return None
+    leader = world.leaders[who]._replace(left=False)
+    return world._replace(leaders=put(world.leaders, who, leader))
 
 
 def stray(world: World, who: int) -> World | None:
@@ -197,12 +194,10 @@ def cut(world: World, who: int) -> World:
 
 def mended(world: World, who: int) -> World | None:
     """It reaches Postgres again."""
-    leader = world.leaders[who]
-    return (
-        world._replace(leaders=put(world.leaders, who, leader._replace(cut=False)))
-        if leader.cut
-        else None
-    )
+    if not world.leaders[who].cut:
+        return None
+    leader = world.leaders[who]._replace(cut=False)
+    return world._replace(leaders=put(world.leaders, who, leader))
 
 
 def intruded(world: World, without: Without) -> World | None:
@@ -216,9 +211,8 @@ def intruded(world: World, without: Without) -> World | None:
     reported = any(world.workers[who].opened != NO_EPOCH for who in redis.reported)
     if not reported and not is_open(redis):
         return None
-    return world._replace(
-        past=violated(world.past, "TAKEN: a leader of another registry assigns and forgets")
-    )
+    taken = "TAKEN: a leader of another registry assigns and forgets"
+    return world._replace(past=violated(world.past, taken))
 
 
 def postgres_away(world: World) -> World:

@@ -83,9 +83,8 @@ def _without_history(world: World) -> World:
 
 
 def _round(world: World, without: Without) -> World:
-    return _historians_turn(
-        _workers_turn(_leaders_turn(world, without), without, recording=True), without
-    )
+    world = _workers_turn(_leaders_turn(world, without), without, recording=True)
+    return _historians_turn(world, without)
 
 
 def _leaders_turn(world: World, without: Without) -> World:
@@ -93,9 +92,8 @@ def _leaders_turn(world: World, without: Without) -> World:
     if postgres.holder == NOBODY or world.leaders[postgres.holder].term != postgres.term:
         world = protocol.acquire(world, max(postgres.holder, 0), without) or world
     for who in LEADERS:
-        world = (
-            _open(world, who, without) if not is_open(world.redis) else _own(world, who, without)
-        )
+        step = _own if is_open(world.redis) else _open
+        world = step(world, who, without)
     return world
 
 
@@ -124,10 +122,8 @@ def _planned_move(world: World, without: Without) -> World:
     """The leader in office moves the database, unless its owner is unproven."""
     redis = world.redis
     if is_open(redis) and (redis.proven or Repair.PROVEN in without):
-        return (
-            protocol.assign_move(world, world.postgres.holder, _next(world, redis.owner), without)
-            or world
-        )
+        follower = _next(world, redis.owner)
+        return protocol.assign_move(world, world.postgres.holder, follower, without) or world
     return world
 
 
@@ -137,13 +133,8 @@ def _next(world: World, owner: int) -> int:
 
 def _workers_turn(world: World, without: Without, *, recording: bool) -> World:
     for who in staff(world):
-        for step in (
-            protocol.close,
-            protocol.restore,
-            protocol.replay,
-            protocol.learn,
-            protocol.repeat,
-        ):
+        following = (protocol.close, protocol.restore, protocol.replay)
+        for step in (*following, protocol.learn, protocol.repeat):
             world = step(world, who, without) or world
         if recording:
             world = protocol.record(world, who, without) or world

@@ -13,9 +13,8 @@ def opened(world: World, without: Without, *, everybody: bool) -> Past:
     """
     redis, past = world.redis, world.past
     excused = set(past.excused)
-    seen = (
-        () if world.old else world.postgres.rows
-    )  # the history may get more from an old master after it was read
+    # the history may get more from an old master after it was read
+    seen = () if world.old else world.postgres.rows
     if Repair.RESTORED not in without:
         for who in staff(world):
             worker = world.workers[who]

@@ -25,11 +25,9 @@ def acquire(world: World, who: int, without: Without) -> World | None:
     if not postgres.up or leader.cut:
         return None
     own = postgres.holder == who
-    term = (
-        postgres.term
-        if own and Repair.TERM_EACH in without
-        else max(postgres.term, world.redis.term) + 1
-    )
+    term = max(postgres.term, world.redis.term) + 1
+    if own and Repair.TERM_EACH in without:
+        term = postgres.term
     after = _blank(leader, term, met=is_open(world.redis))._replace(before=postgres.term)
     postgres = postgres._replace(holder=who, term=term)
     return _led(world._replace(postgres=postgres), who, after, world.redis)
@@ -184,9 +182,8 @@ def _ready(world: World, who: int, without: Without) -> bool:
     if leader.opening == NO_NAME or not (leader.reissued or Repair.FRESH_EPOCHS in without):
         return False
     half = named(leader.opening, without) in (redis.generation, redis.others)
-    return (
-        leader.confirmed or half or Repair.CONFIRMED in without or _everybody(world, who, without)
-    )
+    confirmed = leader.confirmed or Repair.CONFIRMED in without
+    return confirmed or half or _everybody(world, who, without)
 
 
 def give_up(world: World, who: int) -> World | None:
@@ -205,9 +202,8 @@ def _everybody(world: World, who: int, without: Without) -> bool:
     redis, leader = world.redis, world.leaders[who]
     if leader.met:
         return set(redis.reported) >= set(staff(world))
-    complete = redis.complete and (
-        redis.complete == leader.before or Repair.MARKED_COMPLETE in without
-    )
+    vouched = redis.complete == leader.before or Repair.MARKED_COMPLETE in without
+    complete = redis.complete and vouched
     trusted = leader.term == 1 or complete or (Repair.MET in without and redis.announced)
     return bool(trusted and set(redis.reported) >= set(redis.announced))
 

@@ -66,11 +66,8 @@ def arrive(world: World, part: Part, without: Without) -> World:
 
 def _may_report(world: World, who: int, without: Without) -> bool:
     redis, worker = world.redis, world.workers[who]
-    if (
-        not worker.alive
-        or Repair.RESTORED in without
-        or (worker.flying and Repair.NONE_FLYING not in without)
-    ):
+    waits = worker.flying and Repair.NONE_FLYING not in without
+    if not worker.alive or Repair.RESTORED in without or waits:
         return False
     if not is_open(redis):
         return who not in redis.reported
@@ -109,16 +106,9 @@ def _report(world: World, who: int, part: int, without: Without) -> Report:
     worker = world.workers[who]
     out = {late.report.attempt for late in world.late if isinstance(late, Part) and late.who == who}
     attempt = min({0, 1} - out)
-    name = knows_the_name(worker, without)
-    return Report(
-        attempt,
-        world.redis.instance,
-        part,
-        _known(worker, without),
-        worker.epoch,
-        worker.term,
-        name,
-    )
+    name, known = knows_the_name(worker, without), _known(worker, without)
+    instance = world.redis.instance
+    return Report(attempt, instance, part, known, worker.epoch, worker.term, name)
 
 
 def knows_the_name(worker: Worker, without: Without) -> bool:
@@ -142,9 +132,8 @@ def _arrived(redis: Redis, who: int, report: Report, without: Without) -> Redis 
     if report.part == BEGIN:
         begun = (*(one for one in redis.begun if one[0] != who), key)
         reported = tuple(one for one in redis.reported if one != who)
-        redis = redis._replace(
-            begun=tuple(sorted(begun)), reported=reported, announced=joined(redis.announced, (who,))
-        )
+        redis = redis._replace(begun=tuple(sorted(begun)), reported=reported)
+        redis = redis._replace(announced=joined(redis.announced, (who,)))
     elif key not in redis.begun and Repair.ATTEMPTS not in without:
         return None
     if report.part == ROWS:

@@ -13,13 +13,8 @@ from tests.model.symmetry import canonical
 from tests.model.world import LEADERS, Events, Worker, World, is_open, staff
 
 # What takes several requests: one step, or the parts it really has.
-DRAINING, RESTORING, OPENING, LEARNING, ENTERING = (
-    "draining",
-    "restoring",
-    "opening",
-    "learning",
-    "entering",
-)
+DRAINING, RESTORING, OPENING = "draining", "restoring", "opening"
+LEARNING, ENTERING = "learning", "entering"
 
 
 class Bounds(NamedTuple):
@@ -87,16 +82,12 @@ def _failovers(world: World, bounds: Bounds, without: Without) -> Iterator[Maybe
     apart = not bounds.one_truth
     if "left_worker" in bounds.faults:
         for who in staff(world):
-            yield (
-                f"FAILOVER, W{who} LEFT BEHIND",
-                faults.split(world, who, None, without, apart=apart),
-            )
+            after = faults.split(world, who, None, without, apart=apart)
+            yield f"FAILOVER, W{who} LEFT BEHIND", after
     elif "left_leader" in bounds.faults:
         for who in staff(world):
-            yield (
-                f"FAILOVER, L0 and W{who} LEFT BEHIND",
-                faults.split(world, who, 0, without, apart=apart),
-            )
+            after = faults.split(world, who, 0, without, apart=apart)
+            yield f"FAILOVER, L0 and W{who} LEFT BEHIND", after
     else:
         yield "FAILOVER to the replica", faults.failover(world, without)
 
@@ -210,21 +201,15 @@ def _acknowledged(world: World, without: Without) -> World | None:
     for who in staff(world):
         done = protocol.forget(done, who, without) or done
     done = protocol.trim(done, without) or done
-    asked = {
-        e.identity
-        for e in (*done.redis.journal, *(e for w in done.workers for e in _may_be_retained(w)))
-    }
-    return done._replace(
-        redis=done.redis._replace(durable=tuple(i for i in done.redis.durable if i in asked))
-    )
+    asked = {e.identity for w in done.workers for e in _may_be_retained(w)}
+    asked |= {e.identity for e in done.redis.journal}
+    durable = tuple(i for i in done.redis.durable if i in asked)
+    return done._replace(redis=done.redis._replace(durable=durable))
 
 
 def _may_be_retained(worker: Worker) -> Events:
-    return (
-        *worker.retained,
-        *worker.pending,
-        *(event for flight in worker.flying for event in flight.events),
-    )
+    flying = (event for flight in worker.flying for event in flight.events)
+    return (*worker.retained, *worker.pending, *flying)
 
 
 def _faults(world: World, fault: str, bounds: Bounds, without: Without) -> Iterator[Maybe]:
@@ -240,9 +225,8 @@ def _faults(world: World, fault: str, bounds: Bounds, without: Without) -> Itera
         case "force" | "expire":
             yield from _journal_faults(world, fault)
         case "cut":
-            yield from (
-                (f"L{who} is CUT OFF from Postgres", faults.cut(world, who)) for who in LEADERS
-            )
+            told = "is CUT OFF from Postgres"
+            yield from ((f"L{who} {told}", faults.cut(world, who)) for who in LEADERS)
         case _:
             for who in staff(world):
                 yield from _worker_faults(world, fault, who, without)
@@ -270,10 +254,8 @@ def _worker_faults(world: World, fault: str, who: int, without: Without) -> Iter
         case "lost_reply":
             yield f"W{who} records and GETS NO REPLY", faults.lost_reply(world, who)
         case "late_answer":
-            yield (
-                f"W{who} records, its reply is ON ITS WAY",
-                faults.late_answer(world, who, without),
-            )
+            after = faults.late_answer(world, who, without)
+            yield f"W{who} records, its reply is ON ITS WAY", after
         case "lost_part":
             yield f"W{who} sends a part and GETS NO REPLY", faults.lost_part(world, who, without)
         case "twin":
@@ -287,11 +269,7 @@ def _spent(world: World, **spent: Any) -> World:
 
 
 def search(
-    start: World,
-    bounds: Bounds,
-    without: Without = frozenset(),
-    *,
-    asked: tuple[Situation, ...] = (),
+    start: World, bounds: Bounds, without: Without = frozenset(), asked: tuple[Situation, ...] = ()
 ) -> Found:
     """Visit every world within bounds, nearest first; stop at the first violation."""
     gc.disable()  # nothing here goes round in circles, and looking for that costs a tenth
@@ -303,9 +281,8 @@ def search(
 
 def _search(start: World, bounds: Bounds, without: Without, asked: tuple[Situation, ...]) -> Found:
     began = time.process_time()
-    same = (
-        canonical if len(start.workers) > 2 else _itself
-    )  # two are seldom alike: looking costs more than it saves
+    # two are seldom alike: looking costs more than it saves
+    same = canonical if len(start.workers) > 2 else _itself
     parents: dict[World, World | None] = {start: None}
     known: set[World] | dict[World, World | None] = parents if same is _itself else {same(start)}
     reached = [0] * len(asked)
@@ -316,15 +293,9 @@ def _search(start: World, bounds: Bounds, without: Without, asked: tuple[Situati
         world = queue.popleft()
         violation, last = _wrong(world, bounds, without, calm, strained)
         if violation:
-            history = filter(None, (*_history(parents, world, bounds, without), last))
-            return Found(
-                len(parents),
-                False,
-                time.process_time() - began,
-                violation,
-                tuple(history),
-                tuple(reached),
-            )
+            history = tuple(filter(None, (*_history(parents, world, bounds, without), last)))
+            seconds = time.process_time() - began
+            return Found(len(parents), False, seconds, violation, history, tuple(reached))
         for i, situation in enumerate(asked):
             reached[i] += situation(world)
         for _, following in moves(world, bounds, without):
@@ -361,8 +332,7 @@ def _history(
 ) -> list[str]:
     steps: list[str] = []
     while (parent := parents[world]) is not None:
-        steps.append(
-            next(name for name, following in moves(parent, bounds, without) if following == world)
-        )
+        following = moves(parent, bounds, without)
+        steps.append(next(name for name, one in following if one == world))
         world = parent
     return steps[::-1]

@@ -19,25 +19,16 @@ def trimmed_while_retained(world: World) -> bool:
 def lost_to_the_journal(world: World) -> bool:
     """What was accepted in this very generation is neither durable nor in the journal."""
     redis = world.redis
-    return (
-        is_open(redis)
-        and redis.status in world.past.accepted
-        and redis.status
-        not in (
-            *redis.journal,
-            *world.postgres.rows,
-        )
-    )
+    kept = (*redis.journal, *world.postgres.rows)
+    return is_open(redis) and redis.status in world.past.accepted and redis.status not in kept
 
 
 def durable_and_forgotten(world: World) -> bool:
     """A worker retains what is durable, and nobody will say so."""
     redis = world.redis
-    return is_open(redis) and any(
-        e in world.postgres.rows and e not in redis.journal and e.identity not in redis.durable
-        for w in world.workers
-        for e in w.retained
-    )
+    durable = {e for w in world.workers for e in w.retained if e in world.postgres.rows}
+    durable.difference_update(redis.journal)
+    return is_open(redis) and any(e.identity not in redis.durable for e in durable)
 
 
 def reporting_into_an_open_generation(world: World) -> bool:
@@ -109,11 +100,8 @@ def two_masters_disagree(world: World) -> bool:
 
 def strayed(world: World) -> bool:
     """A worker of the new generation stands before the old master, which still takes beats."""
-    return any(
-        w.left and w.opened > side.redis.generation.epoch
-        for w in world.workers
-        for side in world.old
-    )
+    opened = [w.opened for w in world.workers if w.left]
+    return any(one > side.redis.generation.epoch for side in world.old for one in opened)
 
 
 def two_owners(world: World) -> bool:
@@ -147,13 +135,7 @@ def gone_for_good(world: World) -> bool:
     kept = {*world.postgres.rows, *world.redis.journal}
     for worker in world.workers:
         if worker.alive:
-            kept.update(
-                (
-                    *worker.retained,
-                    *worker.pending,
-                    *(e for flight in worker.flying for e in flight.events),
-                )
-            )
+            kept.update(worker.retained, worker.pending, *(one.events for one in worker.flying))
     accepted = {*world.past.accepted}
     for side in world.old:
         kept.update(side.redis.journal)

@@ -18,20 +18,10 @@ def running(without: Without = frozenset(), *, others: int = 1) -> World:
     """Return the quiet middle: L0 leads and has opened, W0 owns the database, in state new."""
     name, epoch = protocol.named(Name(1, Epoch(1, 1)), without), Epoch(1, 2)
     other = Worker(generation=name, opened=name.epoch, term=1)
+    redis = Redis(generation=name, others=name, term=1, signed=True, grouped=True)
+    redis = redis._replace(owner=0, epoch=epoch, proven=True, bound=0, status=NEW)
     return World(
-        redis=Redis(
-            generation=name,
-            others=name,
-            term=1,
-            signed=True,
-            owner=0,
-            epoch=epoch,
-            proven=True,
-            bound=0,
-            status=NEW,
-            announced=tuple(range(1 + others)),
-            grouped=True,
-        ),
+        redis=redis._replace(announced=tuple(range(1 + others))),
         postgres=Postgres(holder=0, term=1),
         workers=(other._replace(owns=True, epoch=epoch, accepted=NEW), *[other] * others),
         leaders=(Leader(term=1, counter=2, met=True), Leader()),
@@ -50,10 +40,7 @@ def joining(without: Without = frozenset()) -> World:
     return before._replace(
         redis=before.redis._replace(owner=1, epoch=epoch, bound=1),
         replica=(before.redis._replace(announced=(0,)),),
-        workers=(
-            w0._replace(owns=False),
-            w1._replace(owns=True, epoch=epoch, term=1, accepted=NEW),
-        ),
+        workers=(w0._replace(owns=False), w1._replace(owns=True, epoch=epoch, accepted=NEW)),
         leaders=(before.leaders[0]._replace(counter=3), Leader()),
         past=before.past._replace(faults=("failover",)),
     )

@@ -45,14 +45,8 @@ def _seen(world: World, who: int) -> tuple[Any, ...]:
 
 def _mentions(redis: Redis, who: int) -> tuple[Any, ...]:
     attempts = tuple(attempt for one, attempt in redis.begun if one == who)
-    named = (
-        redis.owner == who,
-        redis.bound == who,
-        redis.claimant == who,
-        who in redis.reported,
-        who in redis.announced,
-    )
-    return (*named, attempts)
+    given = tuple(one == who for one in (redis.owner, redis.bound, redis.claimant))
+    return (*given, who in redis.reported, who in redis.announced, attempts)
 
 
 def _renamed(redis: Redis, place: dict[int, int]) -> Redis:
@@ -69,10 +63,9 @@ def _renamed(redis: Redis, place: dict[int, int]) -> Redis:
 def _in_order(
     workers: Sequence[Any], order: Sequence[int], place: dict[int, int]
 ) -> tuple[Any, ...]:
-    return tuple(
-        workers[who]._replace(
-            looked=tuple(_renamed(one, place) for one in workers[who].looked),
-            alias=place[workers[who].alias],
-        )
-        for who in order
-    )
+
+    def renamed(worker: Any) -> Any:
+        looked = tuple(_renamed(one, place) for one in worker.looked)
+        return worker._replace(looked=looked, alias=place[worker.alias])
+
+    return tuple(renamed(workers[who]) for who in order)

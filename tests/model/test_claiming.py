@@ -40,11 +40,8 @@ def steps(world: World, *, first_chooses: bool) -> Iterator[World]:
     for who, claim in enumerate(world.claims):
         for number in wanted(claim, first_chooses=first_chooses):
             holder = world.names[number]
-            names = (
-                *world.names[:number],
-                who if holder < 0 else holder,
-                *world.names[number + 1 :],
-            )
+            name = who if holder < 0 else holder
+            names = (*world.names[:number], name, *world.names[number + 1 :])
             after = Claim(claim.asked | {number}, claim.refused or holder not in (-1, who))
             claims = (after, world.claims[1]) if who == 0 else (world.claims[0], after)
             yield World(names, claims)
@@ -62,11 +59,8 @@ def reachable(*, first_chooses: bool) -> set[World]:
 
 
 def leading(world: World) -> list[int]:
-    return [
-        who
-        for who, claim in enumerate(world.claims)
-        if claim.asked == PARTITIONS and not claim.refused
-    ]
+    whole = Claim(PARTITIONS)
+    return [who for who, claim in enumerate(world.claims) if claim == whole]
 
 
 def is_mixed(world: World) -> bool:

@@ -30,23 +30,13 @@ CUSTODY = {
     "forget_durable": "forget",
 }
 NO_STEP = {"must_learn", "released"}  # questions
-NO_STEP |= {
-    "stop",
-    "expire",
-}  # anybody may pause before `learn`; what lasts minutes is not modelled
+# anybody may pause before `learn`; what lasts minutes is not modelled
+NO_STEP |= {"stop", "expire"}
 
 
 def test_every_script_is_a_step_of_the_model() -> None:
-    assert {
-        "assign",
-        "unassign",
-        "record",
-        "restore",
-        "open",
-        "close",
-        "replay",
-        "trim",
-    } == SCRIPTS - NOT_MODELLED
+    steps = {"assign", "unassign", "record", "restore", "open", "close", "replay", "trim"}
+    assert steps == SCRIPTS - NOT_MODELLED
     assert set(protocol.__all__) >= SCRIPTS - NOT_MODELLED
 
 

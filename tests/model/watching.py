@@ -55,11 +55,8 @@ def replay(world: World, who: int, without: Without) -> World | None:
 def replay_only(world: World, who: int, without: Without) -> World | None:
     """Put what is retained into the open generation's journal; it may pause before it enters."""
     redis, worker = world.redis, world.workers[who]
-    if (
-        not worker.alive
-        or not is_open(redis)
-        or redis.generation in (worker.generation, worker.entering)
-    ):
+    known = (worker.generation, worker.entering)
+    if not worker.alive or not is_open(redis) or redis.generation in known:
         return None
     if redis.generation.epoch < worker.opened and Repair.NEVER_BACK not in without:
         return None  # a server that was left behind
@@ -160,20 +157,14 @@ def _learned(world: World, who: int, seen: Redis, without: Without) -> World | N
         base = last_row(world.postgres)
     if base < worker.accepted:
         if Repair.KEPT in without:
-            world = world._replace(
-                past=violated(world.past, "WENT BACK: a worker forgot what it knew was accepted")
-            )
+            forgot = "WENT BACK: a worker forgot what it knew was accepted"
+            world = world._replace(past=violated(world.past, forgot))
         else:
             base = worker.accepted
     found, carried = _split_pending(worker.pending, base, without)
-    worker = _found(worker, found, without)._replace(
-        owns=True,
-        epoch=seen.epoch,
-        term=max(worker.term, seen.epoch.term),
-        behind=False,
-        accepted=base,
-        pending=carried,
-    )
+    worker = _found(worker, found, without)._replace(owns=True, behind=False)
+    term = max(worker.term, seen.epoch.term)
+    worker = worker._replace(epoch=seen.epoch, term=term, accepted=base, pending=carried)
     return worked(world, who, worker, world.redis)
 
 
@@ -231,9 +222,8 @@ def record(world: World, who: int, without: Without) -> World | None:
     reply, world = arrive(world, Beat(who, worker), without)
     if reply is Reply.AHEAD:
         return worked(world, who, worker._replace(behind=True), world.redis)
-    if (
-        reply is Reply.TWIN
-    ):  # it ends, once what it retains is durable, and begins anew under an id of its own
+    if reply is Reply.TWIN:
+        # it ends, once what it retains is durable, and begins anew under an id of its own
         gone = worker._replace(alias=len(world.workers) + who, owns=False, pending=())
         return worked(world, who, gone, world.redis)
     if reply is Reply.ACCEPTED:
@@ -242,9 +232,8 @@ def record(world: World, who: int, without: Without) -> World | None:
         worker = worker._replace(accepted=accepted, pending=(), retained=retained)
         return worked(world, who, worker, world.redis)
     if reply is Reply.CONFLICT:
-        return world._replace(
-            past=violated(world.past, "CONFLICT: another transition under this identity")
-        )
+        conflict = "CONFLICT: another transition under this identity"
+        return world._replace(past=violated(world.past, conflict))
     return None  # CLOSED, FENCED: nothing but replay and learn help, and those wait for no reply
 
 
@@ -264,9 +253,8 @@ def apply_reply(world: World, who: int, without: Without) -> World | None:
     elif not worker.owns and Repair.REPLIED_LATE not in without:
         worker = worker._replace(accepted=max(worker.accepted, flight.status))
     if worker.accepted < world.workers[who].accepted:
-        world = world._replace(
-            past=violated(world.past, "WENT BACK: an answer that came late undid what was learned")
-        )
+        undone = "WENT BACK: an answer that came late undid what was learned"
+        world = world._replace(past=violated(world.past, undone))
     return worked(world, who, worker, world.redis)
 
 
