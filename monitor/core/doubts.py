@@ -26,7 +26,7 @@ class _OpenDoubt:
     doubt: Identity
     cause: Cause | None = None  # None: read from the hash, which does not tell
     since: float | None = None  # when the leader first weighed it
-    needs_a_third: bool = False  # silent for this worker, absent for the one before
+    needs_a_third: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ class Doubts:
             worker=event.worker,
             doubt=event.doubt,
             cause=event.cause,
+            needs_a_third=event.third,
         )
         known = self._open.get(event.database)
         if known and known.doubt == asked.doubt:
             asked.since = known.since
-            asked.needs_a_third = _needs_a_third(known, asked)
         self._open[event.database] = asked
 
     def decided(self, transition: Transition) -> None:
@@ -172,17 +172,6 @@ class Doubts:
         policy = self._policy(place.database)
         lasted = now - asked.since
         return lasted >= policy.seconds_required(asked.cause)
-
-
-def _needs_a_third(former: _OpenDoubt, latter: _OpenDoubt) -> bool:
-    """Tell whether these requests of one doubt tell of an absence and then of a silence."""
-    if former.worker == latter.worker:
-        return former.needs_a_third
-    if former.cause is None or latter.cause is None:
-        return False
-    was_absent = EVIDENCE[former.cause] is Evidence.ABSENT
-    is_silent = EVIDENCE[latter.cause] is Evidence.SILENT
-    return was_absent and is_silent
 
 
 def _is_recent(at: float, now: float) -> bool:

@@ -48,6 +48,7 @@ class CannotReach:
     worker: str
     at: float
     cause: Cause
+    third: bool = False  # absent for another worker and silent for this one: neither proves it
 
 
 Event = Transition | CannotReach

@@ -14,7 +14,7 @@ from monitor.core.cause import EVIDENCE, Cause, Evidence
 from monitor.core.event import CannotReach, Event, Transition
 from monitor.core.observation import Observation
 from monitor.core.status import MAX_UNREACHABLE_FROM, Doubt, Identity, State, Status
-from monitor.core.timing import ASK_A_THIRD, ASK_AGAIN, CLOCK_STEP
+from monitor.core.timing import ASK_A_THIRD, ASK_AGAIN, CLOCK_STEP, MOVE_AGAIN
 from monitor.core.verdict import NAMED_BY, NEGATIVE, Context, Opinion, Subject, elapsed
 
 __all__ = [
@@ -278,8 +278,9 @@ def _opened(identity: Identity, subject: Subject) -> Doubt:
 
 
 def _request(doubt: Identity, subject: Subject) -> CannotReach:
-    seen = subject.observation
-    return CannotReach(seen.database, doubt, subject.context.worker, seen.at, seen.cause)
+    seen, worker = subject.observation, subject.context.worker
+    third = subject.needs_a_third()
+    return CannotReach(seen.database, doubt, worker, seen.at, seen.cause, third)
 
 
 def _stayed(subject: Subject) -> tuple[Status, tuple[Event, ...]]:
@@ -345,10 +346,14 @@ def _errors(subject: Subject) -> int:
 
 
 def _must_ask_again(doubt: Doubt, subject: Subject) -> bool:
-    """Tell whether a doubt would dead-end: nobody else's finding helps, and somebody could look."""
-    context, policy = subject.context, subject.context.policy
-    pause = ASK_A_THIRD if subject.needs_a_third() else ASK_AGAIN
-    if elapsed(doubt.asked_at, subject.observation.at) < pause or context.eligible <= 1:
+    """Tell whether a doubt would dead-end: nobody else's finding helps, and somebody could look.
+
+    A third worker is asked for more often, until the doubt has lasted so long that none comes.
+    """
+    context, policy, now = subject.context, subject.context.policy, subject.observation.at
+    is_young = elapsed(doubt.sent_at, now) < policy.silent_seconds + MOVE_AGAIN
+    pause = ASK_A_THIRD if is_young and subject.needs_a_third() else ASK_AGAIN
+    if elapsed(doubt.asked_at, now) < pause or context.eligible <= 1:
         return False
     absent = verdict.all_absent((subject.own, *subject.others))
     seconds = policy.absent_seconds if absent else policy.silent_seconds

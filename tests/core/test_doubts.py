@@ -57,39 +57,31 @@ def test_a_doubt_moves_once_while_the_former_owners_finding_counts() -> None:
     assert refused(doubts, moved, 101.0 + MOVE_AGAIN) == ["w1"]
 
 
-def in_turn(*causes: Cause) -> Doubts:
-    """Have w1, w2 ... ask one after the other in the same doubt, each as its owner."""
+SILENCE = replace(REQUEST, worker="w2", at=103.0, cause=Cause.CONNECT_TIMEOUT)
+
+
+@pytest.mark.parametrize("third", [False, True])
+def test_whoever_needs_a_third_worker_gets_one_at_once(third: bool) -> None:
     doubts = Doubts(policy)
-    for i, cause in enumerate(causes, 1):
-        doubts.request(replace(REQUEST, worker=f"w{i}", cause=cause))
-    return doubts
-
-
-@pytest.mark.parametrize(
-    ("causes", "moves"),
-    [
-        ((Cause.PORT_CLOSED, Cause.CONNECT_TIMEOUT), True),
-        ((Cause.CONNECT_TIMEOUT, Cause.PORT_CLOSED), False),  # it confirms this itself
-        ((Cause.PORT_CLOSED, Cause.PORT_CLOSED), False),
-        ((Cause.HUNG, Cause.CONNECT_TIMEOUT), False),
-    ],
-)
-def test_a_silence_after_an_absence_goes_to_a_third_worker_at_once(
-    causes: tuple[Cause, Cause], moves: bool
-) -> None:
-    doubts = in_turn(*causes)
+    doubts.request(REQUEST)
+    doubts.request(replace(SILENCE, third=third))
     moved = place(owner="w2", moved_for=DOUBT, moves=(100.0,))
-    assert refused(doubts, moved, 103.0) == (["w2"] if moves else [])
+    assert refused(doubts, moved, 103.0) == (["w2"] if third else [])
 
 
-def test_whoever_asks_again_for_a_third_worker_is_still_owed_one() -> None:
-    doubts = in_turn(Cause.PORT_CLOSED, Cause.CONNECT_TIMEOUT)
-    doubts.request(replace(REQUEST, worker="w2", at=105.0, cause=Cause.HUNG))
-    assert refused(doubts, place(owner="w2", moved_for=DOUBT, moves=(100.0,)), 105.0) == ["w2"]
+def test_a_new_leader_needs_one_request_to_find_a_third_worker() -> None:
+    doubts = Doubts(policy)
+    moved = place(owner="w2", moved_for=DOUBT, moves=(100.0,))
+    doubts.review(moved.values())
+    assert refused(doubts, moved, 103.0) == []
+    doubts.request(replace(SILENCE, third=True))
+    assert refused(doubts, moved, 103.0) == ["w2"]
 
 
 def test_a_third_worker_keeps_what_it_got() -> None:
-    doubts = in_turn(Cause.PORT_CLOSED, Cause.CONNECT_TIMEOUT, Cause.CONNECT_TIMEOUT)
+    doubts = Doubts(policy)
+    doubts.request(replace(SILENCE, third=True))
+    doubts.request(replace(SILENCE, worker="w3", at=105.0))
     moved = place(owner="w3", moved_for=DOUBT, moves=(100.0, 104.0))
     assert refused(doubts, moved, 105.0) == []
 

@@ -2,6 +2,7 @@
 story.
 """
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -166,8 +167,29 @@ def test_a_silence_after_an_absence_asks_for_another_observer_at_once():
         ("w1", 5),
         ("w2", 8),
     ]
+    assert [request.third for request in story.requests] == [False, True]
     story.feel(Cause.CONNECT_TIMEOUT, 9, sent=8)
     assert len(story.requests) == 2, "once in a while is enough"
+
+
+def test_whoever_asks_in_vain_for_a_third_worker_asks_less_often():
+    story = healthy()
+    story.feel(Cause.PORT_CLOSED, 5)
+    story.move("w2")
+    for at in range(8, 100, 3):
+        story.feel(Cause.CONNECT_TIMEOUT, at, sent=at - 2)
+    late = [request.at - START for request in story.requests if request.at - START > 36]
+    pauses = [after - before for before, after in itertools.pairwise(late)]
+    assert set(pauses) == {12.0}, "the next probe after ten seconds"
+
+
+@pytest.mark.parametrize("first", [Cause.HUNG, Cause.PORT_CLOSED])
+def test_what_a_worker_found_last_decides_whether_a_third_one_is_needed(first):
+    story = healthy()
+    story.feel(first, 5)
+    story.feel(Cause.PORT_CLOSED, 6)
+    story.move("w2").feel(Cause.CONNECT_TIMEOUT, 9, sent=7)
+    assert story.requests[-1].third
 
 
 def test_a_third_observer_decides_between_an_absence_and_a_silence():

@@ -449,7 +449,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "no-third-worker-asked",
         "monitor/core/machine.py",
         "_must_ask_again",
-        "ASK_A_THIRD if subject.needs_a_third() else ASK_AGAIN",
+        "ASK_A_THIRD if is_young and subject.needs_a_third() else ASK_AGAIN",
         "ASK_AGAIN",
         (
             f"{_CORE}/test_machine_stories.py::"
