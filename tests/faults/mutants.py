@@ -874,6 +874,28 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{_FAULTS}/test_storms.py::test_a_postmaster_of_many_frozen",),
     ),
     Mutant(
+        "neighbours-are-not-counted",
+        "workers/worker/observing.py",
+        "Observer._login_interval",
+        "neighbours=watch.session.neighbours",
+        "neighbours=1",
+        (
+            f"{_WORKERS}/test_observing.py::"
+            "test_two_workers_prove_one_login_a_second_at_a_server_of_a_hundred_each",
+        ),
+    ),
+    Mutant(
+        "slow-gauges-hidden-by-a-storm",
+        "workers/worker/observing.py",
+        "Observer.observe",
+        "notes.slow_seconds, notes.slow_complete",
+        "notes.slow_seconds, True",
+        (
+            f"{_WORKERS}/test_observing.py::"
+            "test_slow_gauges_are_due_again_as_their_cost_and_their_luck_say",
+        ),
+    ),
+    Mutant(
         "login-proofs-all-at-once",
         "workers/worker/observing.py",
         "Observer._plan_next",

@@ -7,6 +7,7 @@ import resource
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -106,6 +107,15 @@ async def test_every_feel_ends_in_time_and_leaves_nothing(
     assert seen.cause is cause
     assert seen.readings == ()
     await eventually(lambda: count_resources() <= before)
+
+
+async def test_a_server_that_asks_without_pause_is_hung_or_proves_nothing(
+    make_session: MakeSession,
+) -> None:
+    with Hostile(hostile.ask_without_pause) as server:
+        address = replace(server.address(), allow_cleartext=True)
+        seen = await feel_once(make_session, address)
+    assert seen.cause in (Cause.HUNG, Cause.SEVERED, Cause.LATE_LOOP)
 
 
 async def test_a_reset_right_behind_the_data_is_never_missed(

@@ -351,7 +351,7 @@ async def test_lost_sessions_leave_nothing(
     session = make_session(parse_address(proxy.url(server.superuser_url())))
     await feel(session)
     before = count_resources()
-    for turn in range(30):
+    for turn in range(60):
         proxy.sever(reset=turn % 2 == 0)
         seen = await feel(session, fresh=turn % 3 == 0)
         assert seen.cause is Cause.OK

@@ -29,7 +29,7 @@ CUSTODY = {
     "repeat": "repeat",
     "forget_durable": "forget",
 }
-NO_STEP = {"must_learn", "released"}  # questions
+NO_STEP = {"must_learn"}  # a question
 # anybody may pause before `learn`; what lasts minutes is not modelled
 NO_STEP |= {"stop", "expire"}
 

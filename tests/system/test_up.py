@@ -266,18 +266,18 @@ async def test_given_databases_are_seen_and_a_changed_password_is_taken(
     first = start_up(f"orders={url.format('wrong')}", gone, stubs=False)
     await first.says("registered orders")
     await first.says("registered gone")
+
+    def told(up: Up, text: bytes) -> bool:
+        url = f"http://127.0.0.1:{up.port}/last_observation/orders"
+        with urllib.request.urlopen(url) as answer:
+            return text in answer.read()
+
     await first.says(r"first observation \S+ s after the start: (orders|gone) is ")
+    await eventually(lambda: told(first, b'"cause":"wrong_password"'), within=30)
     assert first.stop() == 0
     again = start_up(f"orders={url.format('right')}", stubs=False)
     await again.says("orders has a new address or password, which is taken from now on")
-
-    def available() -> bool:
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{again.port}/last_observation/orders"
-        ) as answer:
-            return b'"state":"available"' in answer.read()
-
-    await eventually(available, within=30)
+    await eventually(lambda: told(again, b'"state":"available"'), within=30)
     assert again.stop() == 0
     postgres_server.execute(f"drop role {role}")
 

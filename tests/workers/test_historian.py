@@ -1,7 +1,5 @@
 """The historian on real stores: what one database cannot have written holds up nobody else."""
 
-from urllib.parse import urlsplit
-
 import pytest
 from sqlalchemy import text
 
@@ -9,13 +7,14 @@ from monitor.core.errors import StoreUnavailable
 from monitor.live import connections, durability, journal
 from monitor.live.connections import Live
 from monitor.live.keys import partition_key
-from monitor.registry.store import Store
+from monitor.registry import store as store_module
+from monitor.registry.store import Store, open_store
 from monitor.registry.transitions import read_transitions
 from tests.factories import transition
 from tests.fixtures import StartProxy
 from tests.live.builders import opened
 from tests.registry.test_retention import DAYS, flapping, kept, numbered, write
-from tests.servers import PostgresServer, RedisServer
+from tests.servers import RedisServer
 from workers.supervisor.historian import GROUP, Historian
 from workers.supervisor.sampler import Pruner
 
@@ -26,14 +25,13 @@ async def test_a_database_that_cannot_be_written_holds_up_nobody_else(
     live: Live,
     store: Store,
     database_url: str,
-    postgres_server: PostgresServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Somebody holds its chain for longer than we wait for a lock."""
-    monkeypatch.setattr("monitor.registry.store.UNIT_SECONDS", 60.0)
-    ours = urlsplit(database_url).path[1:]
-    postgres_server.execute(f"ALTER DATABASE {ours} SET lock_timeout = '300ms'")
-    name, historian = await opened(live), Historian(live, store, "one")
+    """Somebody holds its chain for longer than we wait for a statement."""
+    monkeypatch.setattr(store_module, "UNIT_SECONDS", 60.0)
+    monkeypatch.setattr(store_module, "STATEMENT_MS", 300)
+    impatient = open_store(database_url)
+    name, historian = await opened(live), Historian(live, impatient, "one")
     await durability.replay(live, name, [transition("1.2.1", database=one) for one in NAMES])
     with store.begin() as other:
         other.execute(

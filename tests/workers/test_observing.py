@@ -76,6 +76,45 @@ async def test_a_negative_that_our_own_standing_still_may_have_caused_is_our_fau
     assert seen.cause is cause
 
 
+class Felt(UnreadableAddress):
+    """A database that is well, at a server with a hundred of ours."""
+
+    notes = FeelNotes()
+
+    async def feel(self, **_asked: object) -> tuple[Observation, FeelNotes]:
+        return factories.observation(at=self.clock()), self.notes
+
+
+async def felt(notes: FeelNotes) -> tuple[Watch, Observation]:
+    clock, peers = FleetClock(), Peers()
+    peers.meet(1, led=True, now=0.0)
+    session = Felt("orders", "w1", 1, clock.now, neighbours=100)
+    session.__class__.notes = notes
+    watch = Watch("orders", "", POLICY, 1, session)
+    observer = Observer(clock, Pulse(lambda: None), peers, owned=lambda: 1)
+    return watch, await observer.observe(watch, Status())
+
+
+async def test_two_workers_prove_one_login_a_second_at_a_server_of_a_hundred_each() -> None:
+    _, seen = await felt(FeelNotes())
+    assert seen.login_interval == 200
+
+
+@pytest.mark.parametrize(
+    ("notes", "due"),
+    [
+        (FeelNotes(), 0),  # there was no time for them: at once
+        (FeelNotes(slow_seconds=1.0, slow_complete=True), 200),
+        (FeelNotes(slow_seconds=0.001, slow_complete=True), POLICY.slow_interval),
+    ],
+)
+async def test_slow_gauges_are_due_again_as_their_cost_and_their_luck_say(
+    notes: FeelNotes, due: float
+) -> None:
+    watch, _ = await felt(notes)
+    assert watch.slow_due == pytest.approx(time.monotonic() + due, abs=0.5)
+
+
 async def test_a_login_interval_counts_the_databases_there_are_when_the_feel_is_over() -> None:
     """A worker that inherits thousands feels the first of them while it learns the others."""
     clock, owned = FleetClock(), [1]

@@ -138,6 +138,7 @@ async def test_a_handover_ends_in_time_though_its_timeout_is_dropped(
     worker._stop.set()
     await asyncio.wait({running}, timeout=10)
     assert (step.dropped, running.done()) == (True, True)
+    assert running.result() is True
 
 
 async def test_a_drain_ends_in_time_though_its_timeout_is_dropped(
@@ -152,3 +153,4 @@ async def test_a_drain_ends_in_time_though_its_timeout_is_dropped(
     recorder.give_up_id()
     await asyncio.wait({running}, timeout=10)
     assert (step.dropped, running.done(), recorder.retained) == (True, True, 1)
+    assert running.result() is False
