@@ -25,7 +25,19 @@ def assert_available(lab: Lab, names: Collection[str]) -> None:
     """Fail where a database was seen in another state than available, once it was."""
     for name in names:
         states = [state for state in lab.eye.states(name) if state != "new"]
-        assert states == ["available"], f"{name}: {states} by {lab.rules(name)}"
+        assert states == ["available"], f"{name}: {states} by {_evidence(lab, name)}"
+
+
+def _evidence(lab: Lab, name: str) -> str:
+    """Return the transitions of a database with what each rests on, for people."""
+    told = []
+    for row in lab.transitions(name):
+        one = row.transition
+        for seen in one.evidence:
+            took = seen.at - seen.sent_at
+            found = f"{seen.cause} by {seen.worker} in {took:.3f} s: {seen.detail}"
+            told.append(f"{one.rule} at {seen.at:.3f} on {found}")
+    return "; ".join(told)
 
 
 def longest_probe(lab: Lab, names: Collection[str], since: float = 0.0, cause: str = "") -> float:
