@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -550,16 +550,20 @@ def answers_cut(lab: Lab, proxies: Mapping[str, tuple[Proxy, int]]) -> Iterator[
 
 @contextmanager
 def packets_lost(
-    lab: Lab, ports: Collection[int], share: float, effect: Effect
+    lab: Lab, ports: Collection[int], share: float, *, logins: bool
 ) -> Iterator[list[Rule]]:
-    """Lose this share of all packets to and from the stores and these ports."""
+    """Lose this share of all packets to and from the stores and these ports.
+
+    A probe may be lost with all its repeats; where many packets are, two `logins` in a row, too.
+    """
     names = [name for name, port in lab.ports.items() if port in ports]
     stores = [urlsplit(url).port or 0 for url in (lab.redis_url, lab.database_url)]
     workers = [lab.party(role) for role in lab.workers()]
     what = f"{share:.0%} of packets lost"
     with (
-        lab.fault(what, effect, names, workers),
+        lab.fault(what, Effect.HIDDEN, names, workers),
         lab.fault(what, Effect.AWAY, parties=["redis", "postgres"]),
+        lab.fault(what, Effect.SPEAKS, names) if logins else nullcontext(),
         cutting.lossy([*ports, *stores], share) as rules,
     ):
         yield rules

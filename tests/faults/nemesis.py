@@ -221,7 +221,7 @@ def of_network(lab: Lab, servers: Sequence[PostgresServer]) -> Subject:
 def _lossy(lab: Lab, ports: list[int]) -> Iterator[None]:
     """Lose packets: a fleet at rest does not mind, but a login that loses two may fail."""
     began = time.time()
-    with injecting.packets_lost(lab, ports, 0.05, Effect.HARMLESS):
+    with injecting.packets_lost(lab, ports, 0.05, logins=False):
         yield
     everybody = [lab.party(role) for role in lab.roles]
     names = [name for name, port in lab.ports.items() if port in ports]
