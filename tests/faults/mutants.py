@@ -595,7 +595,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "refusal-outlives-its-doubt",
         "monitor/core/doubts.py",
         "Doubts._stands",
-        "return asked.doubt == answer.doubt",
+        """if asked is None:
+            return False
+        return asked.doubt == answer.doubt""",
         "return True",
         (f"{_WORKERS}/test_leader.py::test_a_blip_that_is_over_moves_nothing",),
     ),
