@@ -1,7 +1,5 @@
 """A beat: one database asked, judged and recorded. Flat out, at users' pace, and asked too much."""
 
-from collections.abc import Callable
-
 from bench.baselines import fresh_connections, rq_jobs
 from bench.lab import Lab, lab
 from bench.measure import Figure, interleaved, wait_until
@@ -53,14 +51,9 @@ def _beat(one: Lab, policy: Policy, rates: list[float]) -> float:
     """Return microseconds per beat of a fresh worker, once it has logged in everywhere."""
     one.start_worker()
     names = one.watch(DATABASES, policy)
-    _wait_for_logins(one, names)
+    wait_until(lambda: one.observed(names) == len(names))
     rate, cost = one.cost(SECONDS, warm_up=WARM_UP)
     rates.append(rate)
     accepted, counted = one.numbers(names), one.beats()
     assert abs(accepted - counted) <= 2 * rate, "Redis lost beats or counted some twice"
     return cost
-
-
-def _wait_for_logins(one: Lab, names: list[str]) -> None:
-    has_all: Callable[[], bool] = lambda: one.observed(names) == len(names)  # noqa: E731
-    wait_until(has_all)

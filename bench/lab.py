@@ -5,11 +5,10 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
 import redis
 
@@ -25,7 +24,6 @@ from monitor.live.targets import Target
 from monitor.local.embedded import Redis
 from monitor.secrets import SecretBox, load_keys, make_key
 
-T = TypeVar("T")
 TERM, REGISTRY, PASSWORD = 1, "bench", "sesame-open-long"
 AT_ONCE = 30  # databases given at once: a client has 32 connections
 
@@ -45,9 +43,6 @@ class Lab:
     def __post_init__(self) -> None:
         make_key(self.folder)
         self.box = SecretBox(load_keys(self.folder))
-
-    def run(self, step: "Coroutine[Any, Any, T]") -> T:
-        return asyncio.run(step)
 
     def start_worker(self, **environment: str) -> None:
         """Start a worker on its own processor and wait until it has announced itself."""
@@ -79,7 +74,7 @@ class Lab:
 
     def watch(self, count: int, policy: Policy, *, database: str = "db") -> list[str]:
         """Have the worker watch so many databases, evenly over the addresses."""
-        return self.run(self._watch(count, policy, database))
+        return asyncio.run(self._watch(count, policy, database))
 
     async def _watch(self, count: int, policy: Policy, database: str) -> list[str]:
         live = connections.connect(self.server.url())

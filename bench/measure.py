@@ -74,14 +74,6 @@ def cpu_seconds(pid: int) -> float:
     return total / 1e9
 
 
-def resident_megabytes(pid: int) -> float:
-    """Return how much memory a process has resident."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
 def interleaved(rounds: int, *cases: Callable[[], float]) -> list[float]:
     """Return each case's median; a round takes all cases, one after the other."""
     found: list[list[float]] = [[] for _ in cases]
